@@ -1,0 +1,120 @@
+//! What doors and commands may ask of pipelines, and their status: plain data on channels, so that `server/` and `stream/` do not see each other.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+use tokio::sync::{mpsc, oneshot};
+
+/// How many commands may wait; a door that finds the queue full answers 503.
+pub const COMMAND_QUEUE_MAX: usize = 64;
+
+/// What can be asked of the pipelines.
+#[derive(Debug)]
+pub enum Command {
+    /// Read the pipelines' folder again and swap what changed; one pipeline or all.
+    Reload { pipeline: Option<String> },
+    /// Move a pipeline's positions and raise its generation.
+    Reset { pipeline: String, to: ResetTo },
+}
+
+/// Where a reset moves a pipeline.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ResetTo {
+    Start,
+    End,
+    /// The first records at or after this time, in ms.
+    Time(i64),
+}
+
+/// One line a pipeline: what was done, or why not.
+pub type Answer = Vec<(String, Result<String, String>)>;
+
+/// A command with the way back for its answer.
+#[derive(Debug)]
+pub struct Request {
+    pub command: Command,
+    pub answer: oneshot::Sender<Answer>,
+}
+
+/// What a pipeline is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum State {
+    Starting,
+    NoTopic,
+    Running,
+    /// An output is down; the pipeline tries again for ever.
+    Stalled,
+    Failed,
+    Stopped,
+}
+
+/// A pipeline as `/api/pipelines`, `pipeline status`, `/readyz` and the demo show it.
+#[derive(Clone, Debug, serde::Serialize)]
+pub struct PipelineStatus {
+    pub name: String,
+    pub file: String,
+    pub state: State,
+    /// Why it is not running, or what the last error was.
+    pub reason: Option<String>,
+    pub source: String,
+    /// One line an output, e.g. `parquet clicks` or `topic people`.
+    pub outputs: Vec<String>,
+    /// Next offset to read by source partition.
+    pub positions: BTreeMap<i32, i64>,
+    /// Committed offset by source partition (lowest of the outputs).
+    pub committed: BTreeMap<i32, i64>,
+    pub lag_records: i64,
+    pub records_read: u64,
+    pub rows_written: u64,
+    pub filtered: u64,
+    pub dead_letters: u64,
+    /// When the pipeline last gave a sign of life, ms since 1970.
+    pub beat_ms: i64,
+}
+
+/// The one board that pipelines write their status on and doors read.
+#[derive(Clone, Debug)]
+pub struct Control {
+    board: Arc<Mutex<BTreeMap<String, PipelineStatus>>>,
+    commands: mpsc::Sender<Request>,
+}
+
+/// The commands could not be handed over.
+#[derive(Debug, thiserror::Error)]
+#[error("the pipelines do not take commands now: {0}")]
+pub struct Busy(pub &'static str);
+
+impl Control {
+    /// The board, and the receiver that the pipelines' supervisor reads.
+    pub fn new() -> (Control, mpsc::Receiver<Request>) {
+        let (commands, requests) = mpsc::channel(COMMAND_QUEUE_MAX);
+        (Control { board: Arc::default(), commands }, requests)
+    }
+
+    pub fn publish(&self, status: PipelineStatus) {
+        self.board().insert(status.name.clone(), status);
+    }
+
+    pub fn withdraw(&self, pipeline: &str) {
+        self.board().remove(pipeline);
+    }
+
+    /// All pipelines by name.
+    pub fn statuses(&self) -> Vec<PipelineStatus> {
+        self.board().values().cloned().collect()
+    }
+
+    /// Hands a command to the supervisor and waits for its answer.
+    ///
+    /// # Errors
+    /// [`Busy`] if the queue is full or no pipeline runs any more.
+    pub async fn ask(&self, command: Command) -> Result<Answer, Busy> {
+        let (answer, answered) = oneshot::channel();
+        self.commands.try_send(Request { command, answer }).map_err(|_| Busy("queue full or stopped"))?;
+        answered.await.map_err(|_| Busy("stopped"))
+    }
+
+    fn board(&self) -> std::sync::MutexGuard<'_, BTreeMap<String, PipelineStatus>> {
+        self.board.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+}

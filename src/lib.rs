@@ -1,0 +1,31 @@
+//! Inrush: takes in events that come fast, keeps them in a durable log, and moves them on.
+//!
+//! The rooms and the floors they stand on are drawn in `docs/ARCHITECTURE.md`; `tests/tidy.rs` holds that table against the code.
+
+pub mod budget;
+pub mod clock;
+pub mod metrics;
+pub mod work;
+
+pub mod config;
+pub mod disk;
+pub mod record;
+
+pub mod log;
+pub mod wire;
+
+pub mod store;
+
+pub mod ingest;
+
+pub mod control;
+
+pub mod server;
+pub mod stream;
+
+pub mod daemon;
+
+pub mod client;
+pub mod lab;
+
+pub mod cli;
