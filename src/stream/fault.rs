@@ -1,0 +1,76 @@
+//! Why a record could not become a row: the closed list that metrics, dead letters and `[[test]]` speak of.
+
+use std::borrow::Cow;
+
+/// Why a record is dead-lettered. The list is closed: it is a metric label and the header `inrush-dlt-reason`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Reason {
+    /// The batch's CRC is right and yet it cannot be decoded.
+    BadBatch,
+    /// The value is not a JSON object.
+    NotJson,
+    /// None of the declared columns is in it.
+    NoColumns,
+    /// A value has another type than its column.
+    WrongType,
+    /// A number does not fit its column.
+    Overflow,
+    /// A field stands twice.
+    DuplicateField,
+    /// A `required` column is missing or null.
+    MissingRequired,
+    /// A SQL expression failed on it.
+    Expression,
+    /// A timestamp cannot be written.
+    TimeOutOfRange,
+    /// Larger than the output takes.
+    TooLarge,
+    /// The sink refused it, also when it was tried again.
+    SinkRefused,
+}
+
+/// One bad record: what to put into its dead letter.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fault {
+    pub reason: Reason,
+    /// The column or step it happened in, if one.
+    pub column: Option<String>,
+    /// For people: what was found, what was wanted.
+    pub message: Cow<'static, str>,
+}
+
+impl Reason {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Reason::BadBatch => "bad-batch",
+            Reason::NotJson => "not-json",
+            Reason::NoColumns => "no-columns",
+            Reason::WrongType => "wrong-type",
+            Reason::Overflow => "overflow",
+            Reason::DuplicateField => "duplicate-field",
+            Reason::MissingRequired => "missing-required",
+            Reason::Expression => "expression",
+            Reason::TimeOutOfRange => "time-out-of-range",
+            Reason::TooLarge => "too-large",
+            Reason::SinkRefused => "sink-refused",
+        }
+    }
+
+    /// The class name that Spring or Kafka users route on (`kafka_dlt-exception-fqcn`).
+    pub fn exception(self) -> &'static str {
+        match self {
+            Reason::BadBatch => "org.apache.kafka.common.errors.CorruptRecordException",
+            Reason::NotJson
+            | Reason::NoColumns
+            | Reason::WrongType
+            | Reason::Overflow
+            | Reason::DuplicateField
+            | Reason::MissingRequired => "org.springframework.kafka.support.serializer.DeserializationException",
+            Reason::Expression | Reason::TimeOutOfRange => {
+                "org.springframework.kafka.support.converter.ConversionException"
+            }
+            Reason::TooLarge => "org.apache.kafka.common.errors.RecordTooLargeException",
+            Reason::SinkRefused => "org.springframework.kafka.listener.ListenerExecutionFailedException",
+        }
+    }
+}

@@ -1,0 +1,154 @@
+//! CONTRACT STUB: a pipeline file, checked: what it says, in types that cannot be wrong.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// One pipeline file in its short form, after all checks that need no SQL.
+#[derive(Clone, Debug)]
+pub struct Spec {
+    /// The file's stem.
+    pub name: String,
+    pub file: PathBuf,
+    /// The file's text as read; kept in the checkpoint.
+    pub text: String,
+    pub from: crate::record::TopicName,
+    pub columns: Vec<Column>,
+    pub r#where: Option<Sql>,
+    /// `None` = all columns as they are.
+    pub select: Option<Sql>,
+    pub to: Output,
+    pub on_error: OnError,
+    pub tests: Vec<Test>,
+}
+
+/// SQL text with its place in the file, for messages.
+#[derive(Clone, Debug)]
+pub struct Sql {
+    pub text: String,
+    pub line: usize,
+    pub column: usize,
+}
+
+#[derive(Clone, Debug)]
+pub struct Column {
+    pub name: String,
+    pub from: From,
+    pub kind: Kind,
+    pub required: bool,
+    pub coerce: bool,
+}
+
+/// Where a column comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum From {
+    /// JSON pointer into the value, as its unescaped segments.
+    Path(Vec<String>),
+    /// The last header of that name.
+    Header(String),
+    /// `rest = "json"`: the top-level fields that no other column takes, as JSON text.
+    Rest,
+    /// `_key _value _offset _partition _timestamp _headers`: always there, listed only if the SQL uses them.
+    Record(RecordField),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RecordField {
+    Key,
+    Value,
+    Offset,
+    Partition,
+    Timestamp,
+    Headers,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub enum Kind {
+    Bool,
+    Int32,
+    Int64,
+    Uint64,
+    Float64,
+    Decimal(u8, i8),
+    String,
+    Binary,
+    Date,
+    /// RFC 3339 text with a zone.
+    Timestamp,
+    /// A number of seconds, milliseconds or microseconds, fractions allowed.
+    EpochTimestamp(Unit),
+    /// The subtree's text.
+    Json,
+    List(Box<Kind>),
+    Struct(Vec<(String, Kind)>),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unit {
+    Seconds,
+    Millis,
+    Micros,
+}
+
+#[derive(Clone, Debug)]
+pub enum Output {
+    Parquet(ParquetOutput),
+    Topic(TopicOutput),
+}
+
+#[derive(Clone, Debug)]
+pub struct ParquetOutput {
+    /// Relative to `--out`, cleaned.
+    pub folder: PathBuf,
+    /// strftime pattern such as `dt=%Y-%m-%d/hour=%H`; empty = none.
+    pub partition: Option<String>,
+    /// The output column that `partition` is made from; `_timestamp` is allowed.
+    pub time: Option<String>,
+    pub roll_age: Duration,
+    pub roll_bytes: u64,
+    /// zstd level, 1 by default.
+    pub compression_level: i32,
+    /// Takes over a folder that this other pipeline owned.
+    pub adopt: Option<String>,
+}
+
+#[derive(Clone, Debug)]
+pub struct TopicOutput {
+    pub topic: crate::record::TopicName,
+    /// The output column that is the new record's key; `None` = the source record's key.
+    pub key: Option<String>,
+}
+
+#[derive(Clone, Debug)]
+pub struct OnError {
+    pub retries: u32,
+    pub backoff: Duration,
+    /// `retry = { times, of = "all" }`: final faults are tried again too, as Spring's DefaultErrorHandler does.
+    pub retry_final: bool,
+    /// Dead letter topic; default `<from>-dlt`.
+    pub then: crate::record::TopicName,
+}
+
+#[derive(Clone, Debug)]
+pub struct Test {
+    pub line: usize,
+    pub given: Given,
+    pub expect: Expect,
+}
+
+#[derive(Clone, Debug)]
+pub struct Given {
+    pub key: Option<Vec<u8>>,
+    pub value: Option<Vec<u8>>,
+    pub headers: Vec<(String, Vec<u8>)>,
+    pub timestamp: i64,
+    pub offset: i64,
+    pub partition: i32,
+}
+
+#[derive(Clone, Debug)]
+pub enum Expect {
+    Row(serde_json::Value),
+    Filtered,
+    /// `expect-error = "wrong-type"`
+    Dead(super::fault::Reason),
+}
