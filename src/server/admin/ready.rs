@@ -1,0 +1,111 @@
+//! What makes `/readyz` red, judged from the store's health and the pipelines' board; pure, so that every rule is a test.
+
+use crate::clock::Millis;
+use crate::control::{PipelineStatus, State};
+use crate::store::Health;
+use std::time::Duration;
+
+/// A writer that waits longer than this for the disk turns `/readyz` red.
+pub const WRITER_PATIENCE: Duration = Duration::from_secs(10);
+/// A pipeline without a beat for this long is named.
+pub const BEAT_PATIENCE_MS: Millis = 60_000;
+
+/// The answer of `/readyz`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Readiness {
+    pub is_ready: bool,
+    /// What makes it red.
+    pub reasons: Vec<String>,
+    /// What a person should look at, though events are taken in.
+    pub warnings: Vec<String>,
+}
+
+/// Judges. A pipeline in trouble is named and does not turn the daemon red unless it is stalled or silent: ingest goes on without it.
+pub fn readiness(health: &Health, pipelines: &[PipelineStatus], now_ms: Millis) -> Readiness {
+    let mut reasons = Vec::new();
+    let mut warnings = Vec::new();
+    if let Some(cause) = &health.poisoned {
+        reasons.push(format!("the data folder takes no writes any more: {cause}"));
+    }
+    if let Some(free) = health.low_disk {
+        reasons.push(format!("the disk is nearly full: {} MiB free", free >> 20));
+    }
+    if health.writer_waits > WRITER_PATIENCE {
+        reasons.push(format!("the log writer has waited {} s for the disk", health.writer_waits.as_secs()));
+    }
+    for (topic, partition, reason) in &health.read_only {
+        reasons.push(format!("{topic}/{partition} is read-only: {reason}"));
+    }
+    for pipeline in pipelines {
+        let why = pipeline.reason.as_deref().unwrap_or("no reason given");
+        match pipeline.state {
+            State::Stalled => reasons.push(format!("pipeline {} is stalled: {why}", pipeline.name)),
+            State::Failed => reasons.push(format!("pipeline {} failed: {why}", pipeline.name)),
+            State::NoTopic => warnings.push(format!("pipeline {} waits for {}", pipeline.name, pipeline.source)),
+            State::Starting | State::Running | State::Stopped => {}
+        }
+        let is_meant_to_beat = !matches!(pipeline.state, State::Stopped | State::Failed);
+        if is_meant_to_beat && now_ms.saturating_sub(pipeline.beat_ms) > BEAT_PATIENCE_MS {
+            reasons.push(format!(
+                "pipeline {} gave no sign of life for {} s",
+                pipeline.name,
+                (now_ms - pipeline.beat_ms) / 1000
+            ));
+        }
+    }
+    Readiness { is_ready: reasons.is_empty(), reasons, warnings }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeMap;
+
+    fn pipeline(state: State, beat_ms: Millis) -> PipelineStatus {
+        PipelineStatus {
+            name: "clicks".to_owned(),
+            file: "clicks.toml".to_owned(),
+            state,
+            reason: Some("sink answers EIO".to_owned()),
+            source: "topic:clicks".to_owned(),
+            outputs: vec!["parquet clicks".to_owned()],
+            positions: BTreeMap::new(),
+            committed: BTreeMap::new(),
+            lag_records: 0,
+            records_read: 0,
+            rows_written: 0,
+            filtered: 0,
+            dead_letters: 0,
+            beat_ms,
+        }
+    }
+
+    #[test]
+    fn a_daemon_with_nothing_wrong_is_ready() {
+        assert!(readiness(&Health::default(), &[pipeline(State::Running, 1_000)], 2_000).is_ready);
+    }
+
+    #[test]
+    fn a_silent_pipeline_is_named() {
+        let found = readiness(&Health::default(), &[pipeline(State::Running, 0)], BEAT_PATIENCE_MS + 1);
+        assert!(!found.is_ready && found.reasons[0].contains("clicks"), "{found:?}");
+    }
+
+    #[test]
+    fn a_pipeline_that_waits_for_its_topic_is_no_alarm() {
+        let found = readiness(&Health::default(), &[pipeline(State::NoTopic, 0)], 1_000);
+        assert!(found.is_ready && found.warnings.len() == 1, "{found:?}");
+    }
+
+    #[test]
+    fn each_trouble_of_the_log_turns_it_red() {
+        let troubles = [
+            Health { poisoned: Some("EIO".to_owned()), ..Health::default() },
+            Health { low_disk: Some(1 << 20), ..Health::default() },
+            Health { writer_waits: WRITER_PATIENCE + Duration::from_millis(1), ..Health::default() },
+        ];
+        for trouble in troubles {
+            assert!(!readiness(&trouble, &[], 0).is_ready, "{trouble:?}");
+        }
+    }
+}
