@@ -1,168 +1,156 @@
-//! CONTRACT STUB: replaced by the owner of `record/`.
+//! [`Batch`]: one whole record batch v2 whose bytes were checked once; everything past the edge relies on it.
 
-use super::Offset;
+use super::header::{
+    AT_ATTRIBUTES, AT_CRC, AT_LEADER_EPOCH, AT_LENGTH, AT_MAX_TIMESTAMP, ATTRIBUTE_CODEC, ATTRIBUTE_LOG_APPEND_TIME,
+    BEFORE_LENGTH, CRC_FROM, HEADER_SIZE, Header,
+};
+use super::{BatchError, Codec, Offset, Record, TimestampType, walk};
 use bytes::Bytes;
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Codec {
-    None,
-    Gzip,
-    Snappy,
-    Lz4,
-    Zstd,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum TimestampType {
-    CreateTime,
-    LogAppendTime,
-}
-
-/// The idempotent producer of a batch. `None` in a header when the batch has no producer id (-1).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Producer {
-    pub id: i64,
-    pub epoch: i16,
-    pub base_sequence: i32,
-}
-
-/// The 61 bytes before the records, decoded.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Header {
-    pub base_offset: Offset,
-    pub leader_epoch: i32,
-    pub crc: u32,
-    pub codec: Codec,
-    pub timestamp_type: TimestampType,
-    pub is_transactional: bool,
-    pub is_control: bool,
-    pub last_offset_delta: i32,
-    pub base_timestamp: i64,
-    pub max_timestamp: i64,
-    pub producer: Option<Producer>,
-    pub count: i32,
-    /// Size of the whole batch in bytes (12 + batch length field).
-    pub size: usize,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum BatchError {
-    #[error("{0}")]
-    Stub(String),
-}
-
-/// One whole v2 batch, checked (magic, sizes, CRC-32C, count = last offset delta + 1, known codec). Cheap to clone.
+/// One checked batch. Clones share its bytes.
 #[derive(Clone, Debug)]
 pub struct Batch {
-    pub(crate) bytes: Bytes,
-    pub(crate) header: Header,
-}
-
-/// One record, borrowed from a decoded batch.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Record {
-    pub offset: Offset,
-    pub timestamp: i64,
-    pub key: Option<Bytes>,
-    pub value: Option<Bytes>,
-    /// In order; a name may come twice; a value may be null.
-    pub headers: Vec<(Bytes, Option<Bytes>)>,
-}
-
-/// One record to be put into a batch.
-#[derive(Clone, Copy, Debug)]
-pub struct NewRecord<'a> {
-    pub timestamp: i64,
-    pub key: Option<&'a [u8]>,
-    pub value: Option<&'a [u8]>,
-    pub headers: &'a [(&'a [u8], Option<&'a [u8]>)],
+    bytes: Bytes,
+    header: Header,
 }
 
 impl Batch {
-    /// Checks that `bytes` are exactly one v2 batch.
+    /// Checks that `bytes` are exactly one batch: magic, sizes, counts, codec, CRC. The records are not decompressed.
+    ///
+    /// # Errors
+    /// [`BatchError`] with the first thing that is wrong.
     pub fn check(bytes: Bytes) -> Result<Batch, BatchError> {
-        let _ = bytes;
-        unimplemented!()
+        let header = Header::parse(&bytes)?;
+        if bytes.len() < header.size {
+            return Err(BatchError::Short { found: bytes.len(), needed: header.size });
+        }
+        if bytes.len() > header.size {
+            return Err(BatchError::Trailing(bytes.len() - header.size));
+        }
+        let crc = crc32c::crc32c(&bytes[CRC_FROM..]);
+        if crc != header.crc {
+            return Err(BatchError::Crc { expected: header.crc, found: crc });
+        }
+        Ok(Batch { bytes, header })
     }
-    /// Splits a chain of batches as a fetch or a segment holds it; a cut tail ends it without error.
-    pub fn check_chain(bytes: Bytes) -> Result<Vec<Batch>, BatchError> {
-        let _ = bytes;
-        unimplemented!()
+
+    /// Cuts a chain of batches, as a segment or a fetch holds it. A batch that is cut off at the end, or zeros there, end the chain
+    /// without an error (a fetch may cut its last batch, an active segment is padded).
+    ///
+    /// # Errors
+    /// The first whole batch that is not right.
+    pub fn check_chain(mut bytes: Bytes) -> Result<Vec<Batch>, BatchError> {
+        let mut batches = Vec::new();
+        while bytes.len() >= HEADER_SIZE && bytes[..HEADER_SIZE].iter().any(|byte| *byte != 0) {
+            let size = Header::parse(&bytes)?.size;
+            if size > bytes.len() {
+                break;
+            }
+            batches.push(Batch::check(bytes.split_to(size))?);
+        }
+        Ok(batches)
     }
+
     pub fn header(&self) -> &Header {
         &self.header
     }
+
+    /// The batch as it goes to disk and wire.
     pub fn bytes(&self) -> &Bytes {
         &self.bytes
     }
+
     pub fn base_offset(&self) -> Offset {
         self.header.base_offset
     }
+
     pub fn last_offset(&self) -> Offset {
-        self.header.base_offset.plus(self.header.last_offset_delta as i64)
+        self.header.last_offset()
     }
+
     pub fn next_offset(&self) -> Offset {
-        self.last_offset().plus(1)
+        self.header.next_offset()
     }
+
+    /// Bytes of the whole batch.
     pub fn size(&self) -> usize {
         self.bytes.len()
     }
-    /// Same batch with base offset and leader epoch written in (both lie outside the CRC). Copies the bytes once.
+
+    /// Whether every offset has its record, as a producer must send it: only compaction leaves gaps.
+    pub fn is_dense(&self) -> bool {
+        self.header.count > 0 && self.header.count - 1 == self.header.last_offset_delta
+    }
+
+    /// The same batch with base offset and leader epoch written in. Both lie outside the CRC. Copies the bytes once.
     pub fn stamped(&self, base_offset: Offset, leader_epoch: i32) -> Batch {
-        let _ = (base_offset, leader_epoch);
-        unimplemented!()
+        let mut bytes = self.bytes.to_vec();
+        stamp(&mut bytes, base_offset, leader_epoch);
+        Batch { bytes: bytes.into(), header: Header { base_offset, leader_epoch, ..self.header } }
     }
-    /// The records, decompressed in bounded memory (`size_max` bytes of records; more is an error) and walked.
+
+    /// The records in order; their parts share one decompressed buffer of at most `size_max` bytes.
+    ///
+    /// # Errors
+    /// [`BatchError::Decompress`], [`BatchError::TooLarge`], [`BatchError::Record`]: a right CRC says only that the client meant it so.
     pub fn records(&self, size_max: usize) -> Result<Vec<Record>, BatchError> {
-        let _ = size_max;
-        unimplemented!()
+        walk::walk(&self.header, &self.decompressed(size_max)?)
     }
-    /// The same batch with its records in another codec: same offsets, timestamps, producer fields; new CRC. `None` decompresses.
+
+    /// The same records in another codec: offsets, timestamps and producer fields stay, the CRC is new. Decompresses and compresses whole.
+    ///
+    /// # Errors
+    /// [`BatchError::Decompress`] or [`BatchError::TooLarge`] for the old records.
     pub fn recoded(&self, codec: Codec, size_max: usize) -> Result<Batch, BatchError> {
-        let _ = (codec, size_max);
-        unimplemented!()
+        let records = self.decompressed(size_max)?;
+        let mut bytes = Vec::with_capacity(HEADER_SIZE + records.len() / 2);
+        bytes.extend_from_slice(&self.bytes[..HEADER_SIZE]);
+        let compressed = codec.compress(&records, &mut bytes);
+        compressed.map_err(|error| BatchError::Decompress { codec, reason: error.to_string() })?;
+        let attributes = self.attributes() & !ATTRIBUTE_CODEC | codec.attributes();
+        bytes[AT_ATTRIBUTES..AT_ATTRIBUTES + 2].copy_from_slice(&attributes.to_be_bytes());
+        Ok(Batch::seal(bytes, Header { codec, ..self.header }))
     }
-    /// The same batch with `max_timestamp` (and, for log append time, the attribute bit) set anew; new CRC.
+
+    /// The same batch with `max_timestamp` written in, for clients that leave it unset, and for log append time with its attribute bit. New CRC.
     pub fn with_timestamps(&self, timestamp_type: TimestampType, max_timestamp: i64) -> Batch {
-        let _ = (timestamp_type, max_timestamp);
-        unimplemented!()
+        let mut bytes = self.bytes.to_vec();
+        let attributes = match timestamp_type {
+            TimestampType::CreateTime => self.attributes() & !ATTRIBUTE_LOG_APPEND_TIME,
+            TimestampType::LogAppendTime => self.attributes() | ATTRIBUTE_LOG_APPEND_TIME,
+        };
+        bytes[AT_ATTRIBUTES..AT_ATTRIBUTES + 2].copy_from_slice(&attributes.to_be_bytes());
+        bytes[AT_MAX_TIMESTAMP..AT_MAX_TIMESTAMP + 8].copy_from_slice(&max_timestamp.to_be_bytes());
+        Batch::seal(bytes, Header { timestamp_type, max_timestamp, ..self.header })
+    }
+
+    /// Writes length and CRC over finished bytes; `header` must be what they decode to but for size and CRC.
+    pub(super) fn seal(mut bytes: Vec<u8>, header: Header) -> Batch {
+        let length = (bytes.len() - BEFORE_LENGTH) as i32;
+        bytes[AT_LENGTH..AT_LENGTH + 4].copy_from_slice(&length.to_be_bytes());
+        let crc = crc32c::crc32c(&bytes[CRC_FROM..]);
+        bytes[AT_CRC..AT_CRC + 4].copy_from_slice(&crc.to_be_bytes());
+        Batch { header: Header { size: bytes.len(), crc, ..header }, bytes: bytes.into() }
+    }
+
+    fn attributes(&self) -> i16 {
+        i16::from_be_bytes([self.bytes[AT_ATTRIBUTES], self.bytes[AT_ATTRIBUTES + 1]])
+    }
+
+    fn decompressed(&self, size_max: usize) -> Result<Bytes, BatchError> {
+        let records = self.bytes.slice(HEADER_SIZE..);
+        match self.header.codec {
+            Codec::None if records.len() <= size_max => Ok(records),
+            codec => codec.decompress(&records, size_max).map(Bytes::from),
+        }
     }
 }
 
-/// Builds one batch out of records, in order.
-pub struct BatchBuilder;
-
-impl Default for BatchBuilder {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
-impl BatchBuilder {
-    pub fn new() -> BatchBuilder {
-        unimplemented!()
-    }
-    pub fn push(&mut self, record: NewRecord<'_>) {
-        let _ = record;
-        unimplemented!()
-    }
-    pub fn is_empty(&self) -> bool {
-        unimplemented!()
-    }
-    pub fn count(&self) -> usize {
-        unimplemented!()
-    }
-    /// Size of the encoded records so far, uncompressed, in bytes.
-    pub fn size(&self) -> usize {
-        unimplemented!()
-    }
-    pub fn producer(&mut self, producer: Producer) {
-        let _ = producer;
-        unimplemented!()
-    }
-    /// Base offset 0, leader epoch -1; the writer stamps both. Stored uncompressed where `codec` does not save 10 %.
-    pub fn build(self, codec: Codec) -> Result<Batch, BatchError> {
-        let _ = codec;
-        unimplemented!()
-    }
+/// Writes base offset and leader epoch into the bytes of a batch, which stays valid: the CRC covers neither.
+///
+/// # Panics
+/// If `bytes` are shorter than a batch's header.
+pub fn stamp(bytes: &mut [u8], base_offset: Offset, leader_epoch: i32) {
+    bytes[..8].copy_from_slice(&base_offset.0.to_be_bytes());
+    bytes[AT_LEADER_EPOCH..AT_LEADER_EPOCH + 4].copy_from_slice(&leader_epoch.to_be_bytes());
 }

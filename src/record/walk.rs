@@ -1,0 +1,116 @@
+//! Walking the records of a decompressed batch:
+//!
+//! | field | form |
+//! |---|---|
+//! | length of what follows | varint |
+//! | attributes | 1 byte, unused |
+//! | timestamp delta | varlong |
+//! | offset delta | varint |
+//! | key, value | varint length (−1 = null), bytes |
+//! | header count, then name and value of each | varint; value may be null, name not |
+
+use super::header::Header;
+use super::{BatchError, Offset, TimestampType, zigzag};
+use bytes::Bytes;
+
+/// More headers than this on one record are taken for damage.
+const HEADERS_MAX: i64 = 100_000;
+
+/// One record; its parts are slices of the batch's decompressed bytes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Record {
+    pub offset: Offset,
+    /// Milliseconds since 1970.
+    pub timestamp: i64,
+    pub key: Option<Bytes>,
+    pub value: Option<Bytes>,
+    /// In order; a name may come twice; a value may be null.
+    pub headers: Vec<(Bytes, Option<Bytes>)>,
+}
+
+/// Cuts `records` (decompressed) into the records that `header` announces.
+pub(super) fn walk(header: &Header, records: &Bytes) -> Result<Vec<Record>, BatchError> {
+    // Seven bytes is the smallest record: a count that the bytes cannot hold reserves no memory.
+    let mut out = Vec::with_capacity((header.count.max(0) as usize).min(records.len() / 7 + 1));
+    let mut at = 0;
+    for index in 0..header.count {
+        let bad = |what| BatchError::Record { index, what };
+        let (length, size) = zigzag::get(&records[at..]).ok_or(bad("its length is cut off"))?;
+        at += size;
+        let length = usize::try_from(length).map_err(|_| bad("its length is negative"))?;
+        let end = at.checked_add(length).filter(|end| *end <= records.len()).ok_or(bad("it is cut off"))?;
+        out.push(Cursor { bytes: records, at, end, index }.record(header)?);
+        at = end;
+    }
+    if at < records.len() {
+        return Err(BatchError::Record { index: header.count, what: "bytes follow the last one" });
+    }
+    Ok(out)
+}
+
+struct Cursor<'a> {
+    bytes: &'a Bytes,
+    at: usize,
+    end: usize,
+    index: i32,
+}
+
+impl Cursor<'_> {
+    fn record(mut self, header: &Header) -> Result<Record, BatchError> {
+        if self.at == self.end {
+            return Err(self.bad("it is empty"));
+        }
+        self.at += 1;
+        let timestamp_delta = self.number("its timestamp")?;
+        let offset_delta = self.number("its offset")?;
+        if !(0..=i64::from(header.last_offset_delta)).contains(&offset_delta) {
+            return Err(self.bad("its offset lies outside the batch"));
+        }
+        let key = self.nullable("its key")?;
+        let value = self.nullable("its value")?;
+        let count = self.number("its header count")?;
+        if !(0..=HEADERS_MAX).contains(&count) {
+            return Err(self.bad("its header count is impossible"));
+        }
+        let mut headers = Vec::with_capacity((count as usize).min((self.end - self.at) / 2));
+        for _ in 0..count {
+            let name = self.nullable("a header name")?.ok_or_else(|| self.bad("a header name is null"))?;
+            headers.push((name, self.nullable("a header value")?));
+        }
+        if self.at != self.end {
+            return Err(self.bad("bytes follow its headers"));
+        }
+        Ok(Record {
+            offset: header.base_offset.plus(offset_delta),
+            timestamp: match header.timestamp_type {
+                TimestampType::CreateTime => header.base_timestamp.wrapping_add(timestamp_delta),
+                TimestampType::LogAppendTime => header.max_timestamp,
+            },
+            key,
+            value,
+            headers,
+        })
+    }
+
+    fn number(&mut self, what: &'static str) -> Result<i64, BatchError> {
+        let (value, size) = zigzag::get(&self.bytes[self.at..self.end]).ok_or_else(|| self.bad(what))?;
+        self.at += size;
+        Ok(value)
+    }
+
+    fn nullable(&mut self, what: &'static str) -> Result<Option<Bytes>, BatchError> {
+        let length = self.number(what)?;
+        if length == -1 {
+            return Ok(None);
+        }
+        let length = usize::try_from(length).map_err(|_| self.bad(what))?;
+        let end = self.at.checked_add(length).filter(|end| *end <= self.end).ok_or_else(|| self.bad(what))?;
+        let bytes = self.bytes.slice(self.at..end);
+        self.at = end;
+        Ok(Some(bytes))
+    }
+
+    fn bad(&self, what: &'static str) -> BatchError {
+        BatchError::Record { index: self.index, what }
+    }
+}
