@@ -1,0 +1,241 @@
+//! The machine's own file system: folders and files by std and libc, and the `std` engine (pwrite + fdatasync).
+
+use super::{Allocate, Buffer, Disk, Engine, File, Space, Write, uring};
+use std::any::Any;
+use std::ffi::CString;
+use std::fs;
+use std::io::{self, Read, Write as _};
+use std::os::fd::{AsRawFd, RawFd};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// Zeros are written in pieces of this size.
+const ZEROS_SIZE: usize = 1 << 20;
+
+/// The disk under a folder, with what was chosen for it.
+pub(super) struct Machine {
+    pub(super) is_uring: bool,
+    pub(super) is_direct: bool,
+    /// Why, for people.
+    pub(super) reason: String,
+}
+
+/// An open file: one description for writing, past the page cache if the folder takes it, and one for reading through it.
+pub(super) struct MachineFile {
+    writing: fs::File,
+    /// `None` if writing is not direct: then the same description serves both.
+    reading: Option<fs::File>,
+}
+
+impl MachineFile {
+    fn new(path: &Path, is_new: bool, is_direct: bool) -> io::Result<MachineFile> {
+        let mut options = fs::OpenOptions::new();
+        options.read(true).write(true).create_new(is_new);
+        if !is_direct {
+            return Ok(MachineFile { writing: options.open(path)?, reading: None });
+        }
+        let writing = options.custom_flags(libc::O_DIRECT).open(path)?;
+        let reading = fs::OpenOptions::new().read(true).write(true).open(path)?;
+        Ok(MachineFile { writing, reading: Some(reading) })
+    }
+
+    fn reading(&self) -> &fs::File {
+        self.reading.as_ref().unwrap_or(&self.writing)
+    }
+
+    /// The description that rounds write to and sync.
+    pub(super) fn writing(&self) -> &fs::File {
+        &self.writing
+    }
+
+    fn fd(&self) -> RawFd {
+        self.writing.as_raw_fd()
+    }
+}
+
+/// The file as this disk made it.
+///
+/// # Panics
+/// If it is another disk's: the store holds one disk, so that is a broken invariant.
+pub(super) fn ours(file: &Arc<dyn File>) -> &MachineFile {
+    let file: &dyn Any = file.as_ref();
+    file.downcast_ref::<MachineFile>().expect("a round was given a file of another disk")
+}
+
+impl Disk for Machine {
+    fn engine(&self) -> io::Result<Box<dyn Engine>> {
+        if self.is_uring { Ok(Box::new(uring::Uring::new()?)) } else { Ok(Box::new(Std)) }
+    }
+
+    fn create(&self, path: &Path) -> io::Result<Arc<dyn File>> {
+        Ok(Arc::new(MachineFile::new(path, true, self.is_direct)?))
+    }
+
+    fn open(&self, path: &Path) -> io::Result<Arc<dyn File>> {
+        Ok(Arc::new(MachineFile::new(path, false, self.is_direct)?))
+    }
+
+    fn create_folder(&self, path: &Path) -> io::Result<()> {
+        if path.is_dir() {
+            return Ok(());
+        }
+        let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+        if let Some(parent) = parent {
+            self.create_folder(parent)?;
+        }
+        match fs::create_dir(path) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+            made => made.and_then(|()| self.sync_folder(parent.unwrap_or(Path::new(".")))),
+        }
+    }
+
+    fn sync_folder(&self, path: &Path) -> io::Result<()> {
+        fs::File::open(path)?.sync_all()
+    }
+
+    fn list(&self, folder: &Path) -> io::Result<Vec<PathBuf>> {
+        let mut paths = fs::read_dir(folder)?.map(|entry| Ok(entry?.path())).collect::<io::Result<Vec<_>>>()?;
+        paths.sort();
+        Ok(paths)
+    }
+
+    fn exists(&self, path: &Path) -> bool {
+        path.exists()
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        fs::rename(from, to)
+    }
+
+    fn remove_file(&self, path: &Path) -> io::Result<()> {
+        fs::remove_file(path)
+    }
+
+    fn remove_folder(&self, path: &Path) -> io::Result<()> {
+        fs::remove_dir_all(path)
+    }
+
+    fn read_whole(&self, path: &Path, size_max: u64) -> io::Result<Vec<u8>> {
+        let mut bytes = Vec::new();
+        fs::File::open(path)?.take(size_max + 1).read_to_end(&mut bytes)?;
+        if bytes.len() as u64 > size_max {
+            let message = format!("{} has more than {size_max} bytes", path.display());
+            return Err(io::Error::new(io::ErrorKind::InvalidData, message));
+        }
+        Ok(bytes)
+    }
+
+    fn replace(&self, path: &Path, bytes: &[u8]) -> io::Result<()> {
+        let mut name = path.file_name().unwrap_or_default().to_owned();
+        name.push(".new");
+        let temporary = path.with_file_name(name);
+        let mut file = fs::File::create(&temporary)?;
+        file.write_all(bytes)?;
+        file.sync_all()?;
+        fs::rename(&temporary, path)?;
+        match path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+            Some(folder) => self.sync_folder(folder),
+            None => self.sync_folder(Path::new(".")),
+        }
+    }
+
+    fn space(&self, path: &Path) -> io::Result<Space> {
+        let path = CString::new(path.as_os_str().as_bytes())?;
+        // SAFETY: statvfs is plain data, for which zeros are a value.
+        let mut found: libc::statvfs = unsafe { std::mem::zeroed() };
+        // SAFETY: `path` ends in a NUL and `found` is a statvfs to be filled; both outlive the call.
+        if unsafe { libc::statvfs(path.as_ptr(), &mut found) } != 0 {
+            return Err(io::Error::last_os_error());
+        }
+        Ok(Space { free: found.f_bavail * found.f_frsize, total: found.f_blocks * found.f_frsize })
+    }
+
+    fn lock(&self, path: &Path) -> io::Result<Box<dyn Any + Send + Sync>> {
+        let file = fs::OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)?;
+        match file.try_lock() {
+            Ok(()) => Ok(Box::new(file)),
+            Err(fs::TryLockError::WouldBlock) => Err(io::ErrorKind::WouldBlock.into()),
+            Err(fs::TryLockError::Error(error)) => Err(error),
+        }
+    }
+
+    fn describe(&self) -> String {
+        self.reason.clone()
+    }
+}
+
+impl File for MachineFile {
+    fn read_at(&self, buffer: &mut [u8], position: u64) -> io::Result<usize> {
+        let mut filled = 0;
+        while filled < buffer.len() {
+            match self.reading().read_at(&mut buffer[filled..], position + filled as u64) {
+                Ok(0) => break,
+                Ok(count) => filled += count,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(filled)
+    }
+
+    fn size(&self) -> io::Result<u64> {
+        Ok(self.writing.metadata()?.len())
+    }
+
+    fn set_size(&self, size: u64) -> io::Result<()> {
+        self.writing.set_len(size)
+    }
+
+    fn allocate(&self, position: u64, size: u64, how: Allocate) -> io::Result<()> {
+        // SAFETY: a plain call on a descriptor that `self` keeps open.
+        let failed = unsafe { libc::fallocate(self.fd(), 0, position as libc::off_t, size as libc::off_t) } != 0;
+        if failed {
+            let error = io::Error::last_os_error();
+            // File systems without extents (or the flag) get zeros instead: the space is as reserved.
+            if how == Allocate::Unwritten && error.raw_os_error() != Some(libc::EOPNOTSUPP) {
+                return Err(error);
+            }
+        }
+        if failed || how == Allocate::Zeroed {
+            let zeros = vec![0; ZEROS_SIZE.min(size as usize)];
+            let mut at = position;
+            while at < position + size {
+                let count = zeros.len().min((position + size - at) as usize);
+                self.reading().write_all_at(&zeros[..count], at)?;
+                at += count as u64;
+            }
+            self.reading().sync_data()?;
+        }
+        Ok(())
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        self.writing.sync_data()
+    }
+
+    fn drop_cache(&self) -> io::Result<()> {
+        // SAFETY: a plain call on a descriptor that `self` keeps open.
+        match unsafe { libc::posix_fadvise(self.reading().as_raw_fd(), 0, 0, libc::POSIX_FADV_DONTNEED) } {
+            0 => Ok(()),
+            error => Err(io::Error::from_raw_os_error(error)),
+        }
+    }
+}
+
+/// pwrite and fdatasync, one after the other.
+struct Std;
+
+impl Engine for Std {
+    fn write_round(&mut self, writes: Vec<Write>) -> Vec<(io::Result<()>, Buffer)> {
+        let write = |write: Write| {
+            (ours(&write.file).writing().write_all_at(write.bytes.as_slice(), write.position), write.bytes)
+        };
+        writes.into_iter().map(write).collect()
+    }
+
+    fn sync_round(&mut self, files: &[Arc<dyn File>]) -> Vec<io::Result<()>> {
+        files.iter().map(|file| file.sync()).collect()
+    }
+}
