@@ -27,6 +27,52 @@ const fn metric(name: &'static str, kind: Kind, labels: &'static str, meaning: &
 // One section a room; each room appends its own lines, and lists them in ALL.
 
 // -- store
+pub const STORE_APPENDED_BYTES: Metric =
+    metric("inrush_store_appended_bytes_total", Kind::Counter, "", "bytes of batches appended to the log");
+pub const STORE_APPENDED_BATCHES: Metric =
+    metric("inrush_store_appended_batches_total", Kind::Counter, "", "batches appended to the log");
+pub const STORE_QUEUE_APPENDS: Metric = metric(
+    "inrush_store_queue_appends",
+    Kind::Gauge,
+    "",
+    "appends that waited for the writer when it took its last round",
+);
+pub const STORE_ROUND_BYTES: Metric = metric(
+    "inrush_store_round_bytes",
+    Kind::Histogram,
+    "",
+    "bytes written to one partition in one round, with padding",
+);
+pub const STORE_WRITE_SECONDS: Metric =
+    metric("inrush_store_write_seconds", Kind::Histogram, "", "seconds of a round's writes");
+pub const STORE_SYNC_SECONDS: Metric =
+    metric("inrush_store_sync_seconds", Kind::Histogram, "", "seconds of a round's syncs");
+pub const STORE_COMMIT_SECONDS: Metric =
+    metric("inrush_store_commit_seconds", Kind::Histogram, "", "seconds of a whole round: stamp, write, sync, answer");
+pub const STORE_READ_BYTES: Metric =
+    metric("inrush_store_read_bytes_total", Kind::Counter, "from", "bytes of batches read, from the cache or the disk");
+pub const STORE_DAMAGED_READS: Metric =
+    metric("inrush_store_damaged_reads_total", Kind::Counter, "", "reads that met a batch with a wrong checksum");
+pub const STORE_POISONED: Metric =
+    metric("inrush_store_poisoned", Kind::Gauge, "", "1 once a failed write or sync made the data folder read-only");
+pub const STORE_LOW_DISK: Metric =
+    metric("inrush_store_low_disk", Kind::Gauge, "", "1 while writes are refused for lack of room on the disk");
+pub const STORE_FREE_BYTES: Metric =
+    metric("inrush_store_free_bytes", Kind::Gauge, "", "bytes free on the data folder's file system");
+pub const STORE_CHECKPOINT_SECONDS: Metric =
+    metric("inrush_store_checkpoint_seconds", Kind::Histogram, "", "seconds of a checkpoint of the data folder");
+pub const STORE_SEGMENTS_DELETED: Metric = metric(
+    "inrush_store_segments_deleted_total",
+    Kind::Counter,
+    "",
+    "segments that retention or DeleteRecords took away",
+);
+pub const STORE_RECOVERY_SECONDS: Metric =
+    metric("inrush_store_recovery_seconds", Kind::Gauge, "", "seconds that the start needed to open all partitions");
+pub const STORE_RECOVERY_SCANNED_BYTES: Metric =
+    metric("inrush_store_recovery_scanned_bytes", Kind::Gauge, "", "bytes of log that the start had to read");
+pub const STORE_RECOVERY_CUT_BYTES: Metric =
+    metric("inrush_store_recovery_cut_bytes", Kind::Gauge, "", "bytes that the start cut off and copied to lost+found");
 // -- ingest
 // -- server: http
 // -- server: kafka
@@ -38,6 +84,23 @@ pub const DAEMON_START_SECONDS: Metric =
 /// All metrics, in the order of the sections above.
 pub const ALL: &[Metric] = &[
     // -- store
+    STORE_APPENDED_BYTES,
+    STORE_APPENDED_BATCHES,
+    STORE_QUEUE_APPENDS,
+    STORE_ROUND_BYTES,
+    STORE_WRITE_SECONDS,
+    STORE_SYNC_SECONDS,
+    STORE_COMMIT_SECONDS,
+    STORE_READ_BYTES,
+    STORE_DAMAGED_READS,
+    STORE_POISONED,
+    STORE_LOW_DISK,
+    STORE_FREE_BYTES,
+    STORE_CHECKPOINT_SECONDS,
+    STORE_SEGMENTS_DELETED,
+    STORE_RECOVERY_SECONDS,
+    STORE_RECOVERY_SCANNED_BYTES,
+    STORE_RECOVERY_CUT_BYTES,
     // -- ingest
     // -- server: http
     // -- server: kafka

@@ -21,16 +21,16 @@ pub struct Pool {
 pub struct Full<F>(pub F);
 
 impl Pool {
-    /// Starts `threads` threads named `inrush-work-N`.
+    /// Starts `threads` threads named `inrush-NAME-N`.
     ///
     /// # Errors
     /// What the system says when it has no more threads to give.
-    pub fn start(threads: usize) -> std::io::Result<Pool> {
+    pub fn start(threads: usize, name: &str) -> std::io::Result<Pool> {
         let (queue, jobs) = bounded::<Job>(QUEUE_JOBS_MAX);
         let threads = (0..threads.max(1))
             .map(|number| {
                 let jobs = jobs.clone();
-                std::thread::Builder::new().name(format!("inrush-work-{number}")).spawn(move || {
+                std::thread::Builder::new().name(format!("inrush-{name}-{number}")).spawn(move || {
                     for job in jobs {
                         // A panicking job must not take a thread out of the pool: who waits for its answer sees the channel close.
                         let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(job));
@@ -76,7 +76,7 @@ mod tests {
 
     #[test]
     fn a_job_that_panics_does_not_take_a_thread_with_it() {
-        let pool = Pool::start(1).unwrap();
+        let pool = Pool::start(1, "work").unwrap();
         let (answer, answers) = bounded(1);
         assert!(pool.run(|| panic!("on purpose")).is_ok());
         assert!(pool.run(move || answer.send(7).unwrap()).is_ok());

@@ -1,19 +1,35 @@
 //! What runs the log: topics, writer threads with group commit, readers, recovery, checkpoints, retention.
 //!
-//! Knows records and files; does not know who asks. CONTRACT STUB: signatures stand, bodies are the owner's of `store/`.
+//! Knows records and files; does not know who asks.
+//!
+//! | thread | does |
+//! |---|---|
+//! | `inrush-writer-N` | rounds: takes what is queued, stamps, writes, syncs, moves tails, answers |
+//! | `inrush-read-N` | reads that the tail cache cannot answer |
+//! | `inrush-keeper` | checkpoints, retention, rolls by age, watches the room on the disk |
 
+mod catalog;
+mod core;
+mod keeper;
+mod open;
+mod partition;
+mod read;
+mod tail_cache;
+#[cfg(test)]
+mod tests;
+mod topic;
 mod topic_config;
+mod writer;
 
+pub use partition::Partition;
+pub use topic::Topic;
 pub use topic_config::{ConfigEntry, ConfigError, ConfigSource, Durability, TopicConfig};
 
 use crate::budget::Lease;
-use crate::clock::Clock;
-use crate::disk::Disk;
 use crate::record::{Batch, Offset, PartitionId, TopicName};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
-use uuid::Uuid;
 
 /// What the daemon's config file says about the log.
 #[derive(Clone, Debug)]
@@ -31,20 +47,7 @@ pub struct Options {
 /// The log of one data folder. Clones share it.
 #[derive(Clone)]
 pub struct Store {
-    _stub: Arc<()>,
-}
-
-/// A topic as it is now. Partitions are only ever added.
-pub struct Topic {
-    pub id: Uuid,
-    pub name: TopicName,
-    _stub: (),
-}
-
-/// A handle on one partition; cheap to clone, alive as long as the store.
-#[derive(Clone)]
-pub struct Partition {
-    _stub: Arc<()>,
+    core: Arc<core::Core>,
 }
 
 /// One batch for the end of a partition.
@@ -140,10 +143,19 @@ pub enum TopicError {
     Io(String),
 }
 
+/// Why a data folder cannot be opened or closed.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    #[error("{0}")]
-    Stub(String),
+    #[error("cannot {what} {}", path.display())]
+    Io { what: &'static str, path: PathBuf, source: std::io::Error },
+    #[error("the data folder {} is used by another process", .0.display())]
+    Locked(PathBuf),
+    #[error("the data folder {} has format {found}, this version reads up to {known}: start it with a newer version", path.display())]
+    Format { path: PathBuf, found: u32, known: u32 },
+    #[error("{} is damaged: {reason}; put back a copy of it, or move the data folder away to begin anew", path.display())]
+    Damaged { path: PathBuf, reason: String },
+    #[error("the log did not close in time: {0}")]
+    Close(String),
 }
 
 /// What `/readyz` and the doors ask.
@@ -166,164 +178,4 @@ pub struct NewTopic {
     pub partitions: i32,
     /// Config overrides by Kafka's names.
     pub config: Vec<(String, String)>,
-}
-
-impl Store {
-    /// Opens the folder: locks it, recovers each partition, starts the threads. Blocks; ready for appends when it returns.
-    pub fn open(options: Options, disk: Arc<dyn Disk>, clock: Clock) -> Result<Store, Error> {
-        let _ = (options, disk, clock);
-        unimplemented!()
-    }
-    pub fn cluster_id(&self) -> Uuid {
-        unimplemented!()
-    }
-    pub fn topics(&self) -> Vec<Arc<Topic>> {
-        unimplemented!()
-    }
-    pub fn topic(&self, name: &str) -> Option<Arc<Topic>> {
-        let _ = name;
-        unimplemented!()
-    }
-    pub fn topic_by_id(&self, id: Uuid) -> Option<Arc<Topic>> {
-        let _ = id;
-        unimplemented!()
-    }
-    /// Durable in the catalog, folders made, when it returns.
-    pub async fn create_topic(&self, new: NewTopic) -> Result<Arc<Topic>, TopicError> {
-        let _ = new;
-        unimplemented!()
-    }
-    pub async fn delete_topic(&self, name: &TopicName) -> Result<(), TopicError> {
-        let _ = name;
-        unimplemented!()
-    }
-    /// Sets (`Some`) or resets to the default (`None`) config entries, all or none.
-    pub async fn alter_topic(
-        &self,
-        name: &TopicName,
-        changes: Vec<(String, Option<String>)>,
-    ) -> Result<(), TopicError> {
-        let _ = (name, changes);
-        unimplemented!()
-    }
-    pub async fn add_partitions(&self, name: &TopicName, total: i32) -> Result<(), TopicError> {
-        let _ = (name, total);
-        unimplemented!()
-    }
-    /// Never given out before, also over restarts.
-    pub async fn next_producer_id(&self) -> Result<i64, TopicError> {
-        unimplemented!()
-    }
-    pub fn health(&self) -> Health {
-        unimplemented!()
-    }
-    /// Waits for the queues, cuts and syncs the active segments, writes a clean checkpoint, joins the threads.
-    pub async fn close(&self, deadline: Duration) -> Result<(), Error> {
-        let _ = deadline;
-        unimplemented!()
-    }
-}
-
-impl Topic {
-    pub fn config(&self) -> Arc<TopicConfig> {
-        unimplemented!()
-    }
-    pub fn partition_count(&self) -> i32 {
-        unimplemented!()
-    }
-    pub fn partition(&self, id: PartitionId) -> Option<Partition> {
-        let _ = id;
-        unimplemented!()
-    }
-    pub fn is_deleted(&self) -> bool {
-        unimplemented!()
-    }
-}
-
-impl Partition {
-    pub fn topic(&self) -> &TopicName {
-        unimplemented!()
-    }
-    pub fn topic_id(&self) -> Uuid {
-        unimplemented!()
-    }
-    pub fn id(&self) -> PartitionId {
-        unimplemented!()
-    }
-    /// First offset that readers may ask for.
-    pub fn start(&self) -> Offset {
-        unimplemented!()
-    }
-    /// First offset that readers may not see (Kafka's high watermark).
-    pub fn tail(&self) -> Offset {
-        unimplemented!()
-    }
-    pub fn leader_epoch(&self) -> i32 {
-        unimplemented!()
-    }
-    /// Bytes on disk.
-    pub fn size(&self) -> u64 {
-        unimplemented!()
-    }
-    /// Appends; waits for room in the writer's queue until `patience` is over ([`AppendError::QueueFull`]), then for the round. Dropping the future does not undo the append.
-    pub async fn append(&self, append: Append, patience: Duration) -> Result<Appended, AppendError> {
-        let _ = (append, patience);
-        unimplemented!()
-    }
-    /// As [`Partition::append`] for a plain thread.
-    pub fn append_blocking(&self, append: Append) -> Result<Appended, AppendError> {
-        let _ = append;
-        unimplemented!()
-    }
-    /// Queues the append now or gives it back. The answer comes on the receiver, in the order of the calls.
-    pub fn try_append(
-        &self,
-        append: Append,
-    ) -> Result<tokio::sync::oneshot::Receiver<Result<Appended, AppendError>>, (Append, AppendError)> {
-        let _ = append;
-        unimplemented!()
-    }
-    /// Whole batches from the one that holds `from`, up to `size_max` bytes but at least one. From the tail cache, else on a reader thread; CRC checked.
-    pub async fn read(&self, from: Offset, size_max: usize) -> Result<Slice, ReadError> {
-        let _ = (from, size_max);
-        unimplemented!()
-    }
-    /// As [`Partition::read`] on the calling thread, for pipelines.
-    pub fn read_blocking(&self, from: Offset, size_max: usize) -> Result<Slice, ReadError> {
-        let _ = (from, size_max);
-        unimplemented!()
-    }
-    /// Returns when the tail is past `known` (at once if it is already), or the partition was deleted.
-    pub async fn tail_past(&self, known: Offset) {
-        let _ = known;
-        unimplemented!()
-    }
-    /// The first record with a timestamp >= `timestamp`; none = `None`.
-    pub async fn offset_for_time(&self, timestamp: i64) -> Result<Option<TimedOffset>, ReadError> {
-        let _ = timestamp;
-        unimplemented!()
-    }
-    /// The record with the greatest timestamp.
-    pub async fn max_timestamp(&self) -> Result<Option<TimedOffset>, ReadError> {
-        unimplemented!()
-    }
-    /// Leader epoch of the batch that holds `offset`, -1 if there is none.
-    pub fn epoch_at(&self, offset: Offset) -> i32 {
-        let _ = offset;
-        unimplemented!()
-    }
-    /// For OffsetForLeaderEpoch: the greatest epoch <= `epoch` and its end offset; `None` = (-1, -1).
-    pub fn epoch_end(&self, epoch: i32) -> Option<(i32, Offset)> {
-        let _ = epoch;
-        unimplemented!()
-    }
-    /// Durable offset in the log's last checkpoint; a pipeline's checkpoint may not pass it (matters for `durability = os`).
-    pub fn checkpointed(&self) -> Offset {
-        unimplemented!()
-    }
-    /// Deletes records below `offset` (Kafka's DeleteRecords, retention's way too).
-    pub async fn delete_below(&self, offset: Offset) -> Result<Offset, ReadError> {
-        let _ = offset;
-        unimplemented!()
-    }
 }

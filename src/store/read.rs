@@ -1,0 +1,292 @@
+//! Reading: from the tail cache on the asking task, else on a reader thread from the segments, every batch checked against its CRC.
+
+use super::core::Core;
+use super::partition::{Partition, Shared};
+use super::{ReadError, Slice, TimedOffset};
+use crate::log::{MAX_BATCH, Segment};
+use crate::metrics as names;
+use crate::record::{Batch, DECODED_SIZE_MAX, HEADER_SIZE, Header, Offset};
+use bytes::{Bytes, BytesMut};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use tokio::sync::oneshot;
+
+/// The least that one call to the disk fetches.
+const PIECE_SIZE: usize = 128 << 10;
+/// The most that one call to the disk fetches, unless one batch is larger.
+const PIECE_SIZE_MAX: usize = 4 << 20;
+
+impl Core {
+    /// Runs blocking work on a reader thread; `None` if the pool is gone or the work panicked.
+    pub(super) async fn on_reader<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
+        let _place = self.read_places.acquire().await.ok()?;
+        let (answer, answered) = oneshot::channel();
+        let job = move || drop(answer.send(work()));
+        // There are fewer places than the pool's queue has, so it is never full.
+        self.readers.run(job).ok()?;
+        answered.await.ok()
+    }
+}
+
+impl Partition {
+    /// Whole batches from the one that holds `from` on, up to `size_max` bytes but at least one; empty if `from` is the tail.
+    ///
+    /// # Errors
+    /// [`ReadError`]: outside start and tail, damaged, deleted.
+    pub async fn read(&self, from: Offset, size_max: usize) -> Result<Slice, ReadError> {
+        if let Some(slice) = self.read_recent(from, size_max)? {
+            return Ok(slice);
+        }
+        let this = self.clone();
+        let read = self.core.on_reader(move || this.read_stored(from, size_max)).await;
+        read.ok_or_else(|| ReadError::Io("the readers are gone".to_owned()))?
+    }
+
+    /// As [`Partition::read`] on the calling thread, which may wait for the disk: for pipelines.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn read_blocking(&self, from: Offset, size_max: usize) -> Result<Slice, ReadError> {
+        match self.read_recent(from, size_max)? {
+            Some(slice) => Ok(slice),
+            None => self.read_stored(from, size_max),
+        }
+    }
+
+    /// The first record whose timestamp is `timestamp` or later; `None` if there is none.
+    ///
+    /// # Errors
+    /// As [`Partition::read`].
+    pub async fn offset_for_time(&self, timestamp: i64) -> Result<Option<TimedOffset>, ReadError> {
+        let this = self.clone();
+        let found = self.core.on_reader(move || this.first_at(timestamp)).await;
+        found.ok_or_else(|| ReadError::Io("the readers are gone".to_owned()))?
+    }
+
+    /// The first record that has the greatest timestamp.
+    ///
+    /// # Errors
+    /// As [`Partition::read`].
+    pub async fn max_timestamp(&self) -> Result<Option<TimedOffset>, ReadError> {
+        let this = self.clone();
+        let found = self.core.on_reader(move || {
+            let greatest = this.shared.segments.load().iter().map(|segment| segment.max_timestamp()).max();
+            match greatest {
+                // A segment that nobody has walked since the start does not know its own.
+                Some(i64::MAX) => this.walked_max(),
+                Some(greatest) if greatest >= 0 => this.first_at(greatest),
+                _ => Ok(None),
+            }
+        });
+        found.await.ok_or_else(|| ReadError::Io("the readers are gone".to_owned()))?
+    }
+
+    /// What the tail cache has; `None` if the disk must be asked.
+    fn read_recent(&self, from: Offset, size_max: usize) -> Result<Option<Slice>, ReadError> {
+        let (start, tail) = self.bounds(from)?;
+        if from == tail {
+            return Ok(Some(Slice { batches: Vec::new(), start, tail }));
+        }
+        let recent = self.shared.recent.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        if recent.front().is_none_or(|oldest| oldest.base_offset() > from) {
+            return Ok(None);
+        }
+        let at = recent.partition_point(|batch| batch.last_offset() < from);
+        let mut batches = Vec::new();
+        let mut size = 0;
+        for batch in recent.iter().skip(at).take_while(|batch| batch.base_offset() < tail) {
+            if !batches.is_empty() && size + batch.size() > size_max {
+                break;
+            }
+            size += batch.size();
+            batches.push(batch.clone());
+        }
+        metrics::counter!(names::STORE_READ_BYTES.name, "from" => "cache").increment(size as u64);
+        Ok((!batches.is_empty()).then_some(Slice { batches, start, tail }))
+    }
+
+    fn read_stored(&self, from: Offset, size_max: usize) -> Result<Slice, ReadError> {
+        let (start, tail) = self.bounds(from)?;
+        let segments = self.shared.segments.load_full();
+        let mut at = segments.partition_point(|segment| segment.base <= from).saturating_sub(1);
+        let mut batches = Vec::new();
+        while batches.is_empty() && from < tail && at < segments.len() {
+            let walk = Walk { core: &self.core, shared: &self.shared, segment: &segments[at], tail };
+            let mut size = 0;
+            walk.from(segments[at].position_for(from), size_max, |batch| {
+                if batch.last_offset() < from {
+                    return true;
+                }
+                if !batches.is_empty() && size + batch.size() > size_max {
+                    return false;
+                }
+                size += batch.size();
+                batches.push(batch);
+                size < size_max
+            })?;
+            metrics::counter!(names::STORE_READ_BYTES.name, "from" => "disk").increment(size as u64);
+            at += 1;
+        }
+        Ok(Slice { batches, start, tail })
+    }
+
+    fn first_at(&self, timestamp: i64) -> Result<Option<TimedOffset>, ReadError> {
+        let (start, tail) = (self.start(), self.tail());
+        for segment in self.shared.segments.load_full().iter() {
+            if segment.max_timestamp() < timestamp {
+                continue;
+            }
+            let mut found = None;
+            let mut failed = None;
+            let walk = Walk { core: &self.core, shared: &self.shared, segment, tail };
+            walk.from(segment.position_for(start), PIECE_SIZE, |batch| {
+                if batch.header().max_timestamp < timestamp || batch.last_offset() < start {
+                    return true;
+                }
+                match batch.records(DECODED_SIZE_MAX) {
+                    Ok(records) => {
+                        let fits =
+                            |record: &crate::record::Record| record.timestamp >= timestamp && record.offset >= start;
+                        found = records.into_iter().find(fits).map(|record| TimedOffset {
+                            offset: record.offset,
+                            timestamp: record.timestamp,
+                            leader_epoch: batch.header().leader_epoch,
+                        });
+                    }
+                    Err(error) => failed = Some(corrupt(batch.base_offset(), error.to_string())),
+                }
+                found.is_none() && failed.is_none()
+            })?;
+            if let Some(error) = failed {
+                return Err(error);
+            }
+            if found.is_some() {
+                return Ok(found);
+            }
+        }
+        Ok(None)
+    }
+
+    fn walked_max(&self) -> Result<Option<TimedOffset>, ReadError> {
+        let tail = self.tail();
+        let mut greatest = -1;
+        for segment in self.shared.segments.load_full().iter() {
+            let walk = Walk { core: &self.core, shared: &self.shared, segment, tail };
+            walk.from(0, PIECE_SIZE_MAX, |batch| {
+                greatest = greatest.max(batch.header().max_timestamp);
+                true
+            })?;
+        }
+        if greatest < 0 { Ok(None) } else { self.first_at(greatest) }
+    }
+
+    fn bounds(&self, from: Offset) -> Result<(Offset, Offset), ReadError> {
+        if self.shared.is_deleted() {
+            return Err(ReadError::Deleted);
+        }
+        // The tail first: it never falls, so a start read after it is not beyond a later tail.
+        let tail = self.tail();
+        let start = self.start();
+        if from < start || from > tail {
+            return Err(ReadError::OutOfRange { offset: from, start, tail });
+        }
+        Ok((start, tail))
+    }
+}
+
+/// A walk over the batches of one segment below a tail.
+struct Walk<'a> {
+    core: &'a Core,
+    shared: &'a Shared,
+    segment: &'a Arc<Segment>,
+    tail: Offset,
+}
+
+impl Walk<'_> {
+    /// Tells each batch from `position` (a batch's) on until `on_batch` answers false, the tail or the segment's end.
+    fn from(
+        &self,
+        mut position: u64,
+        size_hint: usize,
+        mut on_batch: impl FnMut(Batch) -> bool,
+    ) -> Result<(), ReadError> {
+        let size = self.segment.size();
+        let mut piece = Bytes::new();
+        let mut wanted = size_hint.clamp(PIECE_SIZE, PIECE_SIZE_MAX);
+        while position < size {
+            let needed = match Header::parse(&piece) {
+                Ok(header) if header.base_offset >= self.tail => return Ok(()),
+                Ok(header) if header.size <= piece.len() => {
+                    let batch =
+                        Batch::check(piece.split_to(header.size)).map_err(|error| self.bad(position, &error))?;
+                    self.segment.cover(&header, position);
+                    position += header.size as u64;
+                    if !on_batch(batch) {
+                        return Ok(());
+                    }
+                    continue;
+                }
+                Ok(header) => header.size,
+                Err(_) if piece.len() < HEADER_SIZE => HEADER_SIZE,
+                Err(error) => return Err(self.bad(position, &error)),
+            };
+            if needed as u64 > size - position || needed > MAX_BATCH {
+                return Err(self.bad(position, &"a batch reaches past the end of its segment"));
+            }
+            wanted = wanted.max(needed);
+            piece = self.read(position, wanted.min((size - position) as usize))?;
+            if piece.len() < needed {
+                return Err(self.bad(position, &"the file is shorter than its segment"));
+            }
+        }
+        Ok(())
+    }
+
+    fn read(&self, position: u64, count: usize) -> Result<Bytes, ReadError> {
+        let io = |error: std::io::Error| {
+            if self.shared.is_deleted() { ReadError::Deleted } else { ReadError::Io(error.to_string()) }
+        };
+        let mut bytes = BytesMut::zeroed(count);
+        let read = self.segment.file(self.core.disk.as_ref()).map_err(io)?.read_at(&mut bytes, position).map_err(io)?;
+        bytes.truncate(read);
+        Ok(bytes.freeze())
+    }
+
+    fn bad(&self, position: u64, reason: &dyn std::fmt::Display) -> ReadError {
+        let (topic, partition) = (&self.shared.topic, self.shared.id);
+        let (start, base) = (self.shared.start(), self.segment.base);
+        if base < start && self.shared.segments.load().first().is_none_or(|first| first.base > base) {
+            // Retention took the segment away under this reader.
+            return ReadError::OutOfRange { offset: base, start, tail: self.tail };
+        }
+        metrics::counter!(names::STORE_DAMAGED_READS.name).increment(1);
+        let reason = format!("{topic}/{partition}, {} at position {position}: {reason}", crate::log::file_name(base));
+        tracing::error!(%reason, "a stored batch is damaged");
+        corrupt(base, reason)
+    }
+}
+
+fn corrupt(offset: Offset, reason: String) -> ReadError {
+    ReadError::Corrupt { offset, reason }
+}
+
+impl Partition {
+    /// Deletes the records below `offset` (−1 or beyond the tail: all up to the tail); whole segments below it leave the disk.
+    /// Returns the new start. Durable with the next checkpoint.
+    ///
+    /// # Errors
+    /// [`ReadError::OutOfRange`] beyond the tail, [`ReadError::Deleted`], the disk's.
+    pub async fn delete_below(&self, offset: Offset) -> Result<Offset, ReadError> {
+        let this = self.clone();
+        let done = self.core.on_reader(move || {
+            let tail = this.tail();
+            if offset > tail {
+                return Err(ReadError::OutOfRange { offset, start: this.start(), tail });
+            }
+            super::keeper::delete_below(&this.core, &this.shared, offset)
+                .map_err(|error| ReadError::Io(error.to_string()))?;
+            Ok(Offset(this.shared.start.load(Ordering::Acquire)))
+        });
+        done.await.ok_or_else(|| ReadError::Io("the readers are gone".to_owned()))?
+    }
+}

@@ -1,0 +1,262 @@
+//! [`Topic`]: a topic as it is now, and the changes to topics: each stands in the catalog file before anybody sees it.
+
+use super::catalog::{self, PRODUCER_ID_BLOCK, TopicRecord};
+use super::core::{Core, Topics};
+use super::open;
+use super::partition::{Partition, Shared};
+use super::{NewTopic, Store, TopicConfig, TopicError};
+use crate::record::{PartitionId, TopicName};
+use arc_swap::ArcSwap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use tracing::info;
+use uuid::Uuid;
+
+/// More partitions than this in one topic are a mistake.
+pub const PARTITIONS_MAX: i32 = 10_000;
+
+/// A topic. Partitions are only ever added.
+pub struct Topic {
+    pub id: Uuid,
+    pub name: TopicName,
+    pub(super) partitions: ArcSwap<Vec<Partition>>,
+    pub(super) config: Arc<ArcSwap<TopicConfig>>,
+    pub(super) overrides: ArcSwap<Vec<(String, String)>>,
+    pub(super) is_deleted: AtomicBool,
+}
+
+impl Topic {
+    /// Its settings now.
+    pub fn config(&self) -> Arc<TopicConfig> {
+        self.config.load_full()
+    }
+
+    /// What was set on it, by Kafka's names; the rest is default.
+    pub fn overrides(&self) -> Arc<Vec<(String, String)>> {
+        self.overrides.load_full()
+    }
+
+    pub fn partition_count(&self) -> i32 {
+        self.partitions.load().len() as i32
+    }
+
+    pub fn partition(&self, id: PartitionId) -> Option<Partition> {
+        self.partitions.load().get(usize::try_from(id.0).ok()?).cloned()
+    }
+
+    pub fn partitions(&self) -> Arc<Vec<Partition>> {
+        self.partitions.load_full()
+    }
+
+    pub fn is_deleted(&self) -> bool {
+        self.is_deleted.load(Ordering::Acquire)
+    }
+
+    pub(super) fn shared(&self) -> Vec<Arc<Shared>> {
+        self.partitions.load().iter().map(|partition| partition.shared.clone()).collect()
+    }
+}
+
+impl Store {
+    /// All topics, by name.
+    pub fn topics(&self) -> Vec<Arc<Topic>> {
+        let mut topics: Vec<_> = self.core.topics.load().by_name.values().cloned().collect();
+        topics.sort_by(|a, b| a.name.cmp(&b.name));
+        topics
+    }
+
+    pub fn topic(&self, name: &str) -> Option<Arc<Topic>> {
+        self.core.topics.load().by_name.get(name).cloned()
+    }
+
+    pub fn topic_by_id(&self, id: Uuid) -> Option<Arc<Topic>> {
+        self.core.topics.load().by_id.get(&id).cloned()
+    }
+
+    /// Durable in the catalog, its folders made, when it returns.
+    ///
+    /// # Errors
+    /// [`TopicError`]: it exists, a setting or the partition count is wrong, the disk failed.
+    pub async fn create_topic(&self, new: NewTopic) -> Result<Arc<Topic>, TopicError> {
+        self.change(move |core| create(core, new)).await
+    }
+
+    /// Readers and writers of the topic get errors from now on; its files are gone when it returns.
+    ///
+    /// # Errors
+    /// [`TopicError::Missing`], or the disk's.
+    pub async fn delete_topic(&self, name: &TopicName) -> Result<(), TopicError> {
+        let name = name.clone();
+        self.change(move |core| delete(core, &name)).await
+    }
+
+    /// Sets (`Some`) or resets (`None`) settings, all or none; they hold at once.
+    ///
+    /// # Errors
+    /// [`TopicError::Missing`], [`TopicError::Config`], or the disk's.
+    pub async fn alter_topic(
+        &self,
+        name: &TopicName,
+        changes: Vec<(String, Option<String>)>,
+    ) -> Result<(), TopicError> {
+        let name = name.clone();
+        self.change(move |core| alter(core, &name, changes)).await
+    }
+
+    /// Grows a topic to `total` partitions.
+    ///
+    /// # Errors
+    /// [`TopicError::Missing`]; [`TopicError::Invalid`] unless it grows; the disk's.
+    pub async fn add_partitions(&self, name: &TopicName, total: i32) -> Result<(), TopicError> {
+        let name = name.clone();
+        self.change(move |core| grow(core, &name, total)).await
+    }
+
+    /// A producer id that was never given out before, also over restarts.
+    ///
+    /// # Errors
+    /// The disk's, when a new block has to be written.
+    pub async fn next_producer_id(&self) -> Result<i64, TopicError> {
+        self.change(|core| {
+            let mut catalog = core.catalog();
+            if catalog.producer_id_next >= catalog.producer_id_limit {
+                let mut next = catalog.clone();
+                next.producer_id_limit += PRODUCER_ID_BLOCK;
+                save(core, &next)?;
+                catalog.producer_id_limit = next.producer_id_limit;
+            }
+            catalog.producer_id_next += 1;
+            Ok(catalog.producer_id_next - 1)
+        })
+        .await
+    }
+
+    /// Runs a change on a reader thread: it syncs files, which a socket task must not wait for.
+    async fn change<T: Send + 'static>(
+        &self,
+        change: impl FnOnce(&Arc<Core>) -> Result<T, TopicError> + Send + 'static,
+    ) -> Result<T, TopicError> {
+        let core = self.core.clone();
+        let closing = || TopicError::Io("the log is closing".to_owned());
+        self.core.on_reader(move || change(&core)).await.ok_or_else(closing)?
+    }
+}
+
+fn create(core: &Arc<Core>, new: NewTopic) -> Result<Arc<Topic>, TopicError> {
+    if !(1..=PARTITIONS_MAX).contains(&new.partitions) {
+        return Err(TopicError::Invalid(format!(
+            "a topic has 1 to {PARTITIONS_MAX} partitions, not {}",
+            new.partitions
+        )));
+    }
+    let config = TopicConfig::parse(&new.config)?;
+    let mut catalog = core.catalog();
+    if core.topics.load().by_name.contains_key(&new.name) {
+        return Err(TopicError::Exists(new.name));
+    }
+    let record =
+        TopicRecord { name: new.name.to_string(), id: Uuid::new_v4(), partitions: new.partitions, config: new.config };
+    let topic =
+        open::topic(core, &record, new.name, config, None).map_err(|error| TopicError::Io(error.to_string()))?;
+    let mut next = catalog.clone();
+    next.topics.push(record);
+    save(core, &next)?;
+    *catalog = next;
+    publish(core, |topics| {
+        topics.by_name.insert(topic.name.clone(), topic.clone());
+        topics.by_id.insert(topic.id, topic.clone());
+    });
+    info!(topic = %topic.name, partitions = new.partitions, id = %topic.id, "topic created");
+    Ok(topic)
+}
+
+fn delete(core: &Arc<Core>, name: &TopicName) -> Result<(), TopicError> {
+    let mut catalog = core.catalog();
+    let topic = find(core, name)?;
+    let mut next = catalog.clone();
+    next.topics.retain(|record| record.id != topic.id);
+    save(core, &next)?;
+    *catalog = next;
+    topic.is_deleted.store(true, Ordering::Release);
+    publish(core, |topics| {
+        topics.by_name.remove(name);
+        topics.by_id.remove(&topic.id);
+    });
+    for partition in topic.shared() {
+        partition.delete();
+        open::remove_folder(core.disk.as_ref(), &partition.folder)
+            .map_err(|error| TopicError::Io(error.to_string()))?;
+    }
+    info!(topic = %name, id = %topic.id, "topic deleted");
+    Ok(())
+}
+
+fn alter(core: &Arc<Core>, name: &TopicName, changes: Vec<(String, Option<String>)>) -> Result<(), TopicError> {
+    let mut catalog = core.catalog();
+    let topic = find(core, name)?;
+    let mut overrides = topic.overrides.load().as_ref().clone();
+    for (key, value) in changes {
+        overrides.retain(|(known, _)| *known != key);
+        match value {
+            Some(value) => overrides.push((key, value)),
+            // A reset of a name that nobody knows is a mistake too.
+            None => drop(TopicConfig::check_name(&key)?),
+        }
+    }
+    let config = TopicConfig::parse(&overrides)?;
+    let mut next = catalog.clone();
+    if let Some(record) = next.topics.iter_mut().find(|record| record.id == topic.id) {
+        record.config = overrides.clone();
+    }
+    save(core, &next)?;
+    *catalog = next;
+    topic.overrides.store(Arc::new(overrides));
+    topic.config.store(Arc::new(config));
+    info!(topic = %name, "topic settings changed");
+    Ok(())
+}
+
+fn grow(core: &Arc<Core>, name: &TopicName, total: i32) -> Result<(), TopicError> {
+    let mut catalog = core.catalog();
+    let topic = find(core, name)?;
+    let count = topic.partition_count();
+    if total <= count || total > PARTITIONS_MAX {
+        return Err(TopicError::Invalid(format!(
+            "topic \"{name}\" has {count} partitions and can grow to {PARTITIONS_MAX} at most, not to {total}"
+        )));
+    }
+    let mut partitions = topic.partitions.load().as_ref().clone();
+    for id in count..total {
+        let opened = open::partition(core, &topic.name, topic.id, PartitionId(id), topic.config.clone(), None);
+        partitions.push(opened.map_err(|error| TopicError::Io(error.to_string()))?);
+    }
+    let mut next = catalog.clone();
+    if let Some(record) = next.topics.iter_mut().find(|record| record.id == topic.id) {
+        record.partitions = total;
+    }
+    save(core, &next)?;
+    *catalog = next;
+    topic.partitions.store(Arc::new(partitions));
+    info!(topic = %name, partitions = total, "topic grown");
+    Ok(())
+}
+
+fn find(core: &Core, name: &TopicName) -> Result<Arc<Topic>, TopicError> {
+    core.topics.load().by_name.get(name).cloned().ok_or_else(|| TopicError::Missing(name.clone()))
+}
+
+fn save(core: &Core, next: &catalog::Catalog) -> Result<(), TopicError> {
+    if let Some(cause) = core.poisoned() {
+        return Err(TopicError::Io(format!("the data folder takes no writes: {cause}")));
+    }
+    catalog::save(core.disk.as_ref(), &core.options.data.join(open::CATALOG), next)
+        .map_err(|error| TopicError::Io(error.to_string()))
+}
+
+/// Changes the snapshot. The catalog's lock is held, so there is one at a time.
+fn publish(core: &Core, change: impl FnOnce(&mut Topics)) {
+    let old = core.topics.load();
+    let mut topics = Topics { by_name: old.by_name.clone(), by_id: old.by_id.clone() };
+    change(&mut topics);
+    core.topics.store(Arc::new(topics));
+}
