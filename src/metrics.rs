@@ -74,6 +74,18 @@ pub const STORE_RECOVERY_SCANNED_BYTES: Metric =
 pub const STORE_RECOVERY_CUT_BYTES: Metric =
     metric("inrush_store_recovery_cut_bytes", Kind::Gauge, "", "bytes that the start cut off and copied to lost+found");
 // -- ingest
+pub const INGEST_QUEUE_CHUNKS: Metric =
+    metric("inrush_ingest_queue_chunks", Kind::Gauge, "", "requests' events that wait for the batcher");
+pub const INGEST_BATCH_BYTES: Metric = metric(
+    "inrush_ingest_batch_bytes",
+    Kind::Histogram,
+    "",
+    "uncompressed bytes of the batches that the batcher sealed",
+);
+pub const INGEST_RAW_BYTES: Metric =
+    metric("inrush_ingest_raw_bytes_total", Kind::Counter, "", "uncompressed bytes that the batcher sealed");
+pub const INGEST_STORED_BYTES: Metric =
+    metric("inrush_ingest_stored_bytes_total", Kind::Counter, "", "bytes of the same batches as they are stored");
 // -- server: http
 // -- server: kafka
 // -- stream
@@ -102,6 +114,10 @@ pub const ALL: &[Metric] = &[
     STORE_RECOVERY_SCANNED_BYTES,
     STORE_RECOVERY_CUT_BYTES,
     // -- ingest
+    INGEST_QUEUE_CHUNKS,
+    INGEST_BATCH_BYTES,
+    INGEST_RAW_BYTES,
+    INGEST_STORED_BYTES,
     // -- server: http
     // -- server: kafka
     // -- stream

@@ -1,58 +1,97 @@
 //! Events to batches: what doors hand over as chunks leaves as one zstd batch per partition and commit.
 //!
-//! Knows neither Kafka nor SQL. CONTRACT STUB: signatures stand, bodies are the owner's of `ingest/`.
+//! Bodies travel, not events: a [`Chunk`] is the body of one request with the places of its events. One thread, the batcher, takes chunks
+//! from a lock-free queue and copies each event once, into the batch it leaves in. While a partition's batch is at the log, the next
+//! gathers; so batches grow with load and linger is zero without it. Knows neither Kafka nor SQL.
+
+mod batcher;
+mod lane;
 
 use crate::budget::Lease;
-use crate::store::{AppendError, Appended, Store, Topic};
-use crate::work::Pool;
+use crate::record::PartitionId;
+use crate::store::{AppendError, Appended, Topic};
+use batcher::Inbox;
 use bytes::Bytes;
 use std::ops::Range;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use tokio::sync::oneshot;
 
-/// Events of one request that share a body and record headers: bodies travel, not events.
+/// Events of one request that share a body and record headers.
 pub struct Chunk {
     pub body: Bytes,
     pub events: Vec<Event>,
-    /// Headers each record gets, in order.
+    /// Headers that each record gets, in order.
     pub headers: Vec<(Bytes, Bytes)>,
-    /// The bytes it holds of the ingest budget.
+    /// The bytes it holds of the ingest budget; given back when its last event is answered.
     pub lease: Option<Lease>,
+    /// Whether compressing is worth a try: not for pictures.
+    pub is_compressible: bool,
 }
 
 /// One event: where its value stands in the body, and what the door read out of it.
 pub struct Event {
     pub value: Range<u32>,
     pub key: Option<Bytes>,
+    /// Milliseconds since 1970.
     pub timestamp: i64,
     /// Headers of this record alone, after the shared ones.
     pub headers: Vec<(Bytes, Bytes)>,
 }
 
-/// What became of the events `events` (indexes into the chunk), which went to one partition together.
+/// What became of some events of a chunk that went to one partition in one batch.
+#[derive(Clone, Debug)]
 pub struct Outcome {
+    /// Indexes into the chunk, ascending.
     pub events: Vec<u32>,
-    pub result: Result<(crate::record::PartitionId, Appended), AppendError>,
+    pub result: Result<(PartitionId, Appended), AppendError>,
 }
 
 /// The batcher. Clones share it.
 #[derive(Clone)]
 pub struct Ingest {
-    _stub: Arc<()>,
+    inbox: Arc<Inbox>,
+    thread: Arc<Mutex<Option<JoinHandle<()>>>>,
 }
 
 impl Ingest {
-    /// Starts the batcher's threads.
-    pub fn start(store: Store, pool: Arc<Pool>) -> std::io::Result<Ingest> {
-        let _ = (store, pool);
-        unimplemented!()
+    /// Starts the batcher's thread. `runtime` runs the small tasks that wait for the log.
+    ///
+    /// # Errors
+    /// The system has no thread to give.
+    pub fn start(runtime: tokio::runtime::Handle) -> std::io::Result<Ingest> {
+        let inbox = Arc::new(Inbox::new());
+        let own = inbox.clone();
+        let thread = std::thread::Builder::new().name("inrush-batcher".to_owned());
+        let thread = thread.spawn(move || batcher::run(&own, &runtime))?;
+        inbox.wakes(thread.thread().clone());
+        Ok(Ingest { inbox, thread: Arc::new(Mutex::new(Some(thread))) })
     }
-    /// Queues the chunk and waits until each of its events is durable or refused. Keyless events of one chunk go to one partition; keyed ones by murmur2 of the key, as Kafka's clients.
-    pub async fn send(&self, topic: &Arc<Topic>, chunk: Chunk) -> Vec<Outcome> {
-        let _ = (topic, chunk);
-        unimplemented!()
+
+    /// Queues the chunk and waits until each of its events is durable or refused. Keyless events of a chunk go to one partition, keyed
+    /// ones where Kafka's clients would send them. Dropping the future does not take the events back.
+    ///
+    /// # Errors
+    /// The chunk, if the queue is full: nothing of it was taken.
+    pub async fn send(&self, topic: &Arc<Topic>, chunk: Chunk) -> Result<Vec<Outcome>, Chunk> {
+        let (done, outcomes) = oneshot::channel();
+        self.inbox.push(topic.clone(), chunk, done)?;
+        Ok(outcomes.await.unwrap_or_else(|_| {
+            vec![Outcome { events: Vec::new(), result: Err(AppendError::Unknown("the batcher is gone".to_owned())) }]
+        }))
     }
-    /// Seals and flushes what is open, then stops the threads.
+
+    /// Chunks that wait for the batcher.
+    pub fn queued(&self) -> usize {
+        self.inbox.len()
+    }
+
+    /// Writes what is queued and stops the thread. Doors are closed before.
     pub async fn close(&self) {
-        unimplemented!()
+        self.inbox.stop();
+        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(thread) = thread {
+            let _ = tokio::task::spawn_blocking(move || thread.join()).await;
+        }
     }
 }
