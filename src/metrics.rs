@@ -87,6 +87,30 @@ pub const INGEST_RAW_BYTES: Metric =
 pub const INGEST_STORED_BYTES: Metric =
     metric("inrush_ingest_stored_bytes_total", Kind::Counter, "", "bytes of the same batches as they are stored");
 // -- server: http
+pub const HTTP_EVENTS: Metric =
+    metric("inrush_server_http_events_total", Kind::Counter, "", "events taken over HTTP and durable");
+pub const HTTP_EVENT_BYTES: Metric =
+    metric("inrush_server_http_event_bytes_total", Kind::Counter, "", "bytes of their values");
+pub const HTTP_REFUSALS: Metric = metric(
+    "inrush_server_http_refusals_total",
+    Kind::Counter,
+    "status",
+    "requests refused, by status; `connection` for connections over the limits",
+);
+pub const HTTP_QUARANTINED: Metric =
+    metric("inrush_server_http_quarantined_total", Kind::Counter, "", "bad lines stored in dead letter topics");
+pub const HTTP_TIMES_NOT_BELIEVED: Metric = metric(
+    "inrush_server_http_times_not_believed_total",
+    Kind::Counter,
+    "",
+    "events whose own time was missing or far off; the arrival counts",
+);
+pub const HTTP_POST_SECONDS: Metric = metric(
+    "inrush_server_http_post_seconds",
+    Kind::Histogram,
+    "",
+    "seconds from the head of a POST of events to its answer",
+);
 // -- server: kafka
 // -- stream
 // -- daemon
@@ -119,6 +143,12 @@ pub const ALL: &[Metric] = &[
     INGEST_RAW_BYTES,
     INGEST_STORED_BYTES,
     // -- server: http
+    HTTP_EVENTS,
+    HTTP_EVENT_BYTES,
+    HTTP_REFUSALS,
+    HTTP_QUARANTINED,
+    HTTP_TIMES_NOT_BELIEVED,
+    HTTP_POST_SECONDS,
     // -- server: kafka
     // -- stream
     // -- daemon
