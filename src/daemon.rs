@@ -1,1 +1,319 @@
-//! The only wiring. CONTRACT STUB.
+//! The only wiring: opens the log, starts batcher, pipelines and doors bottom-up, tells systemd, stops them top-down.
+//!
+//! Stopping, in this order, each step with a deadline and a log line: doors close and their requests end; pipelines cut their outputs;
+//! the batcher writes what is queued; the log syncs, cuts its files and writes a clean checkpoint.
+
+use crate::budget::Budget;
+use crate::clock::Clock;
+use crate::control::{Command, Control};
+use crate::disk::{DirectIo, EngineChoice};
+use crate::ingest::Ingest;
+use crate::server::admin::Admin;
+use crate::server::http::{HttpDoor, Origins};
+use crate::store::{self, Store};
+use crate::{metrics as names, server};
+use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::path::PathBuf;
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
+use tokio::runtime::Runtime;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tracing::{error, info, warn};
+
+/// How the daemon is set up; [`Options::new`] has the defaults.
+#[derive(Clone, Debug)]
+pub struct Options {
+    pub data: PathBuf,
+    /// Where Parquet folders are made.
+    pub out: PathBuf,
+    /// The folder of pipeline files; it need not exist.
+    pub pipelines: PathBuf,
+    pub http: SocketAddr,
+    pub admin: SocketAddr,
+    /// A listener on another address than loopback needs write keys, or this.
+    pub insecure: bool,
+    pub engine: EngineChoice,
+    pub direct_io: DirectIo,
+    pub ingest_bytes: usize,
+    pub tail_cache_bytes: usize,
+    pub low_disk_bytes: Option<u64>,
+    pub cors_origins: Vec<String>,
+    pub host_names: Vec<String>,
+    pub write_keys: Vec<String>,
+    pub stop_deadline: Duration,
+}
+
+impl Options {
+    /// The defaults on loopback, with data in `data` and output beside it.
+    pub fn new(data: PathBuf) -> Options {
+        Options {
+            out: data.join("out"),
+            data,
+            pipelines: PathBuf::from("pipelines"),
+            http: SocketAddr::from(([127, 0, 0, 1], 8080)),
+            admin: SocketAddr::from(([127, 0, 0, 1], 9600)),
+            insecure: false,
+            engine: EngineChoice::Auto,
+            direct_io: DirectIo::Auto,
+            ingest_bytes: 64 << 20,
+            tail_cache_bytes: 64 << 20,
+            low_disk_bytes: None,
+            cors_origins: Vec::new(),
+            host_names: Vec::new(),
+            write_keys: Vec::new(),
+            stop_deadline: Duration::from_secs(30),
+        }
+    }
+}
+
+/// Why the daemon cannot start or did not stop well.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("cannot listen for {door} on {address}: {source}; is another daemon running there?")]
+    Listen { door: &'static str, address: SocketAddr, source: io::Error },
+    #[error(
+        "{door} on {0} is open to the network without write keys; set write-keys, or insecure = true if that is meant",
+        address
+    )]
+    Open { door: &'static str, address: SocketAddr },
+    #[error("cannot use the data folder {}: {source}", path.display())]
+    Data { path: PathBuf, source: io::Error },
+    #[error(transparent)]
+    Store(#[from] store::Error),
+    #[error("cannot start {what}: {source}")]
+    Start { what: &'static str, source: io::Error },
+}
+
+/// A daemon that runs in this process.
+pub struct Running {
+    pub http: SocketAddr,
+    pub admin: SocketAddr,
+    pub store: Store,
+    pub control: Control,
+    ingest: Ingest,
+    pipelines: crate::stream::Running,
+    doors: Vec<JoinHandle<()>>,
+    stop: watch::Sender<bool>,
+    runtime: Runtime,
+    deadline: Duration,
+}
+
+/// Opens everything; events are taken when it returns.
+///
+/// # Errors
+/// [`Error`]; nothing runs then.
+pub fn start(options: Options) -> Result<Running, Error> {
+    let began = Instant::now();
+    check_exposure("HTTP", options.http, options.insecure || !options.write_keys.is_empty())?;
+    check_exposure("admin", options.admin, options.insecure)?;
+    let metrics = recorder();
+    names::describe();
+    // Sockets first: a taken port is the commonest mistake, and it should not cost a recovery.
+    let http = listen("HTTP", options.http)?;
+    let admin = listen("admin", options.admin)?;
+    let failed = |path: &PathBuf| {
+        let path = path.clone();
+        move |source| Error::Data { path, source }
+    };
+    std::fs::create_dir_all(&options.data).map_err(failed(&options.data))?;
+    let disk = crate::disk::open(&options.data, options.engine, options.direct_io).map_err(failed(&options.data))?;
+    let clock = Clock::System;
+    let log = store::Options {
+        data: options.data.clone(),
+        writers: 1,
+        reader_threads: 2,
+        tail_cache_bytes: options.tail_cache_bytes,
+        low_disk_bytes: options.low_disk_bytes,
+        checkpoint_interval: Duration::from_secs(1),
+    };
+    let store = Store::open(log, disk, clock.clone())?;
+    let starting = |what| move |source| Error::Start { what, source };
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(std::thread::available_parallelism().map_or(2, usize::from).min(8))
+        .thread_name("inrush-door")
+        .enable_all()
+        .build()
+        .map_err(starting("the doors' threads"))?;
+    let ingest = Ingest::start(runtime.handle().clone()).map_err(starting("the batcher"))?;
+    let (control, requests) = Control::new();
+    let pipelines = crate::stream::start(
+        crate::stream::Options {
+            store: store.clone(),
+            control: control.clone(),
+            clock: clock.clone(),
+            folder: options.pipelines.clone(),
+            out: options.out.clone(),
+            data: options.data.clone(),
+            runtime: runtime.handle().clone(),
+        },
+        requests,
+    )
+    .map_err(starting("the pipelines"))?;
+    let (stop, stopping) = watch::channel(false);
+    let budget = Budget::new(options.ingest_bytes);
+    let http_door = Arc::new(HttpDoor {
+        store: store.clone(),
+        ingest: ingest.clone(),
+        clock: clock.clone(),
+        budget,
+        origins: Origins { allowed: options.cors_origins.clone(), host_names: options.host_names.clone() },
+        write_keys: options.write_keys.clone(),
+        auto_create: options.http.ip().is_loopback(),
+        connections_max: 10_000,
+        connections_per_address_max: 256,
+    });
+    let admin_door = Arc::new(Admin {
+        store: store.clone(),
+        control: control.clone(),
+        metrics: metrics.clone(),
+        clock,
+        host_names: options.host_names.clone(),
+    });
+    let addresses = (address_of(&http, options.http), address_of(&admin, options.admin));
+    let doors = {
+        let _entered = runtime.enter();
+        let http = tokio::net::TcpListener::from_std(http).map_err(starting("the HTTP door"))?;
+        let admin = tokio::net::TcpListener::from_std(admin).map_err(starting("the admin door"))?;
+        vec![
+            runtime.spawn(server::http::serve(http, http_door, stopping.clone())),
+            runtime.spawn(server::admin::serve(admin, admin_door, stopping)),
+        ]
+    };
+    metrics::gauge!(names::DAEMON_START_SECONDS.name).set(began.elapsed().as_secs_f64());
+    info!(
+        http = %addresses.0, admin = %addresses.1, data = %options.data.display(),
+        memory_limit_mib = (options.ingest_bytes + options.tail_cache_bytes) >> 20,
+        seconds = began.elapsed().as_secs_f64(), "inrush is ready"
+    );
+    Ok(Running {
+        http: addresses.0,
+        admin: addresses.1,
+        store,
+        control,
+        ingest,
+        pipelines,
+        doors,
+        stop,
+        runtime,
+        deadline: options.stop_deadline,
+    })
+}
+
+impl Running {
+    /// Waits for SIGTERM or SIGINT; reloads pipelines on SIGHUP; feeds systemd's watchdog while the log's writers are alive.
+    ///
+    /// # Errors
+    /// The system takes no signal handlers.
+    pub fn wait(&self) -> io::Result<()> {
+        use tokio::signal::unix::{SignalKind, signal};
+        let store = self.store.clone();
+        let control = self.control.clone();
+        self.runtime.block_on(async move {
+            let mut terminate = signal(SignalKind::terminate())?;
+            let mut interrupt = signal(SignalKind::interrupt())?;
+            let mut hangup = signal(SignalKind::hangup())?;
+            let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
+            let mut watchdog = tokio::time::interval(WATCHDOG_INTERVAL);
+            loop {
+                tokio::select! {
+                    _ = terminate.recv() => break,
+                    _ = interrupt.recv() => break,
+                    _ = hangup.recv() => reload(&control).await,
+                    _ = watchdog.tick() => {
+                        if store.health().writer_waits < WRITER_LIFE {
+                            let _ = sd_notify::notify(&[sd_notify::NotifyState::Watchdog]);
+                        }
+                    }
+                }
+            }
+            let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
+            Ok(())
+        })
+    }
+
+    /// Stops top-down; what was answered is durable whether or not this succeeds.
+    ///
+    /// # Errors
+    /// [`Error::Store`] if the log could not be closed cleanly: the next start recovers.
+    pub fn stop(self) -> Result<(), Error> {
+        info!("stopping: the doors close");
+        let _ = self.stop.send(true);
+        let doors = async {
+            for door in self.doors {
+                let _ = door.await;
+            }
+        };
+        let deadline = self.deadline;
+        if self.runtime.block_on(async { tokio::time::timeout(deadline, doors).await }).is_err() {
+            warn!("the doors did not close in time");
+        }
+        info!("stopping: pipelines cut their outputs");
+        self.pipelines.stop(deadline);
+        info!("stopping: the batcher writes what is queued");
+        self.runtime.block_on(self.ingest.close());
+        let closed = self.runtime.block_on(self.store.close(deadline));
+        self.runtime.shutdown_timeout(Duration::from_secs(2));
+        Ok(closed?)
+    }
+}
+
+/// Half of the interval that the unit asks for.
+const WATCHDOG_INTERVAL: Duration = Duration::from_secs(10);
+/// A writer that waits longer for the disk counts as dead.
+const WRITER_LIFE: Duration = Duration::from_secs(120);
+
+async fn reload(control: &Control) {
+    let _ = sd_notify::notify(&[
+        sd_notify::NotifyState::Reloading,
+        sd_notify::NotifyState::monotonic_usec_now().unwrap_or(sd_notify::NotifyState::Watchdog),
+    ]);
+    match control.ask(Command::Reload { pipeline: None }).await {
+        Ok(answer) => {
+            for (pipeline, result) in answer {
+                match result {
+                    Ok(done) => info!(%pipeline, %done, "reload"),
+                    Err(reason) => error!(%pipeline, %reason, "reload"),
+                }
+            }
+        }
+        Err(busy) => error!(%busy, "reload"),
+    }
+    let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
+}
+
+fn check_exposure(door: &'static str, address: SocketAddr, is_allowed: bool) -> Result<(), Error> {
+    if address.ip().is_loopback() || is_allowed { Ok(()) } else { Err(Error::Open { door, address }) }
+}
+
+fn listen(door: &'static str, address: SocketAddr) -> Result<TcpListener, Error> {
+    let listener = TcpListener::bind(address).map_err(|source| Error::Listen { door, address, source })?;
+    listener.set_nonblocking(true).map_err(|source| Error::Listen { door, address, source })?;
+    Ok(listener)
+}
+
+fn address_of(listener: &TcpListener, asked: SocketAddr) -> SocketAddr {
+    listener.local_addr().unwrap_or(asked)
+}
+
+/// The process's one metrics recorder; several daemons in one process (tests) share it.
+fn recorder() -> &'static PrometheusHandle {
+    static HANDLE: OnceLock<PrometheusHandle> = OnceLock::new();
+    HANDLE.get_or_init(|| {
+        let seconds =
+            [0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0];
+        let bytes = [1e3, 4e3, 16e3, 64e3, 256e3, 1e6, 4e6, 16e6, 64e6];
+        let recorder = PrometheusBuilder::new()
+            .set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), &seconds)
+            .and_then(|builder| builder.set_buckets_for_metric(Matcher::Suffix("_bytes".to_owned()), &bytes))
+            .unwrap_or_else(|_| PrometheusBuilder::new())
+            .build_recorder();
+        let handle = recorder.handle();
+        if metrics::set_global_recorder(recorder).is_err() {
+            warn!("another metrics recorder is installed: /metrics stays empty");
+        }
+        handle
+    })
+}

@@ -113,6 +113,42 @@ pub const HTTP_POST_SECONDS: Metric = metric(
 );
 // -- server: kafka
 // -- stream
+pub const STREAM_RECORDS: Metric = metric(
+    "inrush_stream_records_total",
+    Kind::Counter,
+    "pipeline",
+    "records read, again after a restart from the last cut",
+);
+pub const STREAM_ROWS: Metric =
+    metric("inrush_stream_rows_total", Kind::Counter, "pipeline", "rows written to outputs");
+pub const STREAM_FILTERED: Metric = metric(
+    "inrush_stream_filtered_total",
+    Kind::Counter,
+    "pipeline,reason",
+    "rows that where rejected (false, null) or that were passed over (content-type)",
+);
+pub const STREAM_DEAD_LETTERS: Metric =
+    metric("inrush_stream_dead_letters_total", Kind::Counter, "pipeline,reason", "records that became dead letters");
+pub const STREAM_LOST_RECORDS: Metric = metric(
+    "inrush_stream_lost_records_total",
+    Kind::Counter,
+    "pipeline",
+    "records that left the log before the pipeline read them",
+);
+pub const STREAM_LAG_RECORDS: Metric = metric(
+    "inrush_stream_lag_records",
+    Kind::Gauge,
+    "pipeline",
+    "records between the pipeline and the end of its topic",
+);
+pub const STREAM_FILES: Metric =
+    metric("inrush_stream_files_total", Kind::Counter, "pipeline", "files that outputs have finished");
+pub const STREAM_CUT_SECONDS: Metric = metric(
+    "inrush_stream_cut_seconds",
+    Kind::Histogram,
+    "pipeline",
+    "seconds of a cut: close, sync, checkpoint, rename",
+);
 // -- daemon
 pub const DAEMON_START_SECONDS: Metric =
     metric("inrush_daemon_start_seconds", Kind::Gauge, "", "seconds from process start until the doors were open");
@@ -151,6 +187,14 @@ pub const ALL: &[Metric] = &[
     HTTP_POST_SECONDS,
     // -- server: kafka
     // -- stream
+    STREAM_RECORDS,
+    STREAM_ROWS,
+    STREAM_FILTERED,
+    STREAM_DEAD_LETTERS,
+    STREAM_LOST_RECORDS,
+    STREAM_LAG_RECORDS,
+    STREAM_FILES,
+    STREAM_CUT_SECONDS,
     // -- daemon
     DAEMON_START_SECONDS,
 ];

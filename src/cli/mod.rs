@@ -1,6 +1,81 @@
-//! The commands. CONTRACT STUB.
+//! The commands: parse, call, print for a person or with `--json`, map an error to an exit code. No logic lives here.
+
+mod consume;
+mod demo;
+mod doctor;
+mod pipeline;
+mod produce;
+mod serve;
+mod topic;
+
+use clap::{Parser, Subcommand};
+use std::process::ExitCode;
+
+/// Events in, a durable log, pipelines out.
+///
+/// Exit codes: 0 done; 1 it failed, or a check found something; 2 the command line or a config file is wrong.
+#[derive(Parser)]
+#[command(name = "inrush", version)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Runs the daemon until SIGTERM.
+    Serve(serve::Arguments),
+    /// Shows the main job on a fresh folder: clicks and pictures in, Parquet and dead letters out.
+    Demo(demo::Arguments),
+    /// Lists, makes, describes, alters and deletes topics.
+    Topic(topic::Arguments),
+    /// Sends events: each line of a file or of standard input is one.
+    Produce(produce::Arguments),
+    /// Prints records of a topic, one JSON object a line.
+    Consume(consume::Arguments),
+    /// Checks, tests and steers pipelines.
+    Pipeline(pipeline::Arguments),
+    /// Looks at this machine: io_uring, disk, limits; what to expect and what to do.
+    Doctor(doctor::Arguments),
+}
+
+/// How a command ended without an error.
+enum Outcome {
+    Done,
+    /// A check found something.
+    Found,
+    /// A file is wrong.
+    Wrong,
+}
 
 /// Runs the command line of this process.
-pub fn run() -> std::process::ExitCode {
-    std::process::ExitCode::SUCCESS
+pub fn run() -> ExitCode {
+    let outcome = match Arguments::parse().command {
+        Command::Serve(arguments) => serve::run(arguments),
+        Command::Demo(arguments) => demo::run(arguments),
+        Command::Topic(arguments) => topic::run(arguments),
+        Command::Produce(arguments) => produce::run(arguments),
+        Command::Consume(arguments) => consume::run(arguments),
+        Command::Pipeline(arguments) => pipeline::run(arguments),
+        Command::Doctor(arguments) => doctor::run(&arguments),
+    };
+    match outcome {
+        Ok(Outcome::Done) => ExitCode::SUCCESS,
+        Ok(Outcome::Found) => ExitCode::from(1),
+        Ok(Outcome::Wrong) => ExitCode::from(2),
+        Err(error) => {
+            eprintln!("inrush: {error:#}");
+            ExitCode::from(1)
+        }
+    }
+}
+
+/// Structured logs on standard error: for people, or JSON with `INRUSH_LOG_FORMAT=json`. `RUST_LOG` chooses what is shown.
+fn start_logging(default: &str) {
+    let filter = tracing_subscriber::EnvFilter::try_from_default_env()
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(default));
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
+    let is_json = std::env::var("INRUSH_LOG_FORMAT").is_ok_and(|format| format == "json");
+    // A second subscriber in one process is refused; the first then stays.
+    let _ = if is_json { builder.json().try_init() } else { builder.try_init() };
 }

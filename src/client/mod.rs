@@ -1,1 +1,101 @@
-//! CONTRACT STUB: room `client/`.
+//! What the commands and the demo talk to a daemon with: JSON over HTTP/1.1, one connection kept per [`Client`].
+
+use anyhow::{Context, Result, bail};
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full};
+use hyper::client::conn::http1::{SendRequest, handshake};
+use hyper::{Method, Request, StatusCode};
+use hyper_util::rt::TokioIo;
+use serde_json::Value;
+use tokio::net::TcpStream;
+use tokio::runtime::Runtime;
+
+/// A connection to one door. Calls block.
+pub struct Client {
+    address: String,
+    runtime: Runtime,
+    connection: Option<SendRequest<Full<Bytes>>>,
+}
+
+/// An answer of the daemon.
+#[derive(Clone, Debug)]
+pub struct Answer {
+    pub status: StatusCode,
+    pub body: Bytes,
+}
+
+impl Client {
+    /// A client of the door at `HOST:PORT`; connects at the first call.
+    ///
+    /// # Errors
+    /// The system has no runtime to give.
+    pub fn new(address: impl Into<String>) -> Result<Client> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        Ok(Client { address: address.into(), runtime, connection: None })
+    }
+
+    /// Sends a request and reads its whole answer. A kept connection that the daemon has closed is opened anew once.
+    ///
+    /// # Errors
+    /// The daemon cannot be reached; the connection broke.
+    pub fn call(&mut self, method: Method, path: &str, content_type: &str, body: impl Into<Bytes>) -> Result<Answer> {
+        let body = body.into();
+        let Client { address, runtime, connection } = self;
+        runtime.block_on(async {
+            let is_kept = connection.is_some();
+            match exchange(address, connection, &method, path, content_type, body.clone()).await {
+                Err(_) if is_kept => {
+                    *connection = None;
+                    exchange(address, connection, &method, path, content_type, body).await
+                }
+                answer => answer,
+            }
+        })
+    }
+
+    /// A call whose answer is JSON and says 2xx.
+    ///
+    /// # Errors
+    /// As [`Client::call`]; or what the daemon said instead.
+    pub fn json(&mut self, method: Method, path: &str, body: Option<&Value>) -> Result<Value> {
+        let body = body.map(Value::to_string).unwrap_or_default();
+        let answer = self.call(method, path, "application/json", body)?;
+        let value: Value = serde_json::from_slice(&answer.body)
+            .with_context(|| format!("{} answered {} with something that is not JSON", self.address, answer.status))?;
+        if !answer.status.is_success() {
+            match value.get("error").and_then(Value::as_str) {
+                Some(error) => bail!("{error}"),
+                None => bail!("{}: {value}", answer.status),
+            }
+        }
+        Ok(value)
+    }
+}
+
+async fn exchange(
+    address: &str,
+    connection: &mut Option<SendRequest<Full<Bytes>>>,
+    method: &Method,
+    path: &str,
+    content_type: &str,
+    body: Bytes,
+) -> Result<Answer> {
+    let sender = match connection {
+        Some(sender) => sender,
+        None => {
+            let stream = TcpStream::connect(address).await;
+            let stream = stream.with_context(|| format!("no daemon answers on {address}; start one: inrush serve"))?;
+            stream.set_nodelay(true)?;
+            let (sender, driver) = handshake(TokioIo::new(stream)).await?;
+            tokio::spawn(driver);
+            connection.insert(sender)
+        }
+    };
+    sender.ready().await?;
+    let request =
+        Request::builder().method(method).uri(path).header("host", address).header("content-type", content_type);
+    let response = sender.send_request(request.body(Full::new(body))?).await?;
+    let status = response.status();
+    let body = response.into_body().collect().await?.to_bytes();
+    Ok(Answer { status, body })
+}

@@ -1,1 +1,5 @@
-//! CONTRACT STUB: room `lab/`.
+//! Generators, demo and doctor: what shows and measures the daemon. The daemon uses nothing of it.
+
+pub mod demo;
+pub mod doctor;
+pub mod generate;

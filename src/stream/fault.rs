@@ -40,6 +40,20 @@ pub struct Fault {
 }
 
 impl Reason {
+    pub const ALL: [Reason; 11] = [
+        Reason::BadBatch,
+        Reason::NotJson,
+        Reason::NoColumns,
+        Reason::WrongType,
+        Reason::Overflow,
+        Reason::DuplicateField,
+        Reason::MissingRequired,
+        Reason::Expression,
+        Reason::TimeOutOfRange,
+        Reason::TooLarge,
+        Reason::SinkRefused,
+    ];
+
     pub fn as_str(self) -> &'static str {
         match self {
             Reason::BadBatch => "bad-batch",

@@ -2,7 +2,42 @@
 //!
 //! Knows the store and Arrow; knows no listener and no frame of the Kafka protocol.
 
+mod check;
+mod checkpoint;
+mod columns;
+mod dead_letters;
 pub mod fault;
-pub mod plan;
-pub mod rows;
-pub mod spec;
+pub mod functions;
+mod json;
+mod kinds;
+mod parse;
+mod plan;
+mod rows;
+mod runner;
+mod sink;
+mod spec;
+mod supervisor;
+
+pub use check::{Report, Tested, check, test};
+pub use supervisor::{Running, start};
+
+use crate::clock::Clock;
+use crate::control::Control;
+use crate::store::Store;
+use parse::parse;
+use std::path::PathBuf;
+
+/// What pipelines need.
+pub struct Options {
+    pub store: Store,
+    pub control: Control,
+    pub clock: Clock,
+    /// The folder of pipeline files.
+    pub folder: PathBuf,
+    /// Parquet folders are made below it.
+    pub out: PathBuf,
+    /// Checkpoints are kept in its folder `pipelines`.
+    pub data: PathBuf,
+    /// Runs the waits of pipeline threads; no pipeline work runs on it.
+    pub runtime: tokio::runtime::Handle,
+}

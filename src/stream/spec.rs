@@ -1,4 +1,4 @@
-//! CONTRACT STUB: a pipeline file, checked: what it says, in types that cannot be wrong.
+//! A pipeline file, checked: what it says, in types that cannot be wrong. [`super::parse`] makes it.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -16,7 +16,7 @@ pub struct Spec {
     pub r#where: Option<Sql>,
     /// `None` = all columns as they are.
     pub select: Option<Sql>,
-    pub to: Output,
+    pub to: ParquetOutput,
     pub on_error: OnError,
     pub tests: Vec<Test>,
 }
@@ -89,12 +89,7 @@ pub enum Unit {
     Micros,
 }
 
-#[derive(Clone, Debug)]
-pub enum Output {
-    Parquet(ParquetOutput),
-    Topic(TopicOutput),
-}
-
+/// A folder of Parquet files.
 #[derive(Clone, Debug)]
 pub struct ParquetOutput {
     /// Relative to `--out`, cleaned.
@@ -111,20 +106,10 @@ pub struct ParquetOutput {
     pub adopt: Option<String>,
 }
 
-#[derive(Clone, Debug)]
-pub struct TopicOutput {
-    pub topic: crate::record::TopicName,
-    /// The output column that is the new record's key; `None` = the source record's key.
-    pub key: Option<String>,
-}
-
+/// What becomes of records that fail.
 #[derive(Clone, Debug)]
 pub struct OnError {
-    pub retries: u32,
-    pub backoff: Duration,
-    /// `retry = { times, of = "all" }`: final faults are tried again too, as Spring's DefaultErrorHandler does.
-    pub retry_final: bool,
-    /// Dead letter topic; default `<from>-dlt`.
+    /// Dead letter topic; `<from>-dlt` unless the file names another.
     pub then: crate::record::TopicName,
 }
 

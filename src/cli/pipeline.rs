@@ -1,0 +1,164 @@
+//! `inrush pipeline check|test|status|reload|reset`.
+
+use super::Outcome;
+use crate::client::Client;
+use crate::config::Mistake;
+use crate::stream;
+use anyhow::Result;
+use clap::{Args, Subcommand};
+use hyper::Method;
+use serde_json::Value;
+use std::path::PathBuf;
+
+#[derive(Args)]
+pub(super) struct Arguments {
+    /// Address of the admin door.
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:9600", global = true)]
+    admin: String,
+    #[arg(long, global = true)]
+    json: bool,
+    #[command(subcommand)]
+    action: Action,
+}
+
+#[derive(Subcommand)]
+enum Action {
+    /// Judges files without a daemon; all mistakes at once.
+    Check { files: Vec<PathBuf> },
+    /// Runs the tests inside the files, without a daemon.
+    Test { files: Vec<PathBuf> },
+    /// What each pipeline does and where it stands.
+    Status,
+    /// Reads the files again and swaps what changed.
+    Reload { pipeline: Option<String> },
+    /// Moves a pipeline; what it wrote stays.
+    Reset {
+        pipeline: String,
+        /// `start`, `end` or milliseconds since 1970.
+        #[arg(long, value_name = "WHERE")]
+        to: String,
+    },
+}
+
+pub(super) fn run(arguments: Arguments) -> Result<Outcome> {
+    match arguments.action {
+        Action::Check { files } => check(&files, arguments.json),
+        Action::Test { files } => test(&files, arguments.json),
+        Action::Status => {
+            let pipelines = Client::new(arguments.admin)?.json(Method::GET, "/api/pipelines", None)?;
+            match arguments.json {
+                true => println!("{pipelines}"),
+                false => print_status(&pipelines),
+            }
+            Ok(Outcome::Done)
+        }
+        Action::Reload { pipeline } => {
+            let query = pipeline.map_or(String::new(), |pipeline| format!("?pipeline={pipeline}"));
+            ask(&arguments.admin, &format!("/api/pipelines/reload{query}"), arguments.json)
+        }
+        Action::Reset { pipeline, to } => {
+            ask(&arguments.admin, &format!("/api/pipelines/reset?pipeline={pipeline}&to={to}"), arguments.json)
+        }
+    }
+}
+
+fn check(files: &[PathBuf], json: bool) -> Result<Outcome> {
+    let mut is_right = true;
+    for file in files {
+        match stream::check(file) {
+            Ok(report) if json => println!("{}", serde_json::to_string(&report)?),
+            Ok(report) => {
+                println!("{}: right; reads {} of {}", file.display(), report.reads.join(", "), report.source);
+                report.writes.iter().for_each(|(name, kind)| println!("  {name:<24} {kind}"));
+            }
+            Err(mistakes) => is_right = tell(&mistakes),
+        }
+    }
+    Ok(if is_right { Outcome::Done } else { Outcome::Wrong })
+}
+
+fn test(files: &[PathBuf], json: bool) -> Result<Outcome> {
+    let (mut passed, mut failed) = (0, 0);
+    for file in files {
+        let tests = match stream::test(file) {
+            Ok(tests) => tests,
+            Err(mistakes) => {
+                tell(&mistakes);
+                return Ok(Outcome::Wrong);
+            }
+        };
+        for tested in tests {
+            passed += usize::from(tested.passed);
+            failed += usize::from(!tested.passed);
+            if json {
+                println!("{}", serde_json::to_string(&tested)?);
+            } else if !tested.passed {
+                println!(
+                    "{}:{}: expected {}\n    but got {}",
+                    file.display(),
+                    tested.line,
+                    tested.expected,
+                    tested.got
+                );
+            }
+        }
+    }
+    if !json {
+        println!("{passed} passed, {failed} failed");
+    }
+    Ok(if failed == 0 { Outcome::Done } else { Outcome::Found })
+}
+
+/// Prints mistakes; nothing is right then.
+fn tell(mistakes: &[Mistake]) -> bool {
+    mistakes.iter().for_each(|mistake| eprintln!("{mistake}"));
+    false
+}
+
+fn ask(admin: &str, path: &str, json: bool) -> Result<Outcome> {
+    let answer = Client::new(admin)?.call(Method::POST, path, "application/json", "")?;
+    let lines: Value = serde_json::from_slice(&answer.body)?;
+    if let Some(error) = lines.get("error").and_then(Value::as_str) {
+        anyhow::bail!("{error}");
+    }
+    if json {
+        println!("{lines}");
+    }
+    let mut is_well = true;
+    for line in lines.as_array().into_iter().flatten() {
+        let ok = line["ok"] == true;
+        is_well &= ok;
+        if !json {
+            let mark = if ok { "ok  " } else { "FAIL" };
+            println!(
+                "{mark}  {:<20} {}",
+                line["pipeline"].as_str().unwrap_or_default(),
+                line["message"].as_str().unwrap_or_default()
+            );
+        }
+    }
+    Ok(if is_well { Outcome::Done } else { Outcome::Found })
+}
+
+fn print_status(pipelines: &Value) {
+    println!(
+        "{:<20} {:<10} {:>10} {:>12} {:>10} {:>12}  source",
+        "pipeline", "state", "lag", "rows", "filtered", "dead letters"
+    );
+    for one in pipelines.as_array().into_iter().flatten() {
+        let text = |key: &str| one[key].as_str().unwrap_or_default().to_owned();
+        println!(
+            "{:<20} {:<10} {:>10} {:>12} {:>10} {:>12}  {}",
+            text("name"),
+            text("state"),
+            one["lag_records"],
+            one["rows_written"],
+            one["filtered"],
+            one["dead_letters"],
+            text("source")
+        );
+        if !text("reason").is_empty() {
+            println!("    {}", text("reason"));
+        }
+    }
+}

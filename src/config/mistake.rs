@@ -1,0 +1,106 @@
+//! [`Mistake`]: one thing that is wrong in a file, with its place and what to do.
+
+use std::cell::RefCell;
+use std::fmt;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+
+/// One mistake in a file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mistake {
+    pub file: PathBuf,
+    /// From 1; 0 = the file as a whole.
+    pub line: usize,
+    /// From 1, in characters.
+    pub column: usize,
+    /// Dotted path of the field, if it is about one.
+    pub field: Option<String>,
+    /// What is wrong and what to do.
+    pub message: String,
+}
+
+impl fmt::Display for Mistake {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.file.display())?;
+        if self.line > 0 {
+            write!(f, ":{}:{}", self.line, self.column)?;
+        }
+        match &self.field {
+            Some(field) => write!(f, ": {field}: {}", self.message),
+            None => write!(f, ": {}", self.message),
+        }
+    }
+}
+
+/// The mistakes of one file as they are found; readers share it.
+pub struct Mistakes<'a> {
+    pub file: &'a Path,
+    pub text: &'a str,
+    found: RefCell<Vec<Mistake>>,
+}
+
+impl<'a> Mistakes<'a> {
+    pub fn new(file: &'a Path, text: &'a str) -> Mistakes<'a> {
+        Mistakes { file, text, found: RefCell::default() }
+    }
+
+    /// Notes a mistake at a place (bytes of the text); `None` = the file as a whole.
+    pub fn add(&self, place: Option<Range<usize>>, field: &str, message: impl Into<String>) {
+        let (line, column) = place.map_or((0, 0), |place| position(self.text, place.start));
+        let field = (!field.is_empty()).then(|| field.to_owned());
+        self.found.borrow_mut().push(Mistake {
+            file: self.file.to_owned(),
+            line,
+            column,
+            field,
+            message: message.into(),
+        });
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.found.borrow().is_empty()
+    }
+
+    /// All of them, by place.
+    pub fn into_inner(self) -> Vec<Mistake> {
+        let mut found = self.found.into_inner();
+        found.sort_by_key(|mistake| (mistake.line, mistake.column));
+        found
+    }
+}
+
+/// Line and column, from 1, of a byte of `text`; columns count characters.
+pub fn position(text: &str, at: usize) -> (usize, usize) {
+    let before = text.get(..at.min(text.len())).unwrap_or(text);
+    let line = before.matches('\n').count() + 1;
+    let column = before.rsplit('\n').next().unwrap_or_default().chars().count() + 1;
+    (line, column)
+}
+
+/// ` Did you mean "x"?` if a known word is near, else nothing.
+pub(super) fn did_you_mean(word: &str, known: &[&str]) -> String {
+    let nearest =
+        known.iter().map(|known| (strsim::jaro_winkler(known, word), known)).max_by(|a, b| a.0.total_cmp(&b.0));
+    match nearest {
+        Some((likeness, known)) if likeness > 0.75 => format!("; did you mean \"{known}\"?"),
+        _ => format!("; known: {}", known.join(", ")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn places_count_characters() {
+        assert_eq!(position("a = 1\nä = 2", 6), (2, 1));
+        assert_eq!(position("a = 1\nä = 2", 11), (2, 5));
+    }
+
+    #[test]
+    fn a_mistake_reads_as_a_compiler_would_say_it() {
+        let mistakes = Mistakes::new(Path::new("p.toml"), "from = 1");
+        mistakes.add(Some(7..8), "from", "it must be text");
+        assert_eq!(mistakes.into_inner()[0].to_string(), "p.toml:1:8: from: it must be text");
+    }
+}

@@ -1,0 +1,141 @@
+//! `inrush pipeline check` and `test`: a file judged, and its own tests run through the real decoder and plan, without a daemon.
+
+use super::fault::Reason;
+use super::rows::Decoder;
+use super::runner::Job;
+use super::spec::{Expect, Given, Test};
+use super::supervisor::plan_file;
+use crate::config::Mistake;
+use crate::record::{Offset, Record};
+use arrow::json::writer::{JsonArray, WriterBuilder};
+use bytes::Bytes;
+use serde_json::Value;
+use std::path::Path;
+
+/// A file that is right.
+#[derive(Clone, Debug, serde::Serialize)]
+pub struct Report {
+    pub name: String,
+    pub source: String,
+    /// Columns that are read of each record.
+    pub reads: Vec<String>,
+    /// Name and Arrow type of what comes out.
+    pub writes: Vec<(String, String)>,
+    pub tests: usize,
+}
+
+/// How one `[[test]]` went.
+#[derive(Clone, Debug, serde::Serialize)]
+pub struct Tested {
+    pub line: usize,
+    pub expected: String,
+    pub got: String,
+    pub passed: bool,
+}
+
+/// Checks a file.
+///
+/// # Errors
+/// All its mistakes, with line and column.
+pub fn check(path: &Path) -> Result<Report, Vec<Mistake>> {
+    let job = plan_file(path)?;
+    let fields = job.plan.output().fields().iter();
+    Ok(Report {
+        name: job.spec.name.clone(),
+        source: format!("topic:{}", job.spec.from),
+        reads: job.plan.columns().iter().map(|column| column.name.clone()).collect(),
+        writes: fields.map(|field| (field.name().clone(), field.data_type().to_string())).collect(),
+        tests: job.spec.tests.len(),
+    })
+}
+
+/// Runs a file's tests.
+///
+/// # Errors
+/// The file's mistakes, if it is not right.
+pub fn test(path: &Path) -> Result<Vec<Tested>, Vec<Mistake>> {
+    let job = plan_file(path)?;
+    Ok(job.spec.tests.iter().map(|test| run(&job, test)).collect())
+}
+
+/// What one record becomes.
+enum Became {
+    Row(Value),
+    Filtered,
+    Dead(Reason, String),
+}
+
+fn run(job: &Job, test: &Test) -> Tested {
+    let became = transform(job, &test.given);
+    let passed = match (&test.expect, &became) {
+        // Only the columns that the test names are compared: the others may grow.
+        (Expect::Row(Value::Object(wanted)), Became::Row(Value::Object(row))) => {
+            wanted.iter().all(|(name, value)| same(row.get(name).unwrap_or(&Value::Null), value))
+        }
+        (Expect::Filtered, Became::Filtered) => true,
+        (Expect::Dead(wanted), Became::Dead(reason, _)) => wanted == reason,
+        _ => false,
+    };
+    let expected = match &test.expect {
+        Expect::Row(row) => row.to_string(),
+        Expect::Filtered => "filtered".to_owned(),
+        Expect::Dead(reason) => format!("dead letter: {}", reason.as_str()),
+    };
+    let got = match became {
+        Became::Row(row) => row.to_string(),
+        Became::Filtered => "filtered".to_owned(),
+        Became::Dead(reason, message) => format!("dead letter: {} ({message})", reason.as_str()),
+    };
+    Tested { line: test.line, expected, got, passed }
+}
+
+/// Equal values; times are equal if they are the same moment.
+fn same(a: &Value, b: &Value) -> bool {
+    let time = |value: &Value| value.as_str().and_then(|text| chrono::DateTime::parse_from_rfc3339(text).ok());
+    a == b
+        || matches!((time(a), time(b)), (Some(a), Some(b)) if a == b)
+        || matches!((a.as_f64(), b.as_f64()), (Some(a), Some(b)) if a == b)
+}
+
+fn transform(job: &Job, given: &Given) -> Became {
+    let header = |(name, value): &(String, Vec<u8>)| (Bytes::from(name.clone()), Some(Bytes::from(value.clone())));
+    let record = Record {
+        offset: Offset(given.offset),
+        timestamp: given.timestamp,
+        key: given.key.clone().map(Bytes::from),
+        value: given.value.clone().map(Bytes::from),
+        headers: given.headers.iter().map(header).collect(),
+    };
+    let decoder = Decoder::new(job.plan.columns().to_vec(), job.plan.input().clone());
+    let decoded = decoder.decode(given.partition, std::slice::from_ref(&record));
+    let done = job.plan.run(&decoded.rows);
+    if let Some((_, fault)) = decoded.faults.first().or(done.faults.first()) {
+        return Became::Dead(fault.reason, fault.message.to_string());
+    }
+    if done.rows.num_rows() == 0 {
+        return Became::Filtered;
+    }
+    let mut writer = WriterBuilder::new().with_explicit_nulls(true).build::<_, JsonArray>(Vec::new());
+    let written = writer.write(&done.rows).and_then(|()| writer.finish());
+    let rows: Option<Vec<Value>> = written.ok().and_then(|()| serde_json::from_slice(&writer.into_inner()).ok());
+    Became::Row(rows.and_then(|mut rows| rows.pop()).unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_shipped_pipelines_are_right_and_pass_their_tests() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("pipelines");
+        let files = super::super::supervisor::files(&folder).unwrap();
+        assert!(files.len() >= 2, "{files:?}");
+        for file in files {
+            let report = check(&file).unwrap_or_else(|mistakes| panic!("{mistakes:#?}"));
+            assert!(report.tests > 0, "{} has no test", file.display());
+            for tested in test(&file).unwrap() {
+                assert!(tested.passed, "{}: {tested:#?}", file.display());
+            }
+        }
+    }
+}

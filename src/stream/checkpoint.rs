@@ -1,0 +1,140 @@
+//! Where a pipeline stands: the file `<data>/pipelines/<name>/checkpoint`, replaced as a whole at each cut.
+//!
+//! Two lines: CRC-32C of the second in 8 hex digits, then JSON. What it names is true: the files it lists are synced, the offsets below
+//! its positions are in them (or filtered, or dead-lettered, durably).
+
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use uuid::Uuid;
+
+/// A pipeline's state on disk.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(super) struct Checkpoint {
+    /// This pipeline's own; made once.
+    pub(super) id: Uuid,
+    /// The source topic; another id means that it was deleted and made again.
+    pub(super) topic: Option<Uuid>,
+    /// Raised by `reset`: files of another run have other names.
+    pub(super) generation: u64,
+    /// Cuts so far in this generation.
+    pub(super) cut: u64,
+    /// Next offset to read by source partition.
+    pub(super) positions: BTreeMap<i32, i64>,
+    /// By partition of the dead letter topic: where a start begins to look for letters that are newer than this file.
+    pub(super) dead_letter_ends: BTreeMap<i32, i64>,
+    /// Files of the last cut: staged, then renamed. A start finishes what a crash left.
+    pub(super) files: Vec<Staged>,
+    /// The pipeline file's text that all of this was made with.
+    pub(super) text: String,
+    pub(super) counts: Counts,
+}
+
+/// One file of a cut.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(super) struct Staged {
+    pub(super) staged: PathBuf,
+    pub(super) finished: PathBuf,
+    pub(super) size: u64,
+}
+
+/// What became of the records so far.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Counts {
+    pub(super) read: u64,
+    pub(super) written: u64,
+    pub(super) filtered: u64,
+    pub(super) dead: u64,
+}
+
+impl Checkpoint {
+    pub(super) fn new(text: &str) -> Checkpoint {
+        Checkpoint {
+            id: Uuid::new_v4(),
+            topic: None,
+            generation: 0,
+            cut: 0,
+            positions: BTreeMap::new(),
+            dead_letter_ends: BTreeMap::new(),
+            files: Vec::new(),
+            text: text.to_owned(),
+            counts: Counts::default(),
+        }
+    }
+
+    /// Reads the file; `None` if there is none.
+    ///
+    /// # Errors
+    /// The system's; `InvalidData` with what is wrong.
+    pub(super) fn load(path: &Path) -> io::Result<Option<Checkpoint>> {
+        let text = match fs::read_to_string(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            read => read?,
+        };
+        let damaged = |what: String| {
+            let message = format!("{} is damaged ({what}); inrush pipeline reset begins anew", path.display());
+            io::Error::new(io::ErrorKind::InvalidData, message)
+        };
+        let (crc, json) = text.split_once('\n').ok_or_else(|| damaged("it is cut off".to_owned()))?;
+        if u32::from_str_radix(crc, 16) != Ok(crc32c::crc32c(json.as_bytes())) {
+            return Err(damaged("its checksum is wrong".to_owned()));
+        }
+        serde_json::from_str(json).map(Some).map_err(|error| damaged(error.to_string()))
+    }
+
+    /// Replaces the file; durable when it returns.
+    ///
+    /// # Errors
+    /// The system's; the old file then stands.
+    pub(super) fn save(&self, path: &Path) -> io::Result<()> {
+        let json = serde_json::to_string(self)?;
+        let temporary = path.with_extension("new");
+        let mut file = File::create(&temporary)?;
+        write!(file, "{:08x}\n{json}", crc32c::crc32c(json.as_bytes()))?;
+        file.sync_all()?;
+        fs::rename(&temporary, path)?;
+        sync_folder(path.parent().unwrap_or(Path::new(".")))
+    }
+}
+
+/// Makes names in a folder durable.
+pub(super) fn sync_folder(folder: &Path) -> io::Result<()> {
+    File::open(folder)?.sync_all()
+}
+
+/// Makes a folder and its missing parents, durably.
+pub(super) fn make_folder(folder: &Path) -> io::Result<()> {
+    if folder.is_dir() {
+        return Ok(());
+    }
+    if let Some(parent) = folder.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+        make_folder(parent)?;
+    }
+    match fs::create_dir(folder) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+        _ => {}
+    }
+    sync_folder(folder.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new(".")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_saved_is_loaded_and_damage_is_told() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("checkpoint");
+        assert_eq!(Checkpoint::load(&path).unwrap(), None);
+        let mut checkpoint = Checkpoint::new("from = 1");
+        checkpoint.positions.insert(0, 17);
+        checkpoint.save(&path).unwrap();
+        assert_eq!(Checkpoint::load(&path).unwrap(), Some(checkpoint));
+        let mut bytes = fs::read(&path).unwrap();
+        bytes[20] ^= 1;
+        fs::write(&path, bytes).unwrap();
+        assert_eq!(Checkpoint::load(&path).unwrap_err().kind(), io::ErrorKind::InvalidData);
+    }
+}

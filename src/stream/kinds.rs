@@ -1,0 +1,37 @@
+//! What each column type is in Arrow.
+
+use super::spec::{Column, Kind};
+use arrow::datatypes::{DataType, Field, Fields, TimeUnit};
+use std::sync::Arc;
+
+/// The Arrow type of a column type.
+pub(super) fn arrow(kind: &Kind) -> DataType {
+    match kind {
+        Kind::Bool => DataType::Boolean,
+        Kind::Int32 => DataType::Int32,
+        Kind::Int64 => DataType::Int64,
+        Kind::Uint64 => DataType::UInt64,
+        Kind::Float64 => DataType::Float64,
+        Kind::Decimal(precision, scale) => DataType::Decimal128(*precision, *scale),
+        Kind::String | Kind::Json => DataType::Utf8,
+        Kind::Binary => DataType::Binary,
+        Kind::Date => DataType::Date32,
+        Kind::Timestamp | Kind::EpochTimestamp(_) => DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into())),
+        Kind::List(inner) => DataType::List(Arc::new(Field::new("item", arrow(inner), true))),
+        Kind::Struct(fields) => DataType::Struct(struct_fields(fields)),
+    }
+}
+
+pub(super) fn struct_fields(fields: &[(String, Kind)]) -> Fields {
+    fields.iter().map(|(name, kind)| Field::new(name, arrow(kind), true)).collect()
+}
+
+/// A column's field. Always nullable: what may not be null was judged by the decoder.
+pub(super) fn field(column: &Column) -> Field {
+    Field::new(&column.name, arrow(&column.kind), true)
+}
+
+/// `_headers`: a list of (name, value).
+pub(super) fn headers() -> Kind {
+    Kind::List(Box::new(Kind::Struct(vec![("name".to_owned(), Kind::String), ("value".to_owned(), Kind::Binary)])))
+}
