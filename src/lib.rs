@@ -12,7 +12,6 @@ pub mod disk;
 pub mod record;
 
 pub mod log;
-pub mod wire;
 
 pub mod store;
 

@@ -42,8 +42,6 @@ impl Inbox {
         let _ = self.thread.set(thread);
         self.wake();
     }
-
-    #[allow(clippy::result_large_err)] // The chunk goes back by value: that is the point.
     pub(super) fn push(
         &self,
         topic: Arc<Topic>,

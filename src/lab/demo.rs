@@ -163,7 +163,8 @@ fn live(running: &Running, summary: &Summary) -> String {
 fn picture(client: &mut Client, generator: &mut Generator, summary: &mut Summary) -> Result<()> {
     let (bytes, parameters) = generator.picture()?;
     // Every tenth camera forgets its name: a required header is missing.
-    let parameters = if summary.sent % (10 * BATCH as u64) == 0 { "label=person".to_owned() } else { parameters };
+    let parameters =
+        if summary.sent.is_multiple_of(10 * BATCH as u64) { "label=person".to_owned() } else { parameters };
     let answer = client.call(Method::POST, &format!("/v1/topics/camera/events?{parameters}"), "image/jpeg", bytes)?;
     summary.sent += 1;
     count(&answer.body, answer.status, 1, summary)

@@ -34,14 +34,16 @@ pub struct PartitionCheckpoint {
     /// The file was cut to `position`: nothing is to be scanned.
     pub clean: bool,
     pub epochs: Vec<(i32, Offset)>,
-    /// (id, epoch, last seen, last batches as (base sequence, count, base offset)).
-    pub producers: Vec<(i64, i16, Millis, Vec<(i32, i32, Offset)>)>,
+    pub producers: Vec<PackedProducer>,
     /// All segments but the active one: (base, size, arrival of the last batch, greatest timestamp).
     pub sealed: Vec<(Offset, u64, Millis, i64)>,
     /// Arrival of the last batch and greatest timestamp of the active one.
     pub arrived_ms: Millis,
     pub max_timestamp: i64,
 }
+
+/// A producer: id, epoch, last seen, last batches as (base sequence, count, base offset).
+pub type PackedProducer = (i64, i16, Millis, Vec<(i32, i32, Offset)>);
 
 #[derive(Serialize, Deserialize)]
 struct Commit {
@@ -108,7 +110,7 @@ impl PartitionCheckpoint {
     }
 
     /// Producers in the form that a checkpoint keeps.
-    pub fn pack(producers: &Producers) -> Vec<(i64, i16, Millis, Vec<(i32, i32, Offset)>)> {
+    pub fn pack(producers: &Producers) -> Vec<PackedProducer> {
         let pack = |sent: &Sent| (sent.base_sequence, sent.count, sent.base_offset);
         producers
             .iter()

@@ -1,5 +1,4 @@
-//! The doors: HTTP, Kafka, admin, and the limits they share.
+//! The doors: HTTP for events and records, admin for metrics, health and pipelines.
 
 pub mod admin;
 pub mod http;
-pub mod kafka;

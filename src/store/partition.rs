@@ -215,7 +215,7 @@ impl Partition {
     ///
     /// # Errors
     /// The append with [`AppendError::QueueFull`], or with what makes it impossible now.
-    #[allow(clippy::result_large_err, clippy::type_complexity)] // The batch goes back to the caller by value: that is the point.
+    #[allow(clippy::type_complexity)] // The batch goes back to the caller by value: that is the point.
     pub fn try_append(
         &self,
         append: Append,

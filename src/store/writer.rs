@@ -58,7 +58,6 @@ impl Queue {
     }
 
     /// Queues a job and wakes the writer if it sleeps; a full queue gives the job back.
-    #[allow(clippy::result_large_err)] // The batch goes back by value.
     pub(super) fn push(&self, job: Job) -> Result<(), Job> {
         self.jobs.push(job)?;
         self.wake();

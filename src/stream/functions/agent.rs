@@ -74,7 +74,7 @@ fn look(text: &str) -> Agent {
         None => Agent { is_bot: names_itself, ..Agent::default() },
         Some(found) => Agent {
             browser: told(found.name),
-            version: told(&found.version),
+            version: told(found.version),
             os: told(found.os),
             device: told(found.category),
             is_bot: names_itself || found.category == "crawler",

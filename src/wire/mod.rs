@@ -1,1 +1,0 @@
-//! CONTRACT STUB: room `wire/`.
