@@ -10,6 +10,7 @@ use crate::disk::{DirectIo, EngineChoice};
 use crate::ingest::Ingest;
 use crate::server::admin::Admin;
 use crate::server::http::{HttpDoor, Origins};
+use crate::server::kafka::KafkaDoor;
 use crate::store::{self, Store};
 use crate::{metrics as names, server};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
@@ -32,6 +33,9 @@ pub struct Options {
     /// The folder of pipeline files; it need not exist.
     pub pipelines: PathBuf,
     pub http: SocketAddr,
+    pub kafka: SocketAddr,
+    /// What Kafka clients are told to come to; `None`: where they came to.
+    pub advertise: Option<(String, u16)>,
     pub admin: SocketAddr,
     /// A listener on another address than loopback needs write keys, or this.
     pub insecure: bool,
@@ -54,6 +58,8 @@ impl Options {
             data,
             pipelines: PathBuf::from("pipelines"),
             http: SocketAddr::from(([127, 0, 0, 1], 8080)),
+            kafka: SocketAddr::from(([127, 0, 0, 1], 9092)),
+            advertise: None,
             admin: SocketAddr::from(([127, 0, 0, 1], 9600)),
             insecure: false,
             engine: EngineChoice::Auto,
@@ -90,6 +96,7 @@ pub enum Error {
 /// A daemon that runs in this process.
 pub struct Running {
     pub http: SocketAddr,
+    pub kafka: SocketAddr,
     pub admin: SocketAddr,
     pub store: Store,
     pub control: Control,
@@ -108,11 +115,13 @@ pub struct Running {
 pub fn start(options: Options) -> Result<Running, Error> {
     let began = Instant::now();
     check_exposure("HTTP", options.http, options.insecure || !options.write_keys.is_empty())?;
+    check_exposure("Kafka", options.kafka, options.insecure)?;
     check_exposure("admin", options.admin, options.insecure)?;
     let metrics = recorder();
     names::describe();
     // Sockets first: a taken port is the commonest mistake, and it should not cost a recovery.
     let http = listen("HTTP", options.http)?;
+    let kafka = listen("Kafka", options.kafka)?;
     let admin = listen("admin", options.admin)?;
     let failed = |path: &PathBuf| {
         let path = path.clone();
@@ -158,12 +167,21 @@ pub fn start(options: Options) -> Result<Running, Error> {
         store: store.clone(),
         ingest: ingest.clone(),
         clock: clock.clone(),
-        budget,
+        budget: budget.clone(),
         origins: Origins { allowed: options.cors_origins.clone(), host_names: options.host_names.clone() },
         write_keys: options.write_keys.clone(),
         auto_create: options.http.ip().is_loopback(),
         connections_max: 10_000,
         connections_per_address_max: 256,
+    });
+    let kafka_door = Arc::new(KafkaDoor {
+        store: store.clone(),
+        clock: clock.clone(),
+        budget,
+        advertised: options.advertise.clone().unwrap_or_default(),
+        auto_create: options.kafka.ip().is_loopback(),
+        partitions: 4,
+        connections_max: 10_000,
     });
     let admin_door = Arc::new(Admin {
         store: store.clone(),
@@ -172,25 +190,29 @@ pub fn start(options: Options) -> Result<Running, Error> {
         clock,
         host_names: options.host_names.clone(),
     });
-    let addresses = (address_of(&http, options.http), address_of(&admin, options.admin));
+    let addresses =
+        (address_of(&http, options.http), address_of(&kafka, options.kafka), address_of(&admin, options.admin));
     let doors = {
         let _entered = runtime.enter();
         let http = tokio::net::TcpListener::from_std(http).map_err(starting("the HTTP door"))?;
+        let kafka = tokio::net::TcpListener::from_std(kafka).map_err(starting("the Kafka door"))?;
         let admin = tokio::net::TcpListener::from_std(admin).map_err(starting("the admin door"))?;
         vec![
             runtime.spawn(server::http::serve(http, http_door, stopping.clone())),
+            runtime.spawn(server::kafka::serve(kafka, kafka_door, stopping.clone())),
             runtime.spawn(server::admin::serve(admin, admin_door, stopping)),
         ]
     };
     metrics::gauge!(names::DAEMON_START_SECONDS.name).set(began.elapsed().as_secs_f64());
     info!(
-        http = %addresses.0, admin = %addresses.1, data = %options.data.display(),
+        http = %addresses.0, kafka = %addresses.1, admin = %addresses.2, data = %options.data.display(),
         memory_limit_mib = (options.ingest_bytes + options.tail_cache_bytes) >> 20,
         seconds = began.elapsed().as_secs_f64(), "inrush is ready"
     );
     Ok(Running {
         http: addresses.0,
-        admin: addresses.1,
+        kafka: addresses.1,
+        admin: addresses.2,
         store,
         control,
         ingest,

@@ -112,6 +112,22 @@ pub const HTTP_POST_SECONDS: Metric = metric(
     "seconds from the head of a POST of events to its answer",
 );
 // -- server: kafka
+pub const KAFKA_REQUESTS: Metric =
+    metric("inrush_server_kafka_requests_total", Kind::Counter, "api", "requests of Kafka clients");
+pub const KAFKA_PRODUCED_RECORDS: Metric = metric(
+    "inrush_server_kafka_produced_records_total",
+    Kind::Counter,
+    "",
+    "records that Kafka producers sent and the checks let through",
+);
+pub const KAFKA_FETCHED_BYTES: Metric =
+    metric("inrush_server_kafka_fetched_bytes_total", Kind::Counter, "", "bytes of batches sent to Kafka consumers");
+pub const KAFKA_ERRORS: Metric = metric(
+    "inrush_server_kafka_errors_total",
+    Kind::Counter,
+    "code",
+    "partitions of produce requests that were refused, by error",
+);
 // -- stream
 pub const STREAM_RECORDS: Metric = metric(
     "inrush_stream_records_total",
@@ -186,6 +202,10 @@ pub const ALL: &[Metric] = &[
     HTTP_TIMES_NOT_BELIEVED,
     HTTP_POST_SECONDS,
     // -- server: kafka
+    KAFKA_REQUESTS,
+    KAFKA_PRODUCED_RECORDS,
+    KAFKA_FETCHED_BYTES,
+    KAFKA_ERRORS,
     // -- stream
     STREAM_RECORDS,
     STREAM_ROWS,

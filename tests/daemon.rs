@@ -34,7 +34,7 @@ impl Daemon {
         let config = folder.join("inrush.toml");
         let shown = folder.display();
         let text = format!(
-            "data = \"{shown}/data\"\nout = \"{shown}/out\"\npipelines = \"{shown}/pipelines\"\nhttp = \"127.0.0.1:0\"\nadmin = \"127.0.0.1:0\"\nengine = \"{engine}\"\nlow-disk = \"1MiB\"\n"
+            "data = \"{shown}/data\"\nout = \"{shown}/out\"\npipelines = \"{shown}/pipelines\"\nhttp = \"127.0.0.1:0\"\nkafka = \"127.0.0.1:0\"\nadmin = \"127.0.0.1:0\"\nengine = \"{engine}\"\nlow-disk = \"1MiB\"\n"
         );
         std::fs::write(&config, text).unwrap();
         let mut child = Command::new(env!("CARGO_BIN_EXE_inrush"))

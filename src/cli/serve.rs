@@ -23,6 +23,12 @@ pub(super) struct Arguments {
     /// Address of the HTTP door [default: 127.0.0.1:8080].
     #[arg(long, value_name = "ADDR")]
     http: Option<SocketAddr>,
+    /// Address of the Kafka door [default: 127.0.0.1:9092].
+    #[arg(long, value_name = "ADDR")]
+    kafka: Option<SocketAddr>,
+    /// What Kafka clients are told to come to [default: where they came to].
+    #[arg(long, value_name = "HOST:PORT", value_parser = host_and_port)]
+    advertise: Option<(String, u16)>,
     /// Address of the admin door: metrics and health [default: 127.0.0.1:9600].
     #[arg(long, value_name = "ADDR")]
     admin: Option<SocketAddr>,
@@ -52,6 +58,8 @@ pub(super) fn run(arguments: Arguments) -> Result<Outcome> {
     }
     options.out = arguments.out.unwrap_or(options.out);
     options.http = arguments.http.unwrap_or(options.http);
+    options.kafka = arguments.kafka.unwrap_or(options.kafka);
+    options.advertise = arguments.advertise.or(options.advertise);
     options.admin = arguments.admin.unwrap_or(options.admin);
     options.pipelines = arguments.pipelines.unwrap_or(options.pipelines);
     let running = match daemon::start(options) {
@@ -64,6 +72,14 @@ pub(super) fn run(arguments: Arguments) -> Result<Outcome> {
     running.wait()?;
     running.stop()?;
     Ok(Outcome::Done)
+}
+
+fn host_and_port(text: &str) -> Result<(String, u16), String> {
+    let (host, port) = text.rsplit_once(':').unwrap_or_default();
+    match port.parse() {
+        Ok(port) if !host.is_empty() => Ok((host.to_owned(), port)),
+        _ => Err(format!("\"{text}\" is not HOST:PORT")),
+    }
 }
 
 /// The daemon's options out of a config file's text.
@@ -105,6 +121,10 @@ fn options(root: &Section<'_>) -> Options {
     if let Some(http) = root.read("http", address) {
         options.http = http.value;
     }
+    if let Some(kafka) = root.read("kafka", address) {
+        options.kafka = kafka.value;
+    }
+    options.advertise = root.read("advertise", host_and_port).map(|advertise| advertise.value);
     if let Some(admin) = root.read("admin", address) {
         options.admin = admin.value;
     }

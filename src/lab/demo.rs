@@ -69,6 +69,7 @@ pub fn run(options: Options) -> Result<bool> {
     let running = daemon::start(daemon::Options {
         pipelines,
         http: any(0),
+        kafka: any(0),
         admin: any(0),
         ..daemon::Options::new(folder.join("data"))
     })?;

@@ -1,4 +1,6 @@
-//! The doors: HTTP for events and records, admin for metrics, health and pipelines.
+//! The doors: HTTP and Kafka for events and records, admin for metrics, health and pipelines.
 
 pub mod admin;
+mod host;
 pub mod http;
+pub mod kafka;

@@ -16,6 +16,7 @@ mod ready;
 
 pub use ready::{Readiness, readiness};
 
+use super::host::{is_ours, name_of};
 use crate::clock::Clock;
 use crate::control::{Command, Control, ResetTo};
 use crate::store::Store;
@@ -28,7 +29,6 @@ use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use metrics_exporter_prometheus::PrometheusHandle;
 use std::convert::Infallible;
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpListener;
@@ -182,14 +182,10 @@ fn check_addressee(headers: &HeaderMap, host_names: &[String]) -> Result<(), Str
     }
     let Some(host) = headers.get(HOST) else { return Ok(()) };
     let host = String::from_utf8_lossy(host.as_bytes());
-    let name = match host.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
-        Some((address, _)) => address,
-        None => host.rsplit_once(':').map_or(host.as_ref(), |(name, _)| name),
-    };
-    let is_ours = name.parse::<IpAddr>().is_ok()
-        || name.eq_ignore_ascii_case("localhost")
-        || host_names.iter().any(|ours| ours.eq_ignore_ascii_case(name));
-    if is_ours { Ok(()) } else { Err(format!("the admin door does not go by the name \"{name}\"; use its IP address")) }
+    if is_ours(&host, host_names) {
+        return Ok(());
+    }
+    Err(format!("the admin door does not go by the name \"{}\"; use its IP address", name_of(&host)))
 }
 
 fn json(status: StatusCode, value: &serde_json::Value) -> Response<Full<Bytes>> {

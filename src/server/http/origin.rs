@@ -2,12 +2,12 @@
 //!
 //! Beacons are always sent with credentials, so the page's origin is echoed and never `*`.
 
+use super::super::host::{is_ours, name_of};
 use hyper::header::{
     ACCESS_CONTROL_ALLOW_CREDENTIALS, ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS,
     ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_MAX_AGE, ACCESS_CONTROL_REQUEST_HEADERS, HOST, HeaderMap, HeaderValue,
     ORIGIN, VARY,
 };
-use std::net::IpAddr;
 
 /// Which pages may send events.
 #[derive(Clone, Debug, Default)]
@@ -21,7 +21,7 @@ pub struct Origins {
 impl Origins {
     /// Whether a page of this origin may send events: listed, of this machine, or without an origin of its own (`null`: a local file).
     pub fn allows(&self, origin: &str) -> bool {
-        let host = origin.strip_prefix("http://").or(origin.strip_prefix("https://")).map(host_of);
+        let host = origin.strip_prefix("http://").or(origin.strip_prefix("https://")).map(name_of);
         origin == "null"
             || matches!(host, Some("localhost" | "127.0.0.1"))
             || self.allowed.iter().any(|known| known == origin)
@@ -67,25 +67,13 @@ impl Origins {
         let Some(host) = request.get(HOST).map(|host| String::from_utf8_lossy(host.as_bytes()).into_owned()) else {
             return Ok(());
         };
-        let name = host_of(&host);
-        let is_ours = name.parse::<IpAddr>().is_ok()
-            || name.eq_ignore_ascii_case("localhost")
-            || self.host_names.iter().any(|known| known.eq_ignore_ascii_case(name));
-        if is_ours {
-            Ok(())
-        } else {
-            Err(format!(
-                "this door does not go by the name \"{name}\"; use its address, or list the name under host-names"
-            ))
+        if is_ours(&host, &self.host_names) {
+            return Ok(());
         }
-    }
-}
-
-/// The host of `host:port`, `[v6]:port`, `host`.
-fn host_of(authority: &str) -> &str {
-    match authority.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
-        Some((address, _)) => address,
-        None => authority.rsplit_once(':').map_or(authority, |(host, _)| host),
+        Err(format!(
+            "this door does not go by the name \"{}\"; use its address, or list the name under host-names",
+            name_of(&host)
+        ))
     }
 }
 

@@ -1,0 +1,91 @@
+//! ListOffsets and OffsetForLeaderEpoch.
+
+use super::errors::{Code, judge_epoch};
+use super::{KafkaDoor, find};
+use crate::record::{Offset, PartitionId};
+use crate::store::Partition;
+use kafka_protocol::messages::list_offsets_response::{ListOffsetsPartitionResponse, ListOffsetsTopicResponse};
+use kafka_protocol::messages::offset_for_leader_epoch_response::{EpochEndOffset, OffsetForLeaderTopicResult};
+use kafka_protocol::messages::{
+    ListOffsetsRequest, ListOffsetsResponse, OffsetForLeaderEpochRequest, OffsetForLeaderEpochResponse,
+};
+use uuid::Uuid;
+
+/// Times that stand for places.
+const LATEST: i64 = -1;
+const EARLIEST: i64 = -2;
+const MAX_TIMESTAMP: i64 = -3;
+const EARLIEST_LOCAL: i64 = -4;
+const LATEST_TIERED: i64 = -5;
+
+pub(super) async fn list(door: &KafkaDoor, request: ListOffsetsRequest, version: i16) -> ListOffsetsResponse {
+    let mut topics = Vec::with_capacity(request.topics.len());
+    for asked in request.topics {
+        let topic = find(door, &asked.name, Uuid::nil());
+        let mut partitions = Vec::with_capacity(asked.partitions.len());
+        for one in asked.partitions {
+            let found = match topic.clone().and_then(|topic| {
+                let partition =
+                    topic.partition(PartitionId(one.partition_index)).ok_or(Code::UnknownTopicOrPartition)?;
+                judge_epoch(one.current_leader_epoch, partition.leader_epoch()).map(|()| partition)
+            }) {
+                Ok(partition) => place(&partition, one.timestamp, version).await,
+                Err(code) => Err(code),
+            };
+            let out = ListOffsetsPartitionResponse::default().with_partition_index(one.partition_index);
+            partitions.push(match found {
+                Ok((offset, timestamp, epoch)) => out
+                    .with_offset(offset)
+                    .with_timestamp(timestamp)
+                    .with_leader_epoch(if version >= 4 { epoch } else { -1 }),
+                Err(code) => out.with_error_code(code.into()).with_offset(-1).with_timestamp(-1).with_leader_epoch(-1),
+            });
+        }
+        topics.push(ListOffsetsTopicResponse::default().with_name(asked.name).with_partitions(partitions));
+    }
+    ListOffsetsResponse::default().with_topics(topics)
+}
+
+/// Offset, timestamp and leader epoch of what a time asks for; −1 for what is not there.
+async fn place(partition: &Partition, timestamp: i64, version: i16) -> Result<(i64, i64, i32), Code> {
+    let nothing = (-1, -1, -1);
+    let failed = |error: crate::store::ReadError| Code::from(&error);
+    Ok(match timestamp {
+        LATEST => (partition.tail().0, -1, partition.leader_epoch()),
+        EARLIEST | EARLIEST_LOCAL => {
+            let start = partition.start();
+            (start.0, -1, partition.epoch_at(start))
+        }
+        MAX_TIMESTAMP if version >= 7 => match partition.max_timestamp().await.map_err(failed)? {
+            Some(found) => (found.offset.0, found.timestamp, found.leader_epoch),
+            None => nothing,
+        },
+        LATEST_TIERED => nothing,
+        negative if negative < 0 => return Err(Code::UnsupportedVersion),
+        time => match partition.offset_for_time(time).await.map_err(failed)? {
+            Some(found) => (found.offset.0, found.timestamp, found.leader_epoch),
+            None => nothing,
+        },
+    })
+}
+
+pub(super) fn epochs(door: &KafkaDoor, request: OffsetForLeaderEpochRequest) -> OffsetForLeaderEpochResponse {
+    let topics = request.topics.into_iter().map(|asked| {
+        let topic = find(door, &asked.topic, Uuid::nil());
+        let partitions = asked.partitions.iter().map(|one| {
+            let out = EpochEndOffset::default().with_partition(one.partition).with_leader_epoch(-1).with_end_offset(-1);
+            let found = topic.clone().and_then(|topic| {
+                let partition = topic.partition(PartitionId(one.partition)).ok_or(Code::UnknownTopicOrPartition)?;
+                judge_epoch(one.current_leader_epoch, partition.leader_epoch())
+                    .map(|()| partition.epoch_end(one.leader_epoch))
+            });
+            match found {
+                Ok(Some((epoch, Offset(end)))) => out.with_leader_epoch(epoch).with_end_offset(end),
+                Ok(None) => out,
+                Err(code) => out.with_error_code(code.into()),
+            }
+        });
+        OffsetForLeaderTopicResult::default().with_partitions(partitions.collect()).with_topic(asked.topic)
+    });
+    OffsetForLeaderEpochResponse::default().with_topics(topics.collect())
+}
