@@ -23,10 +23,10 @@ kinds = {row[0]: row[1] for row in duckdb.sql(f"describe select * from {clicks}"
 check("ts is a moment with zone", kinds["ts"] == "TIMESTAMP WITH TIME ZONE")
 check("dt is a date", kinds["dt"] == "DATE")
 check("numbers are numbers", (kinds["price"], kinds["quantity"], kinds["viewport_width"]) == ("DOUBLE", "INTEGER", "INTEGER"))
-rows, ids, robots = duckdb.sql(f"select count(*), count(distinct event_id), count(*) filter (browser is null) from {clicks}").fetchone()
+rows, ids, robots = duckdb.sql(f"select count(*), count(distinct event_id), count(*) filter (browser is null) from {clicks}").fetchall()[0]
 check("every click is there once", rows == ids and rows > 0)
-check("amount is price times quantity", duckdb.sql(f"select count(*) from {clicks} where abs(amount - price * quantity) > 1e-9").fetchone()[0] == 0)
-check("addresses are masked", duckdb.sql(f"select count(*) from {clicks} where ip not like '%.0'").fetchone()[0] == 0)
+check("amount is price times quantity", duckdb.sql(f"select count(*) from {clicks} where abs(amount - price * quantity) > 1e-9").fetchall()[0][0] == 0)
+check("addresses are masked", duckdb.sql(f"select count(*) from {clicks} where ip not like '%.0'").fetchall()[0][0] == 0)
 files = glob.glob(f"{out}/clicks/**/*.parquet", recursive=True)
 check("pyarrow counts the same", sum(pq.ParquetFile(f).metadata.num_rows for f in files) == rows)
 check("pages are zstd", all(pq.ParquetFile(f).metadata.row_group(0).column(0).compression == "ZSTD" for f in files))
