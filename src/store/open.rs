@@ -89,6 +89,9 @@ impl Store {
             started: began,
             lock: Mutex::new(Some(lock)),
         });
+        // Told from the start, so that an alert on them has something to look at.
+        core.set_low_disk(None);
+        metrics::gauge!(names::STORE_POISONED.name).set(0.0);
         open_topics(&core, &catalog, &checkpoint).map_err(io("open the topics of"))?;
         start_threads(&core).map_err(io("start threads for"))?;
         metrics::gauge!(names::STORE_RECOVERY_SECONDS.name).set(began.elapsed().as_secs_f64());
