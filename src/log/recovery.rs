@@ -369,3 +369,136 @@ fn keep_cut(disk: &dyn Disk, known: &Known<'_>, segment: &Segment, position: u64
     disk.replace(&known.lost_and_found.join(name), &bytes)?;
     Ok(used as u64)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::disk::sim::Sim;
+    use crate::disk::{Buffer, Write};
+    use crate::record::{BatchBuilder, Codec, NewRecord};
+    use uuid::Uuid;
+
+    const BATCHES: usize = 5;
+    /// Batches that lie below the durable position where a checkpoint is given.
+    const DURABLE: usize = 3;
+
+    /// A segment's bytes, with reserved zeros behind, and where each batch ends.
+    fn segment_bytes() -> (Vec<u8>, Vec<usize>) {
+        let (mut bytes, mut ends) = (Vec::new(), Vec::new());
+        for n in 0..BATCHES {
+            let mut builder = BatchBuilder::new();
+            let value = vec![n as u8 + 1; 20 + n];
+            builder.push(NewRecord { timestamp: 7, key: None, value: Some(&value), headers: &[] });
+            let batch = builder.build(Codec::None).unwrap().stamped(Offset(n as i64), 2);
+            bytes.extend_from_slice(batch.bytes());
+            ends.push(bytes.len());
+        }
+        (bytes, ends)
+    }
+
+    fn checkpoint(ends: &[usize]) -> PartitionCheckpoint {
+        PartitionCheckpoint {
+            topic: Uuid::nil(),
+            partition: 0,
+            segment: Offset(0),
+            position: ends[DURABLE - 1] as u64,
+            last: Some(ends[DURABLE - 2] as u64),
+            end: Offset(DURABLE as i64),
+            start: Offset(0),
+            os: false,
+            clean: false,
+            epochs: vec![(2, Offset(0))],
+            producers: vec![],
+            sealed: vec![],
+            arrived_ms: 1,
+            max_timestamp: 7,
+        }
+    }
+
+    fn recovered(content: &[u8], checkpoint: Option<&PartitionCheckpoint>) -> (Recovered, Vec<u8>) {
+        let disk = Sim::new(1);
+        let folder = Path::new("/p");
+        disk.create_folder(folder).unwrap();
+        let path = folder.join(segment::file_name(Offset(0)));
+        let file = disk.create(&path).unwrap();
+        let mut bytes = Buffer::with_capacity(content.len());
+        bytes.extend(content);
+        let mut engine = disk.engine().unwrap();
+        engine.write_round(vec![Write { file: file.clone(), position: 0, bytes }]).remove(0).0.unwrap();
+        file.sync().unwrap();
+        let known = Known { checkpoint, leader_epoch: 3, lost_and_found: Path::new("/lost"), name: "t-0", now_ms: 9 };
+        let found = recover(&disk, folder, &known).unwrap();
+        let left = disk.read_whole(&path, 64 << 20).unwrap();
+        (found, left)
+    }
+
+    /// Batches that are whole before `at`.
+    fn whole_before(ends: &[usize], at: usize) -> usize {
+        ends.iter().filter(|end| **end <= at).count()
+    }
+
+    #[test]
+    fn a_segment_cut_at_every_byte_keeps_the_right_prefix_or_is_reported() {
+        let (bytes, ends) = segment_bytes();
+        for zeros in [0, 4096] {
+            for at in 0..=bytes.len() {
+                let mut content = bytes[..at].to_vec();
+                content.resize(at + zeros, 0);
+                // A batch ends in a zero (its last record has no headers): reserved zeros can stand for it.
+                let whole = ends.iter().filter(|end| content.get(..**end) == Some(&bytes[..**end])).count();
+                let (found, left) = recovered(&content, None);
+                assert_eq!((found.log.end, found.read_only), (Offset(whole as i64), None), "cut at {at}");
+                assert_eq!(left, &bytes[..whole.checked_sub(1).map_or(0, |last| ends[last])], "cut at {at}");
+                let (found, left) = recovered(&content, Some(&checkpoint(&ends)));
+                let is_below = whole < DURABLE;
+                assert_eq!(found.read_only.is_some(), is_below, "cut at {at}: {:?}", found.read_only);
+                assert_eq!(found.log.end, Offset(whole as i64), "cut at {at}");
+                if is_below {
+                    assert_eq!(left, content, "nothing below the durable position is changed, cut at {at}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_flipped_byte_of_the_last_round_is_cut_above_the_durable_position_and_reported_below() {
+        let (bytes, ends) = segment_bytes();
+        for at in ends[DURABLE - 2]..bytes.len() {
+            let mut content = bytes.clone();
+            content[at] ^= 0x55;
+            let hit = whole_before(&ends, at);
+            let begins = if hit == 0 { 0 } else { ends[hit - 1] };
+            // The leader epoch lies outside the checksum: a greater one passes for a later leader's.
+            let is_epoch = (12..16).contains(&(at - begins));
+            let (found, _) = recovered(&content, Some(&checkpoint(&ends)));
+            if hit < DURABLE {
+                assert!(found.read_only.is_some() || is_epoch, "byte {at}");
+            } else {
+                assert_eq!(found.read_only, None, "byte {at}");
+                assert!(found.log.end == Offset(hit as i64) || is_epoch, "byte {at}: end {}", found.log.end);
+                assert!(found.cut_bytes > 0 || is_epoch, "byte {at}: what is cut is kept");
+            }
+        }
+    }
+
+    #[test]
+    fn damage_with_whole_batches_far_behind_it_is_no_crash() {
+        let (bytes, ends) = segment_bytes();
+        let mut content = bytes[..ends[0]].to_vec();
+        content.resize(ROUND_SIZE_MAX + 10_000, 0xEE);
+        content.extend_from_slice(&bytes[ends[2]..ends[3]]);
+        let (found, left) = recovered(&content, None);
+        assert!(found.read_only.is_some_and(|reason| reason.contains("repair")));
+        assert_eq!((found.log.end, left.len()), (Offset(1), content.len()));
+    }
+
+    #[test]
+    fn a_missing_segment_is_reported() {
+        let (bytes, ends) = segment_bytes();
+        let mut checkpoint = checkpoint(&ends);
+        checkpoint.segment = Offset(100);
+        checkpoint.end = Offset(120);
+        let (found, _) = recovered(&bytes, Some(&checkpoint));
+        assert!(found.read_only.is_some_and(|reason| reason.contains("missing")));
+    }
+}
