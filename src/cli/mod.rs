@@ -9,6 +9,7 @@ mod serve;
 mod topic;
 
 use clap::{Parser, Subcommand};
+use std::io::IsTerminal;
 use std::process::ExitCode;
 
 /// Events in, a durable log, pipelines out.
@@ -50,7 +51,11 @@ enum Outcome {
 
 /// Runs the command line of this process.
 pub fn run() -> ExitCode {
-    let outcome = match Arguments::parse().command {
+    let command = Arguments::parse().command;
+    if !matches!(command, Command::Serve(_) | Command::Demo(_)) {
+        end_quietly_at_a_closed_pipe();
+    }
+    let outcome = match command {
         Command::Serve(arguments) => serve::run(arguments),
         Command::Demo(arguments) => demo::run(arguments),
         Command::Topic(arguments) => topic::run(arguments),
@@ -70,11 +75,18 @@ pub fn run() -> ExitCode {
     }
 }
 
+/// `inrush topic list | head -1` ends with the pipe, as every Unix command does. Not for the daemon: its sockets close all the time.
+fn end_quietly_at_a_closed_pipe() {
+    // SAFETY: sets a disposition before any thread is started; the default action touches no memory of ours.
+    unsafe { libc::signal(libc::SIGPIPE, libc::SIG_DFL) };
+}
+
 /// Structured logs on standard error: for people, or JSON with `INRUSH_LOG_FORMAT=json`. `RUST_LOG` chooses what is shown.
 fn start_logging(default: &str) {
     let filter = tracing_subscriber::EnvFilter::try_from_default_env()
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(default));
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
+    let builder = builder.with_ansi(std::io::stderr().is_terminal());
     let is_json = std::env::var("INRUSH_LOG_FORMAT").is_ok_and(|format| format == "json");
     // A second subscriber in one process is refused; the first then stays.
     let _ = if is_json { builder.json().try_init() } else { builder.try_init() };

@@ -147,14 +147,15 @@ fn print_status(pipelines: &Value) {
     );
     for one in pipelines.as_array().into_iter().flatten() {
         let text = |key: &str| one[key].as_str().unwrap_or_default().to_owned();
+        let number = |key: &str| one[key].to_string();
         println!(
             "{:<20} {:<10} {:>10} {:>12} {:>10} {:>12}  {}",
             text("name"),
             text("state"),
-            one["lag_records"],
-            one["rows_written"],
-            one["filtered"],
-            one["dead_letters"],
+            number("lag_records"),
+            number("rows_written"),
+            number("filtered"),
+            number("dead_letters"),
             text("source")
         );
         if !text("reason").is_empty() {

@@ -40,9 +40,15 @@ pub(super) fn run(arguments: Arguments) -> Result<Outcome> {
         let mut count = 0;
         while count < LINES_MAX && body.len() < SIZE_MAX {
             let Some(line) = lines.next() else { break };
-            body.push_str(&line?);
+            let line = line?;
+            let is_value = serde_json::from_str::<serde::de::IgnoredAny>(&line).is_ok();
+            body.push_str(&line);
             body.push('\n');
             count += 1;
+            // A body whose first line is no value is one value to the door: such a line goes alone, or it would take the others with it.
+            if count == 1 && !is_value {
+                break;
+            }
         }
         if count == 0 {
             break;

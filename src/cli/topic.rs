@@ -106,5 +106,6 @@ fn print(answer: &Value) {
 
 fn print_line(topic: &Value) {
     let name = topic["name"].as_str().unwrap_or_default();
-    println!("{name:<40} {:>10} {:>14} {:>14}", topic["partitions"], topic["records"], topic["bytes"]);
+    let number = |key: &str| topic[key].to_string();
+    println!("{name:<40} {:>10} {:>14} {:>14}", number("partitions"), number("records"), number("bytes"));
 }
