@@ -78,7 +78,9 @@ impl Daemon {
             "data = \"{shown}/data\"\nout = \"{shown}/out\"\npipelines = \"{shown}/pipelines\"\nhttp = \"127.0.0.1:0\"\nkafka = \"127.0.0.1:0\"\nadmin = \"127.0.0.1:0\"\nengine = \"{engine}\"\n{more}\n"
         );
         std::fs::write(&config, text).unwrap();
-        Command::new(env!("CARGO_BIN_EXE_inrush"))
+        // Long runs may name another build of the binary, a release one say.
+        let binary = std::env::var_os("INRUSH_BINARY").unwrap_or_else(|| env!("CARGO_BIN_EXE_inrush").into());
+        Command::new(binary)
             .args(["serve", "--config"])
             .arg(&config)
             .env("INRUSH_LOG_FORMAT", "json")

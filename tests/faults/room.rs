@@ -2,6 +2,7 @@
 //! there is room again. Run by `tests/power_cut.sh`, which makes the small file system.
 
 use std::fs::File;
+use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 
 use super::kafka::{Connection, STORAGE_ERROR};
@@ -21,18 +22,19 @@ fn free(folder: &Path) -> u64 {
     found.f_bavail * found.f_frsize
 }
 
-/// Takes all room but `left` bytes.
+/// Takes all room but `left` bytes, in smaller and smaller steps: the load takes room meanwhile.
 fn fill(ballast: &Path, left: u64) {
-    use std::os::fd::AsRawFd;
     let file = File::create(ballast).unwrap();
-    let size = free(ballast.parent().unwrap()).saturating_sub(left) as i64;
-    // SAFETY: fallocate takes an open descriptor and numbers.
-    assert_eq!(
-        unsafe { libc::fallocate(file.as_raw_fd(), 0, 0, size.max(1)) },
-        0,
-        "{}",
-        std::io::Error::last_os_error()
-    );
+    let mut size = 0;
+    for step in [8 << 20, 256 << 10, 4 << 10] {
+        while free(ballast.parent().unwrap()) >= left + step {
+            // SAFETY: fallocate takes an open descriptor and numbers.
+            if unsafe { libc::fallocate(file.as_raw_fd(), 0, size, step as libc::off_t) } != 0 {
+                break;
+            }
+            size += step as libc::off_t;
+        }
+    }
 }
 
 /// `low` is the daemon's own limit; the ballast leaves `left` bytes.
