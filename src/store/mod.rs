@@ -9,6 +9,7 @@
 //! | `inrush-keeper` | checkpoints, retention, rolls by age, watches the room on the disk |
 
 mod catalog;
+mod checkpoints;
 mod core;
 mod keeper;
 mod open;
@@ -152,6 +153,8 @@ pub enum Error {
     Locked(PathBuf),
     #[error("the data folder {} has format {found}, this version reads up to {known}: start it with a newer version", path.display())]
     Format { path: PathBuf, found: u32, known: u32 },
+    #[error("the data folder {} has format {found}, which this version does not read ({known} is its own): read it with the version that wrote it", path.display())]
+    OldFormat { path: PathBuf, found: u32, known: u32 },
     #[error("{} is damaged: {reason}; put back a copy of it, or move the data folder away to begin anew", path.display())]
     Damaged { path: PathBuf, reason: String },
     #[error("the log did not close in time: {0}")]

@@ -52,6 +52,10 @@ pub(super) struct LogState {
     pub(super) is_unsynced: bool,
     /// Something a checkpoint holds has changed since the last one.
     pub(super) is_dirty: bool,
+    /// The checkpoint on disk says that this partition answers before it syncs. Until it does, it does not.
+    pub(super) is_os_recorded: bool,
+    /// Segments that left the log and leave the disk after the next checkpoint.
+    pub(super) doomed: Vec<Offset>,
 }
 
 impl Shared {
@@ -81,7 +85,13 @@ impl Shared {
             segments: ArcSwap::from_pointee(segments),
             epochs: ArcSwap::from_pointee(log.epochs.clone()),
             recent: Mutex::default(),
-            log: Mutex::new(LogState { log, is_unsynced: false, is_dirty: true }),
+            log: Mutex::new(LogState {
+                log,
+                is_unsynced: false,
+                is_dirty: true,
+                is_os_recorded: false,
+                doomed: Vec::new(),
+            }),
             read_only,
             is_deleted: AtomicBool::new(false),
         }

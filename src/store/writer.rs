@@ -4,10 +4,11 @@
 //! when there is nothing: it sets `is_parked`, looks at the queue once more, parks; who pushes unparks it.
 
 use super::core::Core;
+use super::keeper::CHECKPOINT_BYTES;
 use super::partition::{LogState, Shared};
 use super::topic_config::Durability;
 use super::{Append, AppendError, Appended};
-use crate::disk::{Engine, File, Write};
+use crate::disk::{Engine, File, Write, is_full};
 use crate::log::{PartitionLog, ROUND_SIZE_MAX, Round, SequenceError, Staged};
 use crate::metrics as names;
 use crate::record::{Offset, TimestampType};
@@ -272,6 +273,10 @@ impl Writer {
         if !round.batches.is_empty() {
             let bytes: usize = round.batches.iter().map(|(batch, _)| batch.size()).sum();
             self.meters.bytes.increment(bytes as u64);
+            let since = self.core.uncheckpointed_bytes.fetch_add(bytes as u64, Ordering::Relaxed);
+            if since < CHECKPOINT_BYTES && since + bytes as u64 >= CHECKPOINT_BYTES {
+                self.core.keeper.get().inspect(|keeper| keeper.unpark());
+            }
             self.core.cache.keep(partition, round.batches.into_iter().map(|(batch, _)| batch));
             if partition.epochs.load().len() != state.log.epochs.len() {
                 partition.epochs.store(Arc::new(state.log.epochs.clone()));
@@ -311,7 +316,7 @@ fn stage<'a>(
     let mut state = partition.log();
     if let Err(error) = make_room(core, partition, &mut state, size, now_ms) {
         drop(state);
-        if error.kind() == io::ErrorKind::StorageFull {
+        if is_full(&error) {
             refuse(jobs, AppendError::LowDisk(error.to_string()));
         } else {
             let cause = format!("cannot extend {}/{}: {error}", partition.topic, partition.id);
@@ -349,7 +354,8 @@ fn stage<'a>(
         // The lease goes back when the bytes are in the round's buffer, which a round bounds by itself.
         drop(append.lease);
     }
-    Some(Part { partition, state, round, answers, is_os: config.durability == Durability::Os, file })
+    let is_os = config.durability == Durability::Os && state.is_os_recorded;
+    Some(Part { partition, state, round, answers, is_os, file })
 }
 
 /// Rolls to a new segment if it is time, and reserves space for the round.
@@ -363,7 +369,8 @@ fn make_room(core: &Core, partition: &Shared, state: &mut LogState, size: usize,
 
 /// Seals the active segment and shows readers the new one.
 pub(super) fn roll(core: &Core, partition: &Shared, state: &mut LogState) -> io::Result<()> {
-    let segment = state.log.roll(core.disk.as_ref())?;
+    let rolled = state.log.roll(core.disk.as_ref());
+    let segment = rolled.inspect_err(|error| core.poison_unless_full("a roll to a new segment", error))?;
     state.is_unsynced = false;
     state.is_dirty = true;
     partition.segments.rcu(|segments| {
