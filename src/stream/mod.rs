@@ -18,7 +18,7 @@ mod sink;
 mod spec;
 mod supervisor;
 
-pub use check::{Report, Tested, check, test};
+pub use check::{Report, Tested, Trial, check, read_checkpoint, test};
 pub use supervisor::{Running, start};
 
 use crate::clock::Clock;

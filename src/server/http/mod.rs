@@ -16,7 +16,7 @@ mod origin;
 mod post;
 mod quarantine;
 mod reply;
-mod sniff;
+pub(crate) mod sniff;
 mod tail;
 mod topics;
 
