@@ -3,6 +3,7 @@
 mod consume;
 mod demo;
 mod doctor;
+mod log;
 mod pipeline;
 mod produce;
 mod serve;
@@ -36,6 +37,8 @@ enum Command {
     Consume(consume::Arguments),
     /// Checks, tests and steers pipelines.
     Pipeline(pipeline::Arguments),
+    /// Checks, prints and mends the files of a data folder.
+    Log(log::Arguments),
     /// Looks at this machine: io_uring, disk, limits; what to expect and what to do.
     Doctor(doctor::Arguments),
 }
@@ -62,6 +65,7 @@ pub fn run() -> ExitCode {
         Command::Produce(arguments) => produce::run(arguments),
         Command::Consume(arguments) => consume::run(arguments),
         Command::Pipeline(arguments) => pipeline::run(arguments),
+        Command::Log(arguments) => log::run(arguments),
         Command::Doctor(arguments) => doctor::run(&arguments),
     };
     match outcome {

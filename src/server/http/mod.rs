@@ -20,6 +20,7 @@ mod sniff;
 mod tail;
 mod topics;
 
+pub use fetch::record_json;
 pub use origin::Origins;
 pub use sniff::{BODY_SIZE_MAX, DEPTH_MAX, EVENTS_MAX};
 
