@@ -3,6 +3,7 @@
 mod consume;
 mod demo;
 mod doctor;
+mod generate;
 mod pipeline;
 mod produce;
 mod serve;
@@ -36,6 +37,8 @@ enum Command {
     Consume(consume::Arguments),
     /// Checks, tests and steers pipelines.
     Pipeline(pipeline::Arguments),
+    /// Sends load to a running daemon and measures latencies: clicks or pictures.
+    Gen(generate::Arguments),
     /// Looks at this machine: io_uring, disk, limits; what to expect and what to do.
     Doctor(doctor::Arguments),
 }
@@ -62,6 +65,7 @@ pub fn run() -> ExitCode {
         Command::Produce(arguments) => produce::run(arguments),
         Command::Consume(arguments) => consume::run(arguments),
         Command::Pipeline(arguments) => pipeline::run(arguments),
+        Command::Gen(arguments) => generate::run(arguments),
         Command::Doctor(arguments) => doctor::run(&arguments),
     };
     match outcome {

@@ -1,5 +1,9 @@
 //! Generators, demo and doctor: what shows and measures the daemon. The daemon uses nothing of it.
 
+mod agents;
 pub mod demo;
 pub mod doctor;
 pub mod generate;
+pub mod load;
+mod measure;
+pub mod pictures;
