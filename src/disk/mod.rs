@@ -11,7 +11,7 @@ mod suite;
 mod uring;
 
 pub use buffer::{ALIGNMENT, Buffer};
-pub use probe::{Probe, open, probe};
+pub use probe::{Probe, open, plain, probe};
 
 use std::any::Any;
 use std::io;

@@ -3,18 +3,22 @@
 //! `store/` runs it: it asks for disk operations through what these types hand out, and gives the results back.
 
 mod checkpoint;
+mod inspect;
 pub mod journal;
 mod lost;
 mod partition;
 mod producers;
 mod recovery;
+mod repair;
 mod scan;
 mod segment;
 
 pub use checkpoint::{CHECKPOINT_SIZE_MAX, Checkpoint, Decoded, PartitionCheckpoint, Sealed};
+pub use inspect::{Gap, Inspected, inspect};
 pub use partition::{Active, PartitionLog, Round, Staged};
 pub use producers::{Producers, SequenceError, Verdict};
 pub use recovery::{Known, Recovered, recover};
+pub use repair::{Repaired, repair};
 pub use scan::{Damage, Found, MAX_BATCH, ScanEnd, scan, whole_batch_from};
 pub use segment::{IndexEntry, Segment, file_name, list as list_segments, remove as remove_segment};
 

@@ -29,6 +29,8 @@ pub struct Recovered {
     pub scanned_bytes: u64,
     /// Why no writes may be taken. Its checkpoint must stay as it is: the next start has to come to the same verdict.
     pub read_only: Option<String>,
+    /// Sealed segments that the checkpoint names and the folder lacks: reads there fail, the rest goes on.
+    pub missing: Vec<Offset>,
 }
 
 /// What recovery needs to know besides the files.
@@ -66,14 +68,15 @@ pub fn recover(disk: &dyn Disk, folder: &Path, known: &Known<'_>) -> io::Result<
         found: ScanEnd::start(first, known.leader_epoch),
         cut_bytes: 0,
         scanned_bytes: 0,
-        read_only: missing(&bases, known),
+        read_only: None,
     };
+    let missing = recovery.look_for_missing(&mut bases);
     for (at, base) in bases.iter().enumerate() {
         if !recovery.segment(*base, &bases[at + 1..])? {
             break;
         }
     }
-    recovery.finish(first)
+    recovery.finish(first, missing)
 }
 
 /// Segments that retention had taken out of the log when the process ended: a checkpoint says so, the files were still to go.
@@ -89,14 +92,6 @@ fn remove_below_start(disk: &dyn Disk, folder: &Path, bases: &mut Vec<Offset>, k
         segment::remove(disk, folder, base)?;
     }
     Ok(())
-}
-
-/// A segment that the checkpoint names and the folder lacks.
-fn missing(bases: &[Offset], known: &Known<'_>) -> Option<String> {
-    let checkpoint = known.checkpoint?;
-    let named = checkpoint.sealed.iter().map(|sealed| sealed.base).chain([checkpoint.segment]);
-    let lost = named.into_iter().find(|base| bases.binary_search(base).is_err())?;
-    Some(format!("segment {} is missing: put it back, or run inrush log repair", file_name(lost)))
 }
 
 /// No segment at all: a new partition, or everything is lost.
@@ -116,7 +111,7 @@ fn without_files(disk: &dyn Disk, folder: &Path, known: &Known<'_>) -> io::Resul
         format!("all segments are missing, offsets up to {end} were stored: put them back, or run inrush log repair")
     });
     let segments = vec![log.active.segment.clone()];
-    Ok(Recovered { log, segments, start: end, cut_bytes: 0, scanned_bytes: 0, read_only })
+    Ok(Recovered { log, segments, start: end, cut_bytes: 0, scanned_bytes: 0, read_only, missing: Vec::new() })
 }
 
 /// A walk over the segments of one partition, in order.
@@ -136,6 +131,22 @@ struct Recovery<'a> {
 }
 
 impl Recovery<'_> {
+    /// Compares the folder with what the checkpoint names. A sealed segment that is lost stays a part of the log, so that reads fail there
+    /// and do not pass over it; without the active one nothing may be written.
+    fn look_for_missing(&mut self, bases: &mut Vec<Offset>) -> Vec<Offset> {
+        let Some(checkpoint) = self.known.checkpoint else { return Vec::new() };
+        if self.durable.is_none() {
+            let name = file_name(checkpoint.segment);
+            self.read_only = Some(format!("segment {name} is missing: put it back, or run inrush log repair"));
+            return Vec::new();
+        }
+        let named = checkpoint.sealed.iter().map(|sealed| sealed.base);
+        let missing: Vec<Offset> = named.filter(|base| bases.binary_search(base).is_err()).collect();
+        bases.extend(&missing);
+        bases.sort_unstable();
+        missing
+    }
+
     /// Takes the next segment; false if the log ends with it.
     fn segment(&mut self, base: Offset, later: &[Offset]) -> io::Result<bool> {
         if let Some(checkpoint) = self.durable.filter(|checkpoint| base < checkpoint.segment) {
@@ -272,7 +283,7 @@ impl Recovery<'_> {
         Ok(whole_batch_from(self.disk, segment, beyond, self.found.next)?.is_none())
     }
 
-    fn finish(self, first: Offset) -> io::Result<Recovered> {
+    fn finish(self, first: Offset, missing: Vec<Offset>) -> io::Result<Recovered> {
         let Recovery { disk, folder, known, segments, found, read_only, .. } = self;
         let Some(segment) = segments.last().cloned() else {
             return Err(io::Error::other(format!("no segment of {} could be opened", folder.display())));
@@ -292,7 +303,7 @@ impl Recovery<'_> {
         }
         let start = known.checkpoint.map_or(first, |checkpoint| checkpoint.start.max(first)).min(log.end);
         let (cut_bytes, scanned_bytes) = (self.cut_bytes, self.scanned_bytes);
-        Ok(Recovered { log, segments, start, cut_bytes, scanned_bytes, read_only })
+        Ok(Recovered { log, segments, start, cut_bytes, scanned_bytes, read_only, missing })
     }
 }
 

@@ -72,6 +72,14 @@ pub fn remove(disk: &dyn Disk, folder: &Path, base: Offset) -> io::Result<()> {
     disk.rename(&path, &dead)?;
     disk.sync_folder(folder)?;
     disk.remove_file(&dead)?;
+    remove_index(disk, &path)
+}
+
+/// Removes the index of the segment at `path`, if it has one.
+///
+/// # Errors
+/// The disk's.
+pub(super) fn remove_index(disk: &dyn Disk, path: &Path) -> io::Result<()> {
     let index = path.with_extension("index");
     if disk.exists(&index) { disk.remove_file(&index) } else { Ok(()) }
 }

@@ -37,9 +37,9 @@ use uuid::Uuid;
 pub(super) const META: &str = "inrush.meta";
 pub(super) const CATALOG: &str = "catalog";
 pub(super) const CHECKPOINT: &str = "checkpoint";
-const LOCK: &str = "lock";
-const TOPICS: &str = "topics";
-const LOST_AND_FOUND: &str = "lost+found";
+pub(super) const LOCK: &str = "lock";
+pub(super) const TOPICS: &str = "topics";
+pub(super) const LOST_AND_FOUND: &str = "lost+found";
 /// The checkpoint file is not larger: 10,000 partitions with a thousand producers each, and what was appended to that.
 const CHECKPOINT_FILE_MAX: u64 = 2 << 30;
 
@@ -330,6 +330,9 @@ pub(super) fn partition(
     let found = recover(core.disk.as_ref(), &folder, &known)?;
     if found.cut_bytes > 0 {
         warn!(partition = %name, bytes = found.cut_bytes, end = found.log.end.0, "the end was damaged and cut; it is kept in lost+found");
+    }
+    for base in &found.missing {
+        warn!(partition = %name, segment = %crate::log::file_name(*base), "a segment is missing: reads of its offsets fail");
     }
     if let Some(reason) = &found.read_only {
         warn!(partition = %name, %reason, "the partition is read-only");
