@@ -9,7 +9,7 @@ use crate::control::{Command, Control};
 use crate::disk::{DirectIo, EngineChoice};
 use crate::ingest::Ingest;
 use crate::server::admin::Admin;
-use crate::server::http::{HttpDoor, Origins};
+use crate::server::http::{self, HttpDoor, Origins, Proxies, WriteKeys};
 use crate::server::kafka::KafkaDoor;
 use crate::store::{self, Store};
 use crate::{metrics as names, server};
@@ -46,7 +46,9 @@ pub struct Options {
     pub low_disk_bytes: Option<u64>,
     pub cors_origins: Vec<String>,
     pub host_names: Vec<String>,
-    pub write_keys: Vec<String>,
+    pub write_keys: WriteKeys,
+    /// Whose `X-Forwarded-For` is believed; their connections are not counted by address.
+    pub trusted_proxies: Proxies,
     pub stop_deadline: Duration,
 }
 
@@ -69,7 +71,8 @@ impl Options {
             low_disk_bytes: None,
             cors_origins: Vec::new(),
             host_names: Vec::new(),
-            write_keys: Vec::new(),
+            write_keys: WriteKeys::default(),
+            trusted_proxies: Proxies::default(),
             stop_deadline: Duration::from_secs(30),
         }
     }
@@ -163,17 +166,16 @@ pub fn start(options: Options) -> Result<Running, Error> {
     .map_err(starting("the pipelines"))?;
     let (stop, stopping) = watch::channel(false);
     let budget = Budget::new(options.ingest_bytes);
-    let http_door = Arc::new(HttpDoor {
-        store: store.clone(),
-        ingest: ingest.clone(),
-        clock: clock.clone(),
-        budget: budget.clone(),
+    let doors = http::Options {
         origins: Origins { allowed: options.cors_origins.clone(), host_names: options.host_names.clone() },
         write_keys: options.write_keys.clone(),
+        proxies: options.trusted_proxies.clone(),
         auto_create: options.http.ip().is_loopback(),
-        connections_max: 10_000,
-        connections_per_address_max: 256,
-    });
+        is_open: options.insecure,
+        limits: http::Limits::default(),
+    };
+    let http_door = HttpDoor::new(store.clone(), ingest.clone(), clock.clone(), budget.clone(), doors);
+    let http_door = Arc::new(http_door.map_err(starting("the HTTP door"))?);
     let kafka_door = Arc::new(KafkaDoor {
         store: store.clone(),
         clock: clock.clone(),
