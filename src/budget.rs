@@ -77,6 +77,11 @@ impl Budget {
         self.pool.limit
     }
 
+    /// Bytes not taken now.
+    pub fn free(&self) -> usize {
+        self.pool.limit.saturating_sub(self.taken())
+    }
+
     /// Bytes that are taken now.
     pub fn taken(&self) -> usize {
         self.pool.taken.load(Ordering::Relaxed)

@@ -4,6 +4,7 @@ use super::lane::{Job, Lanes};
 use super::seal::Sealer;
 use super::{Chunk, Outcome};
 use crate::metrics as names;
+use crate::pulse::{BEAT_INTERVAL, Pulse};
 use crate::store::Topic;
 use crossbeam::queue::ArrayQueue;
 use std::collections::HashMap;
@@ -102,17 +103,18 @@ impl Inbox {
         self.is_parked.store(true, Ordering::SeqCst);
         let is_new = self.chunks.len() >= wake_at || self.news.load(Ordering::SeqCst) != news;
         if !is_new && !self.is_stopping.load(Ordering::SeqCst) {
-            if has_open || is_waiting { std::thread::park_timeout(NAP) } else { std::thread::park() }
+            std::thread::park_timeout(if has_open || is_waiting { NAP } else { BEAT_INTERVAL });
         }
         self.is_parked.store(false, Ordering::SeqCst);
     }
 }
 
 /// Runs until stopped and empty.
-pub(super) fn run(inbox: &Inbox, sealer: &Sealer) {
+pub(super) fn run(inbox: &Inbox, sealer: &Sealer, pulse: &Pulse) {
     let mut topics: HashMap<Uuid, Lanes> = HashMap::new();
     let queued = metrics::gauge!(names::INGEST_QUEUE_CHUNKS.name);
     loop {
+        pulse.beat();
         queued.set(inbox.len() as f64);
         let mut taken = 0;
         while taken < TAKEN_MAX

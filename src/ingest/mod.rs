@@ -9,6 +9,7 @@ mod lane;
 mod seal;
 
 use crate::budget::Lease;
+use crate::pulse::Pulse;
 use crate::record::PartitionId;
 use crate::store::{AppendError, Appended, Topic};
 use batcher::Inbox;
@@ -92,6 +93,7 @@ impl Indexes {
 #[derive(Clone)]
 pub struct Ingest {
     inbox: Arc<Inbox>,
+    pulse: Pulse,
     thread: Arc<Mutex<Option<JoinHandle<()>>>>,
 }
 
@@ -102,12 +104,13 @@ impl Ingest {
     /// The system has no thread to give.
     pub fn start(runtime: tokio::runtime::Handle) -> std::io::Result<Ingest> {
         let inbox = Arc::new(Inbox::new());
-        let own = inbox.clone();
+        let pulse = Pulse::new("the batcher");
+        let own = (inbox.clone(), pulse.clone());
         let thread = std::thread::Builder::new().name("inrush-batcher".to_owned());
-        let sealer = seal::Sealer::start(own.clone(), runtime)?;
-        let thread = thread.spawn(move || batcher::run(&own, &sealer))?;
+        let sealer = seal::Sealer::start(inbox.clone(), runtime)?;
+        let thread = thread.spawn(move || batcher::run(&own.0, &sealer, &own.1))?;
         inbox.wakes(thread.thread().clone());
-        Ok(Ingest { inbox, thread: Arc::new(Mutex::new(Some(thread))) })
+        Ok(Ingest { inbox, pulse, thread: Arc::new(Mutex::new(Some(thread))) })
     }
 
     /// Queues the chunk and waits until each of its events is durable or refused. Keyless events of a chunk go to one partition, keyed
@@ -127,6 +130,11 @@ impl Ingest {
     /// Chunks that wait for the batcher.
     pub fn queued(&self) -> usize {
         self.inbox.len()
+    }
+
+    /// Beats with each turn of the batcher.
+    pub fn pulse(&self) -> Pulse {
+        self.pulse.clone()
     }
 
     /// Writes what is queued and stops the thread. Doors are closed before.

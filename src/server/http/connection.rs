@@ -1,7 +1,7 @@
 //! Connections: who is let in, how long each may take for what, and how they end.
 //!
 //! hyper has a timer for a request's head, but it starts when the last answer is sent: a kept connection would be cut after five seconds
-//! of silence. So each connection notes what it is doing since when ([`Pulse`]), and one sweep looks at all of them.
+//! of silence. So each connection notes what it is doing since when ([`Activity`]), and one sweep looks at all of them.
 
 use super::HttpDoor;
 use crate::budget::Budget;
@@ -45,12 +45,12 @@ enum Phase {
 
 /// What a connection is doing since when: the phase in the two lowest bits, above them milliseconds since the door opened.
 #[derive(Debug)]
-struct Pulse {
+struct Activity {
     state: AtomicU64,
     now_ms: Arc<AtomicU64>,
 }
 
-impl Pulse {
+impl Activity {
     fn set(&self, phase: Phase) {
         // Relaxed: a number for the sweep, nothing is published with it.
         self.state.store(self.now_ms.load(Ordering::Relaxed) << 2 | phase as u64, Ordering::Relaxed);
@@ -74,7 +74,7 @@ impl Pulse {
 pub(super) struct Caller {
     pub(super) peer: SocketAddr,
     pub(super) budget: Budget,
-    pulse: Pulse,
+    activity: Activity,
 }
 
 /// All connections.
@@ -137,9 +137,9 @@ impl Callers {
         };
         let number = state.next_number;
         state.next_number += 1;
-        let pulse = Pulse { state: AtomicU64::new(0), now_ms: self.now_ms.clone() };
-        pulse.set(Phase::Idle);
-        let caller = Arc::new(Caller { peer, budget, pulse });
+        let activity = Activity { state: AtomicU64::new(0), now_ms: self.now_ms.clone() };
+        activity.set(Phase::Idle);
+        let caller = Arc::new(Caller { peer, budget, activity });
         state.by_number.insert(number, (caller.clone(), None));
         Some(Place { callers: self.clone(), caller, number, counted })
     }
@@ -157,16 +157,16 @@ impl Callers {
         self.now_ms.store(now_ms, Ordering::Relaxed);
         let limits = &door.limits;
         for (caller, abort) in self.state().by_number.values() {
-            let limit = match caller.pulse.phase() {
+            let limit = match caller.activity.phase() {
                 Phase::Idle => limits.idle_max,
                 Phase::Head => limits.head_patience,
                 Phase::Busy => continue,
                 Phase::Answer => limits.answer_stall_max,
             };
-            if now_ms.saturating_sub(caller.pulse.since_ms()) > limit.as_millis() as u64
+            if now_ms.saturating_sub(caller.activity.since_ms()) > limit.as_millis() as u64
                 && let Some(abort) = abort
             {
-                debug!(peer = %caller.peer, phase = ?caller.pulse.phase(), "HTTP connection took too long");
+                debug!(peer = %caller.peer, phase = ?caller.activity.phase(), "HTTP connection took too long");
                 abort.abort();
             }
         }
@@ -207,6 +207,7 @@ pub async fn serve(listener: TcpListener, door: Arc<HttpDoor>, mut stop: watch::
             accepted = listener.accept() => accepted,
             Some(_) = connections.join_next() => continue,
             _ = sweeps.tick() => {
+                door.pulse.beat();
                 callers.sweep(&door);
                 continue;
             }
@@ -246,9 +247,9 @@ async fn connection(stream: TcpStream, door: Arc<HttpDoor>, mut stop: watch::Rec
         let shared = shared.clone();
         async move {
             let (door, caller, stop) = &*shared;
-            caller.pulse.set(Phase::Busy);
+            caller.activity.set(Phase::Busy);
             let reply = super::answer(door, caller, request, stop).await;
-            caller.pulse.set(Phase::Answer);
+            caller.activity.set(Phase::Answer);
             Ok::<_, Infallible>(reply)
         }
     });
@@ -285,9 +286,9 @@ struct Watched {
 impl Watched {
     /// Bytes went out: an answer is under way and its reader alive. During a request it is "100 Continue".
     fn wrote(&self, done: &Poll<io::Result<usize>>) {
-        let is_stalled = self.caller.pulse.phase() == Phase::Answer && done.is_pending();
-        if self.caller.pulse.phase() != Phase::Busy && !is_stalled {
-            self.caller.pulse.set(Phase::Answer);
+        let is_stalled = self.caller.activity.phase() == Phase::Answer && done.is_pending();
+        if self.caller.activity.phase() != Phase::Busy && !is_stalled {
+            self.caller.activity.set(Phase::Answer);
         }
     }
 }
@@ -300,8 +301,8 @@ impl AsyncRead for Watched {
     ) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
         let done = Pin::new(&mut self.stream).poll_read(context, buffer);
-        if buffer.filled().len() > before && self.caller.pulse.phase() == Phase::Idle {
-            self.caller.pulse.set(Phase::Head);
+        if buffer.filled().len() > before && self.caller.activity.phase() == Phase::Idle {
+            self.caller.activity.set(Phase::Head);
         }
         done
     }
@@ -330,8 +331,8 @@ impl AsyncWrite for Watched {
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         // hyper flushes the socket when its own buffer is empty: the answer is out.
-        if self.caller.pulse.phase() == Phase::Answer {
-            self.caller.pulse.set(Phase::Idle);
+        if self.caller.activity.phase() == Phase::Answer {
+            self.caller.activity.set(Phase::Idle);
         }
         Pin::new(&mut self.stream).poll_flush(context)
     }

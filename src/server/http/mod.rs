@@ -36,11 +36,13 @@ pub use keys::WriteKeys;
 pub use limits::Limits;
 pub use origin::Origins;
 pub use proxies::Proxies;
+pub use record::text as record_json;
 
 use crate::budget::Budget;
 use crate::clock::Clock;
 use crate::ingest::Ingest;
 use crate::metrics as names;
+use crate::pulse::Pulse;
 use crate::store::Store;
 use crate::work::Pool;
 use connection::Caller;
@@ -91,6 +93,8 @@ pub struct HttpDoor {
     auto_create: bool,
     is_open: bool,
     limits: Limits,
+    /// Beats while the accept loop turns.
+    pulse: Pulse,
 }
 
 /// Metric handles, looked up once.
@@ -113,6 +117,7 @@ impl HttpDoor {
         clock: Clock,
         budget: Budget,
         options: Options,
+        pulse: Pulse,
     ) -> std::io::Result<HttpDoor> {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         Ok(HttpDoor {
@@ -138,6 +143,7 @@ impl HttpDoor {
             auto_create: options.auto_create,
             is_open: options.is_open,
             limits: options.limits,
+            pulse,
         })
     }
 

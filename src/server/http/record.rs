@@ -3,6 +3,14 @@
 use super::json::is_json;
 use crate::record::{Offset, PartitionId, Record};
 
+/// A record as one line of JSON, see [`put`].
+pub fn text(record: &Record) -> String {
+    let mut out = Vec::new();
+    put(&mut out, record);
+    // JSON that stands in it was checked to be UTF-8; all else is made of strings.
+    String::from_utf8_lossy(&out).into_owned()
+}
+
 /// Appends one record: JSON values as they are, other text as a string, bytes as base64 under `value_base64`. On one line.
 pub(super) fn put(out: &mut Vec<u8>, record: &Record) {
     out.extend_from_slice(format!("{{\"offset\":{},\"timestamp\":{},", record.offset, record.timestamp).as_bytes());

@@ -34,7 +34,7 @@ async fn open_with(options: Options, budget: usize) -> Open {
     let store = Store::open(store, Sim::new(1).disk(), clock.clone()).unwrap();
     let ingest = Ingest::start(tokio::runtime::Handle::current()).unwrap();
     let budget = Budget::new(budget);
-    let door = HttpDoor::new(store.clone(), ingest, clock, budget.clone(), options).unwrap();
+    let door = HttpDoor::new(store.clone(), ingest, clock, budget.clone(), options, Pulse::new("the door")).unwrap();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let (stop, stopping) = watch::channel(false);

@@ -11,6 +11,7 @@ mod produce;
 
 use crate::budget::Budget;
 use crate::clock::Clock;
+use crate::pulse::Pulse;
 use crate::store::{Store, Topic};
 use bytes::{BufMut, Bytes, BytesMut};
 use errors::Code;
@@ -69,6 +70,8 @@ pub struct KafkaDoor {
     pub auto_create: bool,
     pub partitions: i32,
     pub connections_max: usize,
+    /// Beats while the accept loop turns.
+    pub pulse: Pulse,
 }
 
 /// What a connection knows of its client.
@@ -81,11 +84,16 @@ struct Client {
 pub async fn serve(listener: TcpListener, door: Arc<KafkaDoor>, mut stop: watch::Receiver<bool>) {
     let places = Arc::new(Semaphore::new(door.connections_max));
     let mut connections = tokio::task::JoinSet::new();
+    let mut beat = tokio::time::interval(crate::pulse::BEAT_INTERVAL);
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
             Some(_) = connections.join_next() => continue,
             () = stopped(&mut stop) => break,
+            _ = beat.tick() => {
+                door.pulse.beat();
+                continue;
+            }
         };
         let (stream, peer) = match accepted {
             Ok(accepted) => accepted,
