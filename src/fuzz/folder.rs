@@ -109,6 +109,8 @@ pub(super) fn damaged(bytes: &[u8]) {
             );
         }
     }
+    // Partitions hold their store and the store its topics: without them it ends.
+    let _ = wait(store.delete_topic(&TopicName::new("t").expect("a good name")));
     let _ = wait(store.close(DEADLINE));
 }
 

@@ -28,6 +28,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "kafka_frame", run: doors::kafka },
     Target { name: "http_request", run: doors::http },
     Target { name: "http_body", run: bodies::body },
+    Target { name: "http_multipart", run: bodies::multipart },
     Target { name: "json_columns", run: pipelines::json },
     Target { name: "pipeline_file", run: pipelines::file },
     Target { name: "sql", run: pipelines::sql },

@@ -55,8 +55,11 @@ fn record(value: &[u8]) -> Record {
 /// A record's value. What comes out is held against serde_json's reading of it.
 pub(super) fn json(bytes: &[u8]) {
     let Some(row) = JSON.run(&record(bytes)) else { return };
-    let Ok(Value::Object(fields)) = serde_json::from_slice::<Value>(bytes) else {
-        panic!("a row came out of what is no JSON object: {row}");
+    let fields = match serde_json::from_slice(bytes) {
+        Ok(Value::Object(fields)) => fields,
+        // JSON has no largest number; serde_json has.
+        Err(error) if error.to_string().contains("number out of range") => return,
+        _ => panic!("a row came out of what is no JSON object: {row}"),
     };
     assert_eq!(row["b"], of_kind(&fields, "b", Value::is_boolean));
     assert_eq!(row["i"], of_kind(&fields, "i", Value::is_i64));

@@ -45,7 +45,7 @@ fn replay(name: &str, mutations: usize) {
 
 #[test]
 fn decoders_of_records_and_messages_stand_their_corpus() {
-    for name in ["record_batch", "record_codec", "http_body"] {
+    for name in ["record_batch", "record_codec", "http_body", "http_multipart"] {
         replay(name, MUTATIONS * 10);
     }
     // Mutations wait for the walk along a request's shape: without it the decoder believes every count.
