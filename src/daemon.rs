@@ -140,8 +140,9 @@ pub fn start(options: Options) -> Result<Running, Error> {
     };
     let store = Store::open(log, disk, clock.clone())?;
     let starting = |what| move |source| Error::Start { what, source };
+    let threads = std::thread::available_parallelism().map_or(2, usize::from);
     let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(std::thread::available_parallelism().map_or(2, usize::from).min(8))
+        .worker_threads(threads.min(8))
         .thread_name("inrush-door")
         .enable_all()
         .build()
@@ -162,7 +163,7 @@ pub fn start(options: Options) -> Result<Running, Error> {
     )
     .map_err(starting("the pipelines"))?;
     let (stop, stopping) = watch::channel(false);
-    let budget = Budget::new(options.ingest_bytes);
+    let budget = Budget::with_reserve(options.ingest_bytes, INGEST_RESERVE_BYTES);
     let http_door = Arc::new(HttpDoor {
         store: store.clone(),
         ingest: ingest.clone(),
@@ -178,10 +179,14 @@ pub fn start(options: Options) -> Result<Running, Error> {
         store: store.clone(),
         clock: clock.clone(),
         budget,
+        answers: Budget::new(KAFKA_ANSWERS_BYTES),
+        pool: Arc::new(crate::work::Pool::start(threads.min(4), "kafka").map_err(starting("the Kafka door's pool"))?),
         advertised: options.advertise.clone().unwrap_or_default(),
         auto_create: options.kafka.ip().is_loopback(),
         partitions: 4,
         connections_max: 10_000,
+        connections_per_address_max: 256,
+        patience: server::kafka::Patience::default(),
     });
     let admin_door = Arc::new(Admin {
         store: store.clone(),
@@ -206,7 +211,7 @@ pub fn start(options: Options) -> Result<Running, Error> {
     metrics::gauge!(names::DAEMON_START_SECONDS.name).set(began.elapsed().as_secs_f64());
     info!(
         http = %addresses.0, kafka = %addresses.1, admin = %addresses.2, data = %options.data.display(),
-        memory_limit_mib = (options.ingest_bytes + options.tail_cache_bytes) >> 20,
+        memory_limit_mib = (options.ingest_bytes + options.tail_cache_bytes + KAFKA_ANSWERS_BYTES) >> 20,
         seconds = began.elapsed().as_secs_f64(), "inrush is ready"
     );
     Ok(Running {
@@ -282,6 +287,10 @@ impl Running {
     }
 }
 
+/// What of the ingest budget goes to one unfinished request at a time: the largest that the defaults of a topic may grow to.
+const INGEST_RESERVE_BYTES: usize = 8 << 20;
+/// Bytes of Fetch answers that are being read or sent.
+const KAFKA_ANSWERS_BYTES: usize = 64 << 20;
 /// Half of the interval that the unit asks for.
 const WATCHDOG_INTERVAL: Duration = Duration::from_secs(10);
 /// A writer that waits longer for the disk counts as dead.

@@ -21,8 +21,8 @@ mod topic;
 mod topic_config;
 mod writer;
 
-pub use partition::Partition;
-pub use topic::Topic;
+pub use partition::{Partition, Queued};
+pub use topic::{TOPIC_PARTITIONS_MAX, Topic};
 pub use topic_config::{ConfigEntry, ConfigError, ConfigSource, Durability, HttpCheck, TopicConfig};
 
 use crate::budget::Lease;
