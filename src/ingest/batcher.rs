@@ -3,6 +3,7 @@
 use super::lane::{Job, Lanes};
 use super::{Chunk, Outcome};
 use crate::metrics as names;
+use crate::pulse::{BEAT_INTERVAL, Pulse};
 use crate::store::Topic;
 use crossbeam::queue::ArrayQueue;
 use std::collections::HashMap;
@@ -77,17 +78,18 @@ impl Inbox {
     fn sleep(&self, has_open: bool) {
         self.is_parked.store(true, Ordering::SeqCst);
         if self.chunks.is_empty() && !self.is_stopping.load(Ordering::SeqCst) {
-            if has_open { std::thread::park_timeout(NAP) } else { std::thread::park() }
+            std::thread::park_timeout(if has_open { NAP } else { BEAT_INTERVAL });
         }
         self.is_parked.store(false, Ordering::SeqCst);
     }
 }
 
 /// Runs until stopped and empty.
-pub(super) fn run(inbox: &Arc<Inbox>, runtime: &tokio::runtime::Handle) {
+pub(super) fn run(inbox: &Arc<Inbox>, runtime: &tokio::runtime::Handle, pulse: &Pulse) {
     let mut topics: HashMap<Uuid, Lanes> = HashMap::new();
     let queued = metrics::gauge!(names::INGEST_QUEUE_CHUNKS.name);
     loop {
+        pulse.beat();
         queued.set(inbox.len() as f64);
         let mut taken = 0;
         while taken < TAKEN_MAX

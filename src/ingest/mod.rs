@@ -8,6 +8,7 @@ mod batcher;
 mod lane;
 
 use crate::budget::Lease;
+use crate::pulse::Pulse;
 use crate::record::PartitionId;
 use crate::store::{AppendError, Appended, Topic};
 use batcher::Inbox;
@@ -51,6 +52,7 @@ pub struct Outcome {
 #[derive(Clone)]
 pub struct Ingest {
     inbox: Arc<Inbox>,
+    pulse: Pulse,
     thread: Arc<Mutex<Option<JoinHandle<()>>>>,
 }
 
@@ -61,11 +63,12 @@ impl Ingest {
     /// The system has no thread to give.
     pub fn start(runtime: tokio::runtime::Handle) -> std::io::Result<Ingest> {
         let inbox = Arc::new(Inbox::new());
-        let own = inbox.clone();
+        let pulse = Pulse::new("the batcher");
+        let own = (inbox.clone(), pulse.clone());
         let thread = std::thread::Builder::new().name("inrush-batcher".to_owned());
-        let thread = thread.spawn(move || batcher::run(&own, &runtime))?;
+        let thread = thread.spawn(move || batcher::run(&own.0, &runtime, &own.1))?;
         inbox.wakes(thread.thread().clone());
-        Ok(Ingest { inbox, thread: Arc::new(Mutex::new(Some(thread))) })
+        Ok(Ingest { inbox, pulse, thread: Arc::new(Mutex::new(Some(thread))) })
     }
 
     /// Queues the chunk and waits until each of its events is durable or refused. Keyless events of a chunk go to one partition, keyed
@@ -84,6 +87,11 @@ impl Ingest {
     /// Chunks that wait for the batcher.
     pub fn queued(&self) -> usize {
         self.inbox.len()
+    }
+
+    /// Beats with each turn of the batcher.
+    pub fn pulse(&self) -> Pulse {
+        self.pulse.clone()
     }
 
     /// Writes what is queued and stops the thread. Doors are closed before.

@@ -546,7 +546,8 @@ mod tests {
             let (api, min, max) = ALL[which];
             let version = min + version % (max - min + 1);
             let mut body = request(api, version);
-            let at = at.index(body.len());
+            // ApiVersions 0 has no body.
+            let at = at.index(body.len().max(1));
             for (place, byte) in body[at..].iter_mut().zip(&with) {
                 *place = *byte;
             }

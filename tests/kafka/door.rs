@@ -4,6 +4,7 @@ use bytes::{Bytes, BytesMut};
 use inrush::budget::Budget;
 use inrush::clock::Clock;
 use inrush::disk::sim::Sim;
+use inrush::pulse::Pulse;
 use inrush::record::{Batch, BatchBuilder, Codec, NewRecord, PartitionId, Producer, TopicName};
 use inrush::server::kafka::{KafkaDoor, Patience, serve};
 use inrush::store::{NewTopic, Options, Partition, Store};
@@ -73,6 +74,7 @@ impl Door {
             connections_max: 1_000,
             connections_per_address_max: 256,
             patience: Patience::default(),
+            pulse: Pulse::new("the Kafka door"),
         };
         change(&mut door);
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();

@@ -1,6 +1,6 @@
 //! Fetch: whole batches, limits, long polls, sessions, ids and epochs, and batches decompressed for those who may not read zstd.
 
-use crate::door::{Client, Door, NOW, batch, built, fetch_request};
+use crate::door::{Client, Door, NOW, batch, built, fetch_request, frame};
 use inrush::record::{Batch, Codec};
 use kafka_protocol::messages as kp;
 use kafka_protocol::messages::ApiKey;
@@ -108,9 +108,13 @@ fn behaviour_11_a_long_poll_without_records_ends_by_its_time_or_with_the_client(
     assert!(client.is_closed());
     // And the door does not wait for those who do.
     let mut other = door.client();
-    let correlation = other.send(ApiKey::Fetch, 12, &request);
+    // In one piece, so that the poll has been read when the first answer is there.
+    let mut both = frame(ApiKey::Metadata, 9, 90, &kp::MetadataRequest::default());
+    both.extend(frame(ApiKey::Fetch, 12, 91, &request));
+    other.raw(&both);
+    let _: kp::MetadataResponse = other.answer(ApiKey::Metadata, 9, 90);
     door.close();
-    let _: kp::FetchResponse = other.answer(ApiKey::Fetch, 12, correlation);
+    let _: kp::FetchResponse = other.answer(ApiKey::Fetch, 12, 91);
 }
 
 #[test]

@@ -114,7 +114,7 @@ pub(super) fn failed(error: &ReadError) -> Reply {
 }
 
 /// A record as JSON: JSON values as they are, other text as a string, bytes as base64 under `value_base64`.
-pub(super) fn record_json(record: &Record) -> Value {
+pub fn record_json(record: &Record) -> Value {
     let mut out = Map::new();
     out.insert("offset".into(), record.offset.0.into());
     out.insert("timestamp".into(), record.timestamp.into());

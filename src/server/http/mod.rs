@@ -20,12 +20,14 @@ mod sniff;
 mod tail;
 mod topics;
 
+pub use fetch::record_json;
 pub use origin::Origins;
 pub use sniff::{BODY_SIZE_MAX, DEPTH_MAX, EVENTS_MAX};
 
 use crate::budget::Budget;
 use crate::clock::Clock;
 use crate::ingest::Ingest;
+use crate::pulse::Pulse;
 use crate::store::Store;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
@@ -58,6 +60,8 @@ pub struct HttpDoor {
     pub write_keys: Vec<String>,
     /// Topics are made when an event names one that does not exist.
     pub auto_create: bool,
+    /// Beats while the accept loop turns.
+    pub pulse: Pulse,
     pub connections_max: usize,
     /// Of one address that is not loopback.
     pub connections_per_address_max: usize,
@@ -104,11 +108,16 @@ impl Drop for Place {
 pub async fn serve(listener: TcpListener, door: Arc<HttpDoor>, mut stop: watch::Receiver<bool>) {
     let callers = Arc::new(Callers::default());
     let mut connections = tokio::task::JoinSet::new();
+    let mut beat = tokio::time::interval(crate::pulse::BEAT_INTERVAL);
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
             Some(_) = connections.join_next() => continue,
             () = stopped(&mut stop) => break,
+            _ = beat.tick() => {
+                door.pulse.beat();
+                continue;
+            }
         };
         let (stream, peer) = match accepted {
             Ok(accepted) => accepted,

@@ -14,14 +14,13 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use uuid::Uuid;
 
-/// Versions from which topics are named by state (name or id), and from which a count of −1 means the default.
+/// From this version on topics to delete are named by state (name or id).
 const BY_STATE: i16 = 6;
-const WITH_DEFAULTS: i16 = 4;
 
 /// Why a topic is not made.
 type Refusal = (Code, String);
 
-pub(super) async fn create(service: &Service, request: CreateTopicsRequest, version: i16) -> CreateTopicsResponse {
+pub(super) async fn create(service: &Service, request: CreateTopicsRequest) -> CreateTopicsResponse {
     let mut asked: HashMap<TopicName, usize> = HashMap::new();
     for topic in &request.topics {
         *asked.entry(topic.name.clone()).or_default() += 1;
@@ -42,7 +41,7 @@ pub(super) async fn create(service: &Service, request: CreateTopicsRequest, vers
                 continue;
             }
         }
-        topics.push(match create_one(service, topic, request.validate_only, version).await {
+        topics.push(match create_one(service, topic, request.validate_only).await {
             Ok(made) => out
                 .with_topic_id(made.id)
                 .with_num_partitions(made.partitions)
@@ -60,9 +59,9 @@ struct Made {
     config: Vec<(String, String)>,
 }
 
-async fn create_one(service: &Service, asked: CreatableTopic, only_check: bool, version: i16) -> Result<Made, Refusal> {
+async fn create_one(service: &Service, asked: CreatableTopic, only_check: bool) -> Result<Made, Refusal> {
     let name = Name::new(&asked.name).map_err(|error| (Code::InvalidTopic, error.to_string()))?;
-    let partitions = partition_count(service, &asked, version)?;
+    let partitions = partition_count(service, &asked)?;
     let mut config = Vec::with_capacity(asked.configs.len());
     for entry in asked.configs {
         let Some(value) = entry.value else {
@@ -82,7 +81,7 @@ async fn create_one(service: &Service, asked: CreatableTopic, only_check: bool, 
 }
 
 /// How many partitions are asked for: by a count, or by telling each one's replicas.
-fn partition_count(service: &Service, asked: &CreatableTopic, version: i16) -> Result<i32, Refusal> {
+fn partition_count(service: &Service, asked: &CreatableTopic) -> Result<i32, Refusal> {
     let refuse = |code, reason: &str| Err((code, reason.to_owned()));
     if !asked.assignments.is_empty() {
         if asked.num_partitions != -1 || asked.replication_factor != -1 {
@@ -90,16 +89,16 @@ fn partition_count(service: &Service, asked: &CreatableTopic, version: i16) -> R
         }
         return assigned(&asked.assignments);
     }
+    // −1 is the default in every version, as it is for a real broker: kafkajs sends it in version 3, though KIP-464 speaks of 4.
     let partitions = match asked.num_partitions {
-        -1 if version >= WITH_DEFAULTS => service.door.partitions,
+        -1 => service.door.partitions,
         count => count,
     };
     if !(1..=TOPIC_PARTITIONS_MAX).contains(&partitions) {
         return Err((Code::InvalidPartitions, format!("a topic has 1 to {TOPIC_PARTITIONS_MAX} partitions")));
     }
     match asked.replication_factor {
-        1 => Ok(partitions),
-        -1 if version >= WITH_DEFAULTS => Ok(partitions),
+        1 | -1 => Ok(partitions),
         _ => refuse(Code::InvalidReplicationFactor, "one node keeps one replica"),
     }
 }

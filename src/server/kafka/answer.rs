@@ -65,7 +65,7 @@ pub(super) async fn answer(
         ApiKey::ListOffsets => reply.with(&offsets::list(service, decode(&frame)?, version).await),
         ApiKey::OffsetForLeaderEpoch => reply.with(&offsets::epochs(service, decode(&frame)?)),
         ApiKey::InitProducerId => reply.with(&produce::init_producer(service, &decode(&frame)?).await),
-        ApiKey::CreateTopics => reply.with(&admin::create(service, decode(&frame)?, version).await),
+        ApiKey::CreateTopics => reply.with(&admin::create(service, decode(&frame)?).await),
         ApiKey::DeleteTopics => reply.with(&admin::delete(service, decode(&frame)?, version).await),
         ApiKey::DescribeConfigs => reply.with(&configs::describe(service, decode(&frame)?)),
         other => Err(Closed::Version(other, version)),

@@ -23,7 +23,7 @@ impl Meters {
             produced_bytes: metrics::counter!(names::KAFKA_PRODUCED_BYTES.name),
             fetched_bytes: metrics::counter!(names::KAFKA_FETCHED_BYTES.name),
             transcoded_bytes: metrics::counter!(names::KAFKA_TRANSCODED_BYTES.name),
-            connections: metrics::gauge!(names::KAFKA_CONNECTIONS.name),
+            connections: metrics::gauge!(names::CONNECTIONS.name, "door" => "kafka"),
         }
     }
 

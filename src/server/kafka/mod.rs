@@ -19,6 +19,7 @@ mod versions;
 use super::callers::{Callers, Full};
 use crate::budget::Budget;
 use crate::clock::Clock;
+use crate::pulse::Pulse;
 use crate::store::{Store, Topic};
 use crate::work::Pool;
 use errors::Code;
@@ -57,6 +58,8 @@ pub struct KafkaDoor {
     /// Of one address that is not loopback.
     pub connections_per_address_max: usize,
     pub patience: Patience,
+    /// Beats while the accept loop turns.
+    pub pulse: Pulse,
 }
 
 /// How long the door waits for a client. Who is slower is closed: it would hold memory that others need.
@@ -108,11 +111,16 @@ pub async fn serve(listener: TcpListener, door: Arc<KafkaDoor>, mut stop: watch:
         door: door.clone(),
     });
     let mut connections = tokio::task::JoinSet::new();
+    let mut beat = tokio::time::interval(crate::pulse::BEAT_INTERVAL);
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
             Some(_) = connections.join_next() => continue,
             () = stopped(&mut stop) => break,
+            _ = beat.tick() => {
+                door.pulse.beat();
+                continue;
+            }
         };
         let (stream, peer) = match accepted {
             Ok(accepted) => accepted,
