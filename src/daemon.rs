@@ -12,7 +12,7 @@ use crate::disk::{DirectIo, EngineChoice};
 use crate::ingest::Ingest;
 use crate::pulse::Pulse;
 use crate::server::admin::Admin;
-use crate::server::http::{HttpDoor, Origins};
+use crate::server::http::{self, HttpDoor, Origins, Proxies, WriteKeys};
 use crate::server::kafka::KafkaDoor;
 use crate::store::{self, Store};
 use crate::{metrics as names, server};
@@ -50,7 +50,9 @@ pub struct Options {
     pub low_disk_bytes: Option<u64>,
     pub cors_origins: Vec<String>,
     pub host_names: Vec<String>,
-    pub write_keys: Vec<String>,
+    pub write_keys: WriteKeys,
+    /// Whose `X-Forwarded-For` is believed; their connections are not counted by address.
+    pub trusted_proxies: Proxies,
     pub stop_deadline: Duration,
 }
 
@@ -73,7 +75,8 @@ impl Options {
             low_disk_bytes: None,
             cors_origins: Vec::new(),
             host_names: Vec::new(),
-            write_keys: Vec::new(),
+            write_keys: WriteKeys::default(),
+            trusted_proxies: Proxies::default(),
             stop_deadline: Duration::from_secs(30),
         }
     }
@@ -169,22 +172,21 @@ pub fn start(options: Options) -> Result<Running, Error> {
     )
     .map_err(starting("the pipelines"))?;
     let (stop, stopping) = watch::channel(false);
-    let budget = Budget::with_reserve(options.ingest_bytes, INGEST_RESERVE_BYTES);
+    let budget = Budget::new(options.ingest_bytes);
     let doors_pulses = [Pulse::new("the HTTP door"), Pulse::new("the Kafka door"), Pulse::new("the admin door")];
     let [http_pulse, kafka_pulse, admin_pulse] = doors_pulses.clone();
     let pulses: Vec<Pulse> = doors_pulses.into_iter().chain([ingest.pulse()]).collect();
-    let http_door = Arc::new(HttpDoor {
-        store: store.clone(),
-        ingest: ingest.clone(),
-        clock: clock.clone(),
-        budget: budget.clone(),
+    let http_options = http::Options {
         origins: Origins { allowed: options.cors_origins.clone(), host_names: options.host_names.clone() },
         write_keys: options.write_keys.clone(),
+        proxies: options.trusted_proxies.clone(),
         auto_create: options.http.ip().is_loopback(),
-        pulse: http_pulse,
-        connections_max: 10_000,
-        connections_per_address_max: 256,
-    });
+        is_open: options.insecure,
+        limits: http::Limits::default(),
+    };
+    let http_door =
+        HttpDoor::new(store.clone(), ingest.clone(), clock.clone(), budget.clone(), http_options, http_pulse);
+    let http_door = Arc::new(http_door.map_err(starting("the HTTP door"))?);
     let kafka_door = Arc::new(KafkaDoor {
         store: store.clone(),
         clock: clock.clone(),
@@ -292,8 +294,6 @@ impl Running {
 
 /// Each step of a stop gets at least this.
 const STEP_MIN: Duration = Duration::from_secs(2);
-/// What of the ingest budget goes to one unfinished request at a time: as much as a topic of pictures may allow.
-const INGEST_RESERVE_BYTES: usize = 8 << 20;
 /// Bytes of Fetch answers that are being read or sent.
 const KAFKA_ANSWERS_BYTES: usize = 64 << 20;
 

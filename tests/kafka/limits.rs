@@ -198,7 +198,7 @@ fn a_request_larger_than_all_memory_for_requests_is_refused_at_once() {
 
 #[test]
 fn requests_share_the_memory_and_all_come_through() {
-    let door = Door::with(|door| door.budget = inrush::budget::Budget::with_reserve(2 << 20, 1 << 20));
+    let door = Door::with(|door| door.budget = inrush::budget::Budget::new(8 << 20));
     door.topic("t", &[]);
     let bytes = built(Codec::None, 10, 40_000, None).bytes().clone();
     std::thread::scope(|scope| {

@@ -22,7 +22,7 @@ pub(super) struct Client {
 pub(super) struct Answer {
     pub(super) pieces: Vec<Bytes>,
     /// For the bytes of its batches.
-    pub(super) lease: Option<Lease>,
+    pub(super) leases: Vec<Lease>,
 }
 
 /// What an answer's header needs.
@@ -59,8 +59,8 @@ pub(super) async fn answer(
             let request: FetchRequest = decode(&frame)?;
             // What was asked is read: a long poll holds no bytes of the budget.
             drop(frame);
-            let (answer, lease) = fetch::answer(service, client.reads_zstd, request, version, ends).await;
-            Ok(Answer { pieces: wire::fetch::encode(&answer, reply.correlation, version), lease })
+            let (answer, leases) = fetch::answer(service, client.reads_zstd, request, version, ends).await;
+            Ok(Answer { pieces: wire::fetch::encode(&answer, reply.correlation, version), leases })
         }
         ApiKey::ListOffsets => reply.with(&offsets::list(service, decode(&frame)?, version).await),
         ApiKey::OffsetForLeaderEpoch => reply.with(&offsets::epochs(service, decode(&frame)?)),
@@ -97,6 +97,6 @@ impl Reply {
         body.encode(&mut out, version).map_err(|error| cannot(error.to_string()))?;
         let size = (out.len() - 4) as i32;
         out[..4].copy_from_slice(&size.to_be_bytes());
-        Ok(Answer { pieces: vec![out.freeze()], lease: None })
+        Ok(Answer { pieces: vec![out.freeze()], leases: Vec::new() })
     }
 }

@@ -8,7 +8,7 @@ use super::answer::{self, Answer, Client};
 use super::frames::{Closed, Frame, Frames};
 use super::produce::{self, Accepted};
 use super::{Service, stopped};
-use crate::budget::{Budget, Claim, Lease};
+use crate::budget::{Budget, Lease};
 use bytes::{Buf, Bytes};
 use kafka_protocol::messages::ApiKey;
 use std::collections::VecDeque;
@@ -36,7 +36,7 @@ const PIECES_MAX: usize = 64;
 /// One request in its turn.
 enum Turn {
     /// Its batches are in the log's queue.
-    Produce { accepted: Accepted, _claim: Claim, _own: Lease },
+    Produce { accepted: Accepted, _lease: Lease, _own: Lease },
     /// The rest is done when its turn comes.
     Request { frame: Frame, done: oneshot::Sender<()> },
 }
@@ -110,7 +110,7 @@ async fn read_all<S: tokio::io::AsyncRead + Unpin>(
         if frame.api == ApiKey::Produce {
             let own = pipeline.take(frame.bytes.len().min(PIPELINE_BYTES_MAX), PIPELINE_PATIENCE).await?;
             let accepted = produce::accept(service, &frame).await?;
-            if queue.send(Turn::Produce { accepted, _claim: frame.claim, _own: own }).await.is_err() {
+            if queue.send(Turn::Produce { accepted, _lease: frame.lease, _own: own }).await.is_err() {
                 return Ok(());
             }
             continue;
@@ -139,7 +139,7 @@ async fn answer_all<S: AsyncWrite + Unpin>(
     let mut client = Client::default();
     while let Some(turn) = turns.recv().await {
         match turn {
-            Turn::Produce { accepted, _claim, _own } => {
+            Turn::Produce { accepted, _lease, _own } => {
                 if let Some(answer) = accepted.answered(service).await? {
                     send(&mut stream, answer, service.door.patience.answer).await?;
                 }
@@ -179,6 +179,6 @@ async fn send<S: AsyncWrite + Unpin>(stream: &mut S, answer: Answer, patience: D
             pieces.pop_front();
         }
     }
-    drop(answer.lease);
+    drop(answer.leases);
     Ok(())
 }

@@ -49,7 +49,7 @@ struct AskedTopic {
 /// What one look at all partitions gave.
 struct Found {
     answer: FetchAnswer,
-    lease: Option<Lease>,
+    leases: Vec<Lease>,
     size: usize,
     /// Waiting would gain nothing: an error, or a partition that has more than it may send.
     is_due: bool,
@@ -70,10 +70,10 @@ pub(super) async fn answer(
     request: FetchRequest,
     version: i16,
     ends: &mut Ends,
-) -> (FetchAnswer, Option<Lease>) {
+) -> (FetchAnswer, Vec<Lease>) {
     if request.session_epoch > SESSION_EPOCH_FIRST {
         let error_code = Code::FetchSessionIdNotFound.into();
-        return (FetchAnswer { error_code, topics: Vec::new() }, None);
+        return (FetchAnswer { error_code, topics: Vec::new() }, Vec::new());
     }
     let deadline = Instant::now() + Duration::from_millis(request.max_wait_ms.max(0) as u64).min(WAIT_MAX);
     let size_max = (request.max_bytes.max(0) as usize).min(ANSWER_SIZE_MAX);
@@ -84,7 +84,7 @@ pub(super) async fn answer(
         let found = gather(service, &topics, size_max).await;
         if found.is_due || found.size >= size_min || ends.is_over() || Instant::now() >= deadline {
             service.meters.fetched_bytes.increment(found.size as u64);
-            return (found.answer, found.lease);
+            return (found.answer, found.leases);
         }
         // What was read too early goes back; it is in the tail cache, or costs one more read.
         let tails = found.tails;
@@ -116,7 +116,8 @@ fn look_up(
 
 /// Reads what there is now, within an answer's room.
 async fn gather(service: &Arc<Service>, topics: &[AskedTopic], size_max: usize) -> Found {
-    let mut found = Found { answer: FetchAnswer::default(), lease: None, size: 0, is_due: false, tails: Vec::new() };
+    let mut found =
+        Found { answer: FetchAnswer::default(), leases: Vec::new(), size: 0, is_due: false, tails: Vec::new() };
     let mut room = Room { left: size_max, is_empty: true };
     for topic in topics {
         let mut partitions = Vec::with_capacity(topic.partitions.len());
@@ -172,12 +173,7 @@ async fn read(service: &Arc<Service>, asked: &Asked, room: &mut Room, found: &mu
         Ok(Read { batches, lease, has_more, tail }) => {
             (out.high_watermark, out.last_stable_offset) = (tail.0, tail.0);
             found.is_due |= has_more;
-            if let Some(lease) = lease {
-                match &mut found.lease {
-                    Some(all) => all.merge(lease),
-                    none => *none = Some(lease),
-                }
-            }
+            found.leases.extend(lease);
             let size: usize = batches.iter().map(Batch::size).sum();
             room.is_empty &= batches.is_empty();
             room.left = room.left.saturating_sub(size);
@@ -223,12 +219,11 @@ async fn batches(
     if size > lease.bytes() {
         // One batch larger than all answers together may have is sent nevertheless: its reader would stand still.
         let more = size - lease.bytes();
-        match budget.take(more.min(budget.limit() - lease.bytes()), BUDGET_PATIENCE).await {
-            Ok(more) => lease.merge(more),
-            Err(_) => return Ok(none(tail)),
+        if lease.grow(more.min(budget.limit() - lease.bytes()), BUDGET_PATIENCE).await.is_err() {
+            return Ok(none(tail));
         }
     }
-    lease.keep(size);
+    lease.shrink_to(size);
     let has_more = batches.last().is_some_and(|last| last.next_offset() < tail);
     Ok(Read { batches, lease: Some(lease), has_more, tail })
 }

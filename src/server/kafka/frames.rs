@@ -2,7 +2,7 @@
 //! announced is judged by the API that asks before anything is kept for it.
 
 use super::{Patience, Service, stopped, versions};
-use crate::budget::{Claim, NoRoom};
+use crate::budget::{Lease, NoRoom};
 use bytes::{Bytes, BytesMut};
 use kafka_protocol::messages::ApiKey;
 use std::io;
@@ -82,7 +82,7 @@ pub(super) struct Frame {
     pub(super) correlation: i32,
     /// Header and body.
     pub(super) bytes: Bytes,
-    pub(super) claim: Claim,
+    pub(super) lease: Lease,
 }
 
 impl Frame {
@@ -116,18 +116,17 @@ impl<S: AsyncRead + Unpin> Frames<S> {
         let budget = &service.door.budget;
         if size > budget.limit() {
             // Waiting for its bytes would take the budget from others and end here all the same.
-            budget.try_take(size)?;
+            budget.take(size, Duration::ZERO).await?;
         }
-        let mut claim = budget.claim();
-        claim.grow(size.min(STEP), BUDGET_PATIENCE).await?;
+        let mut lease = budget.take(size.min(STEP), BUDGET_PATIENCE).await?;
         self.buffer.reserve((whole.saturating_sub(self.buffer.len())).min(CAPACITY_MAX));
         let mut window = (began, self.buffer.len());
         while self.buffer.len() < whole {
             let missing = whole - self.buffer.len();
-            if 4 + claim.bytes() <= self.buffer.len() {
-                claim.grow(missing.min(STEP), BUDGET_PATIENCE).await?;
+            if 4 + lease.bytes() <= self.buffer.len() {
+                lease.grow(missing.min(STEP), BUDGET_PATIENCE).await?;
             }
-            let room = missing.min(4 + claim.bytes() - self.buffer.len());
+            let room = missing.min(4 + lease.bytes() - self.buffer.len());
             if self.buffer.len() - window.1 >= WINDOW_SIZE_MIN {
                 window = (Instant::now(), self.buffer.len());
             }
@@ -143,7 +142,7 @@ impl<S: AsyncRead + Unpin> Frames<S> {
         }
         let bytes = frame.split_off(4).freeze();
         let correlation = i32::from_be_bytes([bytes[4], bytes[5], bytes[6], bytes[7]]);
-        Ok(Some(Frame { api, version, is_served, correlation, bytes, claim }))
+        Ok(Some(Frame { api, version, is_served, correlation, bytes, lease }))
     }
 
     /// Completes when the client has hung up; keeps a little of what it sends meanwhile. May be dropped at any time.
