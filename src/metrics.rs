@@ -138,8 +138,26 @@ pub const KAFKA_PRODUCED_RECORDS: Metric = metric(
     "",
     "records that Kafka producers sent and the checks let through",
 );
+pub const KAFKA_PRODUCED_BYTES: Metric = metric(
+    "inrush_server_kafka_produced_bytes_total",
+    Kind::Counter,
+    "",
+    "bytes of the same batches as they go to the log",
+);
 pub const KAFKA_FETCHED_BYTES: Metric =
     metric("inrush_server_kafka_fetched_bytes_total", Kind::Counter, "", "bytes of batches sent to Kafka consumers");
+pub const KAFKA_TRANSCODED_BYTES: Metric = metric(
+    "inrush_server_kafka_transcoded_bytes_total",
+    Kind::Counter,
+    "",
+    "bytes of batches after they were decompressed for clients that may not read zstd",
+);
+pub const KAFKA_CLOSED: Metric = metric(
+    "inrush_server_kafka_closed_total",
+    Kind::Counter,
+    "reason",
+    "connections that the door closed or did not take: slow, idle, malformed, too-large, not-served, no-room, connections, ...",
+);
 pub const KAFKA_ERRORS: Metric = metric(
     "inrush_server_kafka_errors_total",
     Kind::Counter,
@@ -241,7 +259,10 @@ pub const ALL: &[Metric] = &[
     // -- server: kafka
     KAFKA_REQUESTS,
     KAFKA_PRODUCED_RECORDS,
+    KAFKA_PRODUCED_BYTES,
     KAFKA_FETCHED_BYTES,
+    KAFKA_TRANSCODED_BYTES,
+    KAFKA_CLOSED,
     KAFKA_ERRORS,
     // -- stream
     STREAM_RECORDS,

@@ -24,8 +24,8 @@ mod topic_config;
 mod writer;
 
 pub use offline::{Finding, Offline, OfflinePartition, PartitionReport, SegmentReport};
-pub use partition::Partition;
-pub use topic::Topic;
+pub use partition::{Partition, Queued};
+pub use topic::{TOPIC_PARTITIONS_MAX, Topic};
 pub use topic_config::{ConfigEntry, ConfigError, ConfigSource, Durability, HttpCheck, TopicConfig};
 pub use writer::ROUND_TOTAL_MAX;
 

@@ -14,7 +14,7 @@ use tracing::info;
 use uuid::Uuid;
 
 /// More partitions than this in one topic are a mistake.
-pub const PARTITIONS_MAX: i32 = 10_000;
+pub const TOPIC_PARTITIONS_MAX: i32 = 10_000;
 
 /// A topic. Partitions are only ever added.
 pub struct Topic {
@@ -142,9 +142,9 @@ impl Store {
 }
 
 fn create(core: &Arc<Core>, new: NewTopic) -> Result<Arc<Topic>, TopicError> {
-    if !(1..=PARTITIONS_MAX).contains(&new.partitions) {
+    if !(1..=TOPIC_PARTITIONS_MAX).contains(&new.partitions) {
         return Err(TopicError::Invalid(format!(
-            "a topic has 1 to {PARTITIONS_MAX} partitions, not {}",
+            "a topic has 1 to {TOPIC_PARTITIONS_MAX} partitions, not {}",
             new.partitions
         )));
     }
@@ -215,9 +215,9 @@ fn grow(core: &Arc<Core>, name: &TopicName, total: i32) -> Result<(), TopicError
     let mut catalog = core.catalog();
     let topic = find(core, name)?;
     let count = topic.partition_count();
-    if total <= count || total > PARTITIONS_MAX {
+    if total <= count || total > TOPIC_PARTITIONS_MAX {
         return Err(TopicError::Invalid(format!(
-            "topic \"{name}\" has {count} partitions and can grow to {PARTITIONS_MAX} at most, not to {total}"
+            "topic \"{name}\" has {count} partitions and can grow to {TOPIC_PARTITIONS_MAX} at most, not to {total}"
         )));
     }
     let mut partitions = topic.partitions.load().as_ref().clone();
