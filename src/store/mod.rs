@@ -23,7 +23,7 @@ mod writer;
 
 pub use partition::Partition;
 pub use topic::Topic;
-pub use topic_config::{ConfigEntry, ConfigError, ConfigSource, Durability, HttpCheck, TopicConfig};
+pub use topic_config::{ConfigEntry, ConfigError, ConfigSource, Durability, HttpCheck, MESSAGE_BYTES_MAX, TopicConfig};
 
 use crate::budget::Lease;
 use crate::record::{Batch, Offset, PartitionId, TopicName};
