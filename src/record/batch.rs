@@ -4,7 +4,7 @@ use super::header::{
     AT_ATTRIBUTES, AT_CRC, AT_LEADER_EPOCH, AT_LENGTH, AT_MAX_TIMESTAMP, ATTRIBUTE_CODEC, ATTRIBUTE_LOG_APPEND_TIME,
     BEFORE_LENGTH, CRC_FROM, HEADER_SIZE, Header,
 };
-use super::{BatchError, Codec, Offset, Record, TimestampType, walk};
+use super::{BatchError, Codec, Frames, Offset, Record, TimestampType, walk};
 use bytes::Bytes;
 
 /// One checked batch. Clones share its bytes.
@@ -20,7 +20,16 @@ impl Batch {
     /// # Errors
     /// [`BatchError`] with the first thing that is wrong.
     pub fn check(bytes: Bytes) -> Result<Batch, BatchError> {
-        let header = Header::parse(&bytes)?;
+        let header = Batch::check_bytes(&bytes)?;
+        Ok(Batch { bytes, header })
+    }
+
+    /// As [`Batch::check`] for bytes that stay where they are: nothing is copied or kept.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn check_bytes(bytes: &[u8]) -> Result<Header, BatchError> {
+        let header = Header::parse(bytes)?;
         if bytes.len() < header.size {
             return Err(BatchError::Short { found: bytes.len(), needed: header.size });
         }
@@ -31,7 +40,7 @@ impl Batch {
         if crc != header.crc {
             return Err(BatchError::Crc { expected: header.crc, found: crc });
         }
-        Ok(Batch { bytes, header })
+        Ok(header)
     }
 
     /// Cuts a chain of batches, as a segment or a fetch holds it. A batch that is cut off at the end, or zeros there, end the chain
@@ -94,7 +103,16 @@ impl Batch {
     /// # Errors
     /// [`BatchError::Decompress`], [`BatchError::TooLarge`], [`BatchError::Record`]: a right CRC says only that the client meant it so.
     pub fn records(&self, size_max: usize) -> Result<Vec<Record>, BatchError> {
-        walk::walk(&self.header, &self.decompressed(size_max)?)
+        let frames = self.frames(size_max)?;
+        Ok((0..frames.len()).map(|index| frames.record(index)).collect())
+    }
+
+    /// As [`Batch::records`], without an allocation and counted references a record: for who goes through many and keeps few.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn frames(&self, size_max: usize) -> Result<Frames, BatchError> {
+        walk::walk(&self.header, self.decompressed(size_max)?)
     }
 
     /// The same records in another codec: offsets, timestamps and producer fields stay, the CRC is new. Decompresses and compresses whole.

@@ -22,7 +22,7 @@ pub(super) enum Step {
 /// Nothing.
 #[cfg(not(test))]
 #[derive(Clone, Default)]
-pub(super) struct Hooks;
+pub(super) struct Hooks {}
 
 #[cfg(not(test))]
 impl Hooks {

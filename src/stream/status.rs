@@ -7,6 +7,7 @@ use crate::metrics as names;
 use crate::record::Offset;
 use crate::store::Partition;
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::time::{Duration, Instant};
 
 /// While nothing changes, status is published at most this often.
@@ -109,13 +110,14 @@ impl Runner {
 
     /// The time up to which a partition was read; of one that was not read yet, that of its next batch.
     fn read_to_ms(&mut self, partition: &Partition, next: Offset) -> Option<i64> {
-        let id = partition.id().0;
-        if !self.status.read_to_ms.contains_key(&id) {
-            let slice = partition.read_blocking(next.max(partition.start()), 1).ok()?;
-            let first = slice.batches.first()?.header().base_timestamp;
-            self.status.read_to_ms.insert(id, first);
-        }
+        let known = match self.status.read_to_ms.entry(partition.id().0) {
+            Entry::Occupied(known) => *known.get(),
+            Entry::Vacant(unknown) => {
+                let slice = partition.read_blocking(next.max(partition.start()), 1).ok()?;
+                *unknown.insert(slice.batches.first()?.header().base_timestamp)
+            }
+        };
         // Clients may set no time at all.
-        self.status.read_to_ms.get(&id).copied().filter(|ms| *ms >= 0)
+        (known >= 0).then_some(known)
     }
 }

@@ -313,7 +313,7 @@ fn of_five_events_the_third_fails_is_tried_again_and_buried_and_the_others_follo
         // 8 9 10 11 12: ten is broken. With a sink that refuses, all of 1..6 are good and the third is not wanted.
         let numbers = if sink_refuses { 1..6 } else { 8..13 };
         bench.send(&source, 0, numbers.clone());
-        let calls: Arc<Mutex<Vec<(Instant, Vec<i64>)>>> = Arc::default();
+        let calls = Arc::new(Mutex::new(Vec::<(Instant, Vec<i64>)>::new()));
         let seen = calls.clone();
         bench.hooks.sink(move |_, offsets| {
             seen.lock().unwrap().push((Instant::now(), offsets.to_vec()));
