@@ -123,9 +123,9 @@ impl Bench {
             topic.partitions().iter().map(|partition| (partition.id().0, partition.tail().0)).collect()
         };
         let path = runner::checkpoint_path(&self.options, "p");
-        wait_for("the pipeline", || {
+        let is_there = |runs: &mut Runs| {
             if runs.thread.is_finished() {
-                let before = std::mem::replace(&mut runs, self.run(job));
+                let before = std::mem::replace(runs, self.run(job));
                 assert!(before.thread.join().is_err(), "it ended by itself");
             }
             let source = self.store.topic(job.spec.from.as_str()).unwrap().id;
@@ -134,8 +134,15 @@ impl Bench {
             };
             // Without the last: a run that was started after a crash could be stopped before it finished the renames.
             Checkpoint::load(&path).unwrap().is_some_and(is_done) && !has_staged(self.folder.path())
-        });
-        runs.stop();
+        };
+        loop {
+            wait_for("the pipeline", || is_there(&mut runs));
+            // The planned crash may fall into the very last step.
+            match runs.end() {
+                Ok(()) => return,
+                Err(_) => runs = self.run(job),
+            }
+        }
     }
 
     fn records(&self, topic: &str) -> Vec<Record> {
@@ -183,9 +190,14 @@ impl Bench {
 
 impl Runs {
     fn stop(self) {
+        self.end().unwrap();
+    }
+
+    /// Stops it; says whether it crashed under that.
+    fn end(self) -> std::thread::Result<()> {
         self.life.stop();
         self.thread.thread().unpark();
-        self.thread.join().unwrap().unwrap();
+        self.thread.join().map(|ended| ended.unwrap())
     }
 }
 
