@@ -26,7 +26,7 @@ mod writer;
 pub use offline::{Finding, Offline, OfflinePartition, PartitionReport, SegmentReport};
 pub use partition::{Partition, Queued};
 pub use topic::{TOPIC_PARTITIONS_MAX, Topic};
-pub use topic_config::{ConfigEntry, ConfigError, ConfigSource, Durability, HttpCheck, TopicConfig};
+pub use topic_config::{ConfigEntry, ConfigError, ConfigSource, Durability, HttpCheck, MESSAGE_BYTES_MAX, TopicConfig};
 pub use writer::ROUND_TOTAL_MAX;
 
 use crate::budget::Lease;

@@ -104,13 +104,23 @@ impl Store {
         self.change(move |core| alter(core, &name, changes)).await
     }
 
-    /// Grows a topic to `total` partitions.
+    /// Grows a topic to `total` partitions, its dead letter topic first: a letter has the partition number of its record.
     ///
     /// # Errors
     /// [`TopicError::Missing`]; [`TopicError::Invalid`] unless it grows; the disk's.
     pub async fn add_partitions(&self, name: &TopicName, total: i32) -> Result<(), TopicError> {
         let name = name.clone();
-        self.change(move |core| grow(core, &name, total)).await
+        self.change(move |core| {
+            let letters =
+                name.dead_letters().filter(|letters| find(core, letters).is_ok_and(|t| t.partition_count() < total));
+            if let (Some(letters), Ok(topic)) = (letters, find(core, &name))
+                && topic.partition_count() < total
+            {
+                grow(core, &letters, total)?;
+            }
+            grow(core, &name, total)
+        })
+        .await
     }
 
     /// A producer id that was never given out before, also over restarts.
