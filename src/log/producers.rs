@@ -103,6 +103,18 @@ impl Producers {
         self.known.retain(|_, known| now_ms.saturating_sub(known.seen_ms) < EXPIRY_MS);
     }
 
+    pub(super) fn known(&self, id: i64) -> Option<&Known> {
+        self.known.get(&id)
+    }
+
+    /// Sets a producer back to what [`Producers::known`] said of it.
+    pub(super) fn put_back(&mut self, id: i64, known: Option<Known>) {
+        match known {
+            Some(known) => drop(self.known.insert(id, known)),
+            None => drop(self.known.remove(&id)),
+        }
+    }
+
     /// Forgets all batches from `end` on, which are not in the log any more.
     pub(super) fn forget_from(&mut self, end: Offset) {
         for known in self.known.values_mut() {
