@@ -10,6 +10,7 @@ const FLOORS: &[(&str, u32)] = &[
     ("budget", 0),
     ("clock", 0),
     ("metrics", 0),
+    ("pulse", 0),
     ("work", 0),
     ("record", 1),
     ("disk", 1),

@@ -13,6 +13,8 @@ mod recovery;
 mod repair;
 mod scan;
 mod segment;
+#[cfg(test)]
+mod tests;
 
 pub use checkpoint::{CHECKPOINT_SIZE_MAX, Checkpoint, Decoded, PartitionCheckpoint, Sealed};
 pub use inspect::{Gap, Inspected, inspect};

@@ -4,7 +4,7 @@ use super::header::{
     AT_ATTRIBUTES, AT_CRC, AT_LEADER_EPOCH, AT_LENGTH, AT_MAX_TIMESTAMP, ATTRIBUTE_CODEC, ATTRIBUTE_LOG_APPEND_TIME,
     BEFORE_LENGTH, CRC_FROM, HEADER_SIZE, Header,
 };
-use super::{BatchError, Codec, Offset, Record, TimestampType, walk};
+use super::{BatchError, Codec, Frames, Offset, Record, TimestampType, walk};
 use bytes::Bytes;
 
 /// One checked batch. Clones share its bytes.
@@ -117,7 +117,16 @@ impl Batch {
     /// # Errors
     /// [`BatchError::Decompress`], [`BatchError::TooLarge`], [`BatchError::Record`]: a right CRC says only that the client meant it so.
     pub fn records(&self, size_max: usize) -> Result<Vec<Record>, BatchError> {
-        walk::walk(&self.header, &self.decompressed(size_max)?)
+        let frames = self.frames(size_max)?;
+        Ok((0..frames.len()).map(|index| frames.record(index)).collect())
+    }
+
+    /// As [`Batch::records`], without an allocation and counted references a record: for who goes through many and keeps few.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn frames(&self, size_max: usize) -> Result<Frames, BatchError> {
+        walk::walk(&self.header, self.decompressed(size_max)?)
     }
 
     /// The same records in another codec: offsets, timestamps and producer fields stay, the CRC is new. Decompresses and compresses whole.

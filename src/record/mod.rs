@@ -19,7 +19,7 @@ pub use error::BatchError;
 pub use header::{HEADER_SIZE, Header, Producer, TimestampType};
 pub use names::{NameError, Offset, PartitionId, TopicName};
 pub use partitioner::{murmur2, partition_for_key};
-pub use walk::Record;
+pub use walk::{Frames, HeadersRef, Record, RecordRef};
 
 /// Producer ids from here on belong to pipelines; the Kafka door refuses them.
 pub const PIPELINE_PRODUCER_ID_MIN: i64 = 1 << 62;

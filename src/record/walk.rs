@@ -28,10 +28,156 @@ pub struct Record {
     pub headers: Vec<(Bytes, Option<Bytes>)>,
 }
 
+/// A record looked at where it lies: no allocation, no counted reference.
+#[derive(Clone, Copy, Debug)]
+pub struct RecordRef<'a> {
+    pub offset: Offset,
+    /// Milliseconds since 1970.
+    pub timestamp: i64,
+    pub key: Option<&'a [u8]>,
+    pub value: Option<&'a [u8]>,
+    pub headers: HeadersRef<'a>,
+}
+
+/// The headers of a [`RecordRef`], in order.
+#[derive(Clone, Copy, Debug)]
+pub enum HeadersRef<'a> {
+    Cut(&'a [(Bytes, Option<Bytes>)]),
+    /// As they lie in the batch, walked once already.
+    Raw {
+        bytes: &'a [u8],
+        count: u32,
+    },
+}
+
+/// The records of a batch as places in its decompressed bytes: 56 bytes a record, whatever its parts.
+#[derive(Clone, Debug)]
+pub struct Frames {
+    bytes: Bytes,
+    frames: Vec<Frame>,
+}
+
+#[derive(Clone, Debug)]
+struct Frame {
+    offset: Offset,
+    timestamp: i64,
+    key: Option<Span>,
+    value: Option<Span>,
+    headers: Span,
+    header_count: u32,
+}
+
+/// From and to; decompressed bytes are far below 4 GiB ([`super::DECODED_SIZE_MAX`]).
+#[derive(Clone, Copy, Debug)]
+struct Span {
+    from: u32,
+    to: u32,
+}
+
+impl Record {
+    pub fn by_ref(&self) -> RecordRef<'_> {
+        RecordRef {
+            offset: self.offset,
+            timestamp: self.timestamp,
+            key: self.key.as_deref(),
+            value: self.value.as_deref(),
+            headers: HeadersRef::Cut(&self.headers),
+        }
+    }
+}
+
+impl<'a> HeadersRef<'a> {
+    pub fn len(&self) -> usize {
+        match self {
+            HeadersRef::Cut(headers) => headers.len(),
+            HeadersRef::Raw { count, .. } => *count as usize,
+        }
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Names and values.
+    pub fn iter(self) -> impl Iterator<Item = (&'a [u8], Option<&'a [u8]>)> {
+        let (cut, raw): (&[_], _) = match self {
+            HeadersRef::Cut(headers) => (headers, (&[][..], 0)),
+            HeadersRef::Raw { bytes, count } => (&[], (bytes, count)),
+        };
+        let cut = cut.iter().map(|(name, value)| (name.as_ref(), value.as_deref()));
+        let mut rest = raw.0;
+        cut.chain((0..raw.1).map_while(move |_| Some((nullable(&mut rest)??, nullable(&mut rest)?))))
+    }
+
+    /// The value of the last header of that name: a later one replaces an earlier one. The outer `None` = there is none.
+    pub fn last(self, wanted: &[u8]) -> Option<Option<&'a [u8]>> {
+        self.iter().filter(|(name, _)| *name == wanted).last().map(|(_, value)| value)
+    }
+}
+
+/// Takes a length and so many bytes from the front; `None` past the end, which a walk has ruled out before.
+fn nullable<'a>(rest: &mut &'a [u8]) -> Option<Option<&'a [u8]>> {
+    let (length, size) = zigzag::get(rest)?;
+    *rest = rest.get(size..)?;
+    if length < 0 {
+        return Some(None);
+    }
+    let (bytes, after) = rest.split_at_checked(length as usize)?;
+    *rest = after;
+    Some(Some(bytes))
+}
+
+impl Frames {
+    pub fn len(&self) -> usize {
+        self.frames.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.frames.is_empty()
+    }
+
+    /// Looks at a record.
+    ///
+    /// # Panics
+    /// If there are not so many.
+    pub fn get(&self, index: usize) -> RecordRef<'_> {
+        let frame = &self.frames[index];
+        RecordRef {
+            offset: frame.offset,
+            timestamp: frame.timestamp,
+            key: frame.key.map(|span| self.slice(span)),
+            value: frame.value.map(|span| self.slice(span)),
+            headers: HeadersRef::Raw { bytes: self.slice(frame.headers), count: frame.header_count },
+        }
+    }
+
+    /// A record with parts of its own, that share the batch's bytes.
+    ///
+    /// # Panics
+    /// If there are not so many.
+    pub fn record(&self, index: usize) -> Record {
+        let frame = &self.frames[index];
+        let shared = |span: Span| self.bytes.slice(span.from as usize..span.to as usize);
+        let owned = |part: &[u8]| self.bytes.slice_ref(part);
+        let headers = self.get(index).headers.iter().map(|(name, value)| (owned(name), value.map(owned)));
+        Record {
+            offset: frame.offset,
+            timestamp: frame.timestamp,
+            key: frame.key.map(shared),
+            value: frame.value.map(shared),
+            headers: headers.collect(),
+        }
+    }
+
+    fn slice(&self, span: Span) -> &[u8] {
+        &self.bytes[span.from as usize..span.to as usize]
+    }
+}
+
 /// Cuts `records` (decompressed) into the records that `header` announces.
-pub(super) fn walk(header: &Header, records: &Bytes) -> Result<Vec<Record>, BatchError> {
+pub(super) fn walk(header: &Header, records: Bytes) -> Result<Frames, BatchError> {
     // Seven bytes is the smallest record: a count that the bytes cannot hold reserves no memory.
-    let mut out = Vec::with_capacity((header.count.max(0) as usize).min(records.len() / 7 + 1));
+    let mut frames = Vec::with_capacity((header.count.max(0) as usize).min(records.len() / 7 + 1));
     let mut at = 0;
     for index in 0..header.count {
         let bad = |what| BatchError::Record { index, what };
@@ -39,24 +185,24 @@ pub(super) fn walk(header: &Header, records: &Bytes) -> Result<Vec<Record>, Batc
         at += size;
         let length = usize::try_from(length).map_err(|_| bad("its length is negative"))?;
         let end = at.checked_add(length).filter(|end| *end <= records.len()).ok_or(bad("it is cut off"))?;
-        out.push(Cursor { bytes: records, at, end, index }.record(header)?);
+        frames.push(Cursor { bytes: &records, at, end, index }.frame(header)?);
         at = end;
     }
     if at < records.len() {
         return Err(BatchError::Record { index: header.count, what: "bytes follow the last one" });
     }
-    Ok(out)
+    Ok(Frames { bytes: records, frames })
 }
 
 struct Cursor<'a> {
-    bytes: &'a Bytes,
+    bytes: &'a [u8],
     at: usize,
     end: usize,
     index: i32,
 }
 
 impl Cursor<'_> {
-    fn record(mut self, header: &Header) -> Result<Record, BatchError> {
+    fn frame(mut self, header: &Header) -> Result<Frame, BatchError> {
         if self.at == self.end {
             return Err(self.bad("it is empty"));
         }
@@ -72,15 +218,15 @@ impl Cursor<'_> {
         if !(0..=HEADERS_MAX).contains(&count) {
             return Err(self.bad("its header count is impossible"));
         }
-        let mut headers = Vec::with_capacity((count as usize).min((self.end - self.at) / 2));
+        let headers_from = self.at;
         for _ in 0..count {
-            let name = self.nullable("a header name")?.ok_or_else(|| self.bad("a header name is null"))?;
-            headers.push((name, self.nullable("a header value")?));
+            self.nullable("a header name")?.ok_or_else(|| self.bad("a header name is null"))?;
+            self.nullable("a header value")?;
         }
         if self.at != self.end {
             return Err(self.bad("bytes follow its headers"));
         }
-        Ok(Record {
+        Ok(Frame {
             offset: header.base_offset.plus(offset_delta),
             timestamp: match header.timestamp_type {
                 TimestampType::CreateTime => header.base_timestamp.wrapping_add(timestamp_delta),
@@ -88,7 +234,8 @@ impl Cursor<'_> {
             },
             key,
             value,
-            headers,
+            headers: self.span(headers_from, self.end)?,
+            header_count: count as u32,
         })
     }
 
@@ -98,16 +245,21 @@ impl Cursor<'_> {
         Ok(value)
     }
 
-    fn nullable(&mut self, what: &'static str) -> Result<Option<Bytes>, BatchError> {
+    fn nullable(&mut self, what: &'static str) -> Result<Option<Span>, BatchError> {
         let length = self.number(what)?;
         if length == -1 {
             return Ok(None);
         }
         let length = usize::try_from(length).map_err(|_| self.bad(what))?;
         let end = self.at.checked_add(length).filter(|end| *end <= self.end).ok_or_else(|| self.bad(what))?;
-        let bytes = self.bytes.slice(self.at..end);
+        let span = self.span(self.at, end)?;
         self.at = end;
-        Ok(Some(bytes))
+        Ok(Some(span))
+    }
+
+    fn span(&self, from: usize, to: usize) -> Result<Span, BatchError> {
+        let place = |at: usize| u32::try_from(at).map_err(|_| self.bad("it lies beyond 4 GiB"));
+        Ok(Span { from: place(from)?, to: place(to)? })
     }
 
     fn bad(&self, what: &'static str) -> BatchError {

@@ -29,6 +29,7 @@ pub use offline::{Finding, Offline, OfflinePartition, PartitionReport, SegmentRe
 pub use partition::Partition;
 pub use topic::Topic;
 pub use topic_config::{ConfigEntry, ConfigError, ConfigSource, Durability, HttpCheck, TopicConfig};
+pub use writer::ROUND_TOTAL_MAX;
 
 use crate::budget::Lease;
 use crate::record::{Batch, Offset, PartitionId, TopicName};

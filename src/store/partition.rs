@@ -4,6 +4,7 @@ use super::core::Core;
 use super::writer::{Job, Queue};
 use super::{Append, AppendError, Appended, TopicConfig};
 use crate::log::{PartitionLog, Segment};
+use crate::metrics::TopicMeters;
 use crate::record::{Batch, Offset, PartitionId, TopicName};
 use arc_swap::ArcSwap;
 use std::collections::VecDeque;
@@ -42,6 +43,7 @@ pub(super) struct Shared {
     /// The writer holds it for a round; the keeper takes it between two. Nobody else.
     pub(super) log: Mutex<LogState>,
     pub(super) read_only: Option<String>,
+    pub(super) meters: TopicMeters,
     is_deleted: AtomicBool,
 }
 
@@ -72,6 +74,7 @@ impl Shared {
         read_only: Option<String>,
     ) -> Shared {
         Shared {
+            meters: TopicMeters::new(topic.as_str()),
             topic,
             topic_id,
             id,

@@ -25,7 +25,7 @@ use tracing::error;
 /// Appends that may wait for one writer.
 const QUEUE_MAX: usize = 4_096;
 /// Bytes of one round over all partitions.
-const ROUND_TOTAL_MAX: usize = 32 << 20;
+pub const ROUND_TOTAL_MAX: usize = 32 << 20;
 /// Memory that is kept between rounds.
 const SPARE_BYTES_MAX: usize = 8 << 20;
 /// A blocked thread looks again after this long, should a wake-up have gone to another.
@@ -291,7 +291,9 @@ impl Writer {
         }
         if !round.batches.is_empty() {
             let bytes: usize = round.batches.iter().map(|(batch, _)| batch.size()).sum();
-            self.meters.bytes.increment(bytes as u64);
+            let records: u64 = round.batches.iter().map(|(batch, _)| batch.header().count as u64).sum();
+            partition.meters.bytes.increment(bytes as u64);
+            partition.meters.records.increment(records);
             let since = self.core.uncheckpointed_bytes.fetch_add(bytes as u64, Ordering::Relaxed);
             if since < CHECKPOINT_BYTES && since + bytes as u64 >= CHECKPOINT_BYTES {
                 self.core.keeper.get().inspect(|keeper| keeper.unpark());
@@ -454,7 +456,6 @@ impl From<SequenceError> for AppendError {
 
 /// Metric handles, looked up once.
 struct Meters {
-    bytes: metrics::Counter,
     batches: metrics::Counter,
     queued: metrics::Gauge,
     round_bytes: metrics::Histogram,
@@ -466,7 +467,6 @@ struct Meters {
 impl Meters {
     fn new() -> Meters {
         Meters {
-            bytes: metrics::counter!(names::STORE_APPENDED_BYTES.name),
             batches: metrics::counter!(names::STORE_APPENDED_BATCHES.name),
             queued: metrics::gauge!(names::STORE_QUEUE_APPENDS.name),
             round_bytes: metrics::histogram!(names::STORE_ROUND_BYTES.name),

@@ -1,0 +1,111 @@
+//! Records to Arrow rows: exactly the columns that the plan reads. A record is read in one pass straight into the arrays ([`pass`]); one
+//! that this pass finds odd is judged as a tree ([`tree`]), which says what is wrong with it, or that nothing is. What it left in the
+//! arrays is cut off, so one bad record never costs its neighbours.
+
+mod builder;
+mod pass;
+mod scalar;
+mod scan;
+mod shape;
+#[cfg(test)]
+mod tests;
+mod tree;
+
+use super::fault::Fault;
+use super::spec::{Column, From};
+use crate::record::{Record, RecordRef};
+use arrow::datatypes::SchemaRef;
+use arrow::record_batch::{RecordBatch, RecordBatchOptions};
+use builder::Slot;
+use pass::Pass;
+use shape::Shapes;
+
+/// Rows hold at most this many records...
+pub const ROWS_MAX: usize = 8_192;
+/// ...and this many bytes of source values.
+pub const ROWS_BYTES_MAX: usize = 16 << 20;
+
+/// Turns records into rows of one schema.
+pub struct Decoder {
+    columns: Vec<Column>,
+    schema: SchemaRef,
+    slots: Vec<Slot>,
+    shapes: Shapes,
+    /// Whether any column looks into the value.
+    needs_value: bool,
+    /// No column is from value or headers: then every record has what is wanted.
+    reads_only_record: bool,
+    /// The column that takes the fields that no other one takes.
+    rest: Option<usize>,
+    /// Top-level fields that columns are read out of: `rest` is what remains.
+    taken: Vec<String>,
+}
+
+/// What became of the records given.
+pub struct Decoded {
+    pub rows: RecordBatch,
+    /// For each row the index of its record, ascending.
+    pub sources: Vec<u32>,
+    /// Bad records by index, ascending.
+    pub faults: Vec<(u32, Fault)>,
+    /// Pictures, passed over because a column wants JSON: `filtered{reason="content-type"}`.
+    pub passed_over: u32,
+}
+
+impl Decoder {
+    /// `schema` has one field a column, in the same order, as [`super::plan::Plan::input`] says.
+    pub fn new(columns: Vec<Column>, schema: SchemaRef) -> Decoder {
+        let mut shapes = Shapes::of(&columns);
+        let slots = builder::slots(&columns, &mut shapes);
+        let first = |column: &Column| match &column.from {
+            From::Path(path) => path.first().cloned(),
+            _ => None,
+        };
+        Decoder {
+            needs_value: columns.iter().any(|column| matches!(column.from, From::Path(_) | From::Rest)),
+            reads_only_record: columns.iter().all(|column| matches!(column.from, From::Record(_))),
+            rest: columns.iter().position(|column| column.from == From::Rest),
+            taken: columns.iter().filter_map(first).collect(),
+            columns,
+            schema,
+            slots,
+            shapes,
+        }
+    }
+
+    /// Decodes records of one partition.
+    pub fn decode(&self, partition: i32, records: &[Record]) -> Decoded {
+        self.decode_each(partition, records.len(), records.iter().map(Record::by_ref))
+    }
+
+    /// As [`Decoder::decode`], of records where they lie. `count` is how many they are; it need not be exact.
+    pub fn decode_each<'r>(
+        &self,
+        partition: i32,
+        count: usize,
+        records: impl Iterator<Item = RecordRef<'r>>,
+    ) -> Decoded {
+        let mut pass = Pass::new(self, partition, count);
+        let mut sources = Vec::with_capacity(count);
+        let mut faults = Vec::new();
+        let mut passed_over = 0;
+        for (index, record) in records.enumerate() {
+            if self.needs_value && is_picture(&record) {
+                passed_over += 1;
+                continue;
+            }
+            match pass.record(&record) {
+                Ok(()) => sources.push(index as u32),
+                Err(fault) => faults.push((index as u32, fault)),
+            }
+        }
+        let options = RecordBatchOptions::new().with_row_count(Some(pass.rows()));
+        let rows = RecordBatch::try_new_with_options(self.schema.clone(), pass.finish(), &options)
+            .expect("each array was built to its column's kind, which made the schema's field");
+        Decoded { rows, sources, faults, passed_over }
+    }
+}
+
+fn is_picture(record: &RecordRef<'_>) -> bool {
+    record.headers.last(b"content-type").flatten().is_some_and(|kind| kind.starts_with(b"image/"))
+}

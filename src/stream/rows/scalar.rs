@@ -1,0 +1,203 @@
+//! Numbers, times and texts of one column: what a JSON scalar or a header's text is in its kind, or why it is none.
+
+use super::super::fault::Reason;
+use super::super::json::Node;
+use super::super::spec::{Kind, Unit};
+use super::scan::Number as Digits;
+use std::borrow::Cow;
+
+/// Why a value is not of its column's type.
+pub(super) type Wrong = (Reason, String);
+
+/// The number that an array of this kind stores: an integer, days, microseconds, a scaled decimal; floats as their bits' owner.
+pub(super) enum Number {
+    Int(i128),
+    Float(f64),
+}
+
+pub(super) fn number_of(kind: &Kind, node: &Node<'_>) -> Result<Number, Wrong> {
+    let (int, float) = match node {
+        Node::Int(value) => (Some(i128::from(*value)), *value as f64),
+        Node::Uint(value) => (Some(i128::from(*value)), *value as f64),
+        Node::Float(value) => (None, *value),
+        other => return Err(wrong_type(kind, other)),
+    };
+    let whole = || int.or((float.fract() == 0.0 && float.abs() < 9e15).then_some(float as i128));
+    let overflow = || (Reason::Overflow, format!("{} does not fit into {}", shown(node), name(kind)));
+    let within = |low: i128, high: i128| {
+        let value = whole().ok_or_else(|| wrong_type(kind, node))?;
+        if (low..=high).contains(&value) { Ok(Number::Int(value)) } else { Err(overflow()) }
+    };
+    match kind {
+        Kind::Int32 => within(i32::MIN.into(), i32::MAX.into()),
+        Kind::Int64 => within(i64::MIN.into(), i64::MAX.into()),
+        Kind::Uint64 => within(0, u64::MAX.into()),
+        Kind::Float64 => Ok(Number::Float(float)),
+        Kind::Decimal(precision, scale) => {
+            decimal(&int.map_or_else(|| float.to_string(), |int| int.to_string()), *precision, *scale)
+                .map(Number::Int)
+                .ok_or_else(overflow)
+        }
+        Kind::EpochTimestamp(unit) => epoch_micros(int, float, *unit)
+            .map(Number::Int)
+            .ok_or_else(|| (Reason::TimeOutOfRange, format!("{} is no time that can be written", shown(node)))),
+        _ => Err(wrong_type(kind, node)),
+    }
+}
+
+pub(super) fn text_number(kind: &Kind, text: &str) -> Result<Number, Wrong> {
+    let not = || (Reason::WrongType, format!("\"{}\" is not a {}", short(text), name(kind)));
+    match kind {
+        Kind::Timestamp => {
+            if let Some(micros) = plain_rfc3339(text.as_bytes()) {
+                return Ok(Number::Int(micros.into()));
+            }
+            let time = chrono::DateTime::parse_from_rfc3339(text.trim()).map_err(|_| not())?;
+            Ok(Number::Int(time.timestamp_micros().into()))
+        }
+        Kind::Date => {
+            let date =
+                chrono::NaiveDate::parse_from_str(text.get(..10).unwrap_or(text), "%Y-%m-%d").map_err(|_| not())?;
+            Ok(Number::Int(date.signed_duration_since(chrono::NaiveDate::default()).num_days().into()))
+        }
+        Kind::Decimal(precision, scale) => decimal(text.trim(), *precision, *scale).map(Number::Int).ok_or_else(not),
+        _ => match Node::parse(text.trim().as_bytes()) {
+            Ok(node @ (Node::Int(_) | Node::Uint(_) | Node::Float(_))) => number_of(kind, &node),
+            _ => Err(not()),
+        },
+    }
+}
+
+pub(super) fn epoch_micros(int: Option<i128>, float: f64, unit: Unit) -> Option<i128> {
+    let factor = match unit {
+        Unit::Seconds => 1_000_000,
+        Unit::Millis => 1_000,
+        Unit::Micros => 1,
+    };
+    let micros = match int {
+        Some(int) => int.checked_mul(factor)?,
+        None => (float * factor as f64).round() as i128,
+    };
+    // Years 1 to 9999: what every reader of Parquet can show.
+    (-62_135_596_800_000_000..253_402_300_800_000_000).contains(&micros).then_some(micros)
+}
+
+/// A decimal text as an integer of `scale` places; `None` if it needs more digits.
+fn decimal(text: &str, precision: u8, scale: i8) -> Option<i128> {
+    let (sign, digits) = text.strip_prefix('-').map_or((1, text), |rest| (-1, rest));
+    let (whole, fraction) = digits.split_once('.').unwrap_or((digits, ""));
+    let fraction = fraction.trim_end_matches('0');
+    if whole.is_empty()
+        || fraction.len() > scale as usize
+        || !(whole.bytes().chain(fraction.bytes())).all(|b| b.is_ascii_digit())
+    {
+        return None;
+    }
+    let value: i128 = format!("{whole}{fraction:0<width$}", width = scale as usize).parse().ok()?;
+    (value < 10i128.checked_pow(precision.into())?).then_some(sign * value)
+}
+
+pub(super) fn text_of<'n>(kind: &Kind, node: &'n Node<'_>) -> Result<Cow<'n, str>, Wrong> {
+    match (kind, node) {
+        (Kind::Json, node) => Ok(node.to_json().into()),
+        (_, Node::Text(text)) => Ok(Cow::Borrowed(text.as_ref())),
+        (Kind::String, Node::List(_) | Node::Object(_)) | (Kind::Binary, _) => Err(wrong_type(kind, node)),
+        (_, scalar) => Ok(scalar.to_json().into()),
+    }
+}
+
+pub(super) fn wrong_type(kind: &Kind, node: &Node<'_>) -> Wrong {
+    (Reason::WrongType, format!("{} is not a {}", shown(node), name(kind)))
+}
+
+fn name(kind: &Kind) -> String {
+    match kind {
+        Kind::EpochTimestamp(_) => "number of time units".to_owned(),
+        Kind::Struct(_) => "object".to_owned(),
+        Kind::List(_) => "list".to_owned(),
+        other => format!("{other:?}").to_lowercase(),
+    }
+}
+
+fn shown(node: &Node<'_>) -> String {
+    short(&node.to_json()).to_owned()
+}
+
+/// The beginning of a text, for messages.
+pub(super) fn short(text: &str) -> &str {
+    text.char_indices().nth(60).map_or(text, |(at, _)| &text[..at])
+}
+
+/// A decimal from digits that a float shows as they stand, without the way through its text; `None` = go that way.
+pub(super) fn plain_decimal(digits: &Digits<'_>, precision: u8, scale: i8) -> Option<i128> {
+    let is_plain = digits.int().is_some() || digits.float().is_some();
+    let missing = (scale as usize).checked_sub(digits.places).filter(|_| is_plain)?;
+    let value = i128::from(digits.mantissa).checked_mul(10i128.checked_pow(missing as u32)?)?;
+    let fits = value < 10i128.checked_pow(precision.into())?;
+    fits.then_some(if digits.is_negative() { -value } else { value })
+}
+
+/// Microseconds since 1970 of `2026-01-02T03:04:05.678Z` and the like; `None` = not in that form, chrono may still read it.
+pub(super) fn plain_rfc3339(text: &[u8]) -> Option<i64> {
+    let (fixed, mut rest) = text.split_first_chunk::<19>()?;
+    let marks = [fixed[4], fixed[7], fixed[10], fixed[13], fixed[16]];
+    if marks != *b"--T::" {
+        return None;
+    }
+    let two = |at: usize| number_at(fixed, at, 2);
+    let (year, month, day) = (number_at(fixed, 0, 4)?, two(5)?, two(8)?);
+    let (hour, minute, second) = (two(11)?, two(14)?, two(17)?);
+    if !(1..=12).contains(&month) || day < 1 || day > month_days(year, month) || hour > 23 || minute > 59 || second > 59
+    {
+        return None;
+    }
+    let mut micros = 0;
+    if let Some(fraction) = rest.strip_prefix(b".") {
+        let places = fraction.iter().take_while(|byte| byte.is_ascii_digit()).count();
+        if !(1..=9).contains(&places) {
+            return None;
+        }
+        for place in 0..6 {
+            micros =
+                micros * 10 + fraction.get(place).filter(|_| place < places).map_or(0, |digit| i64::from(digit - b'0'));
+        }
+        rest = &fraction[places..];
+    }
+    let offset = match rest {
+        b"Z" => 0,
+        [sign @ (b'+' | b'-'), zone @ ..] if zone.len() == 5 && zone[2] == b':' => {
+            let (hours, minutes) = (number_at(zone, 0, 2)?, number_at(zone, 3, 2)?);
+            if hours > 23 || minutes > 59 {
+                return None;
+            }
+            (hours * 60 + minutes) * if *sign == b'-' { -1 } else { 1 }
+        }
+        _ => return None,
+    };
+    let seconds = days_since_1970(year, month, day) * 86_400 + hour * 3_600 + minute * 60 + second - offset * 60;
+    Some(seconds * 1_000_000 + micros)
+}
+
+fn number_at(text: &[u8], at: usize, count: usize) -> Option<i64> {
+    text.get(at..at + count)?
+        .iter()
+        .try_fold(0, |value, byte| byte.is_ascii_digit().then(|| value * 10 + i64::from(byte - b'0')))
+}
+
+fn month_days(year: i64, month: i64) -> i64 {
+    match month {
+        2 if year % 4 == 0 && (year % 100 != 0 || year % 400 == 0) => 29,
+        2 => 28,
+        4 | 6 | 9 | 11 => 30,
+        _ => 31,
+    }
+}
+
+/// Days of the proleptic Gregorian calendar, counted in years that begin in March (Howard Hinnant, chrono-compatible date algorithms).
+fn days_since_1970(year: i64, month: i64, day: i64) -> i64 {
+    let year = if month <= 2 { year - 1 } else { year };
+    let era = year.div_euclid(400);
+    let of_era = year.rem_euclid(400);
+    let of_year = (153 * ((month + 9) % 12) + 2) / 5 + day - 1;
+    era * 146_097 + of_era * 365 + of_era / 4 - of_era / 100 + of_year - 719_468
+}

@@ -1,0 +1,443 @@
+//! JSON bytes, read once from left to right and without a tree. Everything that is not plainly right is [`Odd`]: the caller then asks the
+//! tree of [`super::super::json`], which decides what is an error and says why. So this side may refuse too much, and must never take
+//! what serde_json would not take, or read it as another value.
+//!
+//! Unsafe: one load of 16 bytes ([`stops`]).
+
+use super::super::json::Node;
+
+/// Deeper values are left to the tree, which has its own limit.
+const DEPTH_MAX: u32 = 100;
+/// Digits that fit a float's 53 bits and an `i64` in any case.
+const FLOAT_DIGITS_MAX: usize = 15;
+const INT_DIGITS_MAX: usize = 18;
+
+/// The text is not what the fast way reads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Odd;
+
+pub(super) type Scan<T> = Result<T, Odd>;
+
+/// A place in one JSON text.
+pub(super) struct Scanner<'a> {
+    text: &'a [u8],
+    at: usize,
+    /// A byte that is not ASCII was passed: the text must be checked for UTF-8 in the end.
+    has_high: bool,
+}
+
+/// What stands between two quotes.
+#[derive(Clone, Copy)]
+pub(super) struct Text<'a> {
+    pub(super) raw: &'a [u8],
+    pub(super) is_escaped: bool,
+}
+
+/// A number of right grammar.
+#[derive(Clone, Copy)]
+pub(super) struct Number<'a> {
+    pub(super) token: &'a [u8],
+    is_negative: bool,
+    /// All digits before the exponent as one number, if they are at most [`INT_DIGITS_MAX`].
+    pub(super) mantissa: u64,
+    digits: usize,
+    /// How many of the digits stand behind the point.
+    pub(super) places: usize,
+    has_exponent: bool,
+}
+
+impl<'a> Scanner<'a> {
+    pub(super) fn new(text: &'a [u8]) -> Scanner<'a> {
+        Scanner { text, at: 0, has_high: false }
+    }
+
+    pub(super) fn place(&self) -> usize {
+        self.at
+    }
+
+    /// Goes back to a place it was at.
+    pub(super) fn go_to(&mut self, place: usize) {
+        self.at = place;
+    }
+
+    /// The next byte that is not white space; it is not passed.
+    #[inline]
+    pub(super) fn token(&mut self) -> Scan<u8> {
+        loop {
+            match self.text.get(self.at) {
+                Some(b' ' | b'\n' | b'\r' | b'\t') => self.at += 1,
+                Some(byte) => return Ok(*byte),
+                None => return Err(Odd),
+            }
+        }
+    }
+
+    /// Passes `byte`, the next that is not white space.
+    #[inline]
+    pub(super) fn pass(&mut self, byte: u8) -> Scan<()> {
+        if self.token()? == byte {
+            self.at += 1;
+            Ok(())
+        } else {
+            Err(Odd)
+        }
+    }
+
+    /// Passes `word` if it is what comes next to the byte.
+    #[inline]
+    pub(super) fn pass_exactly(&mut self, word: &[u8]) -> bool {
+        // Slices of equal length compare by one call; the get keeps it in bounds.
+        let is_next = self.text.get(self.at..self.at + word.len()) == Some(word);
+        if is_next {
+            self.at += word.len();
+        }
+        is_next
+    }
+
+    #[inline]
+    pub(super) fn literal(&mut self, word: &[u8]) -> Scan<()> {
+        if self.pass_exactly(word) { Ok(()) } else { Err(Odd) }
+    }
+
+    /// Bytes from a place to here.
+    pub(super) fn since(&self, place: usize) -> &'a [u8] {
+        &self.text[place..self.at]
+    }
+
+    pub(super) fn note_high(&mut self, has_high: bool) {
+        self.has_high |= has_high;
+    }
+
+    /// Whether only white space is left and all of the text is UTF-8.
+    pub(super) fn end(mut self) -> Scan<()> {
+        let is_end = self.token().is_err();
+        let is_text = !self.has_high || std::str::from_utf8(self.text).is_ok();
+        if is_end && is_text { Ok(()) } else { Err(Odd) }
+    }
+
+    /// The text of a string whose opening quote was passed; passes the closing one.
+    #[inline]
+    pub(super) fn string(&mut self) -> Scan<Text<'a>> {
+        let from = self.at;
+        let mut is_escaped = false;
+        loop {
+            self.at = self.stop()?;
+            match self.text[self.at] {
+                b'"' => {
+                    let raw = &self.text[from..self.at];
+                    self.at += 1;
+                    return Ok(Text { raw, is_escaped });
+                }
+                // What follows a backslash is no end of the string; whether it is right is looked at by `unescape`.
+                b'\\' => {
+                    is_escaped = true;
+                    self.at += 2;
+                }
+                _ => return Err(Odd),
+            }
+        }
+    }
+
+    /// The place of the next quote, backslash or control character.
+    #[inline]
+    fn stop(&mut self) -> Scan<usize> {
+        let mut at = self.at;
+        while let Some(block) = self.text.get(at..).and_then(|rest| rest.first_chunk::<16>()) {
+            let (stops, highs) = stops(block);
+            if stops != 0 {
+                let count = stops.trailing_zeros();
+                self.has_high |= highs & ((1 << count) - 1) != 0;
+                return Ok(at + count as usize);
+            }
+            self.has_high |= highs != 0;
+            at += 16;
+        }
+        for (count, &byte) in self.text.get(at..).ok_or(Odd)?.iter().enumerate() {
+            if byte == b'"' || byte == b'\\' || byte < 0x20 {
+                return Ok(at + count);
+            }
+            self.has_high |= byte >= 0x80;
+        }
+        Err(Odd)
+    }
+
+    /// Passes a number.
+    #[inline]
+    pub(super) fn number(&mut self) -> Scan<Number<'a>> {
+        let from = self.at;
+        let is_negative = self.pass_exactly(b"-");
+        let mut mantissa = 0u64;
+        let whole_from = self.at;
+        self.digits(&mut mantissa);
+        let whole = self.at - whole_from;
+        if whole == 0 || (whole > 1 && self.text[whole_from] == b'0') {
+            return Err(Odd);
+        }
+        let mut places = 0;
+        if self.pass_exactly(b".") {
+            let places_from = self.at;
+            self.digits(&mut mantissa);
+            places = self.at - places_from;
+            if places == 0 {
+                return Err(Odd);
+            }
+        }
+        let has_exponent = matches!(self.text.get(self.at), Some(b'e' | b'E'));
+        if has_exponent {
+            self.at += 1;
+            if matches!(self.text.get(self.at), Some(b'+' | b'-')) {
+                self.at += 1;
+            }
+            let from = self.at;
+            self.digits(&mut 0);
+            if self.at == from {
+                return Err(Odd);
+            }
+        }
+        Ok(Number {
+            token: &self.text[from..self.at],
+            is_negative,
+            mantissa,
+            digits: whole + places,
+            places,
+            has_exponent,
+        })
+    }
+
+    #[inline]
+    fn digits(&mut self, value: &mut u64) {
+        while let Some(byte) = self.text.get(self.at).filter(|byte| byte.is_ascii_digit()) {
+            *value = value.wrapping_mul(10).wrapping_add(u64::from(byte - b'0'));
+            self.at += 1;
+        }
+    }
+
+    /// Passes a value that nobody reads. It is checked all the same: a broken record must not become a row.
+    pub(super) fn skip(&mut self, depth: u32) -> Scan<()> {
+        match self.token()? {
+            b'"' => {
+                self.at += 1;
+                let text = self.string()?;
+                if text.is_escaped { unescape(text.raw, &mut Vec::new()) } else { Ok(()) }
+            }
+            b'{' => self.members(depth, |scan| {
+                scan.pass(b'"')?;
+                let name = scan.string()?;
+                if name.is_escaped {
+                    unescape(name.raw, &mut Vec::new())?;
+                }
+                scan.pass(b':')?;
+                scan.skip(depth + 1)
+            }),
+            b'[' => self.members(depth, |scan| scan.skip(depth + 1)),
+            b't' => self.literal(b"true"),
+            b'f' => self.literal(b"false"),
+            b'n' => self.literal(b"null"),
+            _ => {
+                let number = self.number()?;
+                // An exponent may take it out of range, which is an error to the tree.
+                if number.has_exponent || number.digits > 300 { number.node().map(drop) } else { Ok(()) }
+            }
+        }
+    }
+
+    /// Passes a list or an object, whose brace or bracket comes next; `member` passes one item or field.
+    pub(super) fn members(&mut self, depth: u32, mut member: impl FnMut(&mut Self) -> Scan<()>) -> Scan<()> {
+        if depth >= DEPTH_MAX {
+            return Err(Odd);
+        }
+        // '{' and '}', '[' and ']' are two apart.
+        let close = self.token()? + 2;
+        self.at += 1;
+        if self.token()? == close {
+            self.at += 1;
+            return Ok(());
+        }
+        loop {
+            member(self)?;
+            let next = self.token()?;
+            self.at += 1;
+            match next {
+                b',' => {}
+                _ if next == close => return Ok(()),
+                _ => return Err(Odd),
+            }
+        }
+    }
+
+    /// Passes a value and appends it as the tree would write it: no white space, numbers and escapes in one form.
+    pub(super) fn copy(&mut self, depth: u32, out: &mut Vec<u8>) -> Scan<()> {
+        match self.token()? {
+            b'"' => {
+                self.at += 1;
+                self.string()?.copy(out)
+            }
+            b'{' => {
+                out.push(b'{');
+                let mut is_first = true;
+                self.members(depth, |scan| {
+                    if !std::mem::take(&mut is_first) {
+                        out.push(b',');
+                    }
+                    scan.pass(b'"')?;
+                    scan.string()?.copy(out)?;
+                    scan.pass(b':')?;
+                    out.push(b':');
+                    scan.copy(depth + 1, out)
+                })?;
+                out.push(b'}');
+                Ok(())
+            }
+            b'[' => {
+                out.push(b'[');
+                let mut is_first = true;
+                self.members(depth, |scan| {
+                    if !std::mem::take(&mut is_first) {
+                        out.push(b',');
+                    }
+                    scan.copy(depth + 1, out)
+                })?;
+                out.push(b']');
+                Ok(())
+            }
+            b't' | b'f' | b'n' => {
+                let from = self.at;
+                self.skip(depth)?;
+                out.extend_from_slice(self.since(from));
+                Ok(())
+            }
+            _ => {
+                let number = self.number()?;
+                match number.int() {
+                    Some(_) => out.extend_from_slice(number.token),
+                    None => out.extend_from_slice(number.node()?.to_json().as_bytes()),
+                }
+                Ok(())
+            }
+        }
+    }
+}
+
+impl Text<'_> {
+    /// Appends it as a JSON string in the one form that serde_json writes.
+    pub(super) fn copy(self, out: &mut Vec<u8>) -> Scan<()> {
+        if !self.is_escaped {
+            out.push(b'"');
+            out.extend_from_slice(self.raw);
+            out.push(b'"');
+            return Ok(());
+        }
+        let mut plain = Vec::with_capacity(self.raw.len());
+        unescape(self.raw, &mut plain)?;
+        let plain = std::str::from_utf8(&plain).map_err(|_| Odd)?;
+        serde_json::to_writer(out, plain).map_err(|_| Odd)
+    }
+}
+
+impl Number<'_> {
+    /// Its value, if it is a plain integer that its own digits show.
+    #[inline]
+    pub(super) fn int(&self) -> Option<i64> {
+        let is_plain = self.places == 0 && !self.has_exponent && self.digits <= INT_DIGITS_MAX;
+        // To the tree −0 is a float.
+        if !is_plain || (self.is_negative && self.mantissa == 0) {
+            return None;
+        }
+        Some(if self.is_negative { -(self.mantissa as i64) } else { self.mantissa as i64 })
+    }
+
+    /// Its value, if it has a point and so few digits that one division rounds right, as serde_json does it.
+    #[inline]
+    pub(super) fn float(&self) -> Option<f64> {
+        const POWERS: [f64; FLOAT_DIGITS_MAX + 1] =
+            [1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15];
+        if self.has_exponent || self.places == 0 || self.digits > FLOAT_DIGITS_MAX {
+            return None;
+        }
+        let value = self.mantissa as f64 / POWERS[self.places];
+        Some(if self.is_negative { -value } else { value })
+    }
+
+    pub(super) fn is_negative(&self) -> bool {
+        self.is_negative
+    }
+
+    /// As the tree has it.
+    pub(super) fn node(&self) -> Scan<Node<'static>> {
+        match (self.int(), self.float()) {
+            (Some(value), _) => Ok(Node::Int(value)),
+            (_, Some(value)) => Ok(Node::Float(value)),
+            _ => match Node::parse(self.token) {
+                Ok(Node::Int(value)) => Ok(Node::Int(value)),
+                Ok(Node::Uint(value)) => Ok(Node::Uint(value)),
+                Ok(Node::Float(value)) => Ok(Node::Float(value)),
+                _ => Err(Odd),
+            },
+        }
+    }
+}
+
+/// Appends the text of `raw`, whose escapes are replaced. Lone surrogates are odd.
+pub(super) fn unescape(mut raw: &[u8], out: &mut Vec<u8>) -> Scan<()> {
+    while let Some(at) = memchr::memchr(b'\\', raw) {
+        out.extend_from_slice(&raw[..at]);
+        let kind = *raw.get(at + 1).ok_or(Odd)?;
+        raw = &raw[at + 2..];
+        out.push(match kind {
+            b'"' | b'\\' | b'/' => kind,
+            b'b' => 8,
+            b'f' => 12,
+            b'n' => b'\n',
+            b'r' => b'\r',
+            b't' => b'\t',
+            b'u' => {
+                let mut code = hex(&mut raw)?;
+                if (0xd800..0xdc00).contains(&code) {
+                    raw = raw.strip_prefix(b"\\u").ok_or(Odd)?;
+                    let low = hex(&mut raw)?.checked_sub(0xdc00).filter(|low| *low < 0x400).ok_or(Odd)?;
+                    code = 0x10000 + ((code - 0xd800) << 10) + low;
+                }
+                let letter = char::from_u32(code).ok_or(Odd)?;
+                out.extend_from_slice(letter.encode_utf8(&mut [0; 4]).as_bytes());
+                continue;
+            }
+            _ => return Err(Odd),
+        });
+    }
+    out.extend_from_slice(raw);
+    Ok(())
+}
+
+fn hex(raw: &mut &[u8]) -> Scan<u32> {
+    let (digits, rest) = raw.split_first_chunk::<4>().ok_or(Odd)?;
+    *raw = rest;
+    digits.iter().try_fold(0, |code, digit| Ok(code << 4 | char::from(*digit).to_digit(16).ok_or(Odd)?))
+}
+
+/// Bit by byte: which are quotes, backslashes or control characters, and which are not ASCII.
+#[cfg(target_arch = "x86_64")]
+#[inline]
+fn stops(block: &[u8; 16]) -> (u32, u32) {
+    use std::arch::x86_64::{
+        _mm_cmpeq_epi8, _mm_loadu_si128, _mm_min_epu8, _mm_movemask_epi8, _mm_or_si128, _mm_set1_epi8,
+    };
+    // SAFETY: the reference makes 16 bytes readable, the load wants no alignment, and every x86_64 has SSE2.
+    unsafe {
+        let block = _mm_loadu_si128(block.as_ptr().cast());
+        let quotes = _mm_cmpeq_epi8(block, _mm_set1_epi8(b'"' as i8));
+        let slashes = _mm_cmpeq_epi8(block, _mm_set1_epi8(b'\\' as i8));
+        let controls = _mm_cmpeq_epi8(_mm_min_epu8(block, _mm_set1_epi8(0x1f)), block);
+        let stops = _mm_or_si128(_mm_or_si128(quotes, slashes), controls);
+        (_mm_movemask_epi8(stops) as u32, _mm_movemask_epi8(block) as u32)
+    }
+}
+
+/// As above, a byte at a time.
+#[cfg(not(target_arch = "x86_64"))]
+#[inline]
+fn stops(block: &[u8; 16]) -> (u32, u32) {
+    let bit = |is: bool, at: usize| u32::from(is) << at;
+    block.iter().enumerate().fold((0, 0), |(stops, highs), (at, &byte)| {
+        (stops | bit(byte == b'"' || byte == b'\\' || byte < 0x20, at), highs | bit(byte >= 0x80, at))
+    })
+}
