@@ -1,6 +1,6 @@
 //! What a commit over 1, 10, 100, 1,000 dirty partitions costs with the real writer: one batch of 4 KiB for each, until all are answered.
 //!
-//! `cargo bench --bench commits -- --folder DIR [--json] [--beside]`. `--beside` writes 50 MB/s to another file of the same file system,
+//! `cargo bench --bench commits -- --folder DIR [--only WAY] [--json] [--beside]`. `--beside` writes 50 MB/s to another file of the same file system,
 //! unsynced, as a pipeline does. Each way of syncing runs in turn.
 
 use inrush::clock::Clock;
@@ -38,7 +38,10 @@ fn main() {
     if !is_json {
         println!("{:<32} {:>6} {:>10} {:>10} {:>10}", "way", "dirty", "p50 ms", "p99 ms", "max ms");
     }
-    for (name, engine, direct, syncs_by_ring, files_synced_singly_max) in WAYS {
+    let only = argument("--only").unwrap_or_default();
+    for (name, engine, direct, syncs_by_ring, files_synced_singly_max) in
+        WAYS.iter().filter(|way| way.0.contains(&only))
+    {
         for dirty in [1, 10, 100, 1_000] {
             let tuning = Tuning { syncs_by_ring: *syncs_by_ring, files_synced_singly_max: *files_synced_singly_max };
             let mut ms = measure(&folder, *engine, *direct, tuning, dirty);
@@ -85,7 +88,9 @@ fn measure(folder: &Path, engine: EngineChoice, direct: DirectIo, tuning: Tuning
         began.elapsed().as_secs_f64() * 1e3
     };
     // Until space was made ahead everywhere.
-    (0..5).for_each(|_| drop(commit()));
+    for _ in 0..5 {
+        commit();
+    }
     let is_done = AtomicBool::new(false);
     let ms = std::thread::scope(|scope| {
         if has("--beside") {
