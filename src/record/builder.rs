@@ -269,6 +269,23 @@ mod tests {
     }
 
     #[test]
+    fn stamping_in_place_is_stamping_a_copy_and_leaves_other_holders_alone() {
+        let batch = build(&[(5, None, Some(b"x".to_vec()), vec![])], Codec::None);
+        let shared = batch.clone();
+        let large: Bytes = [batch.bytes().as_ref(), &[0; 5_000]].concat().into();
+        let part = Batch::check(large.slice(..batch.size())).unwrap();
+        drop(large);
+        let expected = batch.stamped(Offset(77), 4);
+        let alone = Batch::check(batch.bytes().to_vec().into()).unwrap();
+        for one in [batch, part, alone] {
+            let stamped = one.into_stamped(Offset(77), 4);
+            assert_eq!((stamped.bytes(), stamped.header()), (expected.bytes(), expected.header()));
+        }
+        assert_eq!(shared.base_offset(), Offset(0));
+        assert_eq!(&shared.bytes()[..8], &[0; 8]);
+    }
+
+    #[test]
     fn timestamps_can_be_set_anew() {
         let batch = build(&[(5, None, Some(b"x".to_vec()), vec![]), (3, None, None, vec![])], Codec::Lz4);
         assert_eq!(batch.header().max_timestamp, 5);
