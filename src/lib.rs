@@ -30,3 +30,5 @@ pub mod client;
 pub mod lab;
 
 pub mod cli;
+
+pub mod fuzz;

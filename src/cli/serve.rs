@@ -84,7 +84,7 @@ fn host_and_port(text: &str) -> Result<(String, u16), String> {
 }
 
 /// The daemon's options out of a config file's text.
-fn read(file: &Path, text: &str) -> Result<Options, Vec<Mistake>> {
+pub(super) fn read(file: &Path, text: &str) -> Result<Options, Vec<Mistake>> {
     let mistakes = Mistakes::new(file, text);
     let Some(document) = Document::parse(&mistakes) else { return Err(mistakes.into_inner()) };
     let options = options(&document.root(&mistakes));

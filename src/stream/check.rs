@@ -1,5 +1,6 @@
 //! `inrush pipeline check` and `test`: a file judged, and its own tests run through the real decoder and plan, without a daemon.
 
+use super::checkpoint::Checkpoint;
 use super::fault::Reason;
 use super::load::{self, Job};
 use super::rows::Decoder;
@@ -71,6 +72,35 @@ pub fn test(path: &Path) -> Result<Vec<Tested>, Vec<Mistake>> {
     Ok(job.spec.tests.iter().map(|test| run(&job, test)).collect())
 }
 
+/// A pipeline file's text, planned, for one record at a time and without a folder.
+pub struct Trial {
+    job: Job,
+}
+
+impl Trial {
+    /// # Errors
+    /// All mistakes of the text.
+    pub fn new(text: &str) -> Result<Trial, Vec<Mistake>> {
+        Ok(Trial { job: load::text(Path::new("trial.toml"), text)? })
+    }
+
+    /// The row that a record becomes, as JSON; `None` if it is filtered or a dead letter.
+    pub fn run(&self, record: &Record) -> Option<Value> {
+        match transform(&self.job, 0, record) {
+            Became::Row(row) => Some(row),
+            Became::Filtered | Became::Dead(..) => None,
+        }
+    }
+}
+
+/// Whether a pipeline's checkpoint can be read.
+///
+/// # Errors
+/// The system's; `InvalidData` with what is wrong.
+pub fn read_checkpoint(path: &Path) -> std::io::Result<()> {
+    Checkpoint::load(path).map(drop)
+}
+
 /// What one record becomes.
 enum Became {
     Row(Value),
@@ -79,7 +109,7 @@ enum Became {
 }
 
 fn run(job: &Job, test: &Test) -> Tested {
-    let became = transform(job, &test.given);
+    let became = transform(job, test.given.partition, &given(&test.given));
     let passed = match (&test.expect, &became) {
         // Only the columns that the test names are compared: the others may grow.
         (Expect::Row(Value::Object(wanted)), Became::Row(Value::Object(row))) => {
@@ -110,17 +140,20 @@ fn same(a: &Value, b: &Value) -> bool {
         || matches!((a.as_f64(), b.as_f64()), (Some(a), Some(b)) if a == b)
 }
 
-fn transform(job: &Job, given: &Given) -> Became {
+fn given(given: &Given) -> Record {
     let header = |(name, value): &(String, Vec<u8>)| (Bytes::from(name.clone()), Some(Bytes::from(value.clone())));
-    let record = Record {
+    Record {
         offset: Offset(given.offset),
         timestamp: given.timestamp,
         key: given.key.clone().map(Bytes::from),
         value: given.value.clone().map(Bytes::from),
         headers: given.headers.iter().map(header).collect(),
-    };
+    }
+}
+
+fn transform(job: &Job, partition: i32, record: &Record) -> Became {
     let decoder = Decoder::new(job.plan.columns().to_vec(), job.plan.input().clone());
-    let decoded = decoder.decode(given.partition, std::slice::from_ref(&record));
+    let decoded = decoder.decode(partition, std::slice::from_ref(record));
     let done = job.plan.run(&decoded.rows);
     if let Some((_, fault)) = decoded.faults.first().or(done.faults.first()) {
         return Became::Dead(fault.reason, fault.message.to_string());

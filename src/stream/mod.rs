@@ -28,7 +28,7 @@ mod supervisor;
 #[cfg(test)]
 mod tests;
 
-pub use check::{Report, Tested, check, test};
+pub use check::{Report, Tested, Trial, check, read_checkpoint, test};
 pub use offline::{Dead, Destination, Ran, RunError, run};
 pub use supervisor::{Running, start};
 
