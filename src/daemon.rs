@@ -14,7 +14,7 @@ use crate::control::Control;
 use crate::ingest::Ingest;
 use crate::pulse::Pulse;
 use crate::server::admin::Admin;
-use crate::server::http::{HttpDoor, Origins};
+use crate::server::http::{self, HttpDoor, Origins};
 use crate::server::kafka::KafkaDoor;
 use crate::store::{self, Store};
 use crate::{metrics as names, server};
@@ -121,18 +121,17 @@ pub fn start(options: Options) -> Result<Running, Error> {
     let doors_pulses = [Pulse::new("the HTTP door"), Pulse::new("the Kafka door"), Pulse::new("the admin door")];
     let [http_pulse, kafka_pulse, admin_pulse] = doors_pulses.clone();
     let pulses: Vec<Pulse> = doors_pulses.into_iter().chain([ingest.pulse()]).collect();
-    let http_door = Arc::new(HttpDoor {
-        store: store.clone(),
-        ingest: ingest.clone(),
-        clock: clock.clone(),
-        budget: budget.clone(),
+    let http_options = http::Options {
         origins: Origins { allowed: options.cors_origins.clone(), host_names: options.host_names.clone() },
         write_keys: options.write_keys.clone(),
+        proxies: options.trusted_proxies.clone(),
         auto_create: options.http.ip().is_loopback(),
-        pulse: http_pulse,
-        connections_max: 10_000,
-        connections_per_address_max: 256,
-    });
+        is_open: options.insecure,
+        limits: http::Limits::default(),
+    };
+    let http_door =
+        HttpDoor::new(store.clone(), ingest.clone(), clock.clone(), budget.clone(), http_options, http_pulse);
+    let http_door = Arc::new(http_door.map_err(starting("the HTTP door"))?);
     let kafka_door = Arc::new(KafkaDoor {
         store: store.clone(),
         clock: clock.clone(),

@@ -3,6 +3,7 @@
 use super::Error;
 use crate::config::{Document, Mistake, Mistakes, Section};
 use crate::disk::{DirectIo, EngineChoice};
+use crate::server::http::{Proxies, WriteKeys};
 use crate::store;
 use sha2::{Digest, Sha256};
 use std::net::SocketAddr;
@@ -36,7 +37,9 @@ pub struct Options {
     pub low_disk_bytes: Option<u64>,
     pub cors_origins: Vec<String>,
     pub host_names: Vec<String>,
-    pub write_keys: Vec<String>,
+    pub write_keys: WriteKeys,
+    /// Whose `X-Forwarded-For` is believed; their connections are not counted by address.
+    pub trusted_proxies: Proxies,
     pub stop_deadline: Duration,
 }
 
@@ -59,7 +62,8 @@ impl Options {
             low_disk_bytes: None,
             cors_origins: Vec::new(),
             host_names: Vec::new(),
-            write_keys: Vec::new(),
+            write_keys: WriteKeys::default(),
+            trusted_proxies: Proxies::default(),
             stop_deadline: Duration::from_secs(30),
         }
     }
@@ -113,10 +117,6 @@ fn options(root: &Section<'_>) -> Options {
         "off" => Ok(DirectIo::Off),
         other => Err(format!("\"{other}\" is none of auto, on, off")),
     };
-    let key = |text: &str| match text.len() == 64 && text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
-        true => Ok(()),
-        false => Err("write-keys holds SHA-256 hashes in hex, never the keys themselves: printf %s KEY | sha256sum"),
-    };
     let data = root.string("data").map_or_else(|| PathBuf::from("data"), |data| data.value.into());
     let mut options = Options::new(data);
     if let Some(out) = root.string("out") {
@@ -159,12 +159,19 @@ fn options(root: &Section<'_>) -> Options {
     options.low_disk_bytes = root.size("low-disk").map(|low| low.value);
     options.cors_origins = root.strings("cors-origins").unwrap_or_default();
     options.host_names = root.strings("host-names").unwrap_or_default();
-    options.write_keys = root.strings("write-keys").unwrap_or_default();
-    if let Some(reason) = options.write_keys.iter().find_map(|hash| key(hash).err()) {
+    let mut keys = root.strings("write-keys").unwrap_or_default();
+    if let Some(reason) = WriteKeys::parse(&keys).err() {
         root.wrong("write-keys", reason);
+        keys.clear();
     }
-    if let Some(keys) = root.read("write-keys-file", |path| key_file(Path::new(path))) {
-        options.write_keys.extend(keys.value);
+    if let Some(file) = root.read("write-keys-file", |path| key_file(Path::new(path))) {
+        keys.extend(file.value);
+    }
+    // Both lists were judged above.
+    options.write_keys = WriteKeys::parse(&keys).unwrap_or_default();
+    match Proxies::parse(&root.strings("trusted-proxies").unwrap_or_default()) {
+        Ok(proxies) => options.trusted_proxies = proxies,
+        Err(reason) => root.wrong("trusted-proxies", reason),
     }
     if let Some(deadline) = root.duration("stop-deadline") {
         options.stop_deadline = deadline.value;
@@ -245,7 +252,8 @@ mod tests {
         let known = hash("second");
         std::fs::write(file.path(), format!("# keys\nfirst\n\n{known}\n")).unwrap();
         let options = read(&format!("write-keys-file = \"{}\"", file.path().display())).unwrap();
-        assert_eq!(options.write_keys, [hash("first"), known]);
+        assert!(!options.write_keys.is_empty());
+        assert_eq!(key_file(file.path()).unwrap(), [hash("first"), known]);
         let missing = read("write-keys-file = \"/nowhere/keys\"").unwrap_err();
         assert!(missing[0].to_string().contains("cannot read /nowhere/keys"), "{missing:#?}");
     }

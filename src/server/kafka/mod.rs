@@ -154,14 +154,13 @@ async fn connection(mut stream: TcpStream, door: &Arc<KafkaDoor>, mut stop: watc
 
 /// Reads a frame; bytes are reserved as they arrive, not as they are announced.
 async fn receive(stream: &mut TcpStream, size: usize, door: &KafkaDoor) -> io::Result<(Bytes, crate::budget::Lease)> {
-    let take = |bytes| door.budget.take(bytes, BUDGET_PATIENCE);
     let busy = |error: crate::budget::NoRoom| io::Error::new(io::ErrorKind::OutOfMemory, error.to_string());
-    let mut lease = take(size.min(STEP)).await.map_err(busy)?;
+    let mut lease = door.budget.take(size.min(STEP), BUDGET_PATIENCE).await.map_err(busy)?;
     let mut frame = BytesMut::with_capacity(size.min(STEP));
     while frame.len() < size {
         let step = (size - frame.len()).min(STEP);
         if frame.len() + step > lease.bytes() {
-            lease.merge(take(step).await.map_err(busy)?);
+            lease.grow(step, BUDGET_PATIENCE).await.map_err(busy)?;
         }
         let from = frame.len();
         frame.resize(from + step, 0);
