@@ -14,7 +14,7 @@ mod metadata;
 mod meters;
 mod offsets;
 mod produce;
-mod versions;
+pub(crate) mod versions;
 
 use super::callers::{Callers, Full};
 use crate::budget::Budget;

@@ -7,7 +7,7 @@ use kafka_protocol::messages::{ApiKey, ApiVersionsRequest, ApiVersionsResponse};
 /// API and versions. Produce is advertised from 0 because old librdkafka asks for that before it compresses; 0 to 2 are refused
 /// (KAFKA-18659). FindCoordinator 0 stands for lz4 there. The same minimum and maximum as a real broker's: kafka-python and librdkafka infer
 /// what a broker can do from single versions.
-pub(super) const SERVED: &[(ApiKey, i16, i16)] = &[
+pub(crate) const SERVED: &[(ApiKey, i16, i16)] = &[
     (ApiKey::Produce, 0, 13),
     (ApiKey::Fetch, 4, 17),
     (ApiKey::ListOffsets, 1, 10),
