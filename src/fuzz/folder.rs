@@ -53,7 +53,7 @@ fn batch(n: u64) -> Batch {
     let mut value = n.to_be_bytes().to_vec();
     value.resize(700, n as u8);
     builder.push(NewRecord { timestamp: n as i64, key: None, value: Some(&value), headers: &[] });
-    if n % 2 == 0 {
+    if n.is_multiple_of(2) {
         builder.producer(Producer { id: 5, epoch: 0, base_sequence: (n / 2) as i32 });
     }
     builder.build(Codec::None).expect("a batch of one record")
