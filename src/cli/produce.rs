@@ -1,7 +1,9 @@
-//! `inrush produce`: lines to events, or a file to one event.
+//! `inrush produce`: lines to events, or a file to one event; by HTTP or as a Kafka producer.
 
 use super::Outcome;
-use crate::client::{Answer, Client};
+use crate::client::{Answer, Client, KafkaClient};
+use crate::clock::Clock;
+use crate::record::{Codec, NewRecord};
 use anyhow::{Context, Result};
 use clap::Args;
 use hyper::{Method, StatusCode};
@@ -33,6 +35,9 @@ pub(super) struct Arguments {
     /// Address of the HTTP door. A write key is read from the environment: INRUSH_WRITE_KEY.
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8080")]
     http: String,
+    /// Address of the Kafka door: sends there instead. Lines are not looked at, partitions take turns.
+    #[arg(long, value_name = "ADDR")]
+    kafka: Option<String>,
     #[arg(long)]
     json: bool,
 }
@@ -51,6 +56,9 @@ pub(super) fn run(arguments: Arguments) -> Result<Outcome> {
         Some(path) => Box::new(File::open(path).with_context(|| format!("cannot open {}", path.display()))?),
         None => Box::new(std::io::stdin()),
     };
+    if let Some(address) = &arguments.kafka {
+        return by_kafka(address, &arguments.topic, BufReader::new(input).lines(), arguments.json);
+    }
     let mut client = Client::new(arguments.http)?.with_write_key(std::env::var("INRUSH_WRITE_KEY").ok());
     let path = format!("/v1/topics/{}/events", arguments.topic);
     let mut sent = Sent::default();
@@ -139,6 +147,43 @@ fn encoded(text: &str) -> String {
         }
     }
     out
+}
+
+fn by_kafka(
+    address: &str,
+    topic: &str,
+    mut lines: impl Iterator<Item = std::io::Result<String>>,
+    is_json: bool,
+) -> Result<Outcome> {
+    let mut client = KafkaClient::connect(address)?;
+    let partitions = client.partition_count(topic)?;
+    let (mut taken, mut partition) = (0, 0);
+    loop {
+        let (mut values, mut size) = (Vec::new(), 0);
+        while values.len() < LINES_MAX && size < SIZE_MAX / 2 {
+            let Some(line) = lines.next() else { break };
+            let line = line?;
+            size += line.len();
+            values.push(line);
+        }
+        if values.is_empty() {
+            break;
+        }
+        let timestamp = Clock::System.now_ms();
+        let mut records = Vec::with_capacity(values.len());
+        for line in &values {
+            records.push(NewRecord { timestamp, key: None, value: Some(line.as_bytes()), headers: &[] });
+        }
+        let batch = client.batch(topic, partition, &records, Codec::Zstd)?;
+        client.send(topic, partition, &batch)?;
+        taken += values.len();
+        partition = (partition + 1) % partitions;
+    }
+    match is_json {
+        true => println!("{}", serde_json::json!({ "taken": taken, "bad": 0 })),
+        false => println!("{taken} events are durable"),
+    }
+    Ok(Outcome::Done)
 }
 
 #[cfg(test)]
