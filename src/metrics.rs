@@ -102,6 +102,8 @@ pub const INGEST_STORED_BYTES: Metric =
     metric("inrush_ingest_stored_bytes_total", Kind::Counter, "", "bytes of the same batches as they are stored");
 // -- server
 pub const READY: Metric = metric("inrush_server_ready", Kind::Gauge, "", "1 while /readyz is green");
+pub const CONNECTIONS: Metric =
+    metric("inrush_server_connections", Kind::Gauge, "door", "connections open now, by door");
 // -- server: http
 pub const HTTP_EVENTS: Metric =
     metric("inrush_server_http_events_total", Kind::Counter, "", "events taken over HTTP and durable");
@@ -300,6 +302,7 @@ pub const ALL: &[Metric] = &[
     INGEST_STORED_BYTES,
     // -- server
     READY,
+    CONNECTIONS,
     // -- server: http
     HTTP_EVENTS,
     HTTP_EVENT_BYTES,

@@ -55,14 +55,6 @@ enum Outcome {
     Wrong,
 }
 
-/// What a config file of `serve` says, as the daemon reads it.
-///
-/// # Errors
-/// All its mistakes, with line and column.
-pub fn read_config(file: &std::path::Path, text: &str) -> Result<crate::daemon::Options, Vec<crate::config::Mistake>> {
-    serve::read(file, text)
-}
-
 /// Runs the command line of this process.
 pub fn run() -> ExitCode {
     let command = Arguments::parse().command;

@@ -95,7 +95,7 @@ fn check(options: &Options) -> Result<Outcome> {
     files.retain(|path| path.extension().is_some_and(|extension| extension == "toml"));
     files.sort();
     for file in &files {
-        match stream::check(file) {
+        match stream::check(file, Some(&options.out)) {
             Ok(report) => println!("pipeline {} reads {}", file.display(), report.source),
             Err(mistakes) => {
                 mistakes.iter().for_each(|mistake| eprintln!("{mistake}"));

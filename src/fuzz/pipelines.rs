@@ -111,7 +111,7 @@ pub(super) fn sql(bytes: &[u8]) {
 /// The daemon's config file.
 pub(super) fn config(bytes: &[u8]) {
     if let Ok(text) = std::str::from_utf8(bytes) {
-        let _ = crate::cli::read_config(Path::new("inrush.toml"), text);
+        let _ = crate::daemon::Options::read(Path::new("inrush.toml"), text);
     }
 }
 
