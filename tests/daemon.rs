@@ -144,10 +144,17 @@ fn values(address: &str, topic: &str) -> Vec<Value> {
     }
 }
 
-fn wait_for(what: &str, mut is_there: impl FnMut() -> bool) {
+fn wait_for(what: &str, is_there: impl FnMut() -> bool) {
+    wait_or(what, is_there, String::new);
+}
+
+/// As [`wait_for`]; `state` says what there is instead, when it was too long.
+fn wait_or(what: &str, mut is_there: impl FnMut() -> bool, state: impl FnOnce() -> String) {
     let began = Instant::now();
     while !is_there() {
-        assert!(began.elapsed() < PATIENCE, "waited too long for {what}");
+        if began.elapsed() > PATIENCE {
+            panic!("waited too long for {what}: {}", state());
+        }
         std::thread::sleep(Duration::from_millis(1));
     }
 }

@@ -65,7 +65,7 @@ pub(super) fn save(core: &Core, is_clean: bool) -> io::Result<()> {
         if let Some(cause) = core.poisoned() {
             return Err(io::Error::other(cause.to_owned()));
         }
-        if partition.read_only.is_some() || !(state.is_dirty || is_clean) {
+        if partition.is_deleted() || partition.read_only.is_some() || !(state.is_dirty || is_clean) {
             continue;
         }
         if state.is_unsynced {

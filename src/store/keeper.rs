@@ -82,7 +82,8 @@ fn retain(core: &Arc<Core>, partition: &Arc<Shared>, may_delete: bool) -> io::Re
         let active = &state.log.active;
         let is_expired = config.retention_ms.is_some_and(|limit| age_of(&active.segment) > limit);
         let is_old = active.began_ms > 0 && now_ms.saturating_sub(active.began_ms) >= config.segment_ms;
-        if active.position > 0 && partition.read_only.is_none() && (is_expired || is_old) {
+        let is_written = !partition.is_deleted() && partition.read_only.is_none();
+        if active.position > 0 && is_written && (is_expired || is_old) {
             writer::roll(core, partition, &mut state)?;
         }
     }

@@ -124,9 +124,12 @@ impl Shared {
         self.is_deleted.load(Ordering::Acquire)
     }
 
-    /// Readers that wait come back and find it deleted.
+    /// Readers that wait come back and find it deleted. A running round ends first: after this, who holds the state and finds the
+    /// partition alive may count on its files.
     pub(super) fn delete(&self) {
+        let state = self.log();
         self.is_deleted.store(true, Ordering::Release);
+        drop(state);
         self.tail_moved.send_modify(|_| ());
     }
 

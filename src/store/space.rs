@@ -2,6 +2,7 @@
 
 use super::core::Core;
 use crate::disk::is_full;
+use std::io;
 use std::sync::Arc;
 use tracing::debug;
 
@@ -19,6 +20,8 @@ pub(super) fn run(core: &Arc<Core>) {
             Ok(()) => {}
             // The round that needs the space meets the same and refuses its batches.
             Err(error) if is_full(&error) => debug!(%error, "no space could be reserved ahead"),
+            // Its topic was deleted meanwhile. Should the file be gone for another reason, the round that needs the space meets that too.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => debug!(%error, "no space is reserved any more"),
             Err(error) => core.poison(format!("space could not be reserved in the log: {error}")),
         }
     }

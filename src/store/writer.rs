@@ -351,16 +351,18 @@ fn stage<'a>(
             let _ = answer.send(Err(error.clone()));
         }
     };
-    if partition.is_deleted() {
-        refuse(jobs, AppendError::NoPartition { topic: partition.topic.clone(), partition: partition.id });
-        return None;
-    }
     if let Some(cause) = core.poisoned() {
         refuse(jobs, AppendError::Refused(cause.to_owned()));
         return None;
     }
     let config = partition.config.load();
     let mut state = partition.log();
+    // Asked with the state in hand: a deletion waits for it before it takes the files away.
+    if partition.is_deleted() {
+        drop(state);
+        refuse(jobs, AppendError::NoPartition { topic: partition.topic.clone(), partition: partition.id });
+        return None;
+    }
     if let Err(error) = make_room(core, partition, &mut state, size, now_ms) {
         drop(state);
         if is_full(&error) {

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::load::{Load, RETAINED, World};
-use crate::{Daemon, wait_for};
+use crate::{Daemon, wait_for, wait_or};
 
 /// `INRUSH_KILLS=100 cargo test --test daemon kills -- --nocapture` is the long run.
 fn kills() -> usize {
@@ -21,7 +21,7 @@ fn kill_run(engine: &str) {
     let (mut killed, mut in_recovery, mut in_retention) = (0usize, 0, 0);
     while killed < kills() {
         if killed >= 3 && in_retention <= killed / 25 {
-            wait_for_retention(folder.path());
+            wait_for_retention(&world, folder.path());
             in_retention += 1;
         } else {
             wait_for_answers(&world, random.usize(20..600));
@@ -55,10 +55,11 @@ fn wait_for_answers(world: &World, more: usize) {
 }
 
 /// Returns as soon as retention begins to take segments: more of them are to go.
-fn wait_for_retention(folder: &Path) {
+fn wait_for_retention(world: &World, folder: &Path) {
     let first = || first_segment(&folder.join("data/topics").join(RETAINED.name));
     let before = first();
-    wait_for("retention", || first() != before);
+    let state = || format!("{before:?} still, {} events answered", world.answered());
+    wait_or("retention", || first() != before, state);
 }
 
 fn first_segment(folder: &Path) -> Option<String> {

@@ -12,7 +12,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use super::kafka::{Connection, EARLIEST, LATEST, OFFSET_OUT_OF_RANGE, OUT_OF_ORDER_SEQUENCE};
-use crate::{Daemon, call, json, parquet_numbers, wait_for};
+use crate::{Daemon, call, json, parquet_numbers, wait_or};
 use bytes::Bytes;
 use inrush::lab::checker::{History, Outcome, Read, Sent, Tail, Value};
 use inrush::record::{Batch, BatchBuilder, Codec, NewRecord, Producer};
@@ -202,11 +202,13 @@ impl World {
             };
             assert!(is_right, "topic {name} should be {expected:?}");
         }
-        wait_for("the pipelines", || {
-            let status = json(&daemon.admin, "GET", "/api/pipelines", "");
+        let status = || json(&daemon.admin, "GET", "/api/pipelines", "");
+        let is_done = || {
+            let status = status();
             let pipelines = status.as_array().unwrap();
             pipelines.len() == 2 && pipelines.iter().all(|pipeline| self.is_caught_up(&mut connection, pipeline))
-        });
+        };
+        wait_or("the pipelines", is_done, || format!("{:#}", status()));
         let dead: Vec<_> = [&POSTED, &PRODUCED].map(|topic| self.dead_letters(&mut connection, topic)).into();
         assert!(daemon.terminate(), "the daemon did not end well");
         for (topic, dead) in [&POSTED, &PRODUCED].into_iter().zip(dead) {

@@ -281,3 +281,37 @@ fn the_checker_notices_a_disk_that_lies() {
         assert!((0..100).any(is_noticed), "{lie:?} went unnoticed");
     }
 }
+
+#[test]
+fn topics_that_are_deleted_while_they_are_written_poison_nothing() {
+    let sim = Sim::new(3);
+    let (store, _) = open(&sim, 0).unwrap();
+    for round in 0..40 {
+        let name = TopicName::new(&format!("gone-{round}")).unwrap();
+        let config = vec![("segment.bytes".to_owned(), "16384".to_owned())];
+        let topic = wait(store.create_topic(NewTopic { name: name.clone(), partitions: 1, config })).unwrap();
+        let partition = topic.partition(PartitionId(0)).unwrap();
+        let appended = AtomicUsize::new(0);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                let mut builder = BatchBuilder::new();
+                builder.push(NewRecord { timestamp: 1, key: None, value: Some(&[7; 3_000]), headers: &[] });
+                let batch = builder.build(Codec::None).unwrap();
+                let append = || Append { batch: batch.clone(), lease: None, leader_epoch: -1 };
+                let ended = loop {
+                    match partition.append_blocking(append()) {
+                        Ok(_) => appended.fetch_add(1, Ordering::Relaxed),
+                        Err(error) => break error,
+                    };
+                };
+                assert!(matches!(ended, AppendError::NoPartition { .. }), "{ended:?}");
+            });
+            while appended.load(Ordering::Relaxed) < 1 + round % 13 {
+                std::thread::yield_now();
+            }
+            wait(store.delete_topic(&name)).unwrap();
+        });
+        assert_eq!(store.health().poisoned, None, "deleting gone-{round} poisoned the log");
+    }
+    wait(store.close(Duration::from_secs(60))).unwrap();
+}
