@@ -17,8 +17,10 @@ pub(super) fn run(core: &Arc<Core>) {
         }
         match order.fill(core.disk.as_ref()) {
             Ok(()) => {}
-            // The round that needs the space meets the same and refuses its batches.
-            Err(error) if is_full(&error) => debug!(%error, "no space could be reserved ahead"),
+            // The round that needs the space meets the same and refuses its batches; or the file went with its topic.
+            Err(error) if is_full(&error) || error.kind() == std::io::ErrorKind::NotFound => {
+                debug!(%error, "no space could be reserved ahead")
+            }
             Err(error) => core.poison(format!("space could not be reserved in the log: {error}")),
         }
     }
