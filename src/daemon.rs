@@ -3,16 +3,18 @@
 //! Stopping, in this order, each step with a deadline and a log line: doors close and their requests end; pipelines cut their outputs;
 //! the batcher writes what is queued; the log syncs, cuts its files and writes a clean checkpoint.
 
+mod options;
 mod signals;
+
+pub use options::{Options, host_and_port};
 
 use crate::budget::Budget;
 use crate::clock::Clock;
 use crate::control::Control;
-use crate::disk::{DirectIo, EngineChoice};
 use crate::ingest::Ingest;
 use crate::pulse::Pulse;
 use crate::server::admin::Admin;
-use crate::server::http::{self, HttpDoor, Origins, Proxies, WriteKeys};
+use crate::server::http::{self, HttpDoor, Origins};
 use crate::server::kafka::KafkaDoor;
 use crate::store::{self, Store};
 use crate::{metrics as names, server};
@@ -27,60 +29,6 @@ use tokio::runtime::Runtime;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tracing::{info, warn};
-
-/// How the daemon is set up; [`Options::new`] has the defaults.
-#[derive(Clone, Debug)]
-pub struct Options {
-    pub data: PathBuf,
-    /// Where Parquet folders are made.
-    pub out: PathBuf,
-    /// The folder of pipeline files; it need not exist.
-    pub pipelines: PathBuf,
-    pub http: SocketAddr,
-    pub kafka: SocketAddr,
-    /// What Kafka clients are told to come to; `None`: where they came to.
-    pub advertise: Option<(String, u16)>,
-    pub admin: SocketAddr,
-    /// A listener on another address than loopback needs write keys, or this.
-    pub insecure: bool,
-    pub engine: EngineChoice,
-    pub direct_io: DirectIo,
-    pub ingest_bytes: usize,
-    pub tail_cache_bytes: usize,
-    pub low_disk_bytes: Option<u64>,
-    pub cors_origins: Vec<String>,
-    pub host_names: Vec<String>,
-    pub write_keys: WriteKeys,
-    /// Whose `X-Forwarded-For` is believed; their connections are not counted by address.
-    pub trusted_proxies: Proxies,
-    pub stop_deadline: Duration,
-}
-
-impl Options {
-    /// The defaults on loopback, with data in `data` and output beside it.
-    pub fn new(data: PathBuf) -> Options {
-        Options {
-            out: data.join("out"),
-            data,
-            pipelines: PathBuf::from("pipelines"),
-            http: SocketAddr::from(([127, 0, 0, 1], 8080)),
-            kafka: SocketAddr::from(([127, 0, 0, 1], 9092)),
-            advertise: None,
-            admin: SocketAddr::from(([127, 0, 0, 1], 9600)),
-            insecure: false,
-            engine: EngineChoice::Auto,
-            direct_io: DirectIo::Auto,
-            ingest_bytes: 64 << 20,
-            tail_cache_bytes: 64 << 20,
-            low_disk_bytes: None,
-            cors_origins: Vec::new(),
-            host_names: Vec::new(),
-            write_keys: WriteKeys::default(),
-            trusted_proxies: Proxies::default(),
-            stop_deadline: Duration::from_secs(30),
-        }
-    }
-}
 
 /// Why the daemon cannot start or did not stop well.
 #[derive(Debug, thiserror::Error)]
@@ -123,9 +71,7 @@ pub struct Running {
 /// [`Error`]; nothing runs then.
 pub fn start(options: Options) -> Result<Running, Error> {
     let began = Instant::now();
-    check_exposure("HTTP", options.http, options.insecure || !options.write_keys.is_empty())?;
-    check_exposure("Kafka", options.kafka, options.insecure)?;
-    check_exposure("admin", options.admin, options.insecure)?;
+    options.check_exposure()?;
     let metrics = recorder();
     names::describe();
     // Sockets first: a taken port is the commonest mistake, and it should not cost a recovery.
@@ -149,8 +95,9 @@ pub fn start(options: Options) -> Result<Running, Error> {
     };
     let store = Store::open(log, disk, clock.clone())?;
     let starting = |what| move |source| Error::Start { what, source };
+    let threads = std::thread::available_parallelism().map_or(2, usize::from);
     let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(std::thread::available_parallelism().map_or(2, usize::from).min(8))
+        .worker_threads(threads.min(8))
         .thread_name("inrush-door")
         .enable_all()
         .build()
@@ -190,10 +137,14 @@ pub fn start(options: Options) -> Result<Running, Error> {
         store: store.clone(),
         clock: clock.clone(),
         budget: budget.clone(),
+        answers: Budget::new(KAFKA_ANSWERS_BYTES),
+        pool: Arc::new(crate::work::Pool::start(threads.min(4), "kafka").map_err(starting("the Kafka door's pool"))?),
         advertised: options.advertise.clone().unwrap_or_default(),
         auto_create: options.kafka.ip().is_loopback(),
         partitions: 4,
         connections_max: 10_000,
+        connections_per_address_max: 256,
+        patience: server::kafka::Patience::default(),
         pulse: kafka_pulse,
     });
     let admin_door = Arc::new(Admin {
@@ -222,7 +173,7 @@ pub fn start(options: Options) -> Result<Running, Error> {
     metrics::gauge!(names::DAEMON_START_SECONDS.name).set(began.elapsed().as_secs_f64());
     info!(
         http = %addresses.0, kafka = %addresses.1, admin = %addresses.2, data = %options.data.display(),
-        memory_limit_mib = memory_max(&options) >> 20,
+        memory_max_mib = options.memory_max() >> 20,
         seconds = began.elapsed().as_secs_f64(), "inrush is ready"
     );
     Ok(Running {
@@ -289,16 +240,8 @@ impl Running {
 
 /// Each step of a stop gets at least this.
 const STEP_MIN: Duration = Duration::from_secs(2);
-
-/// The most that requests in flight, the tail cache and a round of the writer hold together; pipelines come on top, each with the batch it
-/// reads, its rows and its open files.
-fn memory_max(options: &Options) -> usize {
-    options.ingest_bytes + options.tail_cache_bytes + store::ROUND_TOTAL_MAX
-}
-
-fn check_exposure(door: &'static str, address: SocketAddr, is_allowed: bool) -> Result<(), Error> {
-    if address.ip().is_loopback() || is_allowed { Ok(()) } else { Err(Error::Open { door, address }) }
-}
+/// Bytes of Fetch answers that are being read or sent.
+const KAFKA_ANSWERS_BYTES: usize = 64 << 20;
 
 fn listen(door: &'static str, address: SocketAddr) -> Result<TcpListener, Error> {
     let listener = TcpListener::bind(address).map_err(|source| Error::Listen { door, address, source })?;

@@ -13,6 +13,7 @@ pub mod disk;
 pub mod record;
 
 pub mod log;
+pub mod wire;
 
 pub mod store;
 
@@ -29,3 +30,5 @@ pub mod client;
 pub mod lab;
 
 pub mod cli;
+
+pub mod fuzz;

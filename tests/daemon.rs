@@ -80,7 +80,12 @@ impl Daemon {
         std::fs::write(&config, text).unwrap();
         // Long runs may name another build of the binary, a release one say.
         let binary = std::env::var_os("INRUSH_BINARY").unwrap_or_else(|| env!("CARGO_BIN_EXE_inrush").into());
-        Command::new(binary)
+        let mut command = Command::new(binary);
+        // tests/mutants.sh takes the daemon's syncs away by this.
+        if let Some(library) = std::env::var_os("INRUSH_PRELOAD") {
+            command.env("LD_PRELOAD", library);
+        }
+        command
             .args(["serve", "--config"])
             .arg(&config)
             .env("INRUSH_LOG_FORMAT", "json")

@@ -9,6 +9,7 @@ if ! command -v promtool >/dev/null; then
   { apt-get update -qq && apt-get install -y -qq prometheus; } >/dev/null || { echo "prometheus is missing: apt-get install prometheus"; exit 1; }
 fi
 promtool check rules dashboards/alerts.yml
+promtool test rules dashboards/alerts_test.yml
 folder=$(mktemp -d)
 cleanup() { kill $(jobs -p) 2>/dev/null || true; wait 2>/dev/null || true; rm -rf "$folder"; }
 trap cleanup EXIT

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Power cuts, a failed sync and a full disk on a real ext4: makes a file system in a file on a loop device and runs the tests that need one.
-# Usage, as root: tests/power_cut.sh [CUTS]      (CUTS an engine, 3 by default; 20 is the long run)
+# Usage, as root: tests/power_cut.sh [CUTS] [TEST]     (CUTS an engine, 3 by default, 20 is the long run; TEST: only this one)
 # Where there is no root or no loop device it says so and leaves with 0.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -31,6 +31,8 @@ device=$(losetup -f --show "$folder/disk") || skip "no loop device can be attach
 mount "$device" "$folder/mount" || skip "a loop device cannot be mounted here"
 export INRUSH_MOUNT=$folder/mount INRUSH_DEVICE=$device
 # One after the other: they share the file system and its power.
-for tests in faults::power faults::room; do
+tests=(faults::power faults::room)
+[ $# -lt 2 ] || tests=("$2")
+for tests in "${tests[@]}"; do
   cargo test --locked --test daemon "$tests" -- --ignored --nocapture --test-threads 1
 done

@@ -26,6 +26,7 @@ const FLOORS: &[(&str, u32)] = &[
     ("client", 9),
     ("lab", 9),
     ("cli", 10),
+    ("fuzz", 11),
 ];
 /// Pairs on one floor that do see each other, with the reason.
 const ALLOWED: &[(&str, &str)] = &[

@@ -1,10 +1,13 @@
-//! `inrush consume`: records as JSON lines.
+//! `inrush consume`: records as JSON lines, or their values as they are; by HTTP or as a Kafka client.
 
 use super::Outcome;
-use crate::client::Client;
-use anyhow::Result;
+use crate::client::{Client, END, KafkaClient, START};
+use crate::record::DECODED_SIZE_MAX;
+use crate::server::http::record_json;
+use anyhow::{Context, Result};
 use clap::Args;
 use hyper::Method;
+use serde_json::Value;
 use std::io::Write;
 use std::time::Duration;
 
@@ -16,8 +19,9 @@ const FOLLOW_INTERVAL: Duration = Duration::from_millis(200);
 #[derive(Args)]
 pub(super) struct Arguments {
     topic: String,
-    #[arg(long, default_value_t = 0)]
-    partition: i32,
+    /// Only this partition [default: all, one after the other; 0 with --kafka].
+    #[arg(long)]
+    partition: Option<i32>,
     /// An offset, `start`, `end`, or `time:MILLISECONDS`.
     #[arg(long, default_value = "start")]
     from: String,
@@ -27,32 +31,184 @@ pub(super) struct Arguments {
     /// Waits for more at the end.
     #[arg(long)]
     follow: bool,
+    /// Prints values only, as they were sent; pictures and other bytes too.
+    #[arg(long)]
+    raw: bool,
+    /// Records are JSON lines in any case; taken so that all commands know it.
+    #[arg(long, conflicts_with = "raw")]
+    json: bool,
     /// Address of the HTTP door.
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8080")]
     http: String,
+    /// Address of the Kafka door: reads there instead, from any Kafka broker that leads the partition.
+    #[arg(long, value_name = "ADDR")]
+    kafka: Option<String>,
 }
 
 pub(super) fn run(arguments: Arguments) -> Result<Outcome> {
+    match arguments.kafka.clone() {
+        Some(address) => by_kafka(&arguments, &address),
+        None => by_http(arguments),
+    }
+}
+
+fn by_kafka(arguments: &Arguments, address: &str) -> Result<Outcome> {
+    let Arguments { topic, from, limit, follow, .. } = arguments;
+    let partition = arguments.partition.unwrap_or(0);
+    let mut client = KafkaClient::connect(address)?;
+    let place = match from.as_str() {
+        "start" => Err(START),
+        "end" => Err(END),
+        other => match other.strip_prefix("time:") {
+            Some(time) => {
+                Err(time.parse().with_context(|| format!("--from {other}: a time is milliseconds since 1970"))?)
+            }
+            None => {
+                Ok(other.parse().with_context(|| format!("--from {other}: it is an offset, start, end, or time:MS"))?)
+            }
+        },
+    };
+    let mut next = match place {
+        Ok(offset) => crate::record::Offset(offset),
+        Err(time) => client.offset_at(topic, partition, time)?,
+    };
+    let mut left = limit.unwrap_or(u64::MAX);
+    let mut out = std::io::stdout().lock();
+    let wait = if *follow { FOLLOW_INTERVAL } else { Duration::ZERO };
+    while left > 0 {
+        let fetched = client.fetch(topic, partition, next, wait)?;
+        if fetched.batches.is_empty() && !follow {
+            break;
+        }
+        for batch in fetched.batches {
+            // A batch may begin before the offset that was asked for.
+            let records = batch.records(DECODED_SIZE_MAX)?.into_iter().filter(|record| record.offset >= next);
+            for record in records.take(usize::try_from(left).unwrap_or(usize::MAX)) {
+                match arguments.raw {
+                    true => {
+                        out.write_all(record.value.as_deref().unwrap_or_default())?;
+                        out.write_all(b"\n")?;
+                    }
+                    false => writeln!(out, "{}", record_json(&record))?,
+                }
+                left -= 1;
+            }
+            next = batch.next_offset();
+        }
+    }
+    Ok(Outcome::Done)
+}
+
+fn by_http(arguments: Arguments) -> Result<Outcome> {
     let mut client = Client::new(arguments.http)?;
-    let mut from = arguments.from;
+    let topic = &arguments.topic;
+    let partitions = match arguments.partition {
+        Some(partition) => vec![partition],
+        None => {
+            let described = client.json(Method::GET, &format!("/v1/topics/{topic}"), None)?;
+            (0..described["partitions"].as_i64().unwrap_or(1) as i32).collect()
+        }
+    };
+    let mut places: Vec<(i32, String)> =
+        partitions.into_iter().map(|partition| (partition, arguments.from.clone())).collect();
     let mut left = arguments.limit.unwrap_or(u64::MAX);
     let mut out = std::io::stdout().lock();
-    while left > 0 {
-        let (topic, partition) = (&arguments.topic, arguments.partition);
-        let path = format!("/v1/topics/{topic}/events?partition={partition}&from={from}&limit={}", left.min(PAGE));
-        let answer = client.json(Method::GET, &path, None)?;
-        let events = answer["events"].as_array().cloned().unwrap_or_default();
-        for event in &events {
-            writeln!(out, "{event}")?;
+    loop {
+        let mut has_more = false;
+        for (partition, from) in &mut places {
+            if left == 0 {
+                return Ok(Outcome::Done);
+            }
+            let query = format!("partition={partition}&from={from}&limit={}", left.min(PAGE));
+            let mut answer = client.json(Method::GET, &format!("/v1/topics/{topic}/events?{query}"), None)?;
+            *from = answer["next"].to_string();
+            let Value::Array(events) = answer["events"].take() else { continue };
+            has_more |= !events.is_empty();
+            left -= events.len() as u64;
+            for event in events {
+                match arguments.raw {
+                    true => write_value(&mut out, &event)?,
+                    false => write_line(&mut out, *partition, event)?,
+                }
+            }
         }
-        left -= events.len() as u64;
-        from = answer["next"].to_string();
-        if events.is_empty() {
+        out.flush()?;
+        if !has_more {
             if !arguments.follow {
-                break;
+                return Ok(Outcome::Done);
             }
             std::thread::sleep(FOLLOW_INTERVAL);
         }
     }
-    Ok(Outcome::Done)
+}
+
+fn write_line(out: &mut impl Write, partition: i32, event: Value) -> Result<()> {
+    let mut line = serde_json::Map::new();
+    line.insert("partition".to_owned(), partition.into());
+    if let Value::Object(fields) = event {
+        line.extend(fields);
+    }
+    Ok(writeln!(out, "{}", Value::Object(line))?)
+}
+
+/// The value alone: bytes as they are, text and JSON as a line, nothing for a record without one.
+fn write_value(out: &mut impl Write, event: &Value) -> Result<()> {
+    if let Some(text) = event["value_base64"].as_str() {
+        return Ok(out.write_all(&base64(text).context("the daemon sent bytes that are not base64")?)?);
+    }
+    match &event["value"] {
+        Value::Null => {}
+        Value::String(text) => writeln!(out, "{text}")?,
+        value => writeln!(out, "{value}")?,
+    }
+    Ok(())
+}
+
+/// RFC 4648 base64 with padding; `None` if it is not.
+fn base64(text: &str) -> Option<Vec<u8>> {
+    let mut out = Vec::with_capacity(text.len() / 4 * 3);
+    let (mut bits, mut count) = (0u32, 0);
+    for symbol in text.trim_end_matches('=').bytes() {
+        let value = match symbol {
+            b'A'..=b'Z' => symbol - b'A',
+            b'a'..=b'z' => symbol - b'a' + 26,
+            b'0'..=b'9' => symbol - b'0' + 52,
+            b'+' => 62,
+            b'/' => 63,
+            _ => return None,
+        };
+        bits = bits << 6 | u32::from(value);
+        count += 6;
+        if count >= 8 {
+            count -= 8;
+            out.push((bits >> count) as u8);
+        }
+    }
+    Some(out)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_are_written_as_they_were_sent() {
+        let written = |event: Value| {
+            let mut out = Vec::new();
+            write_value(&mut out, &event).unwrap();
+            out
+        };
+        assert_eq!(written(serde_json::json!({ "value_base64": "/9j/4AAQ" })), [0xff, 0xd8, 0xff, 0xe0, 0, 0x10]);
+        assert_eq!(written(serde_json::json!({ "value": { "a": 1 } })), b"{\"a\":1}\n");
+        assert_eq!(written(serde_json::json!({ "value": "text" })), b"text\n");
+        assert!(written(serde_json::json!({ "value": null })).is_empty());
+    }
+
+    #[test]
+    fn base64_is_that_of_the_rfc() {
+        for (bytes, text) in [("", ""), ("f", "Zg=="), ("fo", "Zm8="), ("foo", "Zm9v"), ("foobar", "Zm9vYmFy")] {
+            assert_eq!(base64(text).unwrap(), bytes.as_bytes());
+        }
+        assert_eq!(base64("a b"), None);
+    }
 }

@@ -1,14 +1,12 @@
 //! `inrush serve`: options from a file and from flags; flags win.
 
 use super::{Outcome, start_logging};
-use crate::config::{Document, Mistake, Mistakes, Section};
-use crate::daemon::{self, Options};
-use crate::disk::{DirectIo, EngineChoice};
-use crate::server::http::{Proxies, WriteKeys};
+use crate::daemon::{self, Options, host_and_port};
+use crate::stream;
 use anyhow::{Context, Result};
 use clap::Args;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 #[derive(Args)]
 pub(super) struct Arguments {
@@ -36,18 +34,24 @@ pub(super) struct Arguments {
     /// Folder of pipeline files [default: pipelines].
     #[arg(long, value_name = "DIR")]
     pipelines: Option<PathBuf>,
+    /// Judges the config and all pipeline files, says what it would do, and starts nothing.
+    #[arg(long)]
+    check: bool,
 }
 
 pub(super) fn run(arguments: Arguments) -> Result<Outcome> {
-    start_logging("info");
+    if !arguments.check {
+        start_logging("info");
+    }
     let mut options = Options::new(arguments.data.clone().unwrap_or_else(|| PathBuf::from("data")));
     if let Some(path) = &arguments.config {
         let text =
             std::fs::read_to_string(path).with_context(|| format!("cannot read the config file {}", path.display()))?;
-        match read(path, &text) {
+        match Options::read(path, &text) {
             Ok(read) => options = read,
             Err(mistakes) => {
-                eprintln!("inrush: {} has {} mistakes:", path.display(), mistakes.len());
+                let plural = if mistakes.len() == 1 { "mistake" } else { "mistakes" };
+                eprintln!("inrush: {} has {} {plural}:", path.display(), mistakes.len());
                 mistakes.iter().for_each(|mistake| eprintln!("  {mistake}"));
                 return Ok(Outcome::Wrong);
             }
@@ -63,6 +67,9 @@ pub(super) fn run(arguments: Arguments) -> Result<Outcome> {
     options.advertise = arguments.advertise.or(options.advertise);
     options.admin = arguments.admin.unwrap_or(options.admin);
     options.pipelines = arguments.pipelines.unwrap_or(options.pipelines);
+    if arguments.check {
+        return check(&options);
+    }
     let running = match daemon::start(options) {
         Err(error @ daemon::Error::Open { .. }) => {
             eprintln!("inrush: {error}");
@@ -75,100 +82,29 @@ pub(super) fn run(arguments: Arguments) -> Result<Outcome> {
     Ok(Outcome::Done)
 }
 
-fn host_and_port(text: &str) -> Result<(String, u16), String> {
-    let (host, port) = text.rsplit_once(':').unwrap_or_default();
-    match port.parse() {
-        Ok(port) if !host.is_empty() => Ok((host.to_owned(), port)),
-        _ => Err(format!("\"{text}\" is not HOST:PORT")),
+/// The config is read already; what is left are the doors and the pipelines.
+fn check(options: &Options) -> Result<Outcome> {
+    let mut is_right = true;
+    if let Err(error) = options.check_exposure() {
+        eprintln!("inrush: {error}");
+        is_right = false;
     }
-}
-
-/// The daemon's options out of a config file's text.
-fn read(file: &Path, text: &str) -> Result<Options, Vec<Mistake>> {
-    let mistakes = Mistakes::new(file, text);
-    let Some(document) = Document::parse(&mistakes) else { return Err(mistakes.into_inner()) };
-    let options = options(&document.root(&mistakes));
-    if mistakes.is_empty() { Ok(options) } else { Err(mistakes.into_inner()) }
-}
-
-fn options(root: &Section<'_>) -> Options {
-    let address = |text: &str| {
-        text.parse::<SocketAddr>().map_err(|_| format!("\"{text}\" is not an address like 127.0.0.1:8080"))
-    };
-    let engine = |text: &str| match text {
-        "auto" => Ok(EngineChoice::Auto),
-        "uring" => Ok(EngineChoice::Uring),
-        "std" => Ok(EngineChoice::Std),
-        other => Err(format!("\"{other}\" is none of auto, uring, std")),
-    };
-    let direct = |text: &str| match text {
-        "auto" => Ok(DirectIo::Auto),
-        "on" => Ok(DirectIo::On),
-        "off" => Ok(DirectIo::Off),
-        other => Err(format!("\"{other}\" is none of auto, on, off")),
-    };
-    let data = root.string("data").map_or_else(|| PathBuf::from("data"), |data| data.value.into());
-    let mut options = Options::new(data);
-    if let Some(out) = root.string("out") {
-        options.out = out.value.into();
+    let mut files: Vec<PathBuf> = std::fs::read_dir(&options.pipelines)
+        .map(|entries| entries.flatten().map(|entry| entry.path()).collect())
+        .unwrap_or_default();
+    files.retain(|path| path.extension().is_some_and(|extension| extension == "toml"));
+    files.sort();
+    for file in &files {
+        match stream::check(file, Some(&options.out)) {
+            Ok(report) => println!("pipeline {} reads {}", file.display(), report.source),
+            Err(mistakes) => {
+                mistakes.iter().for_each(|mistake| eprintln!("{mistake}"));
+                is_right = false;
+            }
+        }
     }
-    if let Some(pipelines) = root.string("pipelines") {
-        options.pipelines = pipelines.value.into();
-    }
-    if let Some(http) = root.read("http", address) {
-        options.http = http.value;
-    }
-    if let Some(kafka) = root.read("kafka", address) {
-        options.kafka = kafka.value;
-    }
-    options.advertise = root.read("advertise", host_and_port).map(|advertise| advertise.value);
-    if let Some(admin) = root.read("admin", address) {
-        options.admin = admin.value;
-    }
-    if let Some(insecure) = root.boolean("insecure") {
-        options.insecure = insecure.value;
-    }
-    if let Some(engine) = root.read("engine", engine) {
-        options.engine = engine.value;
-    }
-    if let Some(direct) = root.read("direct-io", direct) {
-        options.direct_io = direct.value;
-    }
-    if let Some(memory) = root.size("ingest-memory") {
-        options.ingest_bytes = memory.value as usize;
-    }
-    if let Some(memory) = root.size("tail-cache") {
-        options.tail_cache_bytes = memory.value as usize;
-    }
-    options.low_disk_bytes = root.size("low-disk").map(|low| low.value);
-    options.cors_origins = root.strings("cors-origins").unwrap_or_default();
-    options.host_names = root.strings("host-names").unwrap_or_default();
-    match WriteKeys::parse(&root.strings("write-keys").unwrap_or_default()) {
-        Ok(keys) => options.write_keys = keys,
-        Err(reason) => root.wrong("write-keys", reason),
-    }
-    match Proxies::parse(&root.strings("trusted-proxies").unwrap_or_default()) {
-        Ok(proxies) => options.trusted_proxies = proxies,
-        Err(reason) => root.wrong("trusted-proxies", reason),
-    }
-    if let Some(deadline) = root.duration("stop-deadline") {
-        options.stop_deadline = deadline.value;
-    }
-    root.finish();
-    options
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_shipped_config_is_read_and_mistakes_come_together() {
-        let shipped = include_str!("../../deploy/inrush.toml");
-        let options = read(Path::new("inrush.toml"), shipped).unwrap_or_else(|mistakes| panic!("{mistakes:#?}"));
-        assert_eq!(options.data, PathBuf::from("/var/lib/inrush"));
-        let found = read(Path::new("x.toml"), "htpp = 1\nengine = \"fast\"\ntail-cache = \"much\"\n").unwrap_err();
-        assert_eq!(found.len(), 3, "{found:#?}");
-        assert!(found[0].to_string().contains("\"http\""), "{found:#?}");
-    }
+    println!("HTTP {}, Kafka {}, admin {}", options.http, options.kafka, options.admin);
+    println!("data in {}, Parquet in {}", options.data.display(), options.out.display());
+    println!("memory: {} MiB at most, and what pipelines take", options.memory_max() >> 20);
+    Ok(if is_right { Outcome::Done } else { Outcome::Wrong })
 }

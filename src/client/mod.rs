@@ -1,4 +1,8 @@
-//! What the commands and the demo talk to a daemon with: JSON over HTTP/1.1, one connection kept per [`Client`].
+//! What the commands and the demo talk to a daemon with: JSON over HTTP/1.1, one connection kept per [`Client`]; and [`KafkaClient`].
+
+mod kafka;
+
+pub use kafka::{END, Fetched, KafkaClient, START};
 
 use anyhow::{Context, Result, bail};
 use bytes::Bytes;
@@ -19,6 +23,7 @@ pub struct Client {
 /// A connection to one door for tasks; [`Client`] is the same for threads.
 pub struct Link {
     address: String,
+    write_key: Option<String>,
     sender: Option<SendRequest<Full<Bytes>>>,
 }
 
@@ -37,6 +42,12 @@ impl Client {
     pub fn new(address: impl Into<String>) -> Result<Client> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         Ok(Client { runtime, link: Link::new(address) })
+    }
+
+    /// The same client, which sends a write key with each request.
+    pub fn with_write_key(mut self, key: Option<String>) -> Client {
+        self.link.write_key = key;
+        self
     }
 
     /// Sends a request and reads its whole answer. A kept connection that the daemon has closed is opened anew once.
@@ -78,7 +89,7 @@ impl Client {
 impl Link {
     /// A link to the door at `HOST:PORT`; connects at the first call.
     pub fn new(address: impl Into<String>) -> Link {
-        Link { address: address.into(), sender: None }
+        Link { address: address.into(), write_key: None, sender: None }
     }
 
     /// Sends a request and reads its whole answer. Any error closes the connection; the next call opens another.
@@ -93,7 +104,12 @@ impl Link {
         };
         sender.ready().await?;
         let request = Request::builder().method(method).uri(path).header("host", &self.address);
-        let request = request.header("content-type", content_type).body(Full::new(body))?;
+        let request = request.header("content-type", content_type);
+        let request = match &self.write_key {
+            Some(key) => request.header("x-write-key", key),
+            None => request,
+        };
+        let request = request.body(Full::new(body))?;
         let response = sender.send_request(request).await?;
         let status = response.status();
         let body = response.into_body().collect().await?.to_bytes();

@@ -5,6 +5,7 @@ use super::pictures::{Pictures, Sizes};
 use jpeg_encoder::EncodingError;
 use serde_json::Value;
 use std::io::Write;
+use std::sync::Arc;
 
 const PATHS: [&str; 10] = [
     "/",
@@ -48,7 +49,7 @@ pub struct Generator {
     random: fastrand::Rng,
     made: u64,
     /// Encoded when the first picture is asked for.
-    pictures: Option<Pictures>,
+    pictures: Option<Arc<Pictures>>,
 }
 
 /// What stays the same in all clicks of one visitor.
@@ -68,6 +69,12 @@ impl Visitor {
 impl Generator {
     pub fn new(seed: u64) -> Generator {
         Generator { random: fastrand::Rng::with_seed(seed), made: 0, pictures: None }
+    }
+
+    /// The same source, which sends copies of these pictures: several share them, since encoding costs seconds.
+    pub fn with_pictures(mut self, pictures: Arc<Pictures>) -> Generator {
+        self.pictures = Some(pictures);
+        self
     }
 
     /// A click of about 650 bytes at `now_ms`.
@@ -129,31 +136,22 @@ impl Generator {
         written.expect("a vector takes all that is written to it");
     }
 
-    /// A JPEG of [`Sizes::Small`] and the query parameters that a camera would send with it.
+    /// A JPEG and the query parameters that a camera would send with it; small ones, unless other pictures were given.
     ///
     /// # Errors
     /// The encoder's; none is known for these sizes.
     pub fn picture(&mut self) -> Result<(Vec<u8>, String), EncodingError> {
-        self.picture_of(Sizes::Small)
-    }
-
-    /// A JPEG and the query parameters that a camera would send with it. The first call decides the sizes and encodes the scenes.
-    ///
-    /// # Errors
-    /// The encoder's; none is known for these sizes.
-    pub fn picture_of(&mut self, sizes: Sizes) -> Result<(Vec<u8>, String), EncodingError> {
-        let pictures = match self.pictures.take() {
+        let pictures = match &self.pictures {
             Some(pictures) => pictures,
-            None => Pictures::new(sizes, &mut self.random)?,
+            None => self.pictures.insert(Arc::new(Pictures::new(Sizes::Small, &mut self.random)?)),
         };
         self.made += 1;
         let bytes = pictures.draw(self.made, &mut self.random);
-        self.pictures = Some(pictures);
         Ok((bytes, self.camera()))
     }
 
     /// What a camera says with a picture: its name, what it saw, how sure it is.
-    pub fn camera(&mut self) -> String {
+    fn camera(&mut self) -> String {
         let camera = CAMERAS[self.random.usize(..CAMERAS.len())];
         let label = LABELS[self.random.usize(..LABELS.len())];
         format!("camera={camera}&label={label}&score=0.{}", self.random.u8(50..99))

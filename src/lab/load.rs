@@ -5,7 +5,7 @@
 //! connection sends as soon as it was answered, and a latency counts from the sending.
 
 use super::generate::Generator;
-use super::pictures::Sizes;
+use super::pictures::{Pictures, Sizes};
 use crate::client::{Client, Link};
 use crate::clock::Clock;
 use anyhow::{Context, Result};
@@ -109,6 +109,8 @@ struct Shared {
     began: Instant,
     /// Number of the next request.
     next: AtomicU64,
+    /// What cameras send; `None` for clicks.
+    pictures: Option<Arc<Pictures>>,
     /// Requests that may be sent at all.
     requests_max: u64,
     /// Permits for requests that are due; unused without a rate.
@@ -127,11 +129,16 @@ pub fn run(options: Options, mut progress: impl FnMut(Duration, u64)) -> Result<
     let batch = if options.kind == Kind::Camera { 1 } else { options.batch.max(1) as u64 };
     let by_time = options.rate.zip(options.seconds).map(|(rate, seconds)| (rate * seconds).ceil().max(1.0) as u64);
     let events_max = options.events.or(by_time).unwrap_or(u64::MAX);
+    let pictures = match options.kind {
+        Kind::Clicks => None,
+        Kind::Camera => Some(Arc::new(Pictures::new(Sizes::Mixed, &mut fastrand::Rng::with_seed(options.seed))?)),
+    };
     let latencies = Histogram::new_with_bounds(1, LATENCY_MAX_US, 3).context("cannot make a histogram")?;
     let shared = Arc::new(Shared {
         options,
         began: Instant::now(),
         next: AtomicU64::new(0),
+        pictures,
         requests_max: events_max.div_ceil(batch),
         due: Semaphore::new(0),
         is_over: AtomicBool::new(false),
@@ -194,6 +201,9 @@ fn pace(shared: &Shared, interval_s: f64) {
 async fn connection(shared: Arc<Shared>, number: u64, batch: usize, events_max: u64) -> Result<()> {
     let Options { kind, topic, rate, seconds, http, seed, .. } = &shared.options;
     let mut generator = Generator::new(seed.wrapping_mul(1 << 20).wrapping_add(number));
+    if let Some(pictures) = &shared.pictures {
+        generator = generator.with_pictures(pictures.clone());
+    }
     let mut link = Link::new(http.clone());
     let clock = Clock::System;
     loop {
@@ -209,7 +219,7 @@ async fn connection(shared: Arc<Shared>, number: u64, batch: usize, events_max: 
                 "application/x-ndjson"
             }
             Kind::Camera => {
-                let (picture, parameters) = generator.picture_of(Sizes::Mixed)?;
+                let (picture, parameters) = generator.picture()?;
                 path = format!("{path}?{parameters}");
                 body = picture;
                 "image/jpeg"

@@ -129,6 +129,15 @@ impl Batch {
         walk::walk(&self.header, self.decompressed(size_max)?)
     }
 
+    /// Looks at every record of a producer's batch without keeping any: each whole, one for each offset, in order. Returns the greatest of
+    /// their timestamps. Decompresses where it must; an uncompressed batch costs no allocation.
+    ///
+    /// # Errors
+    /// As [`Batch::records`].
+    pub fn check_records(&self, size_max: usize) -> Result<i64, BatchError> {
+        walk::check(&self.header, &self.decompressed(size_max)?)
+    }
+
     /// The same records in another codec: offsets, timestamps and producer fields stay, the CRC is new. Decompresses and compresses whole.
     ///
     /// # Errors

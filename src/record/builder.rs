@@ -261,7 +261,9 @@ mod tests {
             if bytes.len() > HEADER_SIZE {
                 let header = Header { count, last_offset_delta: count, ..*build(&[(0, None, None, vec![])], Codec::None).header() };
                 write_header(&mut bytes, &header);
-                let _ = Batch::seal(bytes, header).records(1000);
+                let batch = Batch::seal(bytes, header);
+                let is_walked = batch.records(1000).is_ok();
+                prop_assert!(is_walked || batch.check_records(1000).is_err());
             }
         }
     }

@@ -26,9 +26,9 @@ mod topic_config;
 mod writer;
 
 pub use offline::{Finding, Offline, OfflinePartition, PartitionReport, SegmentReport};
-pub use partition::Partition;
-pub use topic::Topic;
-pub use topic_config::{ConfigEntry, ConfigError, ConfigSource, Durability, HttpCheck, TopicConfig};
+pub use partition::{Partition, Queued};
+pub use topic::{TOPIC_PARTITIONS_MAX, Topic};
+pub use topic_config::{ConfigEntry, ConfigError, ConfigSource, Durability, HttpCheck, MESSAGE_BYTES_MAX, TopicConfig};
 pub use writer::ROUND_TOTAL_MAX;
 
 use crate::budget::Lease;

@@ -1,100 +1,129 @@
 //! One pipeline on one thread: read, decode, transform, write, cut; again.
 //!
 //! Positions move only with a cut: the files are synced, the checkpoint names them, then they get their names. After a crash or an error
-//! everything since the last cut is read again, so each record is in exactly one file, or filtered, or one dead letter.
+//! everything since the last cut is read again, and topics skip what they hold, so each record is in exactly one row, or filtered, or
+//! one dead letter.
 
-use super::Options;
 use super::checkpoint::{Checkpoint, Counts, make_folder};
-use super::dead_letters::DeadLetters;
+use super::dead_letters::{DeadLetters, Letter};
 use super::fault::{Fault, Reason};
-use super::plan::Plan;
+use super::hooks::{Hooks, Step};
+use super::life::Life;
+use super::load::{self, Job};
 use super::rows::{Decoder, ROWS_BYTES_MAX, ROWS_MAX};
-use super::sink::parquet::{CutName, Parquet, finish};
-use super::spec::{ParquetOutput, Spec};
-use crate::control::{PipelineStatus, State};
+use super::sink::parquet::CutName;
+use super::sink::{Shaped, Sink, WriteError};
+use super::{Options, status};
+use crate::control::State;
 use crate::metrics as names;
-use crate::record::{Batch, DECODED_SIZE_MAX, Offset, PartitionId, Record};
-use crate::store::{ReadError, Topic};
+use crate::record::{Batch, DECODED_SIZE_MAX, Offset, PartitionId, Record, TimestampType};
+use crate::store::{Partition, ReadError, Topic};
 use std::collections::BTreeMap;
 use std::future::poll_fn;
 use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Poll;
 use std::time::{Duration, Instant};
-use tracing::{error, info, warn};
+use tracing::{error, warn};
 
 /// Bytes of log that one turn reads of a partition.
 const READ_SIZE: usize = 4 << 20;
 /// The longest sleep while there is nothing to do: a sign of life, the age of files and a stop are looked at this often.
-const NAP: Duration = Duration::from_millis(200);
-/// Status is published at most this often.
-const STATUS_INTERVAL: Duration = Duration::from_millis(100);
+pub(super) const NAP: Duration = Duration::from_millis(200);
 /// Pauses while an output is down: from the first to the longest, doubling.
 const BACKOFF_MIN: Duration = Duration::from_secs(1);
 const BACKOFF_MAX: Duration = Duration::from_secs(60);
+/// How often a replay with an older text is tried before the new one begins without it.
+const REPLAY_ATTEMPTS: usize = 3;
 
-/// A planned pipeline.
-#[derive(Clone)]
-pub(super) struct Job {
-    pub(super) spec: Arc<Spec>,
-    pub(super) plan: Arc<Plan>,
+/// Why a turn could not be done.
+pub(super) enum Fail {
+    /// The pipeline tries again from its last cut.
+    Down(String),
+    /// Too much died: it ends, and a person looks.
+    Broken(String),
 }
 
-/// Why a turn could not be done; the pipeline tries again from its last cut.
-type Down = String;
+impl From<String> for Fail {
+    fn from(reason: String) -> Fail {
+        Fail::Down(reason)
+    }
+}
 
-struct Runner {
-    options: Arc<Options>,
-    job: Job,
-    output: ParquetOutput,
-    path: PathBuf,
-    checkpoint: Checkpoint,
+/// A partition that waits for a record which its output refused.
+struct Held {
+    offset: i64,
+    attempts: u32,
+    until: Instant,
+}
+
+/// What became of records given to [`Runner::process`].
+#[derive(PartialEq, Eq)]
+enum Done {
+    All,
+    /// One of them is to be tried again later; the position is at it.
+    Held,
+}
+
+pub(super) struct Runner {
+    pub(super) options: Arc<Options>,
+    pub(super) job: Job,
+    pub(super) life: Arc<Life>,
+    pub(super) hooks: Hooks,
+    pub(super) path: PathBuf,
+    pub(super) checkpoint: Checkpoint,
     /// Of the run since the last cut.
-    positions: BTreeMap<i32, i64>,
-    counts: Counts,
+    pub(super) positions: BTreeMap<i32, i64>,
+    pub(super) counts: Counts,
+    pub(super) status: status::Board,
     /// When the first record since the last cut was read.
-    since: Option<Instant>,
-    published: Instant,
-    stop: Arc<AtomicBool>,
+    pub(super) since: Option<Instant>,
+    held: BTreeMap<i32, Held>,
+    /// The record whose last attempt has failed.
+    given_up: Option<(i32, i64)>,
+    /// Records, and dead ones among them, since the breaker last looked.
+    watched: (u64, u64),
 }
 
 /// What is open while the source is there.
-struct Open {
-    topic: Arc<Topic>,
-    decoder: Decoder,
-    sink: Parquet,
-    letters: DeadLetters,
+pub(super) struct Open {
+    pub(super) topic: Arc<Topic>,
+    pub(super) decoder: Decoder,
+    pub(super) sink: Sink,
+    pub(super) letters: DeadLetters,
+    /// By partition where to stop: a replay of an older text ends where its outputs stand. `None` = never.
+    pub(super) until: Option<BTreeMap<i32, i64>>,
 }
 
-/// Runs until `stop`; cuts before it returns.
+/// Runs until its life is stopped; cuts before it returns.
 ///
 /// # Errors
-/// What makes it impossible to begin: a damaged checkpoint.
-pub(super) fn run(options: &Arc<Options>, job: &Job, stop: &Arc<AtomicBool>) -> Result<(), String> {
-    let output = job.spec.to.clone();
+/// What makes it impossible to begin or go on: a damaged checkpoint, a breaker.
+pub(super) fn run(options: &Arc<Options>, job: &Job, life: &Arc<Life>, hooks: &Hooks) -> Result<(), String> {
     let path = checkpoint_path(options, &job.spec.name);
     if let Some(folder) = path.parent() {
         make_folder(folder).map_err(|error| format!("cannot make {}: {error}", folder.display()))?;
     }
     let loaded = Checkpoint::load(&path).map_err(|error| error.to_string())?;
-    let mut checkpoint = loaded.unwrap_or_else(|| Checkpoint::new(&job.spec.text));
-    checkpoint.text.clone_from(&job.spec.text);
+    let checkpoint = loaded.unwrap_or_else(|| Checkpoint::new(&job.spec.text));
     let mut runner = Runner {
         options: options.clone(),
         job: job.clone(),
-        output,
+        life: life.clone(),
+        hooks: hooks.clone(),
         path,
         positions: checkpoint.positions.clone(),
         counts: checkpoint.counts,
         checkpoint,
+        status: status::Board::default(),
         since: None,
-        published: Instant::now(),
-        stop: stop.clone(),
+        held: BTreeMap::new(),
+        given_up: None,
+        watched: (0, 0),
     };
-    runner.run();
-    Ok(())
+    runner.replay();
+    runner.run()
 }
 
 /// Where a pipeline keeps its checkpoint.
@@ -103,69 +132,103 @@ pub(super) fn checkpoint_path(options: &Options, name: &str) -> PathBuf {
 }
 
 impl Runner {
-    fn run(&mut self) {
+    /// If the text has changed since the last cut: what topics hold behind that cut was made with the old text. Everything up to there is
+    /// made once more with it and cut, so that no record is in one output by the old text and in another by the new one.
+    fn replay(&mut self) {
+        if self.checkpoint.text == self.job.spec.text {
+            return;
+        }
+        let Ok(old) = load::text(&self.job.spec.file, &self.checkpoint.text) else {
+            warn!(
+                pipeline = self.job.spec.name,
+                "this version does not understand the text of the last run: the new one begins at its last cut"
+            );
+            return;
+        };
+        let new = std::mem::replace(&mut self.job, old);
+        for attempt in 1..=REPLAY_ATTEMPTS {
+            let Some(topic) = self.options.store.topic(self.job.spec.from.as_str()) else { break };
+            // Another topic of that name: there is nothing left to replay.
+            if self.checkpoint.topic != Some(topic.id) || self.life.is_stopping() {
+                break;
+            }
+            match self.replay_to_outputs(topic) {
+                Ok(()) => break,
+                Err(Fail::Down(reason) | Fail::Broken(reason)) => {
+                    warn!(pipeline = self.job.spec.name, attempt, %reason, "the replay with the text of the last run failed");
+                    self.rewind();
+                    self.rest(BACKOFF_MIN, &reason);
+                }
+            }
+        }
+        self.job = new;
+    }
+
+    fn replay_to_outputs(&mut self, topic: Arc<Topic>) -> Result<(), Fail> {
+        let mut open = self.open(topic)?;
+        let mut furthest = open.sink.furthest();
+        for (partition, next) in open.letters.journal().furthest() {
+            let known = furthest.entry(partition).or_insert(next);
+            *known = next.max(*known);
+        }
+        furthest.retain(|partition, next| self.positions.get(partition).is_none_or(|position| position < next));
+        if furthest.is_empty() {
+            return Ok(());
+        }
+        open.until = Some(furthest);
+        self.turns(&mut open)
+    }
+
+    fn run(&mut self) -> Result<(), String> {
         let mut pause = BACKOFF_MIN;
-        while !self.is_stopping() {
+        while !self.life.is_stopping() {
             let Some(topic) = self.options.store.topic(self.job.spec.from.as_str()) else {
                 self.publish(State::NoTopic, Some(format!("topic {} does not exist", self.job.spec.from)));
                 std::thread::park_timeout(NAP);
                 continue;
             };
+            let began = Instant::now();
             match self.open(topic).and_then(|mut open| self.turns(&mut open)) {
                 Ok(()) => pause = BACKOFF_MIN,
-                Err(down) => {
-                    warn!(pipeline = self.job.spec.name, reason = %down, again_in_s = pause.as_secs(), "the pipeline is stalled");
-                    self.positions.clone_from(&self.checkpoint.positions);
-                    self.counts = self.checkpoint.counts;
-                    self.since = None;
-                    self.rest(pause, &down);
+                Err(Fail::Broken(reason)) => return Err(reason),
+                Err(Fail::Down(reason)) => {
+                    if began.elapsed() > BACKOFF_MAX {
+                        pause = BACKOFF_MIN;
+                    }
+                    warn!(pipeline = self.job.spec.name, %reason, again_in_s = pause.as_secs(), "the pipeline is stalled");
+                    metrics::counter!(names::STREAM_STALLS.name, "pipeline" => self.job.spec.name.clone()).increment(1);
+                    self.status.stalls += 1;
+                    self.rewind();
+                    self.rest(pause, &reason);
                     pause = (pause * 2).min(BACKOFF_MAX);
                 }
             }
         }
         self.publish(State::Stopped, None);
+        Ok(())
+    }
+
+    /// Back to the last cut.
+    fn rewind(&mut self) {
+        self.positions.clone_from(&self.checkpoint.positions);
+        self.counts = self.checkpoint.counts;
+        self.since = None;
+        self.held.clear();
+        self.given_up = None;
+        self.watched = (0, 0);
     }
 
     /// Waits out a pause, beating.
     fn rest(&mut self, pause: Duration, why: &str) {
         let began = Instant::now();
-        while began.elapsed() < pause && !self.is_stopping() {
-            self.published = Instant::now() - STATUS_INTERVAL;
+        while began.elapsed() < pause && !self.life.is_stopping() {
             self.publish(State::Stalled, Some(why.to_owned()));
             std::thread::park_timeout(NAP);
         }
     }
 
-    fn open(&mut self, topic: Arc<Topic>) -> Result<Open, Down> {
-        if self.checkpoint.topic != Some(topic.id) {
-            if self.checkpoint.topic.is_some() {
-                warn!(pipeline = self.job.spec.name, topic = %topic.name, "the topic was made anew, the pipeline begins at its start");
-                self.checkpoint.generation += 1;
-                self.checkpoint.cut = 0;
-            }
-            self.checkpoint.topic = Some(topic.id);
-            self.checkpoint.positions.clear();
-            self.positions.clear();
-        }
-        let plan = &self.job.plan;
-        let name = &self.job.spec.name;
-        let sink =
-            Parquet::open(self.output.clone(), plan.output().clone(), name, &self.options.out, &self.checkpoint.files);
-        let sink = sink.map_err(|error| format!("output {}: {error}", self.output.folder.display()))?;
-        let letters = DeadLetters::open(
-            &self.options.store,
-            &self.options.runtime,
-            &self.job.spec.on_error.then,
-            &topic,
-            name,
-            &self.checkpoint.dead_letter_ends,
-        );
-        let letters = letters.map_err(|error| error.to_string())?;
-        Ok(Open { topic, decoder: Decoder::new(plan.columns().to_vec(), plan.input().clone()), sink, letters })
-    }
-
     /// Reads and writes until the stop, the topic's end of life, or an error.
-    fn turns(&mut self, open: &mut Open) -> Result<(), Down> {
+    fn turns(&mut self, open: &mut Open) -> Result<(), Fail> {
         let result = self.turns_until_stop(open);
         if result.is_err() {
             open.sink.discard();
@@ -173,20 +236,24 @@ impl Runner {
         result
     }
 
-    fn turns_until_stop(&mut self, open: &mut Open) -> Result<(), Down> {
-        while !self.is_stopping() && !open.topic.is_deleted() {
+    fn turns_until_stop(&mut self, open: &mut Open) -> Result<(), Fail> {
+        while !self.life.is_stopping() && !open.topic.is_deleted() && !self.is_replayed(open) {
             let mut has_read = false;
             for partition in 0..open.topic.partition_count() {
                 has_read |= self.turn(open, PartitionId(partition))?;
-                if self.is_stopping() {
+                self.life.beat();
+                if self.life.is_stopping() {
                     break;
                 }
             }
-            let is_old = self.since.is_some_and(|since| since.elapsed() >= self.output.roll_age);
-            if is_old || open.sink.is_full() {
+            if let Some(reason) = self.breaker() {
+                self.cut(open)?;
+                return Err(Fail::Broken(reason));
+            }
+            if self.is_cut_due(open) {
                 self.cut(open)?;
             }
-            self.publish(State::Running, None);
+            self.publish_running(open);
             if !has_read {
                 self.wait(&open.topic);
             }
@@ -194,103 +261,205 @@ impl Runner {
         self.cut(open)
     }
 
+    fn is_replayed(&self, open: &Open) -> bool {
+        let is_there = |(partition, end): (&i32, &i64)| self.positions.get(partition).is_some_and(|next| next >= end);
+        open.until.as_ref().is_some_and(|until| until.iter().all(is_there))
+    }
+
     /// One read of one partition. Says whether there was anything.
-    fn turn(&mut self, open: &mut Open, id: PartitionId) -> Result<bool, Down> {
-        let Some(partition) = open.topic.partition(id) else { return Ok(false) };
-        let next = Offset(*self.positions.entry(id.0).or_insert(partition.start().0));
-        if next >= partition.tail() && next <= partition.tail() {
+    fn turn(&mut self, open: &mut Open, id: PartitionId) -> Result<bool, Fail> {
+        if self.held.get(&id.0).is_some_and(|held| Instant::now() < held.until) {
             return Ok(false);
         }
-        let slice = match partition.read_blocking(next, READ_SIZE) {
-            Ok(slice) => slice,
+        let Some(partition) = open.topic.partition(id) else { return Ok(false) };
+        let next = Offset(*self.positions.entry(id.0).or_insert(partition.start().0));
+        let until = open.until.as_ref().map_or(i64::MAX, |until| until.get(&id.0).copied().unwrap_or(0));
+        if next == partition.tail() || next.0 >= until {
+            return Ok(false);
+        }
+        let batches = match partition.read_blocking(next, READ_SIZE) {
+            Ok(slice) => slice.batches,
             Err(ReadError::OutOfRange { start, tail, .. }) => {
-                let to = if next < start { start } else { tail };
-                error!(
-                    pipeline = self.job.spec.name,
-                    partition = id.0,
-                    from = next.0,
-                    to = to.0,
-                    "records left the log before the pipeline read them, or the log ends earlier: it goes on"
-                );
-                metrics::counter!(names::STREAM_LOST_RECORDS.name, "pipeline" => self.job.spec.name.clone())
-                    .increment((to.0 - next.0).unsigned_abs());
-                self.positions.insert(id.0, to.0);
+                self.skip(&partition, next, if next < start { start } else { tail });
                 return Ok(true);
             }
             Err(ReadError::Deleted) => return Ok(false),
-            Err(error) => return Err(error.to_string()),
+            Err(error) => return Err(Fail::Down(error.to_string())),
         };
+        let is_wanted = |record: &Record| record.offset >= next && record.offset.0 < until;
         let mut pending: Vec<Record> = Vec::new();
-        let mut size = 0;
-        let mut position = next;
-        for batch in &slice.batches {
+        let (mut size, mut kind, mut position) = (0, TimestampType::CreateTime, next);
+        for batch in &batches {
+            if kind != batch.header().timestamp_type {
+                if self.process(open, id.0, kind, &std::mem::take(&mut pending))? == Done::Held {
+                    return Ok(true);
+                }
+                kind = batch.header().timestamp_type;
+            }
             match batch.records(DECODED_SIZE_MAX) {
                 Ok(records) => {
-                    for record in records.into_iter().filter(|record| record.offset >= next) {
+                    for record in records.into_iter().filter(is_wanted) {
                         size += record.value.as_ref().map_or(0, |value| value.len());
                         pending.push(record);
                         if pending.len() == ROWS_MAX || size >= ROWS_BYTES_MAX {
-                            self.rows(open, id, &std::mem::take(&mut pending))?;
                             size = 0;
+                            if self.process(open, id.0, kind, &std::mem::take(&mut pending))? == Done::Held {
+                                return Ok(true);
+                            }
                         }
                     }
                 }
                 Err(error) => {
-                    self.rows(open, id, &std::mem::take(&mut pending))?;
-                    self.undecodable(open, id, batch, error.to_string())?;
+                    if self.process(open, id.0, kind, &std::mem::take(&mut pending))? == Done::Held {
+                        return Ok(true);
+                    }
+                    self.undecodable(open, id.0, kind, batch, error.to_string())?;
                 }
             }
             position = batch.next_offset();
         }
-        self.rows(open, id, &pending)?;
-        self.positions.insert(id.0, position.0);
-        if !slice.batches.is_empty() {
-            self.since.get_or_insert_with(Instant::now);
+        if self.process(open, id.0, kind, &pending)? == Done::All {
+            self.positions.insert(id.0, position.0.min(until));
         }
-        Ok(!slice.batches.is_empty())
+        if let Some(last) = batches.last() {
+            self.since.get_or_insert_with(Instant::now);
+            self.status.read_to(id.0, last.header().max_timestamp);
+        }
+        Ok(!batches.is_empty())
     }
 
-    /// Decodes, transforms and writes records of one partition.
-    fn rows(&mut self, open: &mut Open, id: PartitionId, records: &[Record]) -> Result<(), Down> {
-        if records.is_empty() {
-            return Ok(());
+    /// Goes on elsewhere, because there are no records at the position.
+    fn skip(&mut self, partition: &Partition, from: Offset, to: Offset) {
+        let (topic, id) = (partition.topic(), partition.id().0);
+        error!(pipeline = self.job.spec.name, %topic, partition = id, from = from.0, to = to.0,
+            "records left the log before the pipeline read them: it goes on behind them");
+        let lost = (to.0 - from.0).max(0);
+        metrics::counter!(names::STREAM_LOST_RECORDS.name, "pipeline" => self.job.spec.name.clone())
+            .increment(lost as u64);
+        self.status.warn(format!(
+            "{lost} records ({from} to {to}) of {topic}/{id} left the log before they were read: raise retention.ms or make the output faster"
+        ));
+        self.positions.insert(id, to.0);
+        self.held.remove(&id);
+        self.since.get_or_insert_with(Instant::now);
+    }
+
+    /// Decodes, transforms and writes records of one partition, ascending; moves the position as far as it comes.
+    fn process(&mut self, open: &mut Open, id: i32, kind: TimestampType, records: &[Record]) -> Result<Done, Fail> {
+        let Some(last) = records.last() else { return Ok(Done::All) };
+        self.life.beat();
+        let work = self.transform(open, id, records);
+        let first_bad = work.bad.first().map(|(at, _)| *at as usize);
+        if let Some(at) = first_bad.filter(|_| self.job.spec.on_error.retries_all)
+            && self.given_up != Some((id, records[at].offset.0))
+        {
+            return self.try_again(open, id, kind, records, at, None);
         }
-        let decoded = open.decoder.decode(id.0, records);
+        let offsets = work.sources.iter().map(|at| records[*at as usize].offset.0);
+        let name = CutName {
+            generation: self.checkpoint.generation,
+            cut: self.checkpoint.cut,
+            now_ms: self.options.clock.now_ms(),
+        };
+        let written = self.hooks.write(&self.job.spec.name, offsets);
+        match written.and_then(|()| open.sink.write(id, &work.shaped, &work.sources, records, &name)) {
+            Ok(()) => {}
+            Err(WriteError::Down(reason)) => return Err(Fail::Down(reason)),
+            Err(WriteError::Refused { offset, message }) => {
+                let Some(at) = records.iter().position(|record| record.offset.0 == offset) else {
+                    return Err(Fail::Down(format!("the output refused a record that it was not given: {message}")));
+                };
+                return self.try_again(open, id, kind, records, at, Some(message));
+            }
+        }
+        self.hooks.at(Step::Written);
+        let letter = |(at, fault)| Letter { record: &records[at as usize], fault, timestamp_type: kind };
+        let letters: Vec<Letter<'_>> = work.bad.iter().map(|(at, fault)| letter((*at, fault))).collect();
+        open.letters.send(id, &letters).map_err(|error| error.to_string())?;
+        self.hooks.at(Step::Lettered);
+        self.count(&work, records.len() as u64);
+        self.positions.insert(id, last.offset.0 + 1);
+        Ok(Done::All)
+    }
+
+    /// One record failed and may be tried again: what stands before it is done first, then its partition waits, or it was its last time.
+    fn try_again(
+        &mut self,
+        open: &mut Open,
+        id: i32,
+        kind: TimestampType,
+        records: &[Record],
+        at: usize,
+        refused: Option<String>,
+    ) -> Result<Done, Fail> {
+        if self.process(open, id, kind, &records[..at])? == Done::Held {
+            return Ok(Done::Held);
+        }
+        let offset = records[at].offset.0;
+        self.positions.insert(id, offset);
+        self.since.get_or_insert_with(Instant::now);
+        let before = self.held.get(&id).filter(|held| held.offset == offset).map_or(0, |held| held.attempts);
+        if before < self.job.spec.on_error.retries {
+            let until = Instant::now() + self.job.spec.on_error.backoff;
+            self.held.insert(id, Held { offset, attempts: before + 1, until });
+            metrics::counter!(names::STREAM_RETRIES.name, "pipeline" => self.job.spec.name.clone()).increment(1);
+            self.status.retries += 1;
+            return Ok(Done::Held);
+        }
+        self.held.remove(&id);
+        match refused {
+            Some(message) => {
+                let fault = Fault { reason: Reason::SinkRefused, column: None, message: message.into() };
+                self.bury(open, id, kind, &records[at], &fault)?;
+                self.count_dead(&fault, 1);
+            }
+            None => {
+                self.given_up = Some((id, offset));
+                self.process(open, id, kind, &records[at..=at])?;
+            }
+        }
+        self.positions.insert(id, offset + 1);
+        self.process(open, id, kind, &records[at + 1..])
+    }
+
+    /// One dead letter that is not the decoder's or the plan's.
+    fn bury(
+        &mut self,
+        open: &mut Open,
+        id: i32,
+        timestamp_type: TimestampType,
+        record: &Record,
+        fault: &Fault,
+    ) -> Result<(), Fail> {
+        let letter = Letter { record, fault, timestamp_type };
+        open.letters.send(id, &[letter]).map_err(|error| Fail::Down(error.to_string()))
+    }
+
+    fn transform(&self, open: &Open, id: i32, records: &[Record]) -> Work {
+        let decoded = open.decoder.decode(id, records);
         let done = self.job.plan.run(&decoded.rows);
+        let sources: Vec<u32> = done.sources.iter().map(|row| decoded.sources[*row as usize]).collect();
         let mut bad: Vec<(u32, Fault)> = decoded.faults;
         bad.extend(done.faults.into_iter().map(|(row, fault)| (decoded.sources[row as usize], fault)));
-        bad.sort_by_key(|(index, _)| *index);
-        let times: Vec<i64> =
-            done.sources.iter().map(|row| records[decoded.sources[*row as usize] as usize].timestamp).collect();
-        let name = CutName { generation: self.checkpoint.generation, cut: self.checkpoint.cut };
-        if done.rows.num_rows() > 0 {
-            open.sink.write(&done.rows, &times, &name).map_err(|error| format!("cannot write Parquet: {error}"))?;
-        }
-        let letters: Vec<(&Record, &Fault)> =
-            bad.iter().map(|(index, fault)| (&records[*index as usize], fault)).collect();
-        open.letters.send(id, &letters).map_err(|error| error.to_string())?;
-        let pipeline = &self.job.spec.name;
-        for (_, fault) in &bad {
-            metrics::counter!(names::STREAM_DEAD_LETTERS.name, "pipeline" => pipeline.clone(), "reason" => fault.reason.as_str()).increment(1);
-        }
+        let rows = done.rows.num_rows();
+        let (shaped, unfit) = open.sink.shape(done.rows, &sources, records);
+        let written = (rows - unfit.len()) as u64;
+        bad.extend(unfit.into_iter().map(|(row, fault)| (sources[row as usize], fault)));
+        bad.sort_by_key(|(at, _)| *at);
         let filtered =
             [("false", done.rejected_false), ("null", done.rejected_null), ("content-type", decoded.passed_over)];
-        for (reason, count) in filtered.iter().filter(|(_, count)| *count > 0) {
-            metrics::counter!(names::STREAM_FILTERED.name, "pipeline" => pipeline.clone(), "reason" => *reason)
-                .increment(u64::from(*count));
-            self.counts.filtered += u64::from(*count);
-        }
-        metrics::counter!(names::STREAM_RECORDS.name, "pipeline" => pipeline.clone()).increment(records.len() as u64);
-        metrics::counter!(names::STREAM_ROWS.name, "pipeline" => pipeline.clone())
-            .increment(done.rows.num_rows() as u64);
-        self.counts.read += records.len() as u64;
-        self.counts.written += done.rows.num_rows() as u64;
-        self.counts.dead += bad.len() as u64;
-        Ok(())
+        Work { shaped, sources, written, bad, filtered }
     }
 
     /// A batch with a right checksum that cannot be decoded is one dead letter with its bytes, and the pipeline goes on.
-    fn undecodable(&mut self, open: &mut Open, id: PartitionId, batch: &Batch, reason: String) -> Result<(), Down> {
+    fn undecodable(
+        &mut self,
+        open: &mut Open,
+        id: i32,
+        kind: TimestampType,
+        batch: &Batch,
+        reason: String,
+    ) -> Result<(), Fail> {
         let record = Record {
             offset: batch.last_offset(),
             timestamp: batch.header().max_timestamp,
@@ -299,53 +468,63 @@ impl Runner {
             headers: Vec::new(),
         };
         let fault = Fault { reason: Reason::BadBatch, column: None, message: reason.into() };
-        open.letters.send(id, &[(&record, &fault)]).map_err(|error| error.to_string())?;
-        self.counts.dead += batch.header().count.max(0) as u64;
-        self.counts.read += batch.header().count.max(0) as u64;
+        self.bury(open, id, kind, &record, &fault)?;
+        self.count_dead(&fault, batch.header().count.max(0) as u64);
+        self.positions.insert(id, batch.next_offset().0);
         Ok(())
     }
 
-    /// Closes all files, writes the checkpoint, gives the files their names.
-    fn cut(&mut self, open: &mut Open) -> Result<(), Down> {
-        if open.sink.is_empty() && self.positions == self.checkpoint.positions {
-            self.since = None;
-            return Ok(());
-        }
-        let began = Instant::now();
-        let failed = |what: &'static str| move |error: std::io::Error| format!("{what}: {error}");
-        let files = open.sink.close(&self.positions).map_err(failed("cannot close the Parquet files"))?;
-        let count = files.len();
-        let mut next = self.checkpoint.clone();
-        next.cut += 1;
-        next.positions.clone_from(&self.positions);
-        next.dead_letter_ends = open.letters.ends();
-        next.counts = self.counts;
-        next.files = files;
-        next.save(&self.path).map_err(failed("cannot write the pipeline's checkpoint"))?;
-        self.checkpoint = next;
-        self.since = None;
-        for file in &self.checkpoint.files {
-            finish(file).map_err(failed("cannot put a Parquet file into place"))?;
-        }
+    fn count_dead(&mut self, fault: &Fault, records: u64) {
         let pipeline = self.job.spec.name.clone();
-        metrics::counter!(names::STREAM_FILES.name, "pipeline" => pipeline.clone()).increment(count as u64);
-        metrics::histogram!(names::STREAM_CUT_SECONDS.name, "pipeline" => pipeline)
-            .record(began.elapsed().as_secs_f64());
-        info!(
-            pipeline = self.job.spec.name,
-            files = count,
-            cut = self.checkpoint.cut,
-            rows = self.counts.written,
-            "cut"
-        );
-        Ok(())
+        metrics::counter!(names::STREAM_DEAD_LETTERS.name, "pipeline" => pipeline.clone(), "reason" => fault.reason.as_str()).increment(records);
+        metrics::counter!(names::STREAM_RECORDS.name, "pipeline" => pipeline).increment(records);
+        self.counts.read += records;
+        self.counts.dead += records;
+        self.watched.0 += records;
+        self.watched.1 += records;
+    }
+
+    fn count(&mut self, work: &Work, records: u64) {
+        let pipeline = &self.job.spec.name;
+        for (_, fault) in &work.bad {
+            metrics::counter!(names::STREAM_DEAD_LETTERS.name, "pipeline" => pipeline.clone(), "reason" => fault.reason.as_str()).increment(1);
+        }
+        for (reason, count) in work.filtered.iter().filter(|(_, count)| *count > 0) {
+            metrics::counter!(names::STREAM_FILTERED.name, "pipeline" => pipeline.clone(), "reason" => *reason)
+                .increment(u64::from(*count));
+            self.counts.filtered += u64::from(*count);
+        }
+        metrics::counter!(names::STREAM_RECORDS.name, "pipeline" => pipeline.clone()).increment(records);
+        metrics::counter!(names::STREAM_ROWS.name, "pipeline" => pipeline.clone()).increment(work.written);
+        let dead = work.bad.len() as u64;
+        self.counts.read += records;
+        self.counts.written += work.written;
+        self.counts.dead += dead;
+        self.watched.0 += records;
+        self.watched.1 += dead;
+    }
+
+    /// Why the pipeline has to stop, if too much of what it read last has died.
+    fn breaker(&mut self) -> Option<String> {
+        let breaker = self.job.spec.on_error.breaker?;
+        let (read, dead) = self.watched;
+        if read < breaker.window {
+            return None;
+        }
+        self.watched = (0, 0);
+        (dead * 100 >= breaker.percent * read).then(|| {
+            format!(
+                "{dead} of the last {read} records became dead letters (breaker = \"{}% of {}\"); look at {}, mend the file or the source, then inrush pipeline reload {}",
+                breaker.percent, breaker.window, self.job.spec.on_error.then, self.job.spec.name
+            )
+        })
     }
 
     /// Sleeps until there is more to read, or for a nap.
     fn wait(&self, topic: &Topic) {
         let partitions = topic.partitions();
         let mut moves: Vec<Pin<Box<dyn Future<Output = ()> + Send + '_>>> = Vec::with_capacity(partitions.len());
-        for partition in partitions.iter() {
+        for partition in partitions.iter().filter(|partition| !self.held.contains_key(&partition.id().0)) {
             let known = self.positions.get(&partition.id().0).map_or(partition.start(), |next| Offset(*next));
             moves.push(Box::pin(partition.tail_past(known)));
         }
@@ -353,43 +532,19 @@ impl Runner {
             let is_ready = moves.iter_mut().any(|moved| moved.as_mut().poll(context).is_ready());
             if is_ready { Poll::Ready(()) } else { Poll::Pending }
         });
-        let _ = self.options.runtime.block_on(async { tokio::time::timeout(NAP, any).await });
+        let due = self.held.values().map(|held| held.until.saturating_duration_since(Instant::now())).min();
+        let nap = due.map_or(NAP, |due| due.min(NAP));
+        let _ = self.options.runtime.block_on(async { tokio::time::timeout(nap, any).await });
     }
+}
 
-    fn is_stopping(&self) -> bool {
-        self.stop.load(Ordering::Acquire)
-    }
-
-    fn publish(&mut self, state: State, reason: Option<String>) {
-        if self.published.elapsed() < STATUS_INTERVAL && state == State::Running {
-            return;
-        }
-        self.published = Instant::now();
-        let topic = self.options.store.topic(self.job.spec.from.as_str());
-        let lag: i64 = topic
-            .iter()
-            .flat_map(|topic| topic.partitions().as_ref().clone())
-            .map(|partition| {
-                let next = self.positions.get(&partition.id().0).copied().unwrap_or(partition.start().0);
-                (partition.tail().0 - next).max(0)
-            })
-            .sum();
-        metrics::gauge!(names::STREAM_LAG_RECORDS.name, "pipeline" => self.job.spec.name.clone()).set(lag as f64);
-        self.options.control.publish(PipelineStatus {
-            name: self.job.spec.name.clone(),
-            file: self.job.spec.file.display().to_string(),
-            state,
-            reason,
-            source: format!("topic:{}", self.job.spec.from),
-            outputs: vec![format!("parquet {}", self.options.out.join(&self.output.folder).display())],
-            positions: self.positions.clone(),
-            committed: self.checkpoint.positions.clone(),
-            lag_records: lag,
-            records_read: self.counts.read,
-            rows_written: self.counts.written,
-            filtered: self.counts.filtered,
-            dead_letters: self.counts.dead,
-            beat_ms: self.options.clock.now_ms(),
-        });
-    }
+/// Records of one partition, transformed.
+struct Work {
+    shaped: Shaped,
+    /// By row the index of its record.
+    sources: Vec<u32>,
+    written: u64,
+    /// By index of their record, ascending.
+    bad: Vec<(u32, Fault)>,
+    filtered: [(&'static str, u32); 3],
 }

@@ -18,7 +18,7 @@ fn kill_run(engine: &str) {
     let mut daemon = Daemon::start(folder.path(), engine);
     let load = Load::start(&world, &daemon);
     let mut random = fastrand::Rng::new();
-    let (mut killed, mut in_recovery, mut in_retention) = (0, 0, 0);
+    let (mut killed, mut in_recovery, mut in_retention) = (0usize, 0, 0);
     while killed < kills() {
         if killed >= 3 && in_retention <= killed / 25 {
             wait_for_retention(folder.path());
@@ -29,7 +29,7 @@ fn kill_run(engine: &str) {
         daemon.kill();
         killed += 1;
         // The next start is killed too, sometimes twice in a row, somewhere between its first instruction and its first answer.
-        while killed % 3 == 0 && random.bool() && killed < kills() {
+        while killed.is_multiple_of(3) && random.bool() && killed < kills() {
             Daemon::start_and_kill(folder.path(), engine, Duration::from_millis(random.u64(1..250)));
             killed += 1;
             in_recovery += 1;

@@ -148,13 +148,15 @@ impl Client {
                 let append = Append { batch: batch.clone(), lease: None, leader_epoch: -1 };
                 waiting.push((first, batch, life.partition.try_append(append).map_err(|(_, error)| error)));
             }
+            // The network may lose the answers to all that is in flight: the producer then sends it again.
+            let is_lost = self.is_idempotent && self.random.u8(..8) == 0;
             let mut is_broken = false;
             for (first, batch, queued) in waiting {
                 let answer = queued.and_then(|answer| {
                     answer.blocking_recv().unwrap_or(Err(AppendError::Unknown("the writer is gone".to_owned())))
                 });
                 is_broken |= answer.is_err();
-                self.note(life, first, batch, answer);
+                self.note(life, first, batch, answer, is_lost);
             }
             if is_broken {
                 std::thread::sleep(Duration::from_micros(100));
@@ -185,6 +187,7 @@ impl Client {
         first: u64,
         batch: Batch,
         answer: Result<inrush::store::Appended, AppendError>,
+        is_lost: bool,
     ) {
         let outcome = |at: i64| match &answer {
             Ok(appended) => Outcome::Ok(Some(appended.base_offset.0 + at)),
@@ -198,7 +201,7 @@ impl Client {
                 life.fail(format!("{} was answered above the tail {}", appended.last_offset, life.partition.tail()));
             }
         }
-        if self.is_idempotent && answer.is_err() {
+        if is_lost || (self.is_idempotent && answer.is_err()) {
             // The oldest unanswered batch is either there or next: out of order means that its place was forgotten.
             if self.pending.is_empty() && matches!(answer, Err(AppendError::OutOfOrderSequence { .. })) {
                 life.fail(format!("producer {} is stuck: {answer:?}", self.number));

@@ -90,6 +90,9 @@ impl Judge {
         if read.is_err() {
             check(value)?;
             found = [None, None];
+        } else if value.iter().any(|byte| *byte < b' ') {
+            // Names are read as bytes, in which serde_json lets control characters stand.
+            check(value)?;
         }
         let [key, time] = found;
         let key = key.and_then(|raw| match raw.as_bytes() {

@@ -13,7 +13,7 @@
 mod body;
 mod connection;
 mod fetch;
-mod json;
+pub(crate) mod json;
 mod keys;
 mod limits;
 pub mod multipart;

@@ -1,0 +1,127 @@
+//! Pipeline files, their SQL, and the records they are run over; config files.
+
+use crate::record::{Offset, Record};
+use crate::stream::Trial;
+use bytes::Bytes;
+use serde_json::{Map, Value};
+use std::path::Path;
+use std::sync::LazyLock;
+
+/// One column of each kind.
+const COLUMNS: &str = r#"
+from = "topic:t"
+to = { parquet = "p" }
+[columns]
+b   = "bool"
+i   = "int32"
+l   = "int64"
+u   = "uint64"
+f   = "float64"
+d   = "decimal(12,3)"
+s   = "string"
+x   = "binary"
+day = "date"
+ts  = "timestamp"
+ms  = "timestamp(ms)"
+j   = "json"
+a   = ["string"]
+o   = { type = { p = "int64", q = "string" } }
+deep = { path = "/n/m/0", type = "string" }
+c   = { type = "int64", coerce = true }
+"#;
+/// Everything that computes on a client's bytes.
+const FUNCTIONS: &str = r#"
+from = "topic:t"
+to = { parquet = "p" }
+select = """
+is_bot(t) as a, ua_browser(t) as b, ua_browser_version(t) as c, ua_os(t) as d, ua_device(t) as e, url_host(t) as f,
+url_path(t) as g, url_scheme(t) as h, url_fragment(t) as i, url_query(t, 'q') as j, url_query(t, t) as k, ip_mask(t) as l,
+json_get(t, '/a/b') as m, json_get(t, t) as n, sha256(t) as o, hmac_sha256(t, 's') as p, image_type(_value) as q,
+image_width(_value) as r, image_height(_value) as s, byte_size(_value) as u, lower(t) as v, substr(t, 2, 3) as w,
+regexp_replace(t, '[0-9]+', 'n') as x, split_part(t, '/', 2) as y, try_cast(t as bigint) as z"""
+[columns]
+t = { header = "t", type = "string" }
+"#;
+
+static JSON: LazyLock<Trial> = LazyLock::new(|| Trial::new(COLUMNS).expect("the columns are right"));
+static CALLS: LazyLock<Trial> = LazyLock::new(|| Trial::new(FUNCTIONS).expect("the functions are right"));
+
+fn record(value: &[u8]) -> Record {
+    let value = Bytes::copy_from_slice(value);
+    let headers = vec![(Bytes::from_static(b"t"), Some(value.clone()))];
+    Record { offset: Offset(0), timestamp: 0, key: None, value: Some(value), headers }
+}
+
+/// A record's value. What comes out is held against serde_json's reading of it.
+pub(super) fn json(bytes: &[u8]) {
+    let Some(row) = JSON.run(&record(bytes)) else { return };
+    let fields = match serde_json::from_slice(bytes) {
+        Ok(Value::Object(fields)) => fields,
+        // JSON has no largest number; serde_json has.
+        Err(error) if error.to_string().contains("number out of range") => return,
+        _ => panic!("a row came out of what is no JSON object: {row}"),
+    };
+    assert_eq!(row["b"], of_kind(&fields, "b", Value::is_boolean));
+    assert_eq!(row["i"], of_kind(&fields, "i", Value::is_i64));
+    assert_eq!(row["l"], of_kind(&fields, "l", Value::is_i64));
+    assert_eq!(row["u"], of_kind(&fields, "u", Value::is_u64));
+    assert_eq!(row["s"], of_kind(&fields, "s", Value::is_string));
+    let text = row["j"].as_str().map(|text| serde_json::from_str::<Value>(text).expect("json is JSON"));
+    assert_eq!(text.unwrap_or_default(), fields.get("j").cloned().unwrap_or_default());
+}
+
+/// The field if it is of the column's kind or null; any other would have been a dead letter. Whole numbers may be written `1.0`, which
+/// serde_json does not call whole.
+fn of_kind(fields: &Map<String, Value>, name: &str, is_kind: impl Fn(&Value) -> bool) -> Value {
+    match fields.get(name) {
+        None | Some(Value::Null) => Value::Null,
+        Some(value) if is_kind(value) => value.clone(),
+        Some(Value::Number(number)) => {
+            let whole =
+                number.as_f64().filter(|number| number.fract() == 0.0).expect("a column took what is not whole");
+            if whole < 0.0 { (whole as i64).into() } else { (whole as u64).into() }
+        }
+        Some(other) => panic!("column {name} took {other}"),
+    }
+}
+
+/// A header and a value that all functions look at.
+pub(super) fn functions(bytes: &[u8]) {
+    let _ = CALLS.run(&record(bytes));
+}
+
+/// A pipeline file's text; a right one is run over a record.
+pub(super) fn file(bytes: &[u8]) {
+    let Ok(text) = std::str::from_utf8(bytes) else { return };
+    if let Ok(trial) = Trial::new(text) {
+        let _ = trial.run(&record(b"{\"a\":1,\"ts\":\"2026-01-02T03:04:05Z\",\"b\":[\"x\",null]}"));
+    }
+}
+
+/// An expression, as `where` and as `select`.
+pub(super) fn sql(bytes: &[u8]) {
+    let Ok(text) = std::str::from_utf8(bytes) else { return };
+    let text = Value::from(text);
+    let columns = "[columns]\na = \"int64\"\nts = \"timestamp\"\ns = \"string\"\nf = \"float64\"\nb = [\"string\"]\n";
+    for clause in [format!("where = {text}"), format!("select = {text}")] {
+        file(format!("from = \"topic:t\"\nto = {{ parquet = \"p\" }}\n{clause}\n{columns}").as_bytes());
+    }
+}
+
+/// The daemon's config file.
+pub(super) fn config(bytes: &[u8]) {
+    if let Ok(text) = std::str::from_utf8(bytes) {
+        let _ = crate::daemon::Options::read(Path::new("inrush.toml"), text);
+    }
+}
+
+/// A pipeline's checkpoint behind a right checksum.
+pub(super) fn checkpoint(bytes: &[u8]) {
+    let folder = std::env::temp_dir().join(format!("inrush-fuzz-checkpoint-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).expect("the temporary folder takes folders");
+    let file = folder.join("checkpoint");
+    let mut text = format!("{:08x}\n", crc32c::crc32c(bytes)).into_bytes();
+    text.extend_from_slice(bytes);
+    std::fs::write(&file, text).expect("the temporary folder takes files");
+    let _ = crate::stream::read_checkpoint(&file);
+}
