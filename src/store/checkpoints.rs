@@ -69,8 +69,15 @@ pub(super) fn save(core: &Core, is_clean: bool) -> io::Result<()> {
             continue;
         }
         if state.is_unsynced {
-            sync(core, &state)?;
-            state.is_unsynced = false;
+            match sync(core, &state) {
+                Err(error) if !partition.is_deleted() => {
+                    core.poison(format!("a sync of the log failed: {error}"));
+                    return Err(error);
+                }
+                // The files of a topic that is being deleted may be gone.
+                Err(_) => continue,
+                Ok(()) => state.is_unsynced = false,
+            }
         }
         state.is_dirty = false;
         state.log.producers.expire(core.clock.now_ms());
@@ -108,8 +115,7 @@ pub(super) fn save(core: &Core, is_clean: bool) -> io::Result<()> {
 
 /// Syncs what was answered before it was durable, on a description of our own: a shared one would eat the writer's error.
 fn sync(core: &Core, state: &LogState) -> io::Result<()> {
-    let synced = core.disk.open(&state.log.active.segment.path).and_then(|file| file.sync());
-    synced.inspect_err(|error| core.poison(format!("a sync of the log failed: {error}")))
+    core.disk.open(&state.log.active.segment.path).and_then(|file| file.sync())
 }
 
 fn take(partition: &Shared, state: &mut LogState, is_clean: bool) -> PartitionCheckpoint {

@@ -365,7 +365,9 @@ fn stage<'a>(
     }
     if let Err(error) = make_room(core, partition, &mut state, size, now_ms) {
         drop(state);
-        if is_full(&error) {
+        if partition.is_deleted() {
+            refuse(jobs, AppendError::NoPartition { topic: partition.topic.clone(), partition: partition.id });
+        } else if is_full(&error) {
             refuse(jobs, AppendError::LowDisk(error.to_string()));
         } else {
             let cause = format!("cannot extend {}/{}: {error}", partition.topic, partition.id);
@@ -420,7 +422,12 @@ fn make_room(core: &Core, partition: &Shared, state: &mut LogState, size: usize,
 pub(super) fn roll(core: &Core, partition: &Shared, state: &mut LogState) -> io::Result<()> {
     let sealed = state.log.active.segment.clone();
     let rolled = state.log.roll(core.disk.as_ref());
-    let segment = rolled.inspect_err(|error| core.poison_unless_full("a roll to a new segment", error))?;
+    let segment = rolled.inspect_err(|error| {
+        // The files of a deleted topic may go under its last round.
+        if !partition.is_deleted() {
+            core.poison_unless_full("a roll to a new segment", error);
+        }
+    })?;
     let _ = core.unindexed.push(sealed);
     state.is_unsynced = false;
     state.is_dirty = true;

@@ -185,3 +185,25 @@ fn a_write_without_room_takes_its_own_partition_back_and_no_other() {
     assert_eq!(read_all(&partition(&store, "t")), vec![(0, 1), (1, 2)]);
     assert_eq!(read_all(&partition(&store, "u")), vec![(0, 9)]);
 }
+
+#[test]
+fn deleting_topics_under_load_poisons_nothing() {
+    let sim = Sim::new(2);
+    let store = open(&sim);
+    for round in 0..30 {
+        let name = format!("t{round}");
+        topic(&store, &name, &[("segment.bytes", "16384"), ("inrush.durability", ["os", "fsync"][round % 2])]);
+        let t = partition(&store, &name);
+        let sent: Vec<_> = (0..40)
+            .filter_map(|n| {
+                let append = Append { batch: batch(n, 1, 2_000, None), lease: None, leader_epoch: -1 };
+                t.try_append(append).ok()
+            })
+            .collect();
+        wait(store.delete_topic(&TopicName::new(&name).unwrap())).unwrap();
+        drop(sent.into_iter().map(|answer| answer.blocking_recv()).collect::<Vec<_>>());
+        assert_eq!(store.health().poisoned, None, "round {round}");
+    }
+    topic(&store, "last", &[]);
+    append(&partition(&store, "last"), batch(1, 1, 0, None)).unwrap();
+}
