@@ -10,6 +10,7 @@ pub mod fault;
 pub mod functions;
 mod json;
 mod kinds;
+mod lanes;
 mod parse;
 mod plan;
 mod rows;
@@ -19,7 +20,8 @@ mod spec;
 mod supervisor;
 
 pub use check::{Report, Tested, check, test};
-pub use supervisor::{Running, start};
+pub use lanes::{Counts, transform};
+pub use supervisor::{Running, drain, start};
 
 use crate::clock::Clock;
 use crate::control::Control;

@@ -7,14 +7,15 @@ use super::Options;
 use super::checkpoint::{Checkpoint, Counts, make_folder};
 use super::dead_letters::DeadLetters;
 use super::fault::{Fault, Reason};
+use super::lanes::{Lanes, Outcome, Piece};
 use super::plan::Plan;
-use super::rows::{Decoder, ROWS_BYTES_MAX, ROWS_MAX};
 use super::sink::parquet::{CutName, Parquet, finish};
 use super::spec::{ParquetOutput, Spec};
 use crate::control::{PipelineStatus, State};
 use crate::metrics as names;
-use crate::record::{Batch, DECODED_SIZE_MAX, Offset, PartitionId, Record};
+use crate::record::{Batch, Offset, PartitionId, Record};
 use crate::store::{ReadError, Topic};
+use crate::work::Pool;
 use std::collections::BTreeMap;
 use std::future::poll_fn;
 use std::path::PathBuf;
@@ -42,11 +43,20 @@ pub(super) struct Job {
     pub(super) plan: Arc<Plan>,
 }
 
+/// When a pipeline is done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Until {
+    Stop,
+    /// Or when it has read all there is.
+    End,
+}
+
 /// Why a turn could not be done; the pipeline tries again from its last cut.
 type Down = String;
 
 struct Runner {
     options: Arc<Options>,
+    pool: Arc<Pool>,
     job: Job,
     output: ParquetOutput,
     path: PathBuf,
@@ -58,12 +68,13 @@ struct Runner {
     since: Option<Instant>,
     published: Instant,
     stop: Arc<AtomicBool>,
+    until: Until,
 }
 
 /// What is open while the source is there.
 struct Open {
     topic: Arc<Topic>,
-    decoder: Decoder,
+    lanes: Arc<Lanes>,
     sink: Parquet,
     letters: DeadLetters,
 }
@@ -72,7 +83,13 @@ struct Open {
 ///
 /// # Errors
 /// What makes it impossible to begin: a damaged checkpoint.
-pub(super) fn run(options: &Arc<Options>, job: &Job, stop: &Arc<AtomicBool>) -> Result<(), String> {
+pub(super) fn run(
+    options: &Arc<Options>,
+    pool: &Arc<Pool>,
+    job: &Job,
+    stop: &Arc<AtomicBool>,
+    until: Until,
+) -> Result<(), String> {
     let output = job.spec.to.clone();
     let path = checkpoint_path(options, &job.spec.name);
     if let Some(folder) = path.parent() {
@@ -83,6 +100,7 @@ pub(super) fn run(options: &Arc<Options>, job: &Job, stop: &Arc<AtomicBool>) -> 
     checkpoint.text.clone_from(&job.spec.text);
     let mut runner = Runner {
         options: options.clone(),
+        pool: pool.clone(),
         job: job.clone(),
         output,
         path,
@@ -92,6 +110,7 @@ pub(super) fn run(options: &Arc<Options>, job: &Job, stop: &Arc<AtomicBool>) -> 
         since: None,
         published: Instant::now(),
         stop: stop.clone(),
+        until,
     };
     runner.run();
     Ok(())
@@ -149,8 +168,7 @@ impl Runner {
         }
         let plan = &self.job.plan;
         let name = &self.job.spec.name;
-        let sink =
-            Parquet::open(self.output.clone(), plan.output().clone(), name, &self.options.out, &self.checkpoint.files);
+        let sink = Parquet::open(self.output.clone(), name, &self.options.out, &self.checkpoint.files, &self.pool);
         let sink = sink.map_err(|error| format!("output {}: {error}", self.output.folder.display()))?;
         let letters = DeadLetters::open(
             &self.options.store,
@@ -161,7 +179,7 @@ impl Runner {
             &self.checkpoint.dead_letter_ends,
         );
         let letters = letters.map_err(|error| error.to_string())?;
-        Ok(Open { topic, decoder: Decoder::new(plan.columns().to_vec(), plan.input().clone()), sink, letters })
+        Ok(Open { topic, lanes: Arc::new(Lanes::new(&self.pool, plan)), sink, letters })
     }
 
     /// Reads and writes until the stop, the topic's end of life, or an error.
@@ -187,7 +205,9 @@ impl Runner {
                 self.cut(open)?;
             }
             self.publish(State::Running, None);
-            if !has_read {
+            if !has_read && self.until == Until::End {
+                self.stop.store(true, Ordering::Release);
+            } else if !has_read {
                 self.wait(&open.topic);
             }
         }
@@ -220,29 +240,12 @@ impl Runner {
             Err(ReadError::Deleted) => return Ok(false),
             Err(error) => return Err(error.to_string()),
         };
-        let mut pending: Vec<Record> = Vec::new();
-        let mut size = 0;
-        let mut position = next;
-        for batch in &slice.batches {
-            match batch.records(DECODED_SIZE_MAX) {
-                Ok(records) => {
-                    for record in records.into_iter().filter(|record| record.offset >= next) {
-                        size += record.value.as_ref().map_or(0, |value| value.len());
-                        pending.push(record);
-                        if pending.len() == ROWS_MAX || size >= ROWS_BYTES_MAX {
-                            self.rows(open, id, &std::mem::take(&mut pending))?;
-                            size = 0;
-                        }
-                    }
-                }
-                Err(error) => {
-                    self.rows(open, id, &std::mem::take(&mut pending))?;
-                    self.undecodable(open, id, batch, error.to_string())?;
-                }
-            }
-            position = batch.next_offset();
-        }
-        self.rows(open, id, &pending)?;
+        let lanes = open.lanes.clone();
+        lanes.run(id, next, &slice.batches, |outcome| match outcome {
+            Outcome::Piece(piece) => self.piece(open, id, &piece),
+            Outcome::Undecodable { batch, reason } => self.undecodable(open, id, &batch, reason),
+        })?;
+        let position = slice.batches.last().map_or(next, Batch::next_offset);
         self.positions.insert(id.0, position.0);
         if !slice.batches.is_empty() {
             self.since.get_or_insert_with(Instant::now);
@@ -250,41 +253,34 @@ impl Runner {
         Ok(!slice.batches.is_empty())
     }
 
-    /// Decodes, transforms and writes records of one partition.
-    fn rows(&mut self, open: &mut Open, id: PartitionId, records: &[Record]) -> Result<(), Down> {
-        if records.is_empty() {
-            return Ok(());
-        }
-        let decoded = open.decoder.decode(id.0, records);
-        let done = self.job.plan.run(&decoded.rows);
-        let mut bad: Vec<(u32, Fault)> = decoded.faults;
-        bad.extend(done.faults.into_iter().map(|(row, fault)| (decoded.sources[row as usize], fault)));
-        bad.sort_by_key(|(index, _)| *index);
-        let times: Vec<i64> =
-            done.sources.iter().map(|row| records[decoded.sources[*row as usize] as usize].timestamp).collect();
+    /// Writes what became of records of one partition.
+    fn piece(&mut self, open: &mut Open, id: PartitionId, piece: &Piece) -> Result<(), Down> {
+        let times: Vec<i64> = piece.sources.iter().map(|index| piece.records.get(*index as usize).timestamp).collect();
         let name = CutName { generation: self.checkpoint.generation, cut: self.checkpoint.cut };
-        if done.rows.num_rows() > 0 {
-            open.sink.write(&done.rows, &times, &name).map_err(|error| format!("cannot write Parquet: {error}"))?;
+        if piece.rows.num_rows() > 0 {
+            open.sink.write(&piece.rows, &times, &name).map_err(|error| format!("cannot write Parquet: {error}"))?;
         }
-        let letters: Vec<(&Record, &Fault)> =
-            bad.iter().map(|(index, fault)| (&records[*index as usize], fault)).collect();
+        let bad: Vec<(Record, &Fault)> =
+            piece.bad.iter().map(|(index, fault)| (piece.records.record(*index as usize), fault)).collect();
+        let letters: Vec<(&Record, &Fault)> = bad.iter().map(|(record, fault)| (record, *fault)).collect();
         open.letters.send(id, &letters).map_err(|error| error.to_string())?;
         let pipeline = &self.job.spec.name;
         for (_, fault) in &bad {
             metrics::counter!(names::STREAM_DEAD_LETTERS.name, "pipeline" => pipeline.clone(), "reason" => fault.reason.as_str()).increment(1);
         }
         let filtered =
-            [("false", done.rejected_false), ("null", done.rejected_null), ("content-type", decoded.passed_over)];
+            [("false", piece.rejected_false), ("null", piece.rejected_null), ("content-type", piece.passed_over)];
         for (reason, count) in filtered.iter().filter(|(_, count)| *count > 0) {
             metrics::counter!(names::STREAM_FILTERED.name, "pipeline" => pipeline.clone(), "reason" => *reason)
                 .increment(u64::from(*count));
             self.counts.filtered += u64::from(*count);
         }
-        metrics::counter!(names::STREAM_RECORDS.name, "pipeline" => pipeline.clone()).increment(records.len() as u64);
+        metrics::counter!(names::STREAM_RECORDS.name, "pipeline" => pipeline.clone())
+            .increment(piece.records.len() as u64);
         metrics::counter!(names::STREAM_ROWS.name, "pipeline" => pipeline.clone())
-            .increment(done.rows.num_rows() as u64);
-        self.counts.read += records.len() as u64;
-        self.counts.written += done.rows.num_rows() as u64;
+            .increment(piece.rows.num_rows() as u64);
+        self.counts.read += piece.records.len() as u64;
+        self.counts.written += piece.rows.num_rows() as u64;
         self.counts.dead += bad.len() as u64;
         Ok(())
     }

@@ -7,8 +7,10 @@ use super::{Options, parse};
 use crate::config::Mistake;
 use crate::control::{Answer, Command, PipelineStatus, Request, ResetTo, State};
 use crate::store::Topic;
+use crate::work::Pool;
 use std::collections::BTreeMap;
 use std::io;
+use std::num::NonZero;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -21,6 +23,8 @@ use tracing::{error, info, warn};
 const RESTART_PAUSE: Duration = Duration::from_secs(1);
 /// How often panicked pipelines are looked for.
 const LOOK_INTERVAL: Duration = Duration::from_millis(200);
+/// Threads that all pipelines share beside their own.
+const POOL_THREADS_MAX: usize = 15;
 /// A pipeline file is not larger.
 const FILE_SIZE_MAX: u64 = 1 << 20;
 
@@ -59,14 +63,35 @@ struct Pipeline {
 /// The system has no thread to give.
 pub fn start(options: Options, requests: mpsc::Receiver<Request>) -> io::Result<Running> {
     let stop = Arc::new(AtomicBool::new(false));
-    let mut supervisor = Supervisor { options: Arc::new(options), pipelines: BTreeMap::new() };
+    let pool = pool()?;
+    let mut supervisor = Supervisor { options: Arc::new(options), pool: Arc::new(pool), pipelines: BTreeMap::new() };
     let own = stop.clone();
     let thread = std::thread::Builder::new().name("inrush-pipelines".to_owned());
     Ok(Running { stop, thread: thread.spawn(move || supervisor.run(requests, &own))? })
 }
 
+/// The threads that pipelines share. A pipeline's own thread works too: with one core there is no other.
+fn pool() -> io::Result<Pool> {
+    match std::thread::available_parallelism().map_or(1, NonZero::get) {
+        1 => Ok(Pool::without_threads()),
+        cores => Pool::start((cores - 1).min(POOL_THREADS_MAX), "rows"),
+    }
+}
+
+/// Runs one pipeline on this thread up to the end that its topic has then, cuts and returns. Counts are on the board.
+///
+/// # Errors
+/// The file's mistakes, or what makes it impossible to begin.
+pub fn drain(options: Options, file: &Path) -> Result<(), String> {
+    let job = plan_file(file).map_err(|mistakes| mistakes.iter().map(|m| format!("{m}\n")).collect::<String>())?;
+    let pool = pool().map_err(|error| format!("cannot start threads: {error}"))?;
+    let stop = Arc::new(AtomicBool::new(false));
+    runner::run(&Arc::new(options), &Arc::new(pool), &job, &stop, runner::Until::End)
+}
+
 struct Supervisor {
     options: Arc<Options>,
+    pool: Arc<Pool>,
     pipelines: BTreeMap<String, Pipeline>,
 }
 
@@ -151,9 +176,10 @@ impl Supervisor {
 
     fn start(&mut self, job: Job) -> io::Result<()> {
         let stop = Arc::new(AtomicBool::new(false));
-        let (options, own_job, own_stop) = (self.options.clone(), job.clone(), stop.clone());
+        let (options, pool) = (self.options.clone(), self.pool.clone());
+        let (own_job, own_stop) = (job.clone(), stop.clone());
         let thread = std::thread::Builder::new().name(format!("inrush-{}", job.spec.name));
-        let thread = thread.spawn(move || runner::run(&options, &own_job, &own_stop))?;
+        let thread = thread.spawn(move || runner::run(&options, &pool, &own_job, &own_stop, runner::Until::Stop))?;
         self.pipelines.insert(job.spec.name.clone(), Pipeline { job, stop, thread: Some(thread), restart_at: None });
         Ok(())
     }

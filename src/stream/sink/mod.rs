@@ -1,3 +1,4 @@
 //! Where rows go.
 
+mod encode;
 pub(super) mod parquet;

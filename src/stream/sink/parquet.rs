@@ -6,32 +6,29 @@
 
 use super::super::checkpoint::{Staged, make_folder, sync_folder};
 use super::super::spec::ParquetOutput;
+use super::encode::{Encoder, disk_error};
+use crate::work::Pool;
 use arrow::array::{Array, AsArray, UInt32Array};
 use arrow::compute::take;
-use arrow::datatypes::{SchemaRef, TimestampMicrosecondType};
+use arrow::datatypes::TimestampMicrosecondType;
 use arrow::record_batch::RecordBatch;
 use chrono::format::StrftimeItems;
-use parquet::arrow::ArrowWriter;
-use parquet::basic::{Compression, ZstdLevel};
-use parquet::errors::ParquetError;
 use parquet::file::metadata::KeyValue;
-use parquet::file::properties::{EnabledStatistics, WriterProperties};
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// Files that are open at a time; one more cuts all.
 const OPEN_MAX: usize = 64;
-/// Encoded bytes of a row group.
-const ROW_GROUP_SIZE: usize = 32 << 20;
 /// What Hive and DuckDB read as a NULL partition value.
 const NULL_PARTITION: &str = "__HIVE_DEFAULT_PARTITION__";
 
 /// One output folder.
 pub(in crate::stream) struct Parquet {
     spec: ParquetOutput,
-    schema: SchemaRef,
+    pool: Arc<Pool>,
     pipeline: String,
     /// `<out>/<folder>`.
     folder: PathBuf,
@@ -42,7 +39,7 @@ pub(in crate::stream) struct Parquet {
 }
 
 struct Open {
-    writer: ArrowWriter<File>,
+    encoder: Encoder,
     staged: PathBuf,
     finished: PathBuf,
 }
@@ -61,10 +58,10 @@ impl Parquet {
     /// The system's; `AlreadyExists` if the folder belongs to another pipeline or a file stands in the way.
     pub(in crate::stream) fn open(
         spec: ParquetOutput,
-        schema: SchemaRef,
         pipeline: &str,
         out: &Path,
         files: &[Staged],
+        pool: &Arc<Pool>,
     ) -> io::Result<Parquet> {
         let folder = out.join(&spec.folder);
         let staging = folder.join("_inrush").join(pipeline);
@@ -79,7 +76,15 @@ impl Parquet {
                 fs::remove_file(path)?;
             }
         }
-        Ok(Parquet { spec, schema, pipeline: pipeline.to_owned(), folder, staging, open: BTreeMap::new(), made: 0 })
+        Ok(Parquet {
+            spec,
+            pool: pool.clone(),
+            pipeline: pipeline.to_owned(),
+            folder,
+            staging,
+            open: BTreeMap::new(),
+            made: 0,
+        })
     }
 
     /// Writes rows into the files of their partitions. `time` is the record's own time of each row, for `time = "_timestamp"`.
@@ -88,11 +93,6 @@ impl Parquet {
     /// The disk's: what was written since the last cut is then to be thrown away.
     pub(in crate::stream) fn write(&mut self, rows: &RecordBatch, times: &[i64], name: &CutName) -> io::Result<()> {
         for (partition, places) in self.partitions(rows, times) {
-            if !self.open.contains_key(&partition) {
-                let file = self.begin(&partition, name)?;
-                self.open.insert(partition.clone(), file);
-            }
-            let Some(file) = self.open.get_mut(&partition) else { continue };
             let part = match places.len() == rows.num_rows() {
                 true => rows.clone(),
                 false => {
@@ -102,17 +102,19 @@ impl Parquet {
                     RecordBatch::try_new(rows.schema(), columns).map_err(io::Error::other)?
                 }
             };
-            file.writer.write(&part).map_err(disk_error)?;
-            if file.writer.in_progress_size() >= ROW_GROUP_SIZE {
-                file.writer.flush().map_err(disk_error)?;
+            if !self.open.contains_key(&partition) {
+                let file = self.begin(&partition, name, &part)?;
+                self.open.insert(partition.clone(), file);
             }
+            let Some(file) = self.open.get_mut(&partition) else { continue };
+            file.encoder.write(&part).map_err(disk_error)?;
         }
         Ok(())
     }
 
     /// Whether it is time for a cut because of size or count.
     pub(in crate::stream) fn is_full(&self) -> bool {
-        let size = |file: &Open| (file.writer.bytes_written() + file.writer.in_progress_size()) as u64;
+        let size = |file: &Open| file.encoder.size() as u64;
         self.open.len() >= OPEN_MAX || self.open.values().map(size).max().unwrap_or(0) >= self.spec.roll_bytes
     }
 
@@ -127,10 +129,9 @@ impl Parquet {
     pub(in crate::stream) fn close(&mut self, positions: &BTreeMap<i32, i64>) -> io::Result<Vec<Staged>> {
         let mut staged = Vec::with_capacity(self.open.len());
         let ends: Vec<String> = positions.iter().map(|(partition, offset)| format!("{partition}:{offset}")).collect();
-        for (_, mut file) in std::mem::take(&mut self.open) {
-            file.writer.append_key_value_metadata(KeyValue::new("inrush.positions".to_owned(), ends.join(",")));
-            let inner = file.writer.into_inner().map_err(disk_error)?;
-            inner.sync_all()?;
+        for (_, file) in std::mem::take(&mut self.open) {
+            let positions = KeyValue::new("inrush.positions".to_owned(), ends.join(","));
+            let inner = file.encoder.close(positions).map_err(disk_error)?;
             staged.push(Staged { size: inner.metadata()?.len(), staged: file.staged, finished: file.finished });
         }
         if !staged.is_empty() {
@@ -143,26 +144,21 @@ impl Parquet {
     /// Throws away what is open: after an error, the records are read again from the last cut.
     pub(in crate::stream) fn discard(&mut self) {
         for (_, file) in std::mem::take(&mut self.open) {
-            drop(file.writer);
+            drop(file.encoder);
             let _ = fs::remove_file(file.staged);
         }
         self.made = 0;
     }
 
-    fn begin(&mut self, partition: &str, name: &CutName) -> io::Result<Open> {
+    fn begin(&mut self, partition: &str, name: &CutName, first: &RecordBatch) -> io::Result<Open> {
         let file_name = format!("{}-{}-{}-{}.parquet", self.pipeline, name.generation, name.cut, self.made);
         self.made += 1;
         let staged = self.staging.join(format!("{file_name}.open"));
         let finished = self.folder.join(partition).join(&file_name);
-        let level = ZstdLevel::try_new(self.spec.compression_level).map_err(io::Error::other)?;
-        let properties = WriterProperties::builder()
-            .set_compression(Compression::ZSTD(level))
-            .set_statistics_enabled(EnabledStatistics::Chunk)
-            .set_key_value_metadata(Some(vec![KeyValue::new("inrush.pipeline".to_owned(), self.pipeline.clone())]))
-            .build();
-        let writer =
-            ArrowWriter::try_new(File::create(&staged)?, self.schema.clone(), Some(properties)).map_err(disk_error)?;
-        Ok(Open { writer, staged, finished })
+        let metadata = vec![KeyValue::new("inrush.pipeline".to_owned(), self.pipeline.clone())];
+        let file = File::create(&staged)?;
+        let encoder = Encoder::new(file, &self.pool, self.spec.compression_level, metadata, first);
+        Ok(Open { encoder: encoder.map_err(disk_error)?, staged, finished })
     }
 
     /// Which rows belong to which partition folder.
@@ -270,16 +266,6 @@ fn claim(folder: &Path, pipeline: &str, adopt: Option<&str>) -> io::Result<()> {
     File::open(&temporary)?.sync_all()?;
     fs::rename(&temporary, &path)?;
     sync_folder(&folder.join("_inrush"))
-}
-
-fn disk_error(error: ParquetError) -> io::Error {
-    match error {
-        ParquetError::External(inner) => match inner.downcast::<io::Error>() {
-            Ok(io) => *io,
-            Err(other) => io::Error::other(other),
-        },
-        other => io::Error::other(other),
-    }
 }
 
 #[cfg(test)]
