@@ -244,3 +244,70 @@ impl Work {
         }));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::parse::parse;
+    use super::*;
+    use crate::record::{BatchBuilder, NewRecord};
+
+    fn batches(count: i64, each: i64) -> Vec<Batch> {
+        let batch = |number: i64| {
+            let mut builder = BatchBuilder::new();
+            for record in 0..each {
+                let value = match record % 7 {
+                    3 => "broken".to_owned(),
+                    _ => format!("{{\"n\":{}}}", number * each + record),
+                };
+                builder.push(NewRecord { timestamp: 0, key: None, value: Some(value.as_bytes()), headers: &[] });
+            }
+            builder.build(Codec::Zstd).unwrap().stamped(Offset(number * each), 0)
+        };
+        (0..count).map(batch).collect()
+    }
+
+    /// By offset, what became of each record from 5 on.
+    fn fates(pool: Pool, batches: &[Batch]) -> Vec<(i64, &'static str)> {
+        let text = "from = \"topic:t\"\nwhere = \"n % 2 = 0\"\nto = { parquet = \"t\" }\n[columns]\nn = \"int64\"\n";
+        let plan = Plan::of(&parse(Path::new("p.toml"), text).unwrap()).unwrap();
+        let lanes = Lanes::new(&Arc::new(pool), &Arc::new(plan));
+        let mut fates = Vec::new();
+        let ran = lanes.run(PartitionId(0), Offset(5), batches, |outcome| {
+            let Outcome::Piece(piece) = outcome else { return Err("a batch was not decoded") };
+            let offset = |index: &u32| piece.records.get(*index as usize).offset.0;
+            fates.extend(piece.sources.iter().map(|index| (offset(index), "row")));
+            fates.extend(piece.bad.iter().map(|(index, _)| (offset(index), "bad")));
+            let rejected = piece.records.len() - piece.sources.len() - piece.bad.len();
+            assert_eq!(rejected as u32, piece.rejected_false);
+            // Pieces come in the log's order.
+            let last = piece.records.get(piece.records.len() - 1).offset.0;
+            assert!(fates.iter().all(|(offset, _)| *offset <= last));
+            Ok(())
+        });
+        ran.unwrap();
+        fates.sort_unstable();
+        fates
+    }
+
+    #[test]
+    fn many_threads_and_none_make_the_same_rows_in_the_same_order() {
+        let batches = batches(40, 1_000);
+        let alone = fates(Pool::without_threads(), &batches);
+        assert_eq!(alone.first(), Some(&(6, "row")));
+        assert!(alone.iter().filter(|(_, fate)| *fate == "bad").count() > 5_000);
+        assert_eq!(fates(Pool::start(3, "rows").unwrap(), &batches), alone);
+    }
+
+    #[test]
+    fn an_error_of_the_writer_gives_up_what_was_begun_ahead() {
+        let text = "from = \"topic:t\"\nto = { parquet = \"t\" }\n[columns]\nn = \"int64\"\n";
+        let plan = Plan::of(&parse(Path::new("p.toml"), text).unwrap()).unwrap();
+        let lanes = Lanes::new(&Arc::new(Pool::start(1, "rows").unwrap()), &Arc::new(plan));
+        let mut seen = 0;
+        let ran = lanes.run(PartitionId(0), Offset(0), &batches(40, 1_000), |_| {
+            seen += 1;
+            if seen == 2 { Err("full") } else { Ok(()) }
+        });
+        assert_eq!((ran, seen), (Err("full"), 2));
+    }
+}

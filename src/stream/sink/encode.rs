@@ -119,6 +119,11 @@ impl Encoder {
         Ok(file)
     }
 
+    /// What the open row group takes in memory.
+    pub(super) fn memory_size(&self) -> usize {
+        self.columns.iter().flat_map(|column| &column.writers).map(ArrowColumnWriter::memory_size).sum()
+    }
+
     fn in_progress_size(&self) -> usize {
         self.columns.iter().flat_map(|column| &column.writers).map(ArrowColumnWriter::get_estimated_total_bytes).sum()
     }
@@ -136,7 +141,11 @@ impl Encoder {
         Ok(())
     }
 
-    fn end_row_group(&mut self) -> Result<()> {
+    /// Writes the open row group to the file, if there is one.
+    ///
+    /// # Errors
+    /// The disk's. The file is of no use then.
+    pub(super) fn end_row_group(&mut self) -> Result<()> {
         self.rows = 0;
         if self.columns.is_empty() {
             return Ok(());

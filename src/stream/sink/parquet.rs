@@ -22,6 +22,8 @@ use std::sync::Arc;
 
 /// Files that are open at a time; one more cuts all.
 const OPEN_MAX: usize = 64;
+/// Memory of all open row groups together; past it the largest one is written early. Many small partitions would take 32 MiB each.
+const OPEN_BYTES_MAX: usize = 64 << 20;
 /// What Hive and DuckDB read as a NULL partition value.
 const NULL_PARTITION: &str = "__HIVE_DEFAULT_PARTITION__";
 
@@ -108,6 +110,19 @@ impl Parquet {
             }
             let Some(file) = self.open.get_mut(&partition) else { continue };
             file.encoder.write(&part).map_err(disk_error)?;
+            self.relieve()?;
+        }
+        Ok(())
+    }
+
+    /// Writes the largest row group to its file while all together hold too much.
+    fn relieve(&mut self) -> io::Result<()> {
+        // With one file open the row group's own limit holds.
+        while self.open.len() > 1
+            && self.open.values().map(|file| file.encoder.memory_size()).sum::<usize>() > OPEN_BYTES_MAX
+        {
+            let Some(largest) = self.open.values_mut().max_by_key(|file| file.encoder.memory_size()) else { break };
+            largest.encoder.end_row_group().map_err(disk_error)?;
         }
         Ok(())
     }
