@@ -3,17 +3,21 @@
 //! Stopping, in this order, each step with a deadline and a log line: doors close and their requests end; pipelines cut their outputs;
 //! the batcher writes what is queued; the log syncs, cuts its files and writes a clean checkpoint.
 
+mod signals;
+
 use crate::budget::Budget;
 use crate::clock::Clock;
-use crate::control::{Command, Control};
+use crate::control::Control;
 use crate::disk::{DirectIo, EngineChoice};
 use crate::ingest::Ingest;
+use crate::pulse::Pulse;
 use crate::server::admin::Admin;
-use crate::server::http::{HttpDoor, Origins};
+use crate::server::http::{self, HttpDoor, Origins, Proxies, WriteKeys};
 use crate::server::kafka::KafkaDoor;
 use crate::store::{self, Store};
 use crate::{metrics as names, server};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
+use signals::{Signals, Watchdog};
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
@@ -22,7 +26,7 @@ use std::time::{Duration, Instant};
 use tokio::runtime::Runtime;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
-use tracing::{error, info, warn};
+use tracing::{info, warn};
 
 /// How the daemon is set up; [`Options::new`] has the defaults.
 #[derive(Clone, Debug)]
@@ -46,7 +50,9 @@ pub struct Options {
     pub low_disk_bytes: Option<u64>,
     pub cors_origins: Vec<String>,
     pub host_names: Vec<String>,
-    pub write_keys: Vec<String>,
+    pub write_keys: WriteKeys,
+    /// Whose `X-Forwarded-For` is believed; their connections are not counted by address.
+    pub trusted_proxies: Proxies,
     pub stop_deadline: Duration,
 }
 
@@ -69,7 +75,8 @@ impl Options {
             low_disk_bytes: None,
             cors_origins: Vec::new(),
             host_names: Vec::new(),
-            write_keys: Vec::new(),
+            write_keys: WriteKeys::default(),
+            trusted_proxies: Proxies::default(),
             stop_deadline: Duration::from_secs(30),
         }
     }
@@ -105,6 +112,8 @@ pub struct Running {
     doors: Vec<JoinHandle<()>>,
     stop: watch::Sender<bool>,
     runtime: Runtime,
+    /// Loops that the watchdog listens to.
+    pulses: Vec<Pulse>,
     deadline: Duration,
 }
 
@@ -163,31 +172,38 @@ pub fn start(options: Options) -> Result<Running, Error> {
     .map_err(starting("the pipelines"))?;
     let (stop, stopping) = watch::channel(false);
     let budget = Budget::new(options.ingest_bytes);
-    let http_door = Arc::new(HttpDoor {
-        store: store.clone(),
-        ingest: ingest.clone(),
-        clock: clock.clone(),
-        budget: budget.clone(),
+    let doors_pulses = [Pulse::new("the HTTP door"), Pulse::new("the Kafka door"), Pulse::new("the admin door")];
+    let [http_pulse, kafka_pulse, admin_pulse] = doors_pulses.clone();
+    let pulses: Vec<Pulse> = doors_pulses.into_iter().chain([ingest.pulse()]).collect();
+    let http_options = http::Options {
         origins: Origins { allowed: options.cors_origins.clone(), host_names: options.host_names.clone() },
         write_keys: options.write_keys.clone(),
+        proxies: options.trusted_proxies.clone(),
         auto_create: options.http.ip().is_loopback(),
-        connections_max: 10_000,
-        connections_per_address_max: 256,
-    });
+        is_open: options.insecure,
+        limits: http::Limits::default(),
+    };
+    let http_door =
+        HttpDoor::new(store.clone(), ingest.clone(), clock.clone(), budget.clone(), http_options, http_pulse);
+    let http_door = Arc::new(http_door.map_err(starting("the HTTP door"))?);
     let kafka_door = Arc::new(KafkaDoor {
         store: store.clone(),
         clock: clock.clone(),
-        budget,
+        budget: budget.clone(),
         advertised: options.advertise.clone().unwrap_or_default(),
         auto_create: options.kafka.ip().is_loopback(),
         partitions: 4,
         connections_max: 10_000,
+        pulse: kafka_pulse,
     });
     let admin_door = Arc::new(Admin {
         store: store.clone(),
         control: control.clone(),
         metrics: metrics.clone(),
         clock,
+        budget,
+        pulses: pulses.clone(),
+        pulse: admin_pulse,
         host_names: options.host_names.clone(),
     });
     let addresses =
@@ -206,7 +222,7 @@ pub fn start(options: Options) -> Result<Running, Error> {
     metrics::gauge!(names::DAEMON_START_SECONDS.name).set(began.elapsed().as_secs_f64());
     info!(
         http = %addresses.0, kafka = %addresses.1, admin = %addresses.2, data = %options.data.display(),
-        memory_limit_mib = (options.ingest_bytes + options.tail_cache_bytes) >> 20,
+        memory_limit_mib = memory_max(&options) >> 20,
         seconds = began.elapsed().as_secs_f64(), "inrush is ready"
     );
     Ok(Running {
@@ -220,38 +236,23 @@ pub fn start(options: Options) -> Result<Running, Error> {
         doors,
         stop,
         runtime,
+        pulses,
         deadline: options.stop_deadline,
     })
 }
 
 impl Running {
-    /// Waits for SIGTERM or SIGINT; reloads pipelines on SIGHUP; feeds systemd's watchdog while the log's writers are alive.
+    /// Waits for SIGTERM or SIGINT; reloads pipelines on SIGHUP; feeds systemd's watchdog while the loops are alive. After it, a second
+    /// signal ends the process at once.
     ///
     /// # Errors
     /// The system takes no signal handlers.
     pub fn wait(&self) -> io::Result<()> {
-        use tokio::signal::unix::{SignalKind, signal};
-        let store = self.store.clone();
-        let control = self.control.clone();
-        self.runtime.block_on(async move {
-            let mut terminate = signal(SignalKind::terminate())?;
-            let mut interrupt = signal(SignalKind::interrupt())?;
-            let mut hangup = signal(SignalKind::hangup())?;
-            let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
-            let mut watchdog = tokio::time::interval(WATCHDOG_INTERVAL);
-            loop {
-                tokio::select! {
-                    _ = terminate.recv() => break,
-                    _ = interrupt.recv() => break,
-                    _ = hangup.recv() => reload(&control).await,
-                    _ = watchdog.tick() => {
-                        if store.health().writer_waits < WRITER_LIFE {
-                            let _ = sd_notify::notify(&[sd_notify::NotifyState::Watchdog]);
-                        }
-                    }
-                }
-            }
-            let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
+        let mut watchdog = Watchdog::new(self.pulses.clone(), self.store.clone());
+        self.runtime.block_on(async {
+            let mut signals = Signals::new()?;
+            signals::until_stop(&mut signals, &mut watchdog, &self.control).await;
+            tokio::spawn(signals::while_stopping(signals, self.deadline, watchdog.interval()));
             Ok(())
         })
     }
@@ -261,49 +262,38 @@ impl Running {
     /// # Errors
     /// [`Error::Store`] if the log could not be closed cleanly: the next start recovers.
     pub fn stop(self) -> Result<(), Error> {
-        info!("stopping: the doors close");
+        let began = Instant::now();
+        // What is left of the deadline; a step that finds none gets a moment all the same.
+        let left = || self.deadline.saturating_sub(began.elapsed()).max(STEP_MIN);
+        info!("stopping: the doors close; a second SIGTERM ends at once");
         let _ = self.stop.send(true);
         let doors = async {
             for door in self.doors {
                 let _ = door.await;
             }
         };
-        let deadline = self.deadline;
-        if self.runtime.block_on(async { tokio::time::timeout(deadline, doors).await }).is_err() {
+        if self.runtime.block_on(async { tokio::time::timeout(left(), doors).await }).is_err() {
             warn!("the doors did not close in time");
         }
         info!("stopping: pipelines cut their outputs");
-        self.pipelines.stop(deadline);
+        self.pipelines.stop(left());
         info!("stopping: the batcher writes what is queued");
         self.runtime.block_on(self.ingest.close());
-        let closed = self.runtime.block_on(self.store.close(deadline));
-        self.runtime.shutdown_timeout(Duration::from_secs(2));
+        info!("stopping: the log syncs");
+        let closed = self.runtime.block_on(self.store.close(left()));
+        self.runtime.shutdown_timeout(STEP_MIN);
+        info!(seconds = began.elapsed().as_secs_f64(), "stopped");
         Ok(closed?)
     }
 }
 
-/// Half of the interval that the unit asks for.
-const WATCHDOG_INTERVAL: Duration = Duration::from_secs(10);
-/// A writer that waits longer for the disk counts as dead.
-const WRITER_LIFE: Duration = Duration::from_secs(120);
+/// Each step of a stop gets at least this.
+const STEP_MIN: Duration = Duration::from_secs(2);
 
-async fn reload(control: &Control) {
-    let _ = sd_notify::notify(&[
-        sd_notify::NotifyState::Reloading,
-        sd_notify::NotifyState::monotonic_usec_now().unwrap_or(sd_notify::NotifyState::Watchdog),
-    ]);
-    match control.ask(Command::Reload { pipeline: None }).await {
-        Ok(answer) => {
-            for (pipeline, result) in answer {
-                match result {
-                    Ok(done) => info!(%pipeline, %done, "reload"),
-                    Err(reason) => error!(%pipeline, %reason, "reload"),
-                }
-            }
-        }
-        Err(busy) => error!(%busy, "reload"),
-    }
-    let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
+/// The most that requests in flight, the tail cache and a round of the writer hold together; pipelines come on top, each with the batch it
+/// reads, its rows and its open files.
+fn memory_max(options: &Options) -> usize {
+    options.ingest_bytes + options.tail_cache_bytes + store::ROUND_TOTAL_MAX
 }
 
 fn check_exposure(door: &'static str, address: SocketAddr, is_allowed: bool) -> Result<(), Error> {

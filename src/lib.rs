@@ -5,6 +5,7 @@
 pub mod budget;
 pub mod clock;
 pub mod metrics;
+pub mod pulse;
 pub mod work;
 
 pub mod config;

@@ -2,6 +2,9 @@
 //!
 //! Names are `inrush_<room>_<noun>_<unit>[_total]`. Each room counts under its own section here; a client's text is never a label.
 
+use std::collections::BTreeSet;
+use std::sync::{Mutex, PoisonError};
+
 /// One metric: what dashboards and alerts may rely on. Names are never changed once released.
 #[derive(Clone, Copy, Debug)]
 pub struct Metric {
@@ -27,8 +30,15 @@ const fn metric(name: &'static str, kind: Kind, labels: &'static str, meaning: &
 // One section a room; each room appends its own lines, and lists them in ALL.
 
 // -- store
-pub const STORE_APPENDED_BYTES: Metric =
-    metric("inrush_store_appended_bytes_total", Kind::Counter, "", "bytes of batches appended to the log");
+pub const STORE_TOPICS: Metric = metric("inrush_store_topics", Kind::Gauge, "", "topics there are");
+pub const STORE_APPENDED_BYTES: Metric = metric(
+    "inrush_store_appended_bytes_total",
+    Kind::Counter,
+    "topic",
+    "bytes of batches appended to the log, as they are stored",
+);
+pub const STORE_APPENDED_RECORDS: Metric =
+    metric("inrush_store_appended_records_total", Kind::Counter, "topic", "records appended to the log");
 pub const STORE_APPENDED_BATCHES: Metric =
     metric("inrush_store_appended_batches_total", Kind::Counter, "", "batches appended to the log");
 pub const STORE_QUEUE_APPENDS: Metric = metric(
@@ -74,6 +84,10 @@ pub const STORE_RECOVERY_SCANNED_BYTES: Metric =
 pub const STORE_RECOVERY_CUT_BYTES: Metric =
     metric("inrush_store_recovery_cut_bytes", Kind::Gauge, "", "bytes that the start cut off and copied to lost+found");
 // -- ingest
+pub const INGEST_MEMORY_BYTES: Metric =
+    metric("inrush_ingest_memory_bytes", Kind::Gauge, "", "bytes that requests in flight hold of the ingest budget");
+pub const INGEST_MEMORY_LIMIT_BYTES: Metric =
+    metric("inrush_ingest_memory_limit_bytes", Kind::Gauge, "", "the ingest budget");
 pub const INGEST_QUEUE_CHUNKS: Metric =
     metric("inrush_ingest_queue_chunks", Kind::Gauge, "", "requests' events that wait for the batcher");
 pub const INGEST_BATCH_BYTES: Metric = metric(
@@ -86,6 +100,10 @@ pub const INGEST_RAW_BYTES: Metric =
     metric("inrush_ingest_raw_bytes_total", Kind::Counter, "", "uncompressed bytes that the batcher sealed");
 pub const INGEST_STORED_BYTES: Metric =
     metric("inrush_ingest_stored_bytes_total", Kind::Counter, "", "bytes of the same batches as they are stored");
+// -- server
+pub const READY: Metric = metric("inrush_server_ready", Kind::Gauge, "", "1 while /readyz is green");
+pub const CONNECTIONS: Metric =
+    metric("inrush_server_connections", Kind::Gauge, "door", "connections open now (http, kafka)");
 // -- server: http
 pub const HTTP_EVENTS: Metric =
     metric("inrush_server_http_events_total", Kind::Counter, "", "events taken over HTTP and durable");
@@ -165,14 +183,28 @@ pub const STREAM_CUT_SECONDS: Metric = metric(
     "pipeline",
     "seconds of a cut: close, sync, checkpoint, rename",
 );
+pub const STREAM_UP: Metric =
+    metric("inrush_stream_up", Kind::Gauge, "pipeline", "0 while the pipeline is stalled or has failed");
+pub const STREAM_SILENCE_SECONDS: Metric = metric(
+    "inrush_stream_silence_seconds",
+    Kind::Gauge,
+    "pipeline",
+    "seconds since the pipeline gave a sign of life; over 60 it is started again",
+);
 // -- daemon
+pub const DAEMON_RESIDENT_BYTES: Metric =
+    metric("inrush_daemon_resident_bytes", Kind::Gauge, "", "memory that the process holds");
+pub const DAEMON_OPEN_FILES: Metric =
+    metric("inrush_daemon_open_files", Kind::Gauge, "", "files and sockets that the process has open");
 pub const DAEMON_START_SECONDS: Metric =
     metric("inrush_daemon_start_seconds", Kind::Gauge, "", "seconds from process start until the doors were open");
 
 /// All metrics, in the order of the sections above.
 pub const ALL: &[Metric] = &[
     // -- store
+    STORE_TOPICS,
     STORE_APPENDED_BYTES,
+    STORE_APPENDED_RECORDS,
     STORE_APPENDED_BATCHES,
     STORE_QUEUE_APPENDS,
     STORE_ROUND_BYTES,
@@ -190,10 +222,15 @@ pub const ALL: &[Metric] = &[
     STORE_RECOVERY_SCANNED_BYTES,
     STORE_RECOVERY_CUT_BYTES,
     // -- ingest
+    INGEST_MEMORY_BYTES,
+    INGEST_MEMORY_LIMIT_BYTES,
     INGEST_QUEUE_CHUNKS,
     INGEST_BATCH_BYTES,
     INGEST_RAW_BYTES,
     INGEST_STORED_BYTES,
+    // -- server
+    READY,
+    CONNECTIONS,
     // -- server: http
     HTTP_EVENTS,
     HTTP_EVENT_BYTES,
@@ -215,9 +252,42 @@ pub const ALL: &[Metric] = &[
     STREAM_LAG_RECORDS,
     STREAM_FILES,
     STREAM_CUT_SECONDS,
+    STREAM_UP,
+    STREAM_SILENCE_SECONDS,
     // -- daemon
+    DAEMON_RESIDENT_BYTES,
+    DAEMON_OPEN_FILES,
     DAEMON_START_SECONDS,
 ];
+
+/// Topics that get a label of their own; later ones share `other`, so that nobody can fill the metrics with names.
+const TOPICS_LABELLED_MAX: usize = 1_000;
+
+/// Counters of what is appended to one topic. Handles: made once, counted on without a look-up.
+pub struct TopicMeters {
+    pub bytes: metrics::Counter,
+    pub records: metrics::Counter,
+}
+
+impl TopicMeters {
+    pub fn new(topic: &str) -> TopicMeters {
+        let topic = topic_label(topic, TOPICS_LABELLED_MAX);
+        TopicMeters {
+            bytes: metrics::counter!(STORE_APPENDED_BYTES.name, "topic" => topic.clone()),
+            records: metrics::counter!(STORE_APPENDED_RECORDS.name, "topic" => topic),
+        }
+    }
+}
+
+/// The name itself for the first `max` topics of this process, then `other`.
+fn topic_label(topic: &str, max: usize) -> String {
+    static LABELLED: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
+    let mut labelled = LABELLED.lock().unwrap_or_else(PoisonError::into_inner);
+    if labelled.len() < max {
+        labelled.insert(topic.to_owned());
+    }
+    if labelled.contains(topic) { topic.to_owned() } else { "other".to_owned() }
+}
 
 /// Tells the installed recorder what each metric means.
 pub fn describe() {
@@ -233,6 +303,13 @@ pub fn describe() {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn topics_past_the_limit_share_a_label() {
+        assert_eq!(topic_label("first", usize::MAX), "first");
+        assert_eq!(topic_label("one-too-many", 0), "other");
+        assert_eq!(topic_label("first", 0), "first");
+    }
 
     #[test]
     fn names_follow_the_house_form_and_are_unique() {

@@ -1,7 +1,7 @@
 //! `inrush doctor`.
 
 use super::Outcome;
-use crate::lab::doctor;
+use crate::lab::doctor::{self, Verdict};
 use anyhow::{Context, Result};
 use clap::Args;
 use std::path::PathBuf;
@@ -22,10 +22,16 @@ pub(super) fn run(arguments: &Arguments) -> Result<Outcome> {
     if arguments.json {
         println!("{}", serde_json::to_string(&findings)?);
     } else {
+        let wide = findings.iter().map(|finding| finding.found.chars().count()).max().unwrap_or(0);
         for finding in &findings {
-            let mark = if finding.good { "ok  " } else { "LOOK" };
-            println!("{mark}  {:<20} {:<42} {}", finding.what, finding.found, finding.advice);
+            let mark = match finding.verdict {
+                Verdict::Ok => "ok  ",
+                Verdict::Warn => "warn",
+                Verdict::Bad => "BAD ",
+            };
+            println!("{mark}  {:<17} {:<wide$}  {}", finding.what, finding.found, finding.advice);
         }
     }
-    Ok(if findings.iter().all(|finding| finding.good) { Outcome::Done } else { Outcome::Found })
+    let is_bad = findings.iter().any(|finding| finding.verdict == Verdict::Bad);
+    Ok(if is_bad { Outcome::Found } else { Outcome::Done })
 }

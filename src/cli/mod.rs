@@ -3,6 +3,8 @@
 mod consume;
 mod demo;
 mod doctor;
+mod generate;
+mod log;
 mod pipeline;
 mod produce;
 mod serve;
@@ -36,6 +38,10 @@ enum Command {
     Consume(consume::Arguments),
     /// Checks, tests and steers pipelines.
     Pipeline(pipeline::Arguments),
+    /// Checks, prints and mends the files of a data folder.
+    Log(log::Arguments),
+    /// Sends load to a running daemon and measures latencies: clicks or pictures.
+    Gen(generate::Arguments),
     /// Looks at this machine: io_uring, disk, limits; what to expect and what to do.
     Doctor(doctor::Arguments),
 }
@@ -62,6 +68,8 @@ pub fn run() -> ExitCode {
         Command::Produce(arguments) => produce::run(arguments),
         Command::Consume(arguments) => consume::run(arguments),
         Command::Pipeline(arguments) => pipeline::run(arguments),
+        Command::Log(arguments) => log::run(arguments),
+        Command::Gen(arguments) => generate::run(arguments),
         Command::Doctor(arguments) => doctor::run(&arguments),
     };
     match outcome {

@@ -4,6 +4,7 @@ use super::{Outcome, start_logging};
 use crate::config::{Document, Mistake, Mistakes, Section};
 use crate::daemon::{self, Options};
 use crate::disk::{DirectIo, EngineChoice};
+use crate::server::http::{Proxies, WriteKeys};
 use anyhow::{Context, Result};
 use clap::Args;
 use std::net::SocketAddr;
@@ -106,10 +107,6 @@ fn options(root: &Section<'_>) -> Options {
         "off" => Ok(DirectIo::Off),
         other => Err(format!("\"{other}\" is none of auto, on, off")),
     };
-    let key = |text: &str| match text.len() == 64 && text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
-        true => Ok(()),
-        false => Err("write-keys holds SHA-256 hashes in hex, never the keys themselves: printf %s KEY | sha256sum"),
-    };
     let data = root.string("data").map_or_else(|| PathBuf::from("data"), |data| data.value.into());
     let mut options = Options::new(data);
     if let Some(out) = root.string("out") {
@@ -146,9 +143,13 @@ fn options(root: &Section<'_>) -> Options {
     options.low_disk_bytes = root.size("low-disk").map(|low| low.value);
     options.cors_origins = root.strings("cors-origins").unwrap_or_default();
     options.host_names = root.strings("host-names").unwrap_or_default();
-    options.write_keys = root.strings("write-keys").unwrap_or_default();
-    if let Some(reason) = options.write_keys.iter().find_map(|hash| key(hash).err()) {
-        root.wrong("write-keys", reason);
+    match WriteKeys::parse(&root.strings("write-keys").unwrap_or_default()) {
+        Ok(keys) => options.write_keys = keys,
+        Err(reason) => root.wrong("write-keys", reason),
+    }
+    match Proxies::parse(&root.strings("trusted-proxies").unwrap_or_default()) {
+        Ok(proxies) => options.trusted_proxies = proxies,
+        Err(reason) => root.wrong("trusted-proxies", reason),
     }
     if let Some(deadline) = root.duration("stop-deadline") {
         options.stop_deadline = deadline.value;

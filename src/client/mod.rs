@@ -12,9 +12,14 @@ use tokio::runtime::Runtime;
 
 /// A connection to one door. Calls block.
 pub struct Client {
-    address: String,
     runtime: Runtime,
-    connection: Option<SendRequest<Full<Bytes>>>,
+    link: Link,
+}
+
+/// A connection to one door for tasks; [`Client`] is the same for threads.
+pub struct Link {
+    address: String,
+    sender: Option<SendRequest<Full<Bytes>>>,
 }
 
 /// An answer of the daemon.
@@ -31,7 +36,7 @@ impl Client {
     /// The system has no runtime to give.
     pub fn new(address: impl Into<String>) -> Result<Client> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        Ok(Client { address: address.into(), runtime, connection: None })
+        Ok(Client { runtime, link: Link::new(address) })
     }
 
     /// Sends a request and reads its whole answer. A kept connection that the daemon has closed is opened anew once.
@@ -40,14 +45,11 @@ impl Client {
     /// The daemon cannot be reached; the connection broke.
     pub fn call(&mut self, method: Method, path: &str, content_type: &str, body: impl Into<Bytes>) -> Result<Answer> {
         let body = body.into();
-        let Client { address, runtime, connection } = self;
+        let Client { runtime, link } = self;
         runtime.block_on(async {
-            let is_kept = connection.is_some();
-            match exchange(address, connection, &method, path, content_type, body.clone()).await {
-                Err(_) if is_kept => {
-                    *connection = None;
-                    exchange(address, connection, &method, path, content_type, body).await
-                }
+            let is_kept = link.sender.is_some();
+            match link.call(&method, path, content_type, body.clone()).await {
+                Err(_) if is_kept => link.call(&method, path, content_type, body).await,
                 answer => answer,
             }
         })
@@ -60,8 +62,9 @@ impl Client {
     pub fn json(&mut self, method: Method, path: &str, body: Option<&Value>) -> Result<Value> {
         let body = body.map(Value::to_string).unwrap_or_default();
         let answer = self.call(method, path, "application/json", body)?;
-        let value: Value = serde_json::from_slice(&answer.body)
-            .with_context(|| format!("{} answered {} with something that is not JSON", self.address, answer.status))?;
+        let value: Value = serde_json::from_slice(&answer.body).with_context(|| {
+            format!("{} answered {} with something that is not JSON", self.link.address, answer.status)
+        })?;
         if !answer.status.is_success() {
             match value.get("error").and_then(Value::as_str) {
                 Some(error) => bail!("{error}"),
@@ -72,30 +75,38 @@ impl Client {
     }
 }
 
-async fn exchange(
-    address: &str,
-    connection: &mut Option<SendRequest<Full<Bytes>>>,
-    method: &Method,
-    path: &str,
-    content_type: &str,
-    body: Bytes,
-) -> Result<Answer> {
-    let sender = match connection {
-        Some(sender) => sender,
-        None => {
-            let stream = TcpStream::connect(address).await;
-            let stream = stream.with_context(|| format!("no daemon answers on {address}; start one: inrush serve"))?;
-            stream.set_nodelay(true)?;
-            let (sender, driver) = handshake(TokioIo::new(stream)).await?;
-            tokio::spawn(driver);
-            connection.insert(sender)
-        }
-    };
-    sender.ready().await?;
-    let request =
-        Request::builder().method(method).uri(path).header("host", address).header("content-type", content_type);
-    let response = sender.send_request(request.body(Full::new(body))?).await?;
-    let status = response.status();
-    let body = response.into_body().collect().await?.to_bytes();
-    Ok(Answer { status, body })
+impl Link {
+    /// A link to the door at `HOST:PORT`; connects at the first call.
+    pub fn new(address: impl Into<String>) -> Link {
+        Link { address: address.into(), sender: None }
+    }
+
+    /// Sends a request and reads its whole answer. Any error closes the connection; the next call opens another.
+    ///
+    /// # Errors
+    /// The daemon cannot be reached; the connection broke, and nobody knows whether the request was taken.
+    pub async fn call(&mut self, method: &Method, path: &str, content_type: &str, body: Bytes) -> Result<Answer> {
+        // Taken out, so that a broken connection and a dropped future leave none behind.
+        let mut sender = match self.sender.take() {
+            Some(sender) => sender,
+            None => connect(&self.address).await?,
+        };
+        sender.ready().await?;
+        let request = Request::builder().method(method).uri(path).header("host", &self.address);
+        let request = request.header("content-type", content_type).body(Full::new(body))?;
+        let response = sender.send_request(request).await?;
+        let status = response.status();
+        let body = response.into_body().collect().await?.to_bytes();
+        self.sender = Some(sender);
+        Ok(Answer { status, body })
+    }
+}
+
+async fn connect(address: &str) -> Result<SendRequest<Full<Bytes>>> {
+    let stream = TcpStream::connect(address).await;
+    let stream = stream.with_context(|| format!("no daemon answers on {address}; start one: inrush serve"))?;
+    stream.set_nodelay(true)?;
+    let (sender, driver) = handshake(TokioIo::new(stream)).await?;
+    tokio::spawn(driver);
+    Ok(sender)
 }

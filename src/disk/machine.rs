@@ -211,13 +211,20 @@ impl File for MachineFile {
         Ok(())
     }
 
+    fn write_at(&self, bytes: &[u8], position: u64) -> io::Result<()> {
+        self.reading().write_all_at(bytes, position)
+    }
+
     fn sync(&self) -> io::Result<()> {
         self.writing.sync_data()
     }
 
-    fn drop_cache(&self) -> io::Result<()> {
+    fn drop_cache(&self, from: u64) -> io::Result<()> {
+        let page = from - from % super::ALIGNMENT as u64;
         // SAFETY: a plain call on a descriptor that `self` keeps open.
-        match unsafe { libc::posix_fadvise(self.reading().as_raw_fd(), 0, 0, libc::POSIX_FADV_DONTNEED) } {
+        match unsafe {
+            libc::posix_fadvise(self.reading().as_raw_fd(), page as libc::off_t, 0, libc::POSIX_FADV_DONTNEED)
+        } {
             0 => Ok(()),
             error => Err(io::Error::from_raw_os_error(error)),
         }

@@ -11,7 +11,7 @@ mod suite;
 mod uring;
 
 pub use buffer::{ALIGNMENT, Buffer};
-pub use probe::{Probe, open, probe};
+pub use probe::{Probe, open, plain, probe};
 
 use std::any::Any;
 use std::io;
@@ -105,6 +105,11 @@ pub trait Disk: Send + Sync + 'static {
     fn describe(&self) -> String;
 }
 
+/// Whether an error says that there is no room, which passes, unlike a disk that fails.
+pub fn is_full(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+}
+
 /// Room on a file system, in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Space {
@@ -138,17 +143,24 @@ pub trait File: Send + Sync + Any {
     /// `StorageFull`; the system's.
     fn allocate(&self, position: u64, size: u64, how: Allocate) -> io::Result<()>;
 
+    /// Writes through the page cache, wherever and however much: for journals and copies, never for a segment that a writer has open.
+    /// Not durable before a sync.
+    ///
+    /// # Errors
+    /// `StorageFull`; the system's. The file may hold a part then.
+    fn write_at(&self, bytes: &[u8], position: u64) -> io::Result<()>;
+
     /// fdatasync. An error is reported once per open file description, so who syncs a file besides its writer opens it anew.
     ///
     /// # Errors
     /// The system's: what was written since the last sync is in doubt, and the page cache may lie about it.
     fn sync(&self) -> io::Result<()>;
 
-    /// Drops cached pages, so that the next read comes from the device. Sync first: dirty pages stay.
+    /// Drops the cached pages from position `from` on, so that the next read comes from the device. Sync first: dirty pages stay.
     ///
     /// # Errors
     /// The system's.
-    fn drop_cache(&self) -> io::Result<()>;
+    fn drop_cache(&self, from: u64) -> io::Result<()>;
 }
 
 /// How space is reserved ahead.

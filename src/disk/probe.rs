@@ -64,6 +64,11 @@ pub fn open(folder: &Path, engine: EngineChoice, direct: DirectIo) -> io::Result
     Ok(Arc::new(Machine { is_uring, is_direct, reason }))
 }
 
+/// The machine's disk as it comes, without trying anything: for commands that look at files.
+pub fn plain() -> Arc<dyn Disk> {
+    Arc::new(Machine { is_uring: false, is_direct: false, reason: "engine std, through the page cache".to_owned() })
+}
+
 fn try_block(machine: &Machine, folder: &Path) -> io::Result<()> {
     let path = folder.join(format!(".probe-{}-{}", std::process::id(), fastrand::u32(..)));
     let file = machine.create(&path)?;

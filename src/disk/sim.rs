@@ -544,11 +544,15 @@ impl File for SimFile {
         if how == Allocate::Zeroed { state.sync(self.inode) } else { Ok(()) }
     }
 
+    fn write_at(&self, bytes: &[u8], position: u64) -> io::Result<()> {
+        self.state()?.write(self.inode, position, bytes)
+    }
+
     fn sync(&self) -> io::Result<()> {
         self.state()?.sync(self.inode)
     }
 
-    fn drop_cache(&self) -> io::Result<()> {
+    fn drop_cache(&self, _from: u64) -> io::Result<()> {
         // What a failed sync left in the cache alone is gone with it.
         let mut state = self.state()?;
         let file = &mut state.inodes[self.inode];

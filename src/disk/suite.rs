@@ -85,7 +85,7 @@ fn a_file_is_reserved_cut_and_read_to_its_end() {
         assert_eq!(read(&file, 100, 50), vec![0; 50]);
         file.set_size(5000).unwrap();
         file.sync().unwrap();
-        file.drop_cache().unwrap();
+        file.drop_cache(0).unwrap();
         assert_eq!(read(&file, 4990, 100).len(), 10, "{}", place.name);
         let again = place.disk.open(&place.folder.join("a/file")).unwrap();
         assert_eq!(again.size().unwrap(), 5000);

@@ -1,12 +1,14 @@
 //! The batcher's thread: takes chunks, spreads their events over lanes, seals what may go.
 
 use super::lane::{Job, Lanes};
+use super::seal::Sealer;
 use super::{Chunk, Outcome};
 use crate::metrics as names;
+use crate::pulse::{BEAT_INTERVAL, Pulse};
 use crate::store::Topic;
 use crossbeam::queue::ArrayQueue;
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::thread::Thread;
 use std::time::Duration;
@@ -18,13 +20,21 @@ const QUEUE_MAX: usize = 16_384;
 /// Chunks that are taken before what may go is sealed.
 const TAKEN_MAX: usize = 4_096;
 /// With open lanes the thread looks again after this long, for lingering batches and as a net under wake-ups.
-const NAP: Duration = Duration::from_millis(2);
+const NAP: Duration = Duration::from_millis(1);
+/// While batches are on their way, whose answers wake the thread anyway, it is woken for this many chunks or a large one: a wake-up for
+/// each would cost more than all else that is done for a small event.
+const CROWD: usize = 32;
+const LARGE_SIZE: usize = 16 << 10;
 
 /// The way in.
 pub(super) struct Inbox {
     chunks: ArrayQueue<(Arc<Topic>, Chunk, oneshot::Sender<Vec<Outcome>>)>,
     thread: OnceLock<Thread>,
     is_parked: AtomicBool,
+    /// Chunks in the queue that wake the thread.
+    wake_at: AtomicUsize,
+    /// Counts what lanes learnt from other threads: room for a next batch.
+    news: AtomicUsize,
     is_stopping: AtomicBool,
 }
 
@@ -34,6 +44,8 @@ impl Inbox {
             chunks: ArrayQueue::new(QUEUE_MAX),
             thread: OnceLock::new(),
             is_parked: AtomicBool::new(false),
+            wake_at: AtomicUsize::new(1),
+            news: AtomicUsize::new(0),
             is_stopping: AtomicBool::new(false),
         }
     }
@@ -42,14 +54,18 @@ impl Inbox {
         let _ = self.thread.set(thread);
         self.wake();
     }
+
     pub(super) fn push(
         &self,
         topic: Arc<Topic>,
         chunk: Chunk,
         done: oneshot::Sender<Vec<Outcome>>,
     ) -> Result<(), Chunk> {
+        let is_large = chunk.body.len() >= LARGE_SIZE;
         self.chunks.push((topic, chunk, done)).map_err(|(_, chunk, _)| chunk)?;
-        self.wake();
+        if is_large || self.chunks.len() >= self.wake_at.load(Ordering::SeqCst) {
+            self.wake();
+        }
         Ok(())
     }
 
@@ -64,8 +80,14 @@ impl Inbox {
         }
     }
 
-    /// Wakes the thread if it sleeps; after a push, and when a batch was answered.
-    pub(super) fn wake(&self) {
+    /// A lane has room again: tells the thread, which may be on its way to sleep.
+    pub(super) fn tell(&self) {
+        self.news.fetch_add(1, Ordering::SeqCst);
+        self.wake();
+    }
+
+    /// Wakes the thread if it sleeps.
+    fn wake(&self) {
         // SeqCst on both sides: either the thread sees the push after it set the flag, or this sees the flag.
         if self.is_parked.swap(false, Ordering::SeqCst)
             && let Some(thread) = self.thread.get()
@@ -74,20 +96,25 @@ impl Inbox {
         }
     }
 
-    fn sleep(&self, has_open: bool) {
+    /// `news` is what the thread knew when it last looked at its lanes.
+    fn sleep(&self, news: usize, has_open: bool, is_waiting: bool) {
+        let wake_at = if is_waiting { CROWD } else { 1 };
+        self.wake_at.store(wake_at, Ordering::SeqCst);
         self.is_parked.store(true, Ordering::SeqCst);
-        if self.chunks.is_empty() && !self.is_stopping.load(Ordering::SeqCst) {
-            if has_open { std::thread::park_timeout(NAP) } else { std::thread::park() }
+        let is_new = self.chunks.len() >= wake_at || self.news.load(Ordering::SeqCst) != news;
+        if !is_new && !self.is_stopping.load(Ordering::SeqCst) {
+            std::thread::park_timeout(if has_open || is_waiting { NAP } else { BEAT_INTERVAL });
         }
         self.is_parked.store(false, Ordering::SeqCst);
     }
 }
 
 /// Runs until stopped and empty.
-pub(super) fn run(inbox: &Arc<Inbox>, runtime: &tokio::runtime::Handle) {
+pub(super) fn run(inbox: &Inbox, sealer: &Sealer, pulse: &Pulse) {
     let mut topics: HashMap<Uuid, Lanes> = HashMap::new();
     let queued = metrics::gauge!(names::INGEST_QUEUE_CHUNKS.name);
     loop {
+        pulse.beat();
         queued.set(inbox.len() as f64);
         let mut taken = 0;
         while taken < TAKEN_MAX
@@ -97,18 +124,20 @@ pub(super) fn run(inbox: &Arc<Inbox>, runtime: &tokio::runtime::Handle) {
             let lanes = topics.entry(topic.id).or_insert_with(|| Lanes::new(topic));
             lanes.add(Job::new(chunk, done));
         }
-        let mut has_open = false;
+        let news = inbox.news.load(Ordering::SeqCst);
+        let (mut has_open, mut is_waiting) = (false, false);
         let mut sealed = 0;
         topics.retain(|_, lanes| {
-            sealed += lanes.seal(inbox, runtime);
+            sealed += lanes.seal(sealer);
             has_open |= lanes.has_open();
+            is_waiting |= lanes.is_waiting();
             !lanes.is_over()
         });
         if taken == 0 && sealed == 0 {
             if inbox.is_stopping.load(Ordering::SeqCst) && !has_open && inbox.len() == 0 {
                 return;
             }
-            inbox.sleep(has_open);
+            inbox.sleep(news, has_open, is_waiting);
         }
     }
 }

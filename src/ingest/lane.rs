@@ -1,12 +1,10 @@
 //! Lanes: one a partition, with the events that wait for its next batch.
 
-use super::batcher::Inbox;
-use super::{Chunk, Outcome};
-use crate::metrics as names;
-use crate::record::{Batch, BatchBuilder, Codec, HEADER_SIZE, NewRecord, partition_for_key};
-use crate::store::{Append, AppendError, Appended, Partition, Topic};
+use super::seal::{InFlight, Sealed, Sealer};
+use super::{Chunk, Indexes, Outcome};
+use crate::record::{BatchBuilder, HEADER_SIZE, NewRecord, partition_for_key};
+use crate::store::{Partition, Topic};
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
@@ -15,16 +13,14 @@ use tokio::sync::oneshot;
 const BATCH_SIZE: usize = 1 << 20;
 /// A larger event is a batch of its own: a picture must not hold up clicks.
 const ALONE_SIZE: usize = 256 << 10;
-/// Batches of one partition between seal and answer: one at the disk and one behind it, so that the writer never waits for the batcher.
-const IN_FLIGHT_MAX: usize = 2;
-/// How long a batch waits for room in the writer's queue.
-const PATIENCE: Duration = Duration::from_millis(500);
 /// Room for the header and the frame of a record beside its parts.
 const RECORD_FRAME: usize = 64;
 
 /// A chunk while its events are on their way.
 pub(super) struct Job {
     chunk: Chunk,
+    /// Bytes of the shared headers in each record, at most.
+    shared_size: usize,
     state: Mutex<JobState>,
 }
 
@@ -37,11 +33,12 @@ struct JobState {
 impl Job {
     pub(super) fn new(chunk: Chunk, done: oneshot::Sender<Vec<Outcome>>) -> Arc<Job> {
         let state = JobState { left: chunk.events.len(), outcomes: Vec::new(), done: Some(done) };
-        Arc::new(Job { chunk, state: Mutex::new(state) })
+        let shared_size = headers_size(&chunk.headers);
+        Arc::new(Job { chunk, shared_size, state: Mutex::new(state) })
     }
 
     /// Notes what became of some events; the last of them answers the door.
-    fn settle(&self, outcome: Outcome) {
+    pub(super) fn settle(&self, outcome: Outcome) {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         state.left -= outcome.events.len();
         state.outcomes.push(outcome);
@@ -56,10 +53,17 @@ impl Job {
     /// Bytes that an event takes in a batch, at most.
     fn size_of(&self, index: u32) -> usize {
         let event = &self.chunk.events[index as usize];
-        let headers = self.chunk.headers.iter().chain(&event.headers);
-        let headers: usize = headers.map(|(name, value)| name.len() + value.len() + 10).sum();
-        event.value.len() + event.key.as_ref().map_or(0, |key| key.len()) + headers + RECORD_FRAME
+        let key = event.key.as_ref().map_or(0, |key| key.len());
+        event.value.len() + key + self.shared_size + headers_size(&event.headers) + RECORD_FRAME
     }
+
+    fn has_keys(&self) -> bool {
+        self.chunk.events.iter().any(|event| event.key.is_some())
+    }
+}
+
+fn headers_size(headers: &[(bytes::Bytes, bytes::Bytes)]) -> usize {
+    headers.iter().map(|(name, value)| name.len() + value.len() + 10).sum()
 }
 
 /// All lanes of a topic.
@@ -72,10 +76,10 @@ pub(super) struct Lanes {
 
 struct Lane {
     partition: Partition,
-    open: VecDeque<(Arc<Job>, Vec<u32>)>,
+    open: VecDeque<(Arc<Job>, Indexes)>,
     size: usize,
     since: Instant,
-    in_flight: Arc<AtomicUsize>,
+    in_flight: Arc<InFlight>,
 }
 
 impl Lanes {
@@ -100,8 +104,8 @@ impl Lanes {
             self.grow();
         }
         let count = self.lanes.len();
-        if job.chunk.events.iter().all(|event| event.key.is_none()) || count == 1 {
-            let all = (0..job.chunk.events.len() as u32).collect();
+        if count == 1 || !job.has_keys() {
+            let all = Indexes::Run(0..job.chunk.events.len() as u32);
             let lane = if count == 1 { 0 } else { self.current };
             return self.lanes[lane].add(job, all);
         }
@@ -114,17 +118,17 @@ impl Lanes {
             spread[lane].push(index as u32);
         }
         for (lane, events) in spread.into_iter().enumerate().filter(|(_, events)| !events.is_empty()) {
-            self.lanes[lane].add(job.clone(), events);
+            self.lanes[lane].add(job.clone(), Indexes::List(events));
         }
     }
 
     /// Seals and sends what may go; returns how many batches.
-    pub(super) fn seal(&mut self, inbox: &Arc<Inbox>, runtime: &tokio::runtime::Handle) -> usize {
+    pub(super) fn seal(&mut self, sealer: &Sealer) -> usize {
         let config = self.topic.config();
         let mut sealed = 0;
         for (at, lane) in self.lanes.iter_mut().enumerate() {
             while lane.may_seal(config.linger) {
-                lane.seal(config.max_message_bytes, inbox, runtime);
+                lane.seal(config.max_message_bytes, sealer);
                 sealed += 1;
                 if at == self.current {
                     self.current += 1;
@@ -139,6 +143,11 @@ impl Lanes {
         self.lanes.iter().any(|lane| !lane.open.is_empty())
     }
 
+    /// Batches are on their way, and one of them will wake the batcher.
+    pub(super) fn is_waiting(&self) -> bool {
+        self.lanes.iter().any(|lane| !lane.in_flight.is_empty())
+    }
+
     /// The topic is gone and nothing waits for it.
     pub(super) fn is_over(&self) -> bool {
         self.topic.is_deleted() && !self.has_open()
@@ -146,106 +155,78 @@ impl Lanes {
 }
 
 impl Lane {
-    fn add(&mut self, job: Arc<Job>, events: Vec<u32>) {
+    fn add(&mut self, job: Arc<Job>, events: Indexes) {
         if self.open.is_empty() {
             self.since = Instant::now();
         }
-        self.size += events.iter().map(|index| job.size_of(*index)).sum::<usize>();
+        self.size += events.iter().map(|index| job.size_of(index)).sum::<usize>();
         self.open.push_back((job, events));
     }
 
     fn may_seal(&self, linger: Duration) -> bool {
-        let is_due = self.size >= BATCH_SIZE || self.since.elapsed() >= linger;
-        // Acquire pairs with the Release of the task that was answered.
-        !self.open.is_empty() && is_due && self.in_flight.load(Ordering::Acquire) < IN_FLIGHT_MAX
+        !self.open.is_empty()
+            && self.in_flight.has_room(self.size)
+            && (self.size >= BATCH_SIZE || linger.is_zero() || self.since.elapsed() >= linger)
     }
 
-    /// Builds one batch of the oldest events and sends it to the log.
-    fn seal(&mut self, size_max: usize, inbox: &Arc<Inbox>, runtime: &tokio::runtime::Handle) {
-        let mut builder = BatchBuilder::new();
-        let mut members: Vec<(Arc<Job>, Vec<u32>)> = Vec::new();
+    /// Fills one batch with the oldest events and sends it on.
+    fn seal(&mut self, size_max: usize, sealer: &Sealer) {
+        let mut builder = sealer.builder();
+        let mut members: Vec<(Arc<Job>, Indexes)> = Vec::with_capacity(self.open.len());
         let mut is_compressible = false;
         // The estimate is an upper bound, so a batch of several events never exceeds the topic's limit; one too large alone is the log's to refuse.
         let limit = BATCH_SIZE.min(size_max.saturating_sub(HEADER_SIZE));
-        'filling: while let Some((job, mut events)) = self.open.pop_front() {
-            let mut taken = 0;
-            for index in &events {
-                let size = job.size_of(*index);
-                let is_full = builder.size() + size > limit || size > ALONE_SIZE;
-                if is_full && !builder.is_empty() {
-                    break;
-                }
-                push(&mut builder, &job.chunk, *index);
-                is_compressible |= job.chunk.is_compressible;
-                self.size = self.size.saturating_sub(size);
-                taken += 1;
-                if is_full {
-                    break;
-                }
-            }
+        while let Some((job, mut events)) = self.open.pop_front() {
+            let (taken, size, is_full) = fill(&mut builder, &job, &events, limit);
+            self.size = self.size.saturating_sub(size);
             let rest = events.split_off(taken);
             if taken > 0 {
+                is_compressible |= job.chunk.is_compressible;
                 members.push((job.clone(), events));
             }
             if !rest.is_empty() {
                 self.open.push_front((job, rest));
-                break 'filling;
+            }
+            if is_full {
+                break;
             }
         }
         if self.open.is_empty() {
             self.size = 0;
         }
-        let raw = builder.size();
-        let codec = if is_compressible { Codec::Zstd } else { Codec::None };
-        let Ok(batch) = builder.build(codec) else { return };
-        metrics::histogram!(names::INGEST_BATCH_BYTES.name).record(raw as f64);
-        metrics::counter!(names::INGEST_RAW_BYTES.name).increment(raw as u64);
-        metrics::counter!(names::INGEST_STORED_BYTES.name).increment(batch.size() as u64);
-        self.send(batch, members, inbox, runtime);
+        let partition = self.partition.clone();
+        sealer.send(Sealed { builder, is_compressible, members, partition }, &self.in_flight);
     }
+}
 
-    fn send(
-        &self,
-        batch: Batch,
-        members: Vec<(Arc<Job>, Vec<u32>)>,
-        inbox: &Arc<Inbox>,
-        runtime: &tokio::runtime::Handle,
-    ) {
-        self.in_flight.fetch_add(1, Ordering::Relaxed);
-        let (partition, in_flight, inbox) = (self.partition.clone(), self.in_flight.clone(), inbox.clone());
-        // Queued here and not in the task, so that batches of a lane keep their order.
-        let append = Append { batch, lease: None, leader_epoch: -1 };
-        let queued = partition.try_append(append);
-        runtime.spawn(async move {
-            let result = match queued {
-                Ok(answer) => answer.await.unwrap_or(Err(AppendError::Unknown("the log writer is gone".to_owned()))),
-                Err((append, AppendError::QueueFull)) => partition.append(append, PATIENCE).await,
-                Err((_, error)) => Err(error),
-            };
-            settle(&partition, members, result);
-            in_flight.fetch_sub(1, Ordering::Release);
-            inbox.wake();
+/// Puts events of a job into a batch until it is full; how many, their size, and whether it is.
+fn fill(builder: &mut BatchBuilder, job: &Job, events: &Indexes, limit: usize) -> (usize, usize, bool) {
+    let chunk = &job.chunk;
+    let mut headers: Vec<(&[u8], Option<&[u8]>)> = Vec::with_capacity(chunk.headers.len() + 4);
+    headers.extend(chunk.headers.iter().map(|(name, value)| (name.as_ref(), Some(value.as_ref()))));
+    let (mut taken, mut taken_size) = (0, 0);
+    for index in events.iter() {
+        let event = &chunk.events[index as usize];
+        let size = job.size_of(index);
+        let is_full = builder.size() + size > limit || size > ALONE_SIZE;
+        if is_full && !builder.is_empty() {
+            return (taken, taken_size, true);
+        }
+        headers.truncate(chunk.headers.len());
+        headers.extend(event.headers.iter().map(|(name, value)| (name.as_ref(), Some(value.as_ref()))));
+        builder.push(NewRecord {
+            timestamp: event.timestamp,
+            key: event.key.as_deref(),
+            value: Some(&chunk.body[event.value.start as usize..event.value.end as usize]),
+            headers: &headers,
         });
+        taken += 1;
+        taken_size += size;
+        if is_full {
+            return (taken, taken_size, true);
+        }
     }
-}
-
-fn settle(partition: &Partition, members: Vec<(Arc<Job>, Vec<u32>)>, result: Result<Appended, AppendError>) {
-    for (job, events) in members {
-        job.settle(Outcome { events, result: result.clone().map(|appended| (partition.id(), appended)) });
-    }
-}
-
-fn push(builder: &mut BatchBuilder, chunk: &Chunk, index: u32) {
-    let event = &chunk.events[index as usize];
-    let headers = chunk.headers.iter().chain(&event.headers);
-    let headers: Vec<(&[u8], Option<&[u8]>)> =
-        headers.map(|(name, value)| (name.as_ref(), Some(value.as_ref()))).collect();
-    builder.push(NewRecord {
-        timestamp: event.timestamp,
-        key: event.key.as_deref(),
-        value: Some(&chunk.body[event.value.start as usize..event.value.end as usize]),
-        headers: &headers,
-    });
+    (taken, taken_size, false)
 }
 
 #[cfg(test)]
@@ -290,7 +271,7 @@ mod tests {
 
     fn values(topic: &Topic, partition: i32) -> Vec<String> {
         let partition = topic.partition(PartitionId(partition)).unwrap();
-        let slice = partition.read_blocking(Offset(0), 1 << 20).unwrap();
+        let slice = partition.read_blocking(Offset(0), 64 << 20).unwrap();
         let records = slice.batches.iter().flat_map(|batch| batch.records(DECODED_SIZE_MAX).unwrap());
         records.map(|record| String::from_utf8(record.value.unwrap().to_vec()).unwrap()).collect()
     }
@@ -306,6 +287,29 @@ mod tests {
         }
         assert_eq!(values(&topic, 0), ["a", "b", "c", "d", "e", "f"]);
         ingest.close().await;
+    }
+
+    #[tokio::test]
+    async fn large_batches_take_the_pool_and_keep_their_order() {
+        let store = store();
+        let topic = topic(&store, 1).await;
+        let ingest = Ingest::start(tokio::runtime::Handle::current()).unwrap();
+        let mut sends = tokio::task::JoinSet::new();
+        let mut expected = Vec::new();
+        for batch in 0..12 {
+            let words: Vec<String> = (0..40).map(|word| format!("{batch}-{word}-{}", "x".repeat(40_000))).collect();
+            expected.extend(words.iter().map(|word| word[..8].to_owned()));
+            let (ingest, topic) = (ingest.clone(), topic.clone());
+            let chunk = chunk(words.join(" ").leak(), &[]);
+            let sent = ingest.inbox.push(topic, chunk, tokio::sync::oneshot::channel().0);
+            assert!(sent.is_ok());
+        }
+        sends.spawn(async move { ingest.send(&topic, chunk("last", &[])).await.map(|_| topic) });
+        let topic = sends.join_next().await.unwrap().unwrap().ok().unwrap();
+        let stored = values(&topic, 0);
+        assert_eq!(stored.last().map(String::as_str), Some("last"));
+        let stored: Vec<_> = stored[..stored.len() - 1].iter().map(|value| value[..8].to_owned()).collect();
+        assert_eq!(stored, expected);
     }
 
     async fn futures_in_order<F: Future<Output = Result<Vec<Outcome>, Chunk>>>(sends: [F; 3]) -> Vec<Vec<Outcome>> {
@@ -339,8 +343,8 @@ mod tests {
         let noise: String = (0..1_000).map(|_| random.alphanumeric()).collect();
         let text: &'static str = format!("small {noise} tiny").leak();
         let outcomes = ingest.send(&topic, chunk(text, &[])).await.ok().unwrap();
-        let refused: Vec<_> =
-            outcomes.iter().filter(|outcome| outcome.result.is_err()).flat_map(|o| o.events.clone()).collect();
+        let refused: Vec<u32> =
+            outcomes.iter().filter(|outcome| outcome.result.is_err()).flat_map(|o| o.events.iter()).collect();
         assert_eq!(refused, [1]);
         assert_eq!(values(&topic, 0), ["small", "tiny"]);
         ingest.close().await;

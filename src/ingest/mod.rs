@@ -6,8 +6,10 @@
 
 mod batcher;
 mod lane;
+mod seal;
 
 use crate::budget::Lease;
+use crate::pulse::Pulse;
 use crate::record::PartitionId;
 use crate::store::{AppendError, Appended, Topic};
 use batcher::Inbox;
@@ -42,15 +44,56 @@ pub struct Event {
 /// What became of some events of a chunk that went to one partition in one batch.
 #[derive(Clone, Debug)]
 pub struct Outcome {
-    /// Indexes into the chunk, ascending.
-    pub events: Vec<u32>,
+    pub events: Indexes,
     pub result: Result<(PartitionId, Appended), AppendError>,
+}
+
+/// Some events of a chunk, by their place in it, ascending. Nearly always a run: then it costs no allocation.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Indexes {
+    Run(Range<u32>),
+    List(Vec<u32>),
+}
+
+impl Indexes {
+    pub fn len(&self) -> usize {
+        match self {
+            Indexes::Run(run) => run.len(),
+            Indexes::List(list) => list.len(),
+        }
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = u32> + '_ {
+        let (run, list) = match self {
+            Indexes::Run(run) => (run.clone(), &[][..]),
+            Indexes::List(list) => (0..0, list.as_slice()),
+        };
+        run.chain(list.iter().copied())
+    }
+
+    /// Leaves the first `count` here and returns the others.
+    pub(crate) fn split_off(&mut self, count: usize) -> Indexes {
+        match self {
+            Indexes::Run(run) => {
+                let at = run.end.min(run.start + count as u32);
+                let rest = at..run.end;
+                run.end = at;
+                Indexes::Run(rest)
+            }
+            Indexes::List(list) => Indexes::List(list.split_off(count)),
+        }
+    }
 }
 
 /// The batcher. Clones share it.
 #[derive(Clone)]
 pub struct Ingest {
     inbox: Arc<Inbox>,
+    pulse: Pulse,
     thread: Arc<Mutex<Option<JoinHandle<()>>>>,
 }
 
@@ -61,11 +104,13 @@ impl Ingest {
     /// The system has no thread to give.
     pub fn start(runtime: tokio::runtime::Handle) -> std::io::Result<Ingest> {
         let inbox = Arc::new(Inbox::new());
-        let own = inbox.clone();
+        let pulse = Pulse::new("the batcher");
+        let own = (inbox.clone(), pulse.clone());
         let thread = std::thread::Builder::new().name("inrush-batcher".to_owned());
-        let thread = thread.spawn(move || batcher::run(&own, &runtime))?;
+        let sealer = seal::Sealer::start(inbox.clone(), runtime)?;
+        let thread = thread.spawn(move || batcher::run(&own.0, &sealer, &own.1))?;
         inbox.wakes(thread.thread().clone());
-        Ok(Ingest { inbox, thread: Arc::new(Mutex::new(Some(thread))) })
+        Ok(Ingest { inbox, pulse, thread: Arc::new(Mutex::new(Some(thread))) })
     }
 
     /// Queues the chunk and waits until each of its events is durable or refused. Keyless events of a chunk go to one partition, keyed
@@ -75,15 +120,21 @@ impl Ingest {
     /// The chunk, if the queue is full: nothing of it was taken.
     pub async fn send(&self, topic: &Arc<Topic>, chunk: Chunk) -> Result<Vec<Outcome>, Chunk> {
         let (done, outcomes) = oneshot::channel();
+        let all = Indexes::Run(0..chunk.events.len() as u32);
         self.inbox.push(topic.clone(), chunk, done)?;
         Ok(outcomes.await.unwrap_or_else(|_| {
-            vec![Outcome { events: Vec::new(), result: Err(AppendError::Unknown("the batcher is gone".to_owned())) }]
+            vec![Outcome { events: all, result: Err(AppendError::Unknown("the batcher is gone".to_owned())) }]
         }))
     }
 
     /// Chunks that wait for the batcher.
     pub fn queued(&self) -> usize {
         self.inbox.len()
+    }
+
+    /// Beats with each turn of the batcher.
+    pub fn pulse(&self) -> Pulse {
+        self.pulse.clone()
     }
 
     /// Writes what is queued and stops the thread. Doors are closed before.

@@ -1,111 +1,162 @@
 //! Clicks and pictures as real sites and cameras send them, by seed.
 
-use serde_json::{Value, json};
+use super::agents::{Agent, browsers, robots};
+use super::pictures::{Pictures, Sizes};
+use jpeg_encoder::EncodingError;
+use serde_json::Value;
+use std::io::Write;
 
-/// Agents of browsers; clicks are drawn from them.
-const BROWSERS: [&str; 8] = [
-    "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/126.0.0.0 Safari/537.36",
-    "Mozilla/5.0 (Macintosh; Intel Mac OS X 10_15_7) AppleWebKit/605.1.15 (KHTML, like Gecko) Version/17.4 Safari/605.1.15",
-    "Mozilla/5.0 (iPhone; CPU iPhone OS 17_5 like Mac OS X) AppleWebKit/605.1.15 (KHTML, like Gecko) Version/17.5 Mobile/15E148 Safari/604.1",
-    "Mozilla/5.0 (Linux; Android 14; Pixel 8) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/126.0.0.0 Mobile Safari/537.36",
-    "Mozilla/5.0 (X11; Linux x86_64; rv:127.0) Gecko/20100101 Firefox/127.0",
-    "Mozilla/5.0 (Windows NT 10.0; Win64; x64; rv:126.0) Gecko/20100101 Firefox/126.0",
-    "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/125.0.0.0 Safari/537.36 Edg/125.0.0.0",
-    "Mozilla/5.0 (iPad; CPU OS 16_6 like Mac OS X) AppleWebKit/605.1.15 (KHTML, like Gecko) Version/16.6 Mobile/15E148 Safari/604.1",
+const PATHS: [&str; 10] = [
+    "/",
+    "/shoes",
+    "/shoes/trail-runner-9",
+    "/shoes/city-walker-2",
+    "/bags",
+    "/bags/daypack-20l",
+    "/cart",
+    "/checkout",
+    "/search",
+    "/stores/berlin",
 ];
-const ROBOTS: [&str; 3] = [
-    "Mozilla/5.0 (compatible; Googlebot/2.1; +http://www.google.com/bot.html)",
-    "Mozilla/5.0 (compatible; bingbot/2.0; +http://www.bing.com/bingbot.htm)",
-    "python-requests/2.32.3",
+const CAMPAIGNS: [&str; 5] = [
+    "",
+    "",
+    "?utm_source=newsletter&utm_campaign=spring",
+    "?utm_source=google&utm_medium=cpc&gclid=Cj0KCQ",
+    "?ref=app",
 ];
-const PATHS: [&str; 6] = ["/", "/shoes", "/shoes/trail-runner-9", "/bags/daypack-20l", "/cart", "/search"];
+const REFERRERS: [&str; 4] =
+    ["", "https://www.google.com/", "https://shop.example/", "https://news.example/gear-of-the-year"];
+const PLACES: [(&str, &str); 6] = [
+    ("en-GB", "Europe/London"),
+    ("de-DE", "Europe/Berlin"),
+    ("fr-FR", "Europe/Paris"),
+    ("en-US", "America/New_York"),
+    ("es-ES", "Europe/Madrid"),
+    ("pl-PL", "Europe/Warsaw"),
+];
 const CAMERAS: [&str; 4] = ["door", "yard", "garage", "gate"];
 const LABELS: [&str; 4] = ["person", "car", "dog", "parcel"];
 
 /// Visitors that clicks come from.
-const VISITORS: u32 = 500;
-/// One click in so many is a robot's: 6 %.
-const ROBOT_SHARE: u32 = 16;
+const VISITORS: u64 = 5_000;
+/// Of 100 clicks so many are robots'.
+const ROBOTS_PERCENT: u8 = 6;
 
 /// A source of events; the same seed gives the same ones.
 pub struct Generator {
     random: fastrand::Rng,
     made: u64,
+    /// Encoded when the first picture is asked for.
+    pictures: Option<Pictures>,
+}
+
+/// What stays the same in all clicks of one visitor.
+struct Visitor {
+    number: u64,
+    agent: Agent,
+    place: (&'static str, &'static str),
+}
+
+impl Visitor {
+    fn new(number: u64) -> Visitor {
+        let mut random = fastrand::Rng::with_seed(number);
+        Visitor { number, agent: browsers().draw(&mut random), place: PLACES[random.usize(..PLACES.len())] }
+    }
 }
 
 impl Generator {
     pub fn new(seed: u64) -> Generator {
-        Generator { random: fastrand::Rng::with_seed(seed), made: 0 }
+        Generator { random: fastrand::Rng::with_seed(seed), made: 0, pictures: None }
     }
 
     /// A click of about 650 bytes at `now_ms`.
     pub fn click(&mut self, now_ms: i64) -> Value {
-        self.made += 1;
-        let random = &mut self.random;
-        let visitor = random.u32(..VISITORS);
-        let is_robot = random.u32(..ROBOT_SHARE) == 0;
-        let agents: &[&str] = if is_robot { &ROBOTS } else { &BROWSERS };
-        let path = PATHS[random.usize(..PATHS.len())];
-        let at = chrono::DateTime::from_timestamp_millis(now_ms).unwrap_or_default();
-        let campaign = if random.bool() { "?utm_source=newsletter&utm_campaign=spring" } else { "" };
-        json!({
-            "ts": at.to_rfc3339_opts(chrono::SecondsFormat::Millis, true),
-            "eventId": format!("e-{:016x}-{}", random.u64(..), self.made),
-            "userId": format!("u{visitor}"),
-            "sessionId": format!("s{}", visitor * 7 + 3),
-            "type": if random.u8(..5) == 0 { "like" } else { "click" },
-            "page": {
-                "url": format!("https://shop.example{path}{campaign}"),
-                "title": format!("Shop {path}"),
-                "referrer": if random.bool() { "https://www.google.com/" } else { "" },
-            },
-            "viewport": { "width": 360 + 8 * random.i32(0..200), "height": 640 + 8 * random.i32(0..60) },
-            "screen": { "width": 1920, "height": 1080, "density": 2 },
-            "props": {
-                "price": f64::from(random.u32(199..19_999)) / 100.0, "quantity": random.i32(1..5), "currency": "EUR",
-                "position": random.i32(0..40), "experiment": "checkout-b", "loggedIn": random.bool(),
-            },
-            "locale": "en-GB",
-            "timezone": "Europe/Berlin",
-            "userAgent": agents[random.usize(..agents.len())],
-            "ip": format!("203.0.113.{}", random.u8(..)),
-        })
+        let mut line = Vec::new();
+        self.write_click(&mut line, now_ms);
+        serde_json::from_slice(&line).expect("a click is written as JSON; a test reads many")
     }
 
-    /// A JPEG and the query parameters that a camera would send with it.
+    /// Appends a click, one line of JSON without its end. No allocation but what `out` needs: this must keep up with the daemon.
+    pub fn write_click(&mut self, out: &mut Vec<u8>, now_ms: i64) {
+        self.made += 1;
+        let random = &mut self.random;
+        let mut visitor = Visitor::new(random.u64(..VISITORS));
+        if random.u8(..100) < ROBOTS_PERCENT {
+            visitor.agent = robots().draw(random);
+        }
+        let Visitor { number, agent, place: (locale, timezone) } = visitor;
+        let (width, height) = agent.screen;
+        let at = chrono::DateTime::from_timestamp_millis(now_ms).unwrap_or_default();
+        let at = at.format("%Y-%m-%dT%H:%M:%S%.3fZ");
+        let path = PATHS[random.usize(..PATHS.len())];
+        let campaign = CAMPAIGNS[random.usize(..CAMPAIGNS.len())];
+        let referrer = REFERRERS[random.usize(..REFERRERS.len())];
+        let kind = if random.u8(..5) == 0 { "like" } else { "click" };
+        let (price, quantity, position) = (random.u32(199..19_999), random.u8(1..5), random.u8(..40));
+        let written = write!(
+            out,
+            concat!(
+                r#"{{"ts":"{at}","eventId":"e-{id:016x}-{made}","userId":"u{number}","sessionId":"s{session}","type":"{kind}","#,
+                r#""page":{{"url":"https://shop.example{path}{campaign}","title":"Shop {path}","referrer":"{referrer}"}},"#,
+                r#""viewport":{{"width":{width},"height":{viewport_height}}},"screen":{{"width":{width},"height":{height},"density":2}},"#,
+                r#""props":{{"price":{euros}.{cents:02},"quantity":{quantity},"currency":"EUR","position":{position},"#,
+                r#""experiment":"checkout-b","loggedIn":{is_in}}},"locale":"{locale}","timezone":"{timezone}","#,
+                r#""userAgent":"{agent}","ip":"203.0.113.{ip}"}}"#
+            ),
+            at = at,
+            id = random.u64(..),
+            made = self.made,
+            number = number,
+            session = number * 7 + 3,
+            kind = kind,
+            path = path,
+            campaign = campaign,
+            referrer = referrer,
+            width = width,
+            viewport_height = height.saturating_sub(120),
+            height = height,
+            euros = price / 100,
+            cents = price % 100,
+            quantity = quantity,
+            position = position,
+            is_in = random.bool(),
+            locale = locale,
+            timezone = timezone,
+            agent = agent.text,
+            ip = random.u8(..),
+        );
+        written.expect("a vector takes all that is written to it");
+    }
+
+    /// A JPEG of [`Sizes::Small`] and the query parameters that a camera would send with it.
     ///
     /// # Errors
     /// The encoder's; none is known for these sizes.
-    pub fn picture(&mut self) -> Result<(Vec<u8>, String), jpeg_encoder::EncodingError> {
-        let sizes = [(320u16, 180u16), (480, 270), (640, 360)];
-        let (width, height) = sizes[self.random.usize(..sizes.len())];
-        let pixels = self.scene(width, height);
-        let mut bytes = Vec::new();
-        let encoder = jpeg_encoder::Encoder::new(&mut bytes, 70);
-        encoder.encode(&pixels, width, height, jpeg_encoder::ColorType::Rgb)?;
-        let camera = CAMERAS[self.random.usize(..CAMERAS.len())];
-        let label = LABELS[self.random.usize(..LABELS.len())];
-        Ok((bytes, format!("camera={camera}&label={label}&score=0.{}", self.random.u8(50..99))))
+    pub fn picture(&mut self) -> Result<(Vec<u8>, String), EncodingError> {
+        self.picture_of(Sizes::Small)
     }
 
-    /// A sky over a ground with grain, and a box where something stands: enough detail to compress like a photograph.
-    fn scene(&mut self, width: u16, height: u16) -> Vec<u8> {
-        let (wide, high) = (usize::from(width), usize::from(height));
-        let (left, top) = (self.random.usize(..wide / 2), high / 3 + self.random.usize(..high / 4));
-        let mut pixels = Vec::with_capacity(wide * high * 3);
-        for y in 0..high {
-            for x in 0..wide {
-                let is_thing = (left..left + wide / 6).contains(&x) && (top..top + high / 3).contains(&y);
-                let base = match (is_thing, y < high / 2) {
-                    (true, _) => [140, 40, 40],
-                    (false, true) => [90 + (y * 80 / high) as u8, 140, 200],
-                    (false, false) => [70, 110 - (x * 30 / wide) as u8, 60],
-                };
-                let grain = self.random.u8(..24);
-                pixels.extend(base.map(|value| value + grain));
-            }
-        }
-        pixels
+    /// A JPEG and the query parameters that a camera would send with it. The first call decides the sizes and encodes the scenes.
+    ///
+    /// # Errors
+    /// The encoder's; none is known for these sizes.
+    pub fn picture_of(&mut self, sizes: Sizes) -> Result<(Vec<u8>, String), EncodingError> {
+        let pictures = match self.pictures.take() {
+            Some(pictures) => pictures,
+            None => Pictures::new(sizes, &mut self.random)?,
+        };
+        self.made += 1;
+        let bytes = pictures.draw(self.made, &mut self.random);
+        self.pictures = Some(pictures);
+        Ok((bytes, self.camera()))
+    }
+
+    /// What a camera says with a picture: its name, what it saw, how sure it is.
+    pub fn camera(&mut self) -> String {
+        let camera = CAMERAS[self.random.usize(..CAMERAS.len())];
+        let label = LABELS[self.random.usize(..LABELS.len())];
+        format!("camera={camera}&label={label}&score=0.{}", self.random.u8(50..99))
     }
 }
 
@@ -118,6 +169,21 @@ mod tests {
         let (a, b) = (Generator::new(4).click(1_700_000_000_000), Generator::new(4).click(1_700_000_000_000));
         assert_eq!(a, b);
         assert!((550..900).contains(&a.to_string().len()), "{}", a.to_string().len());
+    }
+
+    #[test]
+    fn clicks_are_json_of_about_650_bytes_and_6_in_100_are_robots() {
+        let mut generator = Generator::new(7);
+        let (mut size, mut robots) = (0, 0);
+        for _ in 0..5_000 {
+            let click = generator.click(1_700_000_000_000);
+            size += click.to_string().len();
+            // Only robots have no screen.
+            robots += u32::from(click["screen"]["width"] == 0);
+            assert!(click["ts"] == "2023-11-14T22:13:20.000Z" && click["props"]["price"].is_f64(), "{click}");
+        }
+        assert!((600..720).contains(&(size / 5_000)), "{}", size / 5_000);
+        assert!((220..380).contains(&robots), "{robots}");
     }
 
     #[test]

@@ -1,14 +1,22 @@
 //! The checkpoint of a data folder: where each partition was known to be durable, so that a start scans only what came after.
 //!
-//! Text, one record a line: CRC-32C of the rest in 8 hex digits, a space, JSON. The last line is `{"commit":N}` with the count of lines
-//! before it; a file without a right one is no checkpoint. It is replaced as a whole.
+//! A journal (see `journal.rs`) of passes. A pass has a record for each partition that changed since the last one, then
+//! `{"commit":N}` with their count; it counts only with that. A later record of a partition replaces an earlier one. The file is
+//! written whole when it has grown to [`CHECKPOINT_SIZE_MAX`]. Partitions of topics that the catalog does not know are passed over.
 
+use super::journal::{self, Rest};
+use super::partition::PartitionLog;
 use super::producers::{Known, Producers, Sent};
+use super::segment::Segment;
 use crate::clock::Millis;
 use crate::record::Offset;
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
+use std::sync::Arc;
 use uuid::Uuid;
+
+/// The file is written whole when it has grown past this.
+pub const CHECKPOINT_SIZE_MAX: u64 = 64 << 20;
 
 /// All partitions of a data folder.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -29,15 +37,25 @@ pub struct PartitionCheckpoint {
     pub end: Offset,
     /// First offset that readers may ask for.
     pub start: Offset,
-    /// Batches may have been answered before they were synced.
+    /// Batches may be answered before they are synced.
     pub os: bool,
     /// The file was cut to `position`: nothing is to be scanned.
     pub clean: bool,
     pub epochs: Vec<(i32, Offset)>,
     pub producers: Vec<PackedProducer>,
-    /// All segments but the active one: (base, size, arrival of the last batch, greatest timestamp).
-    pub sealed: Vec<(Offset, u64, Millis, i64)>,
+    /// All segments but the active one, ascending.
+    pub sealed: Vec<Sealed>,
     /// Arrival of the last batch and greatest timestamp of the active one.
+    pub arrived_ms: Millis,
+    pub max_timestamp: i64,
+}
+
+/// A segment that is written no more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sealed {
+    pub base: Offset,
+    pub size: u64,
+    /// Of its last batch.
     pub arrived_ms: Millis,
     pub max_timestamp: i64,
 }
@@ -46,52 +64,105 @@ pub struct PartitionCheckpoint {
 pub type PackedProducer = (i64, i16, Millis, Vec<(i32, i32, Offset)>);
 
 #[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 struct Commit {
     commit: usize,
 }
 
+/// What a checkpoint file holds.
+#[derive(Debug, PartialEq)]
+pub struct Decoded {
+    /// As of the last whole pass.
+    pub checkpoint: Checkpoint,
+    /// Passes that count.
+    pub passes: usize,
+    /// Why there is no later pass, if it is not the end of the file: worth a line in the log.
+    pub damage: Option<String>,
+}
+
 impl Checkpoint {
-    /// The file's bytes.
+    /// A pass with all partitions.
     ///
     /// # Errors
     /// None is known: all values have a JSON form.
     pub fn encode(&self) -> serde_json::Result<Vec<u8>> {
+        Checkpoint::encode_pass(self.partitions.values())
+    }
+
+    /// A pass with the partitions that changed.
+    ///
+    /// # Errors
+    /// As [`Checkpoint::encode`].
+    pub fn encode_pass<'a>(changed: impl Iterator<Item = &'a PartitionCheckpoint>) -> serde_json::Result<Vec<u8>> {
         let mut out = Vec::new();
-        for partition in self.partitions.values() {
-            push_line(&mut out, serde_json::to_string(partition)?);
+        let mut count = 0;
+        for partition in changed {
+            journal::push(&mut out, partition)?;
+            count += 1;
         }
-        push_line(&mut out, serde_json::to_string(&Commit { commit: self.partitions.len() })?);
+        journal::push(&mut out, &Commit { commit: count })?;
         Ok(out)
     }
 
-    /// # Errors
-    /// What is wrong, for the log: a start without a checkpoint scans everything.
-    pub fn decode(bytes: &[u8]) -> Result<Checkpoint, String> {
-        let text = std::str::from_utf8(bytes).map_err(|error| error.to_string())?;
-        let mut checkpoint = Checkpoint::default();
-        let mut committed = None;
-        for (number, line) in text.lines().enumerate() {
-            let bad = |what: &str| format!("line {}: {what}", number + 1);
-            let (crc, json) = line.split_once(' ').ok_or_else(|| bad("no checksum"))?;
-            if u32::from_str_radix(crc, 16) != Ok(crc32c::crc32c(json.as_bytes())) {
-                return Err(bad("wrong checksum"));
-            }
-            if let Ok(commit) = serde_json::from_str::<Commit>(json) {
-                committed = Some(commit.commit);
+    /// The last whole pass with all before it: a pass that is cut off, or damaged, takes none of its partitions anywhere.
+    pub fn decode(bytes: &[u8]) -> Decoded {
+        let mut decoded = Decoded { checkpoint: Checkpoint::default(), passes: 0, damage: None };
+        let mut pass: Vec<PartitionCheckpoint> = Vec::new();
+        let (records, rest) = journal::records(bytes);
+        for (number, json) in records.into_iter().enumerate() {
+            if let Ok(Commit { commit }) = serde_json::from_str::<Commit>(json) {
+                if commit != pass.len() {
+                    decoded.damage = Some(format!("{commit} records were committed, {} are there", pass.len()));
+                    return decoded;
+                }
+                decoded.passes += 1;
+                decoded.checkpoint.partitions.extend(pass.drain(..).map(|one| ((one.topic, one.partition), one)));
                 continue;
             }
-            let partition: PartitionCheckpoint = serde_json::from_str(json).map_err(|error| bad(&error.to_string()))?;
-            checkpoint.partitions.insert((partition.topic, partition.partition), partition);
+            match serde_json::from_str(json) {
+                Ok(partition) => pass.push(partition),
+                Err(error) => {
+                    decoded.damage = Some(format!("line {}: {error}", number + 1));
+                    return decoded;
+                }
+            }
         }
-        match committed {
-            Some(count) if count == checkpoint.partitions.len() => Ok(checkpoint),
-            Some(count) => Err(format!("{count} records were committed, {} are there", checkpoint.partitions.len())),
-            None => Err("it has no commit record".to_owned()),
+        if let Rest::Damaged(reason) = rest {
+            decoded.damage = Some(reason);
         }
+        decoded
     }
 }
 
 impl PartitionCheckpoint {
+    /// What a checkpoint keeps of a log that is between two rounds, all of it durable.
+    pub fn take(
+        topic: Uuid,
+        partition: i32,
+        log: &PartitionLog,
+        segments: &[Arc<Segment>],
+        start: Offset,
+    ) -> PartitionCheckpoint {
+        let active = &log.active;
+        let sealed = segments.iter().filter(|segment| segment.base != active.segment.base);
+        PartitionCheckpoint {
+            topic,
+            partition,
+            segment: active.segment.base,
+            position: active.position,
+            last: active.last,
+            end: log.end,
+            start,
+            os: false,
+            clean: false,
+            epochs: log.epochs.clone(),
+            producers: PartitionCheckpoint::pack(&log.producers),
+            sealed: sealed.map(|segment| segment.sealed()).collect(),
+            arrived_ms: active.segment.arrived_ms(),
+            max_timestamp: active.segment.max_timestamp(),
+        }
+    }
+
     /// The producers it remembers.
     pub fn producers(&self) -> Producers {
         let mut producers = Producers::default();
@@ -119,10 +190,6 @@ impl PartitionCheckpoint {
     }
 }
 
-fn push_line(out: &mut Vec<u8>, json: String) {
-    out.extend_from_slice(format!("{:08x} {json}\n", crc32c::crc32c(json.as_bytes())).as_bytes());
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -140,34 +207,68 @@ mod tests {
             clean: false,
             epochs: vec![(1, Offset(0)), (3, Offset(50))],
             producers: vec![(12, 0, 1_000, vec![(0, 5, Offset(60)), (5, 1, Offset(65))])],
-            sealed: vec![(Offset(0), 100, 900, 800)],
+            sealed: vec![Sealed { base: Offset(0), size: 100, arrived_ms: 900, max_timestamp: 800 }],
             arrived_ms: 1_000,
             max_timestamp: 990,
         };
         Checkpoint { partitions: (0..3).map(|n| ((Uuid::from_u128(7), n), partition(n))).collect() }
     }
 
+    /// Three passes: all partitions, one of them again, two of them again; with the ends of the passes and what stands then.
+    fn passes() -> (Vec<u8>, Vec<(usize, Checkpoint)>) {
+        let mut checkpoint = example();
+        let mut bytes = checkpoint.encode().unwrap();
+        let mut stages = vec![(bytes.len(), checkpoint.clone())];
+        for changed in [vec![1], vec![0, 2]] {
+            let mut pass = Vec::new();
+            for n in changed {
+                let partition = checkpoint.partitions.get_mut(&(Uuid::from_u128(7), n)).unwrap();
+                partition.position += 1_000;
+                partition.end = partition.end.plus(10);
+                pass.push(partition.clone());
+            }
+            bytes.extend(Checkpoint::encode_pass(pass.iter()).unwrap());
+            stages.push((bytes.len(), checkpoint.clone()));
+        }
+        (bytes, stages)
+    }
+
     #[test]
     fn what_is_written_is_read() {
-        let checkpoint = example();
-        assert_eq!(Checkpoint::decode(&checkpoint.encode().unwrap()).unwrap(), checkpoint);
-        let one = &checkpoint.partitions[&(Uuid::from_u128(7), 1)];
+        let (bytes, stages) = passes();
+        let expected = Decoded { checkpoint: stages[2].1.clone(), passes: 3, damage: None };
+        assert_eq!(Checkpoint::decode(&bytes), expected);
+        let one = &expected.checkpoint.partitions[&(Uuid::from_u128(7), 1)];
         assert_eq!(PartitionCheckpoint::pack(&one.producers()), one.producers);
     }
 
     #[test]
-    fn a_cut_or_a_flipped_bit_is_no_checkpoint() {
-        let bytes = example().encode().unwrap();
-        for cut in 0..bytes.len() - 1 {
-            assert!(Checkpoint::decode(&bytes[..cut]).is_err(), "cut at {cut}");
+    fn a_cut_anywhere_leaves_the_last_whole_pass() {
+        let (bytes, stages) = passes();
+        for cut in 0..bytes.len() {
+            let decoded = Checkpoint::decode(&bytes[..cut]);
+            let whole = stages.iter().filter(|(end, _)| *end <= cut).count();
+            let expected = whole.checked_sub(1).map(|last| stages[last].1.clone()).unwrap_or_default();
+            assert_eq!((decoded.passes, decoded.checkpoint), (whole, expected), "cut at {cut}");
         }
+    }
+
+    #[test]
+    fn a_flipped_bit_leaves_the_last_whole_pass_and_is_told() {
+        let (bytes, stages) = passes();
         for bit in (0..bytes.len() * 8).step_by(7) {
-            let mut bytes = bytes.clone();
-            bytes[bit / 8] ^= 1 << (bit % 8);
-            if let Ok(read) = Checkpoint::decode(&bytes) {
-                // Only the letter case of a checksum's digits may differ.
-                assert_eq!(read, example(), "bit {bit}");
+            let mut flipped = bytes.clone();
+            flipped[bit / 8] ^= 1 << (bit % 8);
+            let decoded = Checkpoint::decode(&flipped);
+            // Only the letter case of a checksum's digits may differ.
+            if decoded.passes == stages.len() {
+                assert_eq!(decoded.checkpoint, stages[2].1, "bit {bit}");
+                continue;
             }
+            let whole = stages.iter().filter(|(end, _)| *end <= bit / 8).count();
+            let expected = whole.checked_sub(1).map(|last| stages[last].1.clone()).unwrap_or_default();
+            assert_eq!((decoded.passes, decoded.checkpoint), (whole, expected), "bit {bit}");
+            assert!(decoded.damage.is_some(), "bit {bit}");
         }
     }
 }

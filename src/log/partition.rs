@@ -189,6 +189,12 @@ impl Active {
         })
     }
 
+    /// The end of a partition whose files are lost: nothing is made on the disk, nothing can be written.
+    pub(super) fn unwritten(folder: &std::path::Path, base: Offset) -> Active {
+        let segment = Arc::new(Segment::new(folder, base, 0, 0, -1));
+        Active { segment, position: 0, reserved: 0, step: RESERVE_MIN, partial: Vec::new(), last: None, began_ms: 0 }
+    }
+
     /// Goes on writing a segment whose batches end at `position`: reads its last partial block.
     ///
     /// # Errors

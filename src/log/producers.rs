@@ -103,6 +103,14 @@ impl Producers {
         self.known.retain(|_, known| now_ms.saturating_sub(known.seen_ms) < EXPIRY_MS);
     }
 
+    /// Forgets all batches from `end` on, which are not in the log any more.
+    pub(super) fn forget_from(&mut self, end: Offset) {
+        for known in self.known.values_mut() {
+            known.batches.retain(|sent| sent.base_offset < end);
+        }
+        self.known.retain(|_, known| !known.batches.is_empty());
+    }
+
     pub fn iter(&self) -> impl Iterator<Item = (i64, &Known)> {
         self.known.iter().map(|(id, known)| (*id, known))
     }

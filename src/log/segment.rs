@@ -2,6 +2,7 @@
 //!
 //! A sealed segment is exactly a chain of batches. The active one is followed by zeros up to its reserved end.
 
+use super::checkpoint::Sealed;
 use crate::clock::Millis;
 use crate::disk::{Disk, File};
 use crate::record::{Header, Offset};
@@ -61,6 +62,28 @@ pub fn list(disk: &dyn Disk, folder: &Path) -> io::Result<Vec<Offset>> {
     Ok(bases)
 }
 
+/// Takes a segment off the disk: renamed first, so that a crash leaves no half of it, then removed, with its index.
+///
+/// # Errors
+/// The disk's.
+pub fn remove(disk: &dyn Disk, folder: &Path, base: Offset) -> io::Result<()> {
+    let path = folder.join(file_name(base));
+    let dead = path.with_extension("log.deleted");
+    disk.rename(&path, &dead)?;
+    disk.sync_folder(folder)?;
+    disk.remove_file(&dead)?;
+    remove_index(disk, &path)
+}
+
+/// Removes the index of the segment at `path`, if it has one.
+///
+/// # Errors
+/// The disk's.
+pub(super) fn remove_index(disk: &dyn Disk, path: &Path) -> io::Result<()> {
+    let index = path.with_extension("index");
+    if disk.exists(&index) { disk.remove_file(&index) } else { Ok(()) }
+}
+
 impl Segment {
     /// A segment whose file exists or is about to. Opens nothing.
     pub fn new(folder: &Path, base: Offset, size: u64, arrived_ms: Millis, max_timestamp: i64) -> Segment {
@@ -103,6 +126,12 @@ impl Segment {
 
     pub fn arrived_ms(&self) -> Millis {
         self.arrived_ms.load(Ordering::Relaxed)
+    }
+
+    /// What a checkpoint keeps of it once it is sealed.
+    pub fn sealed(&self) -> Sealed {
+        let (arrived_ms, max_timestamp) = (self.arrived_ms(), self.max_timestamp());
+        Sealed { base: self.base, size: self.size(), arrived_ms, max_timestamp }
     }
 
     /// Notes a batch that now stands at `position`; called in log order by the writer or by recovery.

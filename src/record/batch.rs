@@ -20,7 +20,16 @@ impl Batch {
     /// # Errors
     /// [`BatchError`] with the first thing that is wrong.
     pub fn check(bytes: Bytes) -> Result<Batch, BatchError> {
-        let header = Header::parse(&bytes)?;
+        let header = Batch::check_bytes(&bytes)?;
+        Ok(Batch { bytes, header })
+    }
+
+    /// As [`Batch::check`] for bytes that stay where they are: nothing is copied or kept.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn check_bytes(bytes: &[u8]) -> Result<Header, BatchError> {
+        let header = Header::parse(bytes)?;
         if bytes.len() < header.size {
             return Err(BatchError::Short { found: bytes.len(), needed: header.size });
         }
@@ -31,7 +40,7 @@ impl Batch {
         if crc != header.crc {
             return Err(BatchError::Crc { expected: header.crc, found: crc });
         }
-        Ok(Batch { bytes, header })
+        Ok(header)
     }
 
     /// Cuts a chain of batches, as a segment or a fetch holds it. A batch that is cut off at the end, or zeros there, end the chain

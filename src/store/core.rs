@@ -1,24 +1,29 @@
 //! [`Core`]: what all parts of a running store share. Each part changes only its own fields.
 
-use super::catalog::Catalog;
+use super::catalog::{CatalogFile, Meta};
+use super::checkpoints::Checkpoints;
 use super::partition::Shared;
 use super::tail_cache::TailCache;
 use super::writer::Queue;
 use super::{Health, Options, Topic};
 use crate::clock::Clock;
-use crate::disk::Disk;
+use crate::disk::{Allocate, Disk, is_full};
 use crate::work::Pool;
 use arc_swap::ArcSwap;
 use std::any::Any;
 use std::collections::HashMap;
+use std::io;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 use tokio::sync::Semaphore;
-use tracing::error;
+use tracing::{error, warn};
 use uuid::Uuid;
 
+/// A full disk must still take a catalog and a checkpoint: this file goes then.
+const RESERVE: &str = "reserve";
+const RESERVE_SIZE: u64 = 16 << 20;
 /// Reads that may wait for a reader thread; more wait in their tasks.
 const READS_WAITING_MAX: usize = 128;
 
@@ -38,7 +43,12 @@ pub(super) struct Core {
     pub(super) leader_epoch: i32,
     pub(super) topics: ArcSwap<Topics>,
     /// Held while topics change; the file and the snapshot change together.
-    pub(super) catalog: Mutex<Catalog>,
+    pub(super) catalog: Mutex<CatalogFile>,
+    /// Changed only by who holds the catalog.
+    pub(super) meta: Mutex<Meta>,
+    pub(super) checkpoints: Mutex<Checkpoints>,
+    /// Bytes appended since the last checkpoint began.
+    pub(super) uncheckpointed_bytes: AtomicU64,
     pub(super) writers: Vec<Arc<Queue>>,
     pub(super) threads: Mutex<Vec<JoinHandle<()>>>,
     pub(super) readers: Pool,
@@ -71,6 +81,13 @@ impl Core {
         }
     }
 
+    /// A write beside the rounds failed: poison, unless there was no room, which passes.
+    pub(super) fn poison_unless_full(&self, what: &str, error: &io::Error) {
+        if !is_full(error) {
+            self.poison(format!("{what} failed: {error}"));
+        }
+    }
+
     pub(super) fn poisoned(&self) -> Option<&str> {
         self.poison.get().map(String::as_str)
     }
@@ -89,8 +106,38 @@ impl Core {
         self.is_closing.load(Ordering::Acquire)
     }
 
-    pub(super) fn catalog(&self) -> MutexGuard<'_, Catalog> {
+    pub(super) fn catalog(&self) -> MutexGuard<'_, CatalogFile> {
         self.catalog.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Runs a write of catalog, checkpoint or meta file. On a full disk the reserve goes, and it is tried once more.
+    pub(super) fn with_reserve<T>(&self, mut write: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+        match write() {
+            Err(error) if is_full(&error) && self.give_up_reserve() => write(),
+            done => done,
+        }
+    }
+
+    fn give_up_reserve(&self) -> bool {
+        let path = self.options.data.join(RESERVE);
+        let is_gone = self.disk.exists(&path) && self.disk.remove_file(&path).is_ok();
+        if is_gone {
+            warn!("the disk is full: the reserve was given up for catalog and checkpoint");
+        }
+        is_gone
+    }
+
+    /// Makes the reserve if it is not there. Best effort, the log works without.
+    pub(super) fn keep_reserve(&self) {
+        let path = self.options.data.join(RESERVE);
+        if self.disk.exists(&path) {
+            return;
+        }
+        let made = self.disk.create(&path).and_then(|file| file.allocate(0, RESERVE_SIZE, Allocate::Unwritten));
+        if let Err(error) = made {
+            warn!(%error, "no room could be reserved for catalog and checkpoints");
+            let _ = self.disk.remove_file(&path);
+        }
     }
 
     /// The queue of the writer that owns this partition.

@@ -1,11 +1,10 @@
 //! The keeper: one thread beside the writers that checkpoints, applies retention, rolls segments by age and watches the disk's room.
 
 use super::core::Core;
-use super::open::CHECKPOINT;
-use super::partition::{LogState, Shared};
-use super::writer;
+use super::partition::Shared;
+use super::{checkpoints, writer};
 use crate::clock::Millis;
-use crate::log::{Checkpoint, PartitionCheckpoint, Segment};
+use crate::log::Segment;
 use crate::metrics as names;
 use crate::record::Offset;
 use std::io;
@@ -13,8 +12,9 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 use tracing::{error, info, warn};
-use uuid::Uuid;
 
+/// So many bytes over all partitions make a checkpoint before its time: a start has to scan no more than these.
+pub(super) const CHECKPOINT_BYTES: u64 = 256 << 20;
 /// Retention and age are looked at this often.
 const RETENTION_INTERVAL: Duration = Duration::from_secs(5);
 /// The disk's room is looked at this often.
@@ -29,7 +29,6 @@ const LOW_DISK_MIN: u64 = 64 << 20;
 
 /// Runs until the store closes.
 pub(super) fn run(core: &Arc<Core>) {
-    let mut checkpoint = Checkpoint::default();
     let mut watch = ClockWatch::new(core.clock.now_ms());
     let (mut checkpointed, mut retained, mut spaced) = (Instant::now(), Instant::now(), Instant::now());
     while !core.is_closing() {
@@ -50,86 +49,13 @@ pub(super) fn run(core: &Arc<Core>) {
                 }
             }
         }
-        if checkpointed.elapsed() >= core.options.checkpoint_interval {
+        let is_much = core.uncheckpointed_bytes.load(Ordering::Relaxed) >= CHECKPOINT_BYTES;
+        if is_much || checkpointed.elapsed() >= core.options.checkpoint_interval {
             checkpointed = Instant::now();
-            if let Err(error) = save(core, &mut checkpoint, false) {
+            if let Err(error) = checkpoints::save(core, false) {
                 error!(%error, "cannot write the checkpoint");
             }
         }
-    }
-}
-
-/// Brings `checkpoint` up to date and replaces the file if anything changed.
-///
-/// # Errors
-/// The disk's. A failed sync of an `os` partition poisons.
-pub(super) fn save(core: &Core, checkpoint: &mut Checkpoint, is_clean: bool) -> io::Result<()> {
-    let began = Instant::now();
-    let mut is_changed = false;
-    let mut ends = Vec::new();
-    let partitions = core.partitions();
-    for partition in &partitions {
-        let mut state = partition.log();
-        // A round that failed stays in the state and is not durable: nothing of it may get into a checkpoint.
-        if let Some(cause) = core.poisoned() {
-            return Err(io::Error::other(cause.to_owned()));
-        }
-        if !state.is_dirty && !is_clean {
-            continue;
-        }
-        if state.is_unsynced {
-            sync(core, &state)?;
-            state.is_unsynced = false;
-        }
-        state.is_dirty = false;
-        state.log.producers.expire(core.clock.now_ms());
-        let taken = take(partition, &state, is_clean);
-        ends.push((partition.clone(), taken.end));
-        checkpoint.partitions.insert((partition.topic_id, partition.id.0), taken);
-        is_changed = true;
-    }
-    let known = checkpoint.partitions.len();
-    checkpoint.partitions.retain(|key, _| is_there(core, key));
-    if is_changed || known != checkpoint.partitions.len() {
-        let bytes = checkpoint.encode()?;
-        core.disk.replace(&core.options.data.join(CHECKPOINT), &bytes)?;
-        for (partition, end) in ends {
-            partition.checkpointed.store(end.0, Ordering::Release);
-        }
-        metrics::histogram!(names::STORE_CHECKPOINT_SECONDS.name).record(began.elapsed().as_secs_f64());
-    }
-    Ok(())
-}
-
-fn is_there(core: &Core, (topic, _): &(Uuid, i32)) -> bool {
-    core.topics.load().by_id.contains_key(topic)
-}
-
-/// Syncs what was answered before it was durable, on a description of our own: a shared one would eat the writer's error.
-fn sync(core: &Core, state: &LogState) -> io::Result<()> {
-    let synced = core.disk.open(&state.log.active.segment.path).and_then(|file| file.sync());
-    synced.inspect_err(|error| core.poison(format!("a sync of the log failed: {error}")))
-}
-
-fn take(partition: &Shared, state: &LogState, is_clean: bool) -> PartitionCheckpoint {
-    let active = &state.log.active;
-    let segments = partition.segments.load();
-    let sealed = segments.iter().filter(|segment| segment.base != active.segment.base);
-    PartitionCheckpoint {
-        topic: partition.topic_id,
-        partition: partition.id.0,
-        segment: active.segment.base,
-        position: active.position,
-        last: active.last,
-        end: state.log.end,
-        start: partition.start(),
-        os: partition.config.load().durability == super::Durability::Os,
-        clean: is_clean && partition.read_only.is_none(),
-        epochs: state.log.epochs.clone(),
-        producers: PartitionCheckpoint::pack(&state.log.producers),
-        sealed: sealed.map(|s| (s.base, s.size(), s.arrived_ms(), s.max_timestamp())).collect(),
-        arrived_ms: active.segment.arrived_ms(),
-        max_timestamp: active.segment.max_timestamp(),
     }
 }
 
@@ -166,34 +92,27 @@ fn retain(core: &Arc<Core>, partition: &Arc<Shared>, may_delete: bool) -> io::Re
         total -= segment.size();
         keep_from = Some(next.base);
     }
-    keep_from.map_or(Ok(()), |offset| delete_below(core, partition, offset))
+    if let Some(offset) = keep_from {
+        delete_below(partition, offset);
+    }
+    Ok(())
 }
 
-/// Moves the start up to `offset` and takes the segments that lie below it off the disk.
-pub(super) fn delete_below(core: &Core, partition: &Shared, offset: Offset) -> io::Result<()> {
+/// Moves the start up to `offset`. The segments that lie below it leave the log now, and the disk after the next checkpoint.
+pub(super) fn delete_below(partition: &Shared, offset: Offset) {
     let mut state = partition.log();
     partition.start.fetch_max(offset.0.min(partition.tail().0), Ordering::AcqRel);
     state.is_dirty = true;
     let start = partition.start();
     let segments = partition.segments.load_full();
     let gone = segments.windows(2).take_while(|pair| pair[1].base <= start).count();
-    if gone == 0 {
-        return Ok(());
+    if gone > 0 {
+        state.doomed.extend(segments[..gone].iter().map(|segment| segment.base));
+        partition.segments.store(Arc::new(segments[gone..].to_vec()));
     }
-    partition.segments.store(Arc::new(segments[gone..].to_vec()));
-    drop(state);
-    for segment in &segments[..gone] {
-        let dead = segment.path.with_extension("log.deleted");
-        core.disk.rename(&segment.path, &dead)?;
-        core.disk.sync_folder(&partition.folder)?;
-        core.disk.remove_file(&dead)?;
-    }
-    metrics::counter!(names::STORE_SEGMENTS_DELETED.name).increment(gone as u64);
-    info!(topic = %partition.topic, partition = partition.id.0, start = start.0, segments = gone, "old segments deleted");
-    Ok(())
 }
 
-fn look_at_space(core: &Core) {
+pub(super) fn look_at_space(core: &Core) {
     let Ok(space) = core.disk.space(&core.options.data) else { return };
     metrics::gauge!(names::STORE_FREE_BYTES.name).set(space.free as f64);
     let low = core.options.low_disk_bytes.unwrap_or_else(|| (space.total / 20).clamp(LOW_DISK_MIN, LOW_DISK_MAX));
@@ -202,6 +121,7 @@ fn look_at_space(core: &Core) {
         Some(_) if space.free >= low + low / 2 => {
             info!(free = space.free, "there is room on the disk again, writes go on");
             core.set_low_disk(None);
+            core.keep_reserve();
         }
         None if space.free >= low => {}
         found => {

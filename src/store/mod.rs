@@ -9,8 +9,10 @@
 //! | `inrush-keeper` | checkpoints, retention, rolls by age, watches the room on the disk |
 
 mod catalog;
+mod checkpoints;
 mod core;
 mod keeper;
+mod offline;
 mod open;
 mod partition;
 mod read;
@@ -21,9 +23,11 @@ mod topic;
 mod topic_config;
 mod writer;
 
+pub use offline::{Finding, Offline, OfflinePartition, PartitionReport, SegmentReport};
 pub use partition::Partition;
 pub use topic::Topic;
 pub use topic_config::{ConfigEntry, ConfigError, ConfigSource, Durability, HttpCheck, TopicConfig};
+pub use writer::ROUND_TOTAL_MAX;
 
 use crate::budget::Lease;
 use crate::record::{Batch, Offset, PartitionId, TopicName};
@@ -152,8 +156,14 @@ pub enum Error {
     Locked(PathBuf),
     #[error("the data folder {} has format {found}, this version reads up to {known}: start it with a newer version", path.display())]
     Format { path: PathBuf, found: u32, known: u32 },
+    #[error("the data folder {} has format {found}, which this version does not read ({known} is its own): read it with the version that wrote it", path.display())]
+    OldFormat { path: PathBuf, found: u32, known: u32 },
     #[error("{} is damaged: {reason}; put back a copy of it, or move the data folder away to begin anew", path.display())]
     Damaged { path: PathBuf, reason: String },
+    #[error("{} is no data folder of inrush: it has no inrush.meta; name one with --data DIR", .0.display())]
+    NoFolder(PathBuf),
+    #[error("there is no partition {0} in this data folder")]
+    NoPartition(String),
     #[error("the log did not close in time: {0}")]
     Close(String),
 }

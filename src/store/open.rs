@@ -3,14 +3,15 @@
 //! | path | what |
 //! |---|---|
 //! | `lock` | held by the process that runs the folder |
-//! | `inrush.meta` | format, cluster id, node id, leader epoch of the last start |
+//! | `inrush.meta` | format, cluster id, node id, leader epoch of the last start, largest round |
 //! | `catalog` | topics with ids and settings, producer ids |
 //! | `checkpoint` | where each partition was durable |
 //! | `topics/NAME/ID/N/` | segments of partition N |
 //! | `lost+found/` | what recoveries cut off |
 //! | `reserve` | room that is kept for catalog and checkpoint on a full disk |
 
-use super::catalog::{self, Catalog, FORMAT, Meta, TopicRecord};
+use super::catalog::{self, Catalog, CatalogFile, FORMAT, Meta, TopicRecord};
+use super::checkpoints::{self, Checkpoints};
 use super::core::{Core, Topics};
 use super::keeper;
 use super::partition::{Partition, Shared};
@@ -19,8 +20,8 @@ use super::topic::Topic;
 use super::writer::{self, Queue};
 use super::{Error, Health, Options, Store, TopicConfig};
 use crate::clock::Clock;
-use crate::disk::{Allocate, Disk};
-use crate::log::{Checkpoint, Known, PartitionCheckpoint, recover};
+use crate::disk::Disk;
+use crate::log::{Checkpoint, Known, PartitionCheckpoint, ROUND_SIZE_MAX, recover};
 use crate::metrics as names;
 use crate::record::{PartitionId, TopicName};
 use crate::work::Pool;
@@ -36,14 +37,11 @@ use uuid::Uuid;
 pub(super) const META: &str = "inrush.meta";
 pub(super) const CATALOG: &str = "catalog";
 pub(super) const CHECKPOINT: &str = "checkpoint";
-const LOCK: &str = "lock";
-const TOPICS: &str = "topics";
-const LOST_AND_FOUND: &str = "lost+found";
-const RESERVE: &str = "reserve";
-/// Room kept for catalog and checkpoints.
-const RESERVE_SIZE: u64 = 16 << 20;
-/// The checkpoint file is not larger: 10,000 partitions with a thousand producers each.
-const CHECKPOINT_SIZE_MAX: u64 = 2 << 30;
+pub(super) const LOCK: &str = "lock";
+pub(super) const TOPICS: &str = "topics";
+pub(super) const LOST_AND_FOUND: &str = "lost+found";
+/// The checkpoint file is not larger: 10,000 partitions with a thousand producers each, and what was appended to that.
+const CHECKPOINT_FILE_MAX: u64 = 2 << 30;
 
 impl Store {
     /// Opens a data folder: locks it, recovers each partition, starts the threads. Blocks; it takes appends when it returns.
@@ -63,10 +61,11 @@ impl Store {
             _ => io("lock")(error),
         })?;
         let meta = begin_epoch(disk.as_ref(), &data)?;
-        let mut catalog: Catalog = catalog::load(disk.as_ref(), &data.join(CATALOG))?.unwrap_or_default();
-        catalog.producer_id_next = catalog.producer_id_limit;
+        let catalog = Catalog::load(disk.as_ref(), &data.join(CATALOG))?;
+        remove_deleted(disk.as_ref(), &data, &catalog.deleted).map_err(io("remove deleted topics from"))?;
+        let catalog = Catalog { deleted: Vec::new(), ..catalog };
+        let catalog_file = CatalogFile::begin(disk.as_ref(), &data.join(CATALOG), catalog.clone());
         let checkpoint = load_checkpoint(disk.as_ref(), &data);
-        keep_reserve(disk.as_ref(), &data);
         let writers: Vec<_> = (0..options.writers.max(1)).map(|_| Arc::new(Queue::new())).collect();
         let core = Arc::new(Core {
             readers: Pool::start(options.reader_threads.max(1), "read").map_err(io("start threads for"))?,
@@ -74,10 +73,13 @@ impl Store {
             cache: TailCache::new(options.tail_cache_bytes),
             rounds_since: writers.iter().map(|_| AtomicI64::new(-1)).collect(),
             topics: ArcSwap::from_pointee(Topics::default()),
-            catalog: Mutex::new(catalog.clone()),
+            catalog: Mutex::new(catalog_file.map_err(io("write the catalog of"))?),
+            checkpoints: Mutex::new(Checkpoints::new(data.join(CHECKPOINT), checkpoint.clone())),
+            uncheckpointed_bytes: AtomicU64::new(0),
             threads: Mutex::default(),
             cluster_id: meta.cluster_id,
             leader_epoch: meta.leader_epoch,
+            meta: Mutex::new(meta),
             writers,
             disk,
             clock,
@@ -92,6 +94,8 @@ impl Store {
         // Told from the start, so that an alert on them has something to look at.
         core.set_low_disk(None);
         metrics::gauge!(names::STORE_POISONED.name).set(0.0);
+        core.keep_reserve();
+        keeper::look_at_space(&core);
         open_topics(&core, &catalog, &checkpoint).map_err(io("open the topics of"))?;
         start_threads(&core).map_err(io("start threads for"))?;
         metrics::gauge!(names::STORE_RECOVERY_SECONDS.name).set(began.elapsed().as_secs_f64());
@@ -144,12 +148,16 @@ fn close(core: &Arc<Core>) -> Result<(), Error> {
         return Err(Error::Close(cause.to_owned()));
     }
     for partition in core.partitions() {
-        if partition.read_only.is_none() {
-            let cut = partition.log().log.cut(core.disk.as_ref());
+        let mut state = partition.log();
+        // One that nobody wrote to since it was opened is cut and synced already.
+        let is_cut = state.log.active.reserved == state.log.active.position && !state.is_unsynced;
+        if partition.read_only.is_none() && !is_cut {
+            let cut = state.log.cut(core.disk.as_ref());
             cut.map_err(|error| Error::Close(format!("{}/{}: {error}", partition.topic, partition.id)))?;
+            state.is_unsynced = false;
         }
     }
-    keeper::save(core, &mut Checkpoint::default(), true).map_err(|error| Error::Close(error.to_string()))?;
+    checkpoints::save(core, true).map_err(|error| Error::Close(error.to_string()))?;
     core.lock.lock().unwrap_or_else(PoisonError::into_inner).take();
     info!("the log is closed");
     Ok(())
@@ -158,58 +166,94 @@ fn close(core: &Arc<Core>) -> Result<(), Error> {
 /// Reads the folder's meta file, or makes one, and writes down that another epoch begins.
 fn begin_epoch(disk: &dyn Disk, data: &Path) -> Result<Meta, Error> {
     let path = data.join(META);
-    let mut meta = match catalog::load::<Meta>(disk, &path)? {
-        Some(meta) if meta.format > FORMAT => {
-            return Err(Error::Format { path: data.to_owned(), found: meta.format, known: FORMAT });
-        }
-        Some(meta) => meta,
-        None => Meta { format: FORMAT, cluster_id: Uuid::new_v4(), node_id: 1, leader_epoch: -1 },
-    };
+    let mut meta = load_meta(disk, data)?.unwrap_or_else(|| Meta {
+        format: FORMAT,
+        cluster_id: Uuid::new_v4(),
+        node_id: 1,
+        leader_epoch: -1,
+        round_bytes_max: ROUND_SIZE_MAX as u64,
+    });
     meta.leader_epoch += 1;
-    catalog::save(disk, &path, &meta).map_err(|source| Error::Io { what: "write", path, source })?;
+    catalog::save_meta(disk, &path, &meta).map_err(|source| Error::Io { what: "write", path, source })?;
     Ok(meta)
 }
 
-fn load_checkpoint(disk: &dyn Disk, data: &Path) -> Checkpoint {
-    match disk.read_whole(&data.join(CHECKPOINT), CHECKPOINT_SIZE_MAX) {
+/// The meta file of a folder, whose format is ours; `None` if there is none.
+pub(super) fn load_meta(disk: &dyn Disk, data: &Path) -> Result<Option<Meta>, Error> {
+    let meta = catalog::load_meta(disk, &data.join(META))?;
+    match &meta {
+        Some(Meta { format, .. }) if *format > FORMAT => {
+            Err(Error::Format { path: data.to_owned(), found: *format, known: FORMAT })
+        }
+        Some(Meta { format, .. }) if *format < FORMAT => {
+            Err(Error::OldFormat { path: data.to_owned(), found: *format, known: FORMAT })
+        }
+        _ => Ok(meta),
+    }
+}
+
+pub(super) fn load_checkpoint(disk: &dyn Disk, data: &Path) -> Checkpoint {
+    match disk.read_whole(&data.join(CHECKPOINT), CHECKPOINT_FILE_MAX) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Checkpoint::default(),
         Err(error) => {
             warn!(%error, "the checkpoint cannot be read, every segment is scanned");
             Checkpoint::default()
         }
-        Ok(bytes) => Checkpoint::decode(&bytes).unwrap_or_else(|reason| {
-            warn!(%reason, "the checkpoint is damaged, every segment is scanned");
-            Checkpoint::default()
-        }),
+        Ok(bytes) => {
+            let decoded = Checkpoint::decode(&bytes);
+            if let Some(reason) = decoded.damage {
+                warn!(%reason, passes = decoded.passes, "the checkpoint is damaged, its passes before that are used");
+            }
+            decoded.checkpoint
+        }
     }
 }
 
-/// A full disk must still take a catalog and a checkpoint: somebody deletes this file then. Best effort, the log works without.
-fn keep_reserve(disk: &dyn Disk, data: &Path) {
-    let path = data.join(RESERVE);
-    if !disk.exists(&path)
-        && let Err(error) = disk.create(&path).and_then(|file| file.allocate(0, RESERVE_SIZE, Allocate::Unwritten))
-    {
-        warn!(%error, "no room could be reserved for catalog and checkpoints");
+/// A process that ended while it deleted a topic has left its files: the catalog still names it then.
+fn remove_deleted(disk: &dyn Disk, data: &Path, deleted: &[Uuid]) -> io::Result<()> {
+    if deleted.is_empty() {
+        return Ok(());
     }
+    let deleted: Vec<String> = deleted.iter().map(Uuid::to_string).collect();
+    for name in disk.list(&data.join(TOPICS))? {
+        for folder in disk.list(&name)? {
+            let id = folder.file_stem().and_then(|id| id.to_str()).unwrap_or_default().to_owned();
+            if deleted.contains(&id) {
+                info!(folder = %folder.display(), "files of a deleted topic are removed");
+                disk.remove_folder(&folder)?;
+            }
+        }
+    }
+    Ok(())
 }
+
+/// Threads that open partitions: recovery waits for the disk, so more than there are cores.
+const OPENERS_MAX: usize = 16;
 
 /// Opens all partitions of the catalog, on several threads: recovery reads what came after the checkpoint.
 fn open_topics(core: &Arc<Core>, catalog: &Catalog, checkpoint: &Checkpoint) -> io::Result<()> {
-    let opened: Mutex<Vec<Arc<Topic>>> = Mutex::default();
+    let mut topics = Vec::with_capacity(catalog.topics.len());
+    for record in &catalog.topics {
+        let name = TopicName::new(&record.name).map_err(io::Error::other)?;
+        let config = TopicConfig::parse(&record.config).map_err(io::Error::other)?;
+        topics.push((record, name, Arc::new(ArcSwap::from_pointee(config))));
+    }
+    let all: Vec<(usize, i32)> = topics
+        .iter()
+        .enumerate()
+        .flat_map(|(at, (record, ..))| (0..record.partitions).map(move |id| (at, id)))
+        .collect();
+    let opened: Mutex<Vec<Vec<(i32, Partition)>>> = Mutex::new(vec![Vec::new(); topics.len()]);
     let failed: Mutex<Option<io::Error>> = Mutex::default();
     let next = AtomicU64::new(0);
-    let threads = std::thread::available_parallelism().map_or(2, usize::from);
     std::thread::scope(|scope| {
-        for _ in 0..threads {
+        for _ in 0..OPENERS_MAX.min(all.len()) {
             scope.spawn(|| {
-                while let Some(record) = catalog.topics.get(next.fetch_add(1, Ordering::Relaxed) as usize) {
-                    let topic = TopicName::new(&record.name).map_err(io::Error::other).and_then(|name| {
-                        let config = TopicConfig::parse(&record.config).map_err(io::Error::other)?;
-                        topic(core, record, name, config, Some(checkpoint))
-                    });
-                    match topic {
-                        Ok(topic) => opened.lock().unwrap_or_else(PoisonError::into_inner).push(topic),
+                while let Some((at, id)) = all.get(next.fetch_add(1, Ordering::Relaxed) as usize).copied() {
+                    let (record, name, config) = &topics[at];
+                    let known = checkpoint.partitions.get(&(record.id, id));
+                    match partition(core, name, record.id, PartitionId(id), config.clone(), known) {
+                        Ok(one) => opened.lock().unwrap_or_else(PoisonError::into_inner)[at].push((id, one)),
                         Err(error) => drop(failed.lock().unwrap_or_else(PoisonError::into_inner).insert(error)),
                     }
                 }
@@ -219,29 +263,37 @@ fn open_topics(core: &Arc<Core>, catalog: &Catalog, checkpoint: &Checkpoint) -> 
     if let Some(error) = failed.into_inner().unwrap_or_else(PoisonError::into_inner) {
         return Err(error);
     }
-    let mut topics = Topics::default();
-    for topic in opened.into_inner().unwrap_or_else(PoisonError::into_inner) {
-        topics.by_name.insert(topic.name.clone(), topic.clone());
-        topics.by_id.insert(topic.id, topic);
+    let mut snapshot = Topics::default();
+    let opened = opened.into_inner().unwrap_or_else(PoisonError::into_inner);
+    for ((record, name, config), mut partitions) in topics.into_iter().zip(opened) {
+        partitions.sort_by_key(|(id, _)| *id);
+        let topic = Arc::new(Topic {
+            id: record.id,
+            name: name.clone(),
+            partitions: ArcSwap::from_pointee(partitions.into_iter().map(|(_, one)| one).collect()),
+            config,
+            overrides: ArcSwap::from_pointee(record.config.clone()),
+            is_deleted: AtomicBool::new(false),
+        });
+        snapshot.by_id.insert(topic.id, topic.clone());
+        snapshot.by_name.insert(name, topic);
     }
-    info!(topics = topics.by_name.len(), epoch = core.leader_epoch, "log opened");
-    core.topics.store(Arc::new(topics));
+    info!(topics = snapshot.by_name.len(), partitions = all.len(), epoch = core.leader_epoch, "log opened");
+    core.topics.store(Arc::new(snapshot));
     Ok(())
 }
 
-/// Opens (or makes) the partitions of a topic.
+/// Makes the partitions of a new topic.
 pub(super) fn topic(
     core: &Arc<Core>,
     record: &TopicRecord,
     name: TopicName,
     config: TopicConfig,
-    checkpoint: Option<&Checkpoint>,
 ) -> io::Result<Arc<Topic>> {
     let config = Arc::new(ArcSwap::from_pointee(config));
     let mut partitions = Vec::with_capacity(record.partitions as usize);
     for id in 0..record.partitions {
-        let known = checkpoint.and_then(|checkpoint| checkpoint.partitions.get(&(record.id, id)));
-        partitions.push(partition(core, &name, record.id, PartitionId(id), config.clone(), known)?);
+        partitions.push(partition(core, &name, record.id, PartitionId(id), config.clone(), None)?);
     }
     Ok(Arc::new(Topic {
         id: record.id,
@@ -270,6 +322,7 @@ pub(super) fn partition(
     let known = Known {
         checkpoint,
         leader_epoch: core.leader_epoch,
+        round_bytes_max: core.meta.lock().unwrap_or_else(PoisonError::into_inner).round_bytes_max,
         lost_and_found: &data.join(LOST_AND_FOUND),
         name: &name,
         now_ms: core.clock.now_ms(),
@@ -277,6 +330,9 @@ pub(super) fn partition(
     let found = recover(core.disk.as_ref(), &folder, &known)?;
     if found.cut_bytes > 0 {
         warn!(partition = %name, bytes = found.cut_bytes, end = found.log.end.0, "the end was damaged and cut; it is kept in lost+found");
+    }
+    for base in &found.missing {
+        warn!(partition = %name, segment = %crate::log::file_name(*base), "a segment is missing: reads of its offsets fail");
     }
     if let Some(reason) = &found.read_only {
         warn!(partition = %name, %reason, "the partition is read-only");

@@ -4,6 +4,7 @@ use super::core::Core;
 use super::writer::{Job, Queue};
 use super::{Append, AppendError, Appended, TopicConfig};
 use crate::log::{PartitionLog, Segment};
+use crate::metrics::TopicMeters;
 use crate::record::{Batch, Offset, PartitionId, TopicName};
 use arc_swap::ArcSwap;
 use std::collections::VecDeque;
@@ -42,6 +43,7 @@ pub(super) struct Shared {
     /// The writer holds it for a round; the keeper takes it between two. Nobody else.
     pub(super) log: Mutex<LogState>,
     pub(super) read_only: Option<String>,
+    pub(super) meters: TopicMeters,
     is_deleted: AtomicBool,
 }
 
@@ -52,6 +54,10 @@ pub(super) struct LogState {
     pub(super) is_unsynced: bool,
     /// Something a checkpoint holds has changed since the last one.
     pub(super) is_dirty: bool,
+    /// The checkpoint on disk says that this partition answers before it syncs. Until it does, it does not.
+    pub(super) is_os_recorded: bool,
+    /// Segments that left the log and leave the disk after the next checkpoint.
+    pub(super) doomed: Vec<Offset>,
 }
 
 impl Shared {
@@ -68,6 +74,7 @@ impl Shared {
         read_only: Option<String>,
     ) -> Shared {
         Shared {
+            meters: TopicMeters::new(topic.as_str()),
             topic,
             topic_id,
             id,
@@ -81,7 +88,13 @@ impl Shared {
             segments: ArcSwap::from_pointee(segments),
             epochs: ArcSwap::from_pointee(log.epochs.clone()),
             recent: Mutex::default(),
-            log: Mutex::new(LogState { log, is_unsynced: false, is_dirty: true }),
+            log: Mutex::new(LogState {
+                log,
+                is_unsynced: false,
+                is_dirty: true,
+                is_os_recorded: false,
+                doomed: Vec::new(),
+            }),
             read_only,
             is_deleted: AtomicBool::new(false),
         }

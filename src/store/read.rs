@@ -243,8 +243,10 @@ impl Walk<'_> {
     }
 
     fn read(&self, position: u64, count: usize) -> Result<Bytes, ReadError> {
-        let io = |error: std::io::Error| {
-            if self.shared.is_deleted() { ReadError::Deleted } else { ReadError::Io(error.to_string()) }
+        let io = |error: std::io::Error| match error.kind() {
+            _ if self.shared.is_deleted() => ReadError::Deleted,
+            std::io::ErrorKind::NotFound if self.is_retired() => self.retired(),
+            _ => ReadError::Io(error.to_string()),
         };
         let mut bytes = BytesMut::zeroed(count);
         let read = self.segment.file(self.core.disk.as_ref()).map_err(io)?.read_at(&mut bytes, position).map_err(io)?;
@@ -252,12 +254,20 @@ impl Walk<'_> {
         Ok(bytes.freeze())
     }
 
+    /// Whether retention took the segment away under this reader.
+    fn is_retired(&self) -> bool {
+        self.shared.segments.load().first().is_none_or(|first| first.base > self.segment.base)
+    }
+
+    fn retired(&self) -> ReadError {
+        ReadError::OutOfRange { offset: self.segment.base, start: self.shared.start(), tail: self.tail }
+    }
+
     fn bad(&self, position: u64, reason: &dyn std::fmt::Display) -> ReadError {
         let (topic, partition) = (&self.shared.topic, self.shared.id);
-        let (start, base) = (self.shared.start(), self.segment.base);
-        if base < start && self.shared.segments.load().first().is_none_or(|first| first.base > base) {
-            // Retention took the segment away under this reader.
-            return ReadError::OutOfRange { offset: base, start, tail: self.tail };
+        let base = self.segment.base;
+        if self.is_retired() {
+            return self.retired();
         }
         metrics::counter!(names::STORE_DAMAGED_READS.name).increment(1);
         let reason = format!("{topic}/{partition}, {} at position {position}: {reason}", crate::log::file_name(base));
@@ -271,8 +281,8 @@ fn corrupt(offset: Offset, reason: String) -> ReadError {
 }
 
 impl Partition {
-    /// Deletes the records below `offset` (−1 or beyond the tail: all up to the tail); whole segments below it leave the disk.
-    /// Returns the new start. Durable with the next checkpoint.
+    /// Deletes the records below `offset` (−1 or beyond the tail: all up to the tail); whole segments below it leave the disk with the
+    /// next checkpoint, which also makes the new start durable. Returns the new start.
     ///
     /// # Errors
     /// [`ReadError::OutOfRange`] beyond the tail, [`ReadError::Deleted`], the disk's.
@@ -283,8 +293,7 @@ impl Partition {
             if offset > tail {
                 return Err(ReadError::OutOfRange { offset, start: this.start(), tail });
             }
-            super::keeper::delete_below(&this.core, &this.shared, offset)
-                .map_err(|error| ReadError::Io(error.to_string()))?;
+            super::keeper::delete_below(&this.shared, offset);
             Ok(Offset(this.shared.start.load(Ordering::Acquire)))
         });
         done.await.ok_or_else(|| ReadError::Io("the readers are gone".to_owned()))?

@@ -1,5 +1,8 @@
 //! The store against the simulated disk: what was answered is there after any crash, in order, once; and a disk that lies is noticed.
 
+mod faults;
+mod offline;
+
 use super::*;
 use crate::clock::Clock;
 use crate::disk::sim::{Call, Fault, Lie, Sim};

@@ -1,14 +1,15 @@
 //! [`Topic`]: a topic as it is now, and the changes to topics: each stands in the catalog file before anybody sees it.
 
-use super::catalog::{self, PRODUCER_ID_BLOCK, TopicRecord};
+use super::catalog::{self, CatalogFile, Change, Meta, PRODUCER_ID_BLOCK, TopicRecord};
 use super::core::{Core, Topics};
 use super::open;
 use super::partition::{Partition, Shared};
 use super::{NewTopic, Store, TopicConfig, TopicError};
+use crate::log::round_bytes_max;
 use crate::record::{PartitionId, TopicName};
 use arc_swap::ArcSwap;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, PoisonError};
 use tracing::info;
 use uuid::Uuid;
 
@@ -119,14 +120,12 @@ impl Store {
     pub async fn next_producer_id(&self) -> Result<i64, TopicError> {
         self.change(|core| {
             let mut catalog = core.catalog();
-            if catalog.producer_id_next >= catalog.producer_id_limit {
-                let mut next = catalog.clone();
-                next.producer_id_limit += PRODUCER_ID_BLOCK;
-                save(core, &next)?;
-                catalog.producer_id_limit = next.producer_id_limit;
+            if let Some(id) = catalog.producer_id() {
+                return Ok(id);
             }
-            catalog.producer_id_next += 1;
-            Ok(catalog.producer_id_next - 1)
+            let limit = catalog.get().producer_id_limit + PRODUCER_ID_BLOCK;
+            save(core, &mut catalog, Change::ProducerIdLimit(limit))?;
+            catalog.producer_id().ok_or_else(|| TopicError::Io("no producer id is left".to_owned()))
         })
         .await
     }
@@ -154,14 +153,11 @@ fn create(core: &Arc<Core>, new: NewTopic) -> Result<Arc<Topic>, TopicError> {
     if core.topics.load().by_name.contains_key(&new.name) {
         return Err(TopicError::Exists(new.name));
     }
+    allow_rounds(core, config.max_message_bytes)?;
     let record =
         TopicRecord { name: new.name.to_string(), id: Uuid::new_v4(), partitions: new.partitions, config: new.config };
-    let topic =
-        open::topic(core, &record, new.name, config, None).map_err(|error| TopicError::Io(error.to_string()))?;
-    let mut next = catalog.clone();
-    next.topics.push(record);
-    save(core, &next)?;
-    *catalog = next;
+    let topic = open::topic(core, &record, new.name, config).map_err(|error| TopicError::Io(error.to_string()))?;
+    save(core, &mut catalog, Change::Topic(record))?;
     publish(core, |topics| {
         topics.by_name.insert(topic.name.clone(), topic.clone());
         topics.by_id.insert(topic.id, topic.clone());
@@ -173,10 +169,7 @@ fn create(core: &Arc<Core>, new: NewTopic) -> Result<Arc<Topic>, TopicError> {
 fn delete(core: &Arc<Core>, name: &TopicName) -> Result<(), TopicError> {
     let mut catalog = core.catalog();
     let topic = find(core, name)?;
-    let mut next = catalog.clone();
-    next.topics.retain(|record| record.id != topic.id);
-    save(core, &next)?;
-    *catalog = next;
+    save(core, &mut catalog, Change::Deleted(topic.id))?;
     topic.is_deleted.store(true, Ordering::Release);
     publish(core, |topics| {
         topics.by_name.remove(name);
@@ -187,6 +180,7 @@ fn delete(core: &Arc<Core>, name: &TopicName) -> Result<(), TopicError> {
         open::remove_folder(core.disk.as_ref(), &partition.folder)
             .map_err(|error| TopicError::Io(error.to_string()))?;
     }
+    catalog.forget(topic.id);
     info!(topic = %name, id = %topic.id, "topic deleted");
     Ok(())
 }
@@ -204,14 +198,15 @@ fn alter(core: &Arc<Core>, name: &TopicName, changes: Vec<(String, Option<String
         }
     }
     let config = TopicConfig::parse(&overrides)?;
-    let mut next = catalog.clone();
-    if let Some(record) = next.topics.iter_mut().find(|record| record.id == topic.id) {
-        record.config = overrides.clone();
-    }
-    save(core, &next)?;
-    *catalog = next;
+    allow_rounds(core, config.max_message_bytes)?;
+    let record = TopicRecord { config: overrides.clone(), ..record_of(&catalog, &topic)? };
+    save(core, &mut catalog, Change::Topic(record))?;
     topic.overrides.store(Arc::new(overrides));
     topic.config.store(Arc::new(config));
+    for partition in topic.shared() {
+        // The next checkpoint says how this partition answers from now on.
+        partition.log().is_dirty = true;
+    }
     info!(topic = %name, "topic settings changed");
     Ok(())
 }
@@ -230,12 +225,8 @@ fn grow(core: &Arc<Core>, name: &TopicName, total: i32) -> Result<(), TopicError
         let opened = open::partition(core, &topic.name, topic.id, PartitionId(id), topic.config.clone(), None);
         partitions.push(opened.map_err(|error| TopicError::Io(error.to_string()))?);
     }
-    let mut next = catalog.clone();
-    if let Some(record) = next.topics.iter_mut().find(|record| record.id == topic.id) {
-        record.partitions = total;
-    }
-    save(core, &next)?;
-    *catalog = next;
+    let record = TopicRecord { partitions: total, ..record_of(&catalog, &topic)? };
+    save(core, &mut catalog, Change::Topic(record))?;
     topic.partitions.store(Arc::new(partitions));
     info!(topic = %name, partitions = total, "topic grown");
     Ok(())
@@ -245,12 +236,34 @@ fn find(core: &Core, name: &TopicName) -> Result<Arc<Topic>, TopicError> {
     core.topics.load().by_name.get(name).cloned().ok_or_else(|| TopicError::Missing(name.clone()))
 }
 
-fn save(core: &Core, next: &catalog::Catalog) -> Result<(), TopicError> {
+fn record_of(catalog: &CatalogFile, topic: &Topic) -> Result<TopicRecord, TopicError> {
+    catalog.get().topic(topic.id).cloned().ok_or_else(|| TopicError::Missing(topic.name.clone()))
+}
+
+/// Makes a change durable in the catalog.
+fn save(core: &Core, catalog: &mut CatalogFile, change: Change) -> Result<(), TopicError> {
     if let Some(cause) = core.poisoned() {
         return Err(TopicError::Io(format!("the data folder takes no writes: {cause}")));
     }
-    catalog::save(core.disk.as_ref(), &core.options.data.join(open::CATALOG), next)
-        .map_err(|error| TopicError::Io(error.to_string()))
+    let saved = core.with_reserve(|| catalog.change(core.disk.as_ref(), change.clone()));
+    saved.map_err(|error| {
+        core.poison_unless_full("a write of the topic catalog", &error);
+        TopicError::Io(error.to_string())
+    })
+}
+
+/// Writes down that rounds may become as large as these batches, before the first of them is taken: recovery relies on it.
+fn allow_rounds(core: &Core, message_bytes_max: usize) -> Result<(), TopicError> {
+    let mut meta = core.meta.lock().unwrap_or_else(PoisonError::into_inner);
+    let round_bytes_max = round_bytes_max(message_bytes_max);
+    if round_bytes_max > meta.round_bytes_max {
+        let next = Meta { round_bytes_max, ..meta.clone() };
+        let path = core.options.data.join(open::META);
+        let saved = core.with_reserve(|| catalog::save_meta(core.disk.as_ref(), &path, &next));
+        saved.map_err(|error| TopicError::Io(error.to_string()))?;
+        *meta = next;
+    }
+    Ok(())
 }
 
 /// Changes the snapshot. The catalog's lock is held, so there is one at a time.

@@ -4,10 +4,11 @@
 //! when there is nothing: it sets `is_parked`, looks at the queue once more, parks; who pushes unparks it.
 
 use super::core::Core;
+use super::keeper::CHECKPOINT_BYTES;
 use super::partition::{LogState, Shared};
 use super::topic_config::Durability;
 use super::{Append, AppendError, Appended};
-use crate::disk::{Engine, File, Write};
+use crate::disk::{Engine, File, Write, is_full};
 use crate::log::{PartitionLog, ROUND_SIZE_MAX, Round, SequenceError, Staged};
 use crate::metrics as names;
 use crate::record::{Offset, TimestampType};
@@ -24,7 +25,7 @@ use tracing::error;
 /// Appends that may wait for one writer.
 const QUEUE_MAX: usize = 4_096;
 /// Bytes of one round over all partitions.
-const ROUND_TOTAL_MAX: usize = 32 << 20;
+pub const ROUND_TOTAL_MAX: usize = 32 << 20;
 /// A blocked thread looks again after this long, should a wake-up have gone to another.
 const ROOM_PATIENCE: Duration = Duration::from_millis(1);
 
@@ -271,7 +272,13 @@ impl Writer {
         let Part { partition, state, round, answers, .. } = part;
         if !round.batches.is_empty() {
             let bytes: usize = round.batches.iter().map(|(batch, _)| batch.size()).sum();
-            self.meters.bytes.increment(bytes as u64);
+            let records: u64 = round.batches.iter().map(|(batch, _)| batch.header().count as u64).sum();
+            partition.meters.bytes.increment(bytes as u64);
+            partition.meters.records.increment(records);
+            let since = self.core.uncheckpointed_bytes.fetch_add(bytes as u64, Ordering::Relaxed);
+            if since < CHECKPOINT_BYTES && since + bytes as u64 >= CHECKPOINT_BYTES {
+                self.core.keeper.get().inspect(|keeper| keeper.unpark());
+            }
             self.core.cache.keep(partition, round.batches.into_iter().map(|(batch, _)| batch));
             if partition.epochs.load().len() != state.log.epochs.len() {
                 partition.epochs.store(Arc::new(state.log.epochs.clone()));
@@ -311,7 +318,7 @@ fn stage<'a>(
     let mut state = partition.log();
     if let Err(error) = make_room(core, partition, &mut state, size, now_ms) {
         drop(state);
-        if error.kind() == io::ErrorKind::StorageFull {
+        if is_full(&error) {
             refuse(jobs, AppendError::LowDisk(error.to_string()));
         } else {
             let cause = format!("cannot extend {}/{}: {error}", partition.topic, partition.id);
@@ -349,7 +356,8 @@ fn stage<'a>(
         // The lease goes back when the bytes are in the round's buffer, which a round bounds by itself.
         drop(append.lease);
     }
-    Some(Part { partition, state, round, answers, is_os: config.durability == Durability::Os, file })
+    let is_os = config.durability == Durability::Os && state.is_os_recorded;
+    Some(Part { partition, state, round, answers, is_os, file })
 }
 
 /// Rolls to a new segment if it is time, and reserves space for the round.
@@ -363,7 +371,8 @@ fn make_room(core: &Core, partition: &Shared, state: &mut LogState, size: usize,
 
 /// Seals the active segment and shows readers the new one.
 pub(super) fn roll(core: &Core, partition: &Shared, state: &mut LogState) -> io::Result<()> {
-    let segment = state.log.roll(core.disk.as_ref())?;
+    let rolled = state.log.roll(core.disk.as_ref());
+    let segment = rolled.inspect_err(|error| core.poison_unless_full("a roll to a new segment", error))?;
     state.is_unsynced = false;
     state.is_dirty = true;
     partition.segments.rcu(|segments| {
@@ -400,7 +409,6 @@ impl From<SequenceError> for AppendError {
 
 /// Metric handles, looked up once.
 struct Meters {
-    bytes: metrics::Counter,
     batches: metrics::Counter,
     queued: metrics::Gauge,
     round_bytes: metrics::Histogram,
@@ -412,7 +420,6 @@ struct Meters {
 impl Meters {
     fn new() -> Meters {
         Meters {
-            bytes: metrics::counter!(names::STORE_APPENDED_BYTES.name),
             batches: metrics::counter!(names::STORE_APPENDED_BATCHES.name),
             queued: metrics::gauge!(names::STORE_QUEUE_APPENDS.name),
             round_bytes: metrics::histogram!(names::STORE_ROUND_BYTES.name),

@@ -19,16 +19,16 @@ fn column(section: &Section<'_>, name: &str, item: &Item) -> Option<Column> {
         section.wrong(name, "this name always means the record's own field; choose another");
         return None;
     }
-    if let Some(text) = item.as_str() {
-        if name == "rest" && text == "json" {
-            return Some(Column {
-                name: name.to_owned(),
-                from: From::Rest,
-                kind: Kind::Json,
-                required: false,
-                coerce: false,
-            });
-        }
+    if name == "rest" && item.as_str() == Some("json") {
+        return Some(Column {
+            name: name.to_owned(),
+            from: From::Rest,
+            kind: Kind::Json,
+            required: false,
+            coerce: false,
+        });
+    }
+    if item.is_str() || item.is_array() {
         let kind = kind(section, name, item.as_value()?)?;
         return Some(Column {
             name: name.to_owned(),
@@ -155,7 +155,7 @@ mod tests {
     #[test]
     fn every_type_is_read() {
         let read = columns(
-            "a = \"decimal(10, 2)\"\nb = { type = [\"string\"] }\nc = { type = { x = \"float64\", y = [\"int32\"] } }\nd = \"timestamp(ms)\"\nrest = \"json\"",
+            "a = \"decimal(10, 2)\"\nb = [\"string\"]\nc = { type = { x = \"float64\", y = [\"int32\"] } }\nd = \"timestamp(ms)\"\nrest = \"json\"",
         )
         .unwrap();
         let kinds: Vec<Kind> = read.iter().map(|column| column.kind.clone()).collect();

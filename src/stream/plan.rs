@@ -416,7 +416,8 @@ const AGGREGATES: [&str; 12] = [
 
 impl Context {
     fn new() -> Context {
-        let default = datafusion_functions::all_default_functions().into_iter();
+        let lists = datafusion_functions_nested::all_default_nested_functions();
+        let default = datafusion_functions::all_default_functions().into_iter().chain(lists);
         let usable = default.filter(|function| !CLOCKS.contains(&function.name()));
         let mut functions = HashMap::new();
         for function in usable.chain(functions::all()) {
@@ -429,6 +430,8 @@ impl Context {
             functions,
             planners: vec![
                 Arc::new(datafusion_functions::core::planner::CoreFunctionPlanner::default()),
+                Arc::new(datafusion_functions_nested::planner::NestedFunctionPlanner),
+                Arc::new(datafusion_functions_nested::planner::FieldAccessPlanner),
                 Arc::new(datafusion_functions::datetime::planner::DatetimeFunctionPlanner),
                 Arc::new(datafusion_functions::unicode::planner::UnicodeFunctionPlanner),
             ],
@@ -567,6 +570,25 @@ mod tests {
         let done = plan.run(&rows(&plan, vec![], vec![Some(1_700_000_000), Some(2)]));
         assert_eq!(done.rows.column(0).data_type(), &DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into())));
         assert_eq!(done.rows.num_rows(), 2);
+    }
+
+    #[test]
+    fn fields_of_structs_and_lists_are_sql() {
+        let text = "from = \"topic:t\"\nto = { parquet = \"t\" }\nselect = \"page.url as a, page['url'] as b, zones[1] as c, array_has(zones, 'x') as d, substr(page.url, 1, 5) as e\"\n[columns]\nzones = [\"string\"]\npage = { type = { url = \"string\" } }\n";
+        let spec = parse(Path::new("p.toml"), text).unwrap_or_else(|m| panic!("{m:#?}"));
+        let plan = Plan::of(&spec).unwrap_or_else(|m| panic!("{m:#?}"));
+        let record = crate::record::Record {
+            offset: crate::record::Offset(0),
+            timestamp: 0,
+            key: None,
+            value: Some(bytes::Bytes::from_static(b"{\"page\":{\"url\":\"https://x\"},\"zones\":[\"x\",\"y\"]}")),
+            headers: vec![],
+        };
+        let decoder = super::super::rows::Decoder::new(plan.columns().to_vec(), plan.input().clone());
+        let done = plan.run(&decoder.decode(0, &[record]).rows);
+        let text = |at: usize| done.rows.column(at).as_string::<i32>().value(0).to_owned();
+        assert_eq!([text(0), text(1), text(2), text(4)], ["https://x", "https://x", "x", "https"]);
+        assert!(done.rows.column(3).as_boolean().value(0));
     }
 
     #[test]

@@ -13,12 +13,15 @@
 //! | `POST /api/pipelines/reset?pipeline=NAME&to=start\|end\|MILLIS` | the same |
 
 mod ready;
+mod scrape;
 
 pub use ready::{Readiness, readiness};
 
 use super::host::{is_ours, name_of};
+use crate::budget::Budget;
 use crate::clock::Clock;
 use crate::control::{Command, Control, ResetTo};
+use crate::pulse::Pulse;
 use crate::store::Store;
 use bytes::Bytes;
 use http_body_util::Full;
@@ -48,6 +51,12 @@ pub struct Admin {
     pub control: Control,
     pub metrics: PrometheusHandle,
     pub clock: Clock,
+    /// Bytes of requests in flight.
+    pub budget: Budget,
+    /// Loops that must beat for `/readyz` to be green.
+    pub pulses: Vec<Pulse>,
+    /// This door's own; beats while its accept loop turns.
+    pub pulse: Pulse,
     /// Host names, besides IP addresses and `localhost`, that requests may be addressed to.
     pub host_names: Vec<String>,
 }
@@ -55,10 +64,15 @@ pub struct Admin {
 /// Serves until `stop` turns true; running requests get [`CLOSE_PATIENCE`] to end.
 pub async fn serve(listener: TcpListener, admin: Arc<Admin>, mut stop: watch::Receiver<bool>) {
     let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    let mut beat = tokio::time::interval(crate::pulse::BEAT_INTERVAL);
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
             () = stopped(&mut stop) => break,
+            _ = beat.tick() => {
+                admin.pulse.beat();
+                continue;
+            }
         };
         let stream = match accepted {
             Ok((stream, _)) => stream,
@@ -108,7 +122,10 @@ async fn answer(admin: &Admin, request: Request<Incoming>) -> Response<Full<Byte
         return json(StatusCode::FORBIDDEN, &serde_json::json!({ "error": reason }));
     }
     match (request.method(), request.uri().path()) {
-        (&Method::GET, "/metrics") => text(StatusCode::OK, admin.metrics.render()),
+        (&Method::GET, "/metrics") => {
+            let is_ready = ready(admin).is_ready;
+            text(StatusCode::OK, admin.metrics.render() + &scrape::text(admin, is_ready))
+        }
         (&Method::GET, "/healthz") => match admin.store.health().poisoned {
             None => json(StatusCode::OK, &serde_json::json!({ "status": "ok" })),
             Some(cause) => {
@@ -116,7 +133,7 @@ async fn answer(admin: &Admin, request: Request<Incoming>) -> Response<Full<Byte
             }
         },
         (&Method::GET, "/readyz") => {
-            let found = readiness(&admin.store.health(), &admin.control.statuses(), admin.clock.now_ms());
+            let found = ready(admin);
             let status = if found.is_ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
             json(
                 status,
@@ -137,6 +154,11 @@ async fn answer(admin: &Admin, request: Request<Incoming>) -> Response<Full<Byte
             &serde_json::json!({ "error": format!("nothing answers {} {path} here; the admin door has GET /metrics, /healthz, /readyz, /api/pipelines and POST /api/pipelines/reload, /api/pipelines/reset", request.method()) }),
         ),
     }
+}
+
+fn ready(admin: &Admin) -> Readiness {
+    let now_ms = admin.clock.now_ms();
+    readiness(&admin.store.health(), &admin.pulses, &admin.control.statuses(), now_ms)
 }
 
 async fn command(admin: &Admin, command: Command) -> Response<Full<Bytes>> {

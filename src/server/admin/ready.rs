@@ -2,6 +2,7 @@
 
 use crate::clock::Millis;
 use crate::control::{PipelineStatus, State};
+use crate::pulse::Pulse;
 use crate::store::Health;
 use std::time::Duration;
 
@@ -21,7 +22,7 @@ pub struct Readiness {
 }
 
 /// Judges. A pipeline in trouble is named and does not turn the daemon red unless it is stalled or silent: ingest goes on without it.
-pub fn readiness(health: &Health, pipelines: &[PipelineStatus], now_ms: Millis) -> Readiness {
+pub fn readiness(health: &Health, pulses: &[Pulse], pipelines: &[PipelineStatus], now_ms: Millis) -> Readiness {
     let mut reasons = Vec::new();
     let mut warnings = Vec::new();
     if let Some(cause) = &health.poisoned {
@@ -32,6 +33,9 @@ pub fn readiness(health: &Health, pipelines: &[PipelineStatus], now_ms: Millis) 
     }
     if health.writer_waits > WRITER_PATIENCE {
         reasons.push(format!("the log writer has waited {} s for the disk", health.writer_waits.as_secs()));
+    }
+    for pulse in pulses.iter().filter(|pulse| !pulse.is_alive()) {
+        reasons.push(format!("{} gave no sign of life for {} s", pulse.name, pulse.silence().as_secs()));
     }
     for (topic, partition, reason) in &health.read_only {
         reasons.push(format!("{topic}/{partition} is read-only: {reason}"));
@@ -82,18 +86,18 @@ mod tests {
 
     #[test]
     fn a_daemon_with_nothing_wrong_is_ready() {
-        assert!(readiness(&Health::default(), &[pipeline(State::Running, 1_000)], 2_000).is_ready);
+        assert!(readiness(&Health::default(), &[], &[pipeline(State::Running, 1_000)], 2_000).is_ready);
     }
 
     #[test]
     fn a_silent_pipeline_is_named() {
-        let found = readiness(&Health::default(), &[pipeline(State::Running, 0)], BEAT_PATIENCE_MS + 1);
+        let found = readiness(&Health::default(), &[], &[pipeline(State::Running, 0)], BEAT_PATIENCE_MS + 1);
         assert!(!found.is_ready && found.reasons[0].contains("clicks"), "{found:?}");
     }
 
     #[test]
     fn a_pipeline_that_waits_for_its_topic_is_no_alarm() {
-        let found = readiness(&Health::default(), &[pipeline(State::NoTopic, 0)], 1_000);
+        let found = readiness(&Health::default(), &[], &[pipeline(State::NoTopic, 0)], 1_000);
         assert!(found.is_ready && found.warnings.len() == 1, "{found:?}");
     }
 
@@ -105,7 +109,14 @@ mod tests {
             Health { writer_waits: WRITER_PATIENCE + Duration::from_millis(1), ..Health::default() },
         ];
         for trouble in troubles {
-            assert!(!readiness(&trouble, &[], 0).is_ready, "{trouble:?}");
+            assert!(!readiness(&trouble, &[], &[], 0).is_ready, "{trouble:?}");
         }
+    }
+
+    #[test]
+    fn a_door_that_hangs_is_named() {
+        let pulses = [Pulse::new("the HTTP door"), Pulse::silent_for("the batcher", crate::pulse::SILENCE_MAX * 2)];
+        let found = readiness(&Health::default(), &pulses, &[], 0);
+        assert!(!found.is_ready && found.reasons.len() == 1 && found.reasons[0].contains("the batcher"), "{found:?}");
     }
 }

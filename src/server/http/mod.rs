@@ -11,196 +11,239 @@
 //! Knows events and batches by `ingest/` and `store/`; knows no pipeline.
 
 mod body;
+mod connection;
 mod fetch;
+mod json;
+mod keys;
+mod limits;
+pub mod multipart;
 mod origin;
 mod post;
+mod proxies;
 mod quarantine;
+mod query;
+mod record;
 mod reply;
-mod sniff;
+pub mod sniff;
+pub mod split;
 mod tail;
+#[cfg(test)]
+mod tests;
 mod topics;
 
+pub use connection::serve;
+pub use keys::WriteKeys;
+pub use limits::Limits;
 pub use origin::Origins;
-pub use sniff::{BODY_SIZE_MAX, DEPTH_MAX, EVENTS_MAX};
+pub use proxies::Proxies;
+pub use record::text as record_json;
 
 use crate::budget::Budget;
 use crate::clock::Clock;
 use crate::ingest::Ingest;
+use crate::metrics as names;
+use crate::pulse::Pulse;
 use crate::store::Store;
+use crate::work::Pool;
+use connection::Caller;
 use hyper::body::Incoming;
-use hyper::service::service_fn;
+use hyper::header::{ALLOW, HeaderValue};
 use hyper::{Method, Request, StatusCode};
-use hyper_util::rt::{TokioIo, TokioTimer};
 use reply::{Reply, refuse};
-use std::collections::HashMap;
-use std::convert::Infallible;
-use std::net::{IpAddr, SocketAddr};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
-use tokio::net::TcpListener;
-use tokio::sync::watch;
-use tracing::{debug, warn};
+use std::net::IpAddr;
+use std::sync::Arc;
+use tokio::sync::{Semaphore, oneshot, watch};
 
-/// How long a client may take to send its request's head.
-const HEAD_PATIENCE: Duration = Duration::from_secs(5);
-/// How long running requests may take once the door closes.
-const CLOSE_PATIENCE: Duration = Duration::from_secs(10);
+/// Threads for what must not run on a socket task: unpacking and splitting large bodies, decoding batches.
+const WORKERS_MAX: usize = 4;
+/// Jobs for them that may wait; more wait in their tasks. Less than the pool's queue holds.
+const WORK_WAITING_MAX: usize = 128;
+/// Bytes of answers that are being built or sent: readers never take from those who write.
+const ANSWERS_SIZE_MAX: usize = 32 << 20;
 
-/// What the door needs, and what it is told by the config file.
-pub struct HttpDoor {
-    pub store: Store,
-    pub ingest: Ingest,
-    pub clock: Clock,
-    /// Bytes of requests in flight, shared with the other doors.
-    pub budget: Budget,
+/// What the config file says about the door.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
     pub origins: Origins,
-    /// SHA-256 of the keys that may write, in hex; empty: everybody may.
-    pub write_keys: Vec<String>,
+    pub write_keys: WriteKeys,
+    pub proxies: Proxies,
     /// Topics are made when an event names one that does not exist.
     pub auto_create: bool,
-    pub connections_max: usize,
-    /// Of one address that is not loopback.
-    pub connections_per_address_max: usize,
+    /// With write keys, records are read and topics changed from this machine only, unless this is set: a write key stands in web pages.
+    pub is_open: bool,
+    pub limits: Limits,
 }
 
-/// Counts connections by address.
-#[derive(Default)]
-struct Callers {
-    by_address: Mutex<HashMap<IpAddr, usize>>,
+/// The door, made once and shared by its connections.
+pub struct HttpDoor {
+    store: Store,
+    ingest: Ingest,
+    clock: Clock,
+    /// Bytes of requests in flight, shared with the other doors.
+    budget: Budget,
+    answers: Budget,
+    tails: Arc<Semaphore>,
+    workers: Pool,
+    work_places: Semaphore,
+    quarantine: quarantine::Quarantine,
+    meters: Meters,
+    origins: Origins,
+    write_keys: WriteKeys,
+    proxies: Proxies,
+    auto_create: bool,
+    is_open: bool,
+    limits: Limits,
+    /// Beats while the accept loop turns.
+    pulse: Pulse,
 }
 
-/// One connection's place; given back when it ends.
-struct Place {
-    callers: Arc<Callers>,
-    address: IpAddr,
+/// Metric handles, looked up once.
+struct Meters {
+    events: metrics::Counter,
+    event_bytes: metrics::Counter,
+    quarantined: metrics::Counter,
+    times_not_believed: metrics::Counter,
+    post_seconds: metrics::Histogram,
 }
 
-impl Callers {
-    fn admit(self: &Arc<Self>, address: IpAddr, door: &HttpDoor) -> Option<Place> {
-        let mut by_address = self.by_address.lock().unwrap_or_else(PoisonError::into_inner);
-        let total: usize = by_address.values().sum();
-        let own = by_address.entry(address).or_default();
-        if total >= door.connections_max || (!address.is_loopback() && *own >= door.connections_per_address_max) {
-            return None;
+impl HttpDoor {
+    /// A door to `store`.
+    ///
+    /// # Errors
+    /// The system has no threads to give.
+    pub fn new(
+        store: Store,
+        ingest: Ingest,
+        clock: Clock,
+        budget: Budget,
+        options: Options,
+        pulse: Pulse,
+    ) -> std::io::Result<HttpDoor> {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        Ok(HttpDoor {
+            store,
+            ingest,
+            clock,
+            budget,
+            answers: Budget::new(ANSWERS_SIZE_MAX),
+            tails: Arc::new(Semaphore::new(options.limits.tails_max)),
+            workers: Pool::start(cores.min(WORKERS_MAX), "http")?,
+            work_places: Semaphore::new(WORK_WAITING_MAX),
+            quarantine: quarantine::Quarantine::new(options.limits.quarantine_rate),
+            meters: Meters {
+                events: metrics::counter!(names::HTTP_EVENTS.name),
+                event_bytes: metrics::counter!(names::HTTP_EVENT_BYTES.name),
+                quarantined: metrics::counter!(names::HTTP_QUARANTINED.name),
+                times_not_believed: metrics::counter!(names::HTTP_TIMES_NOT_BELIEVED.name),
+                post_seconds: metrics::histogram!(names::HTTP_POST_SECONDS.name),
+            },
+            origins: options.origins,
+            write_keys: options.write_keys,
+            proxies: options.proxies,
+            auto_create: options.auto_create,
+            is_open: options.is_open,
+            limits: options.limits,
+            pulse,
+        })
+    }
+
+    /// Runs work that grows with its input off the socket task.
+    ///
+    /// # Errors
+    /// The answer, if the work panicked.
+    async fn off_task<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Result<T, Reply> {
+        let gone = || refuse(StatusCode::INTERNAL_SERVER_ERROR, "the request could not be worked on: see the log");
+        let _place = self.work_places.acquire().await.map_err(|_| gone())?;
+        let (done, result) = oneshot::channel();
+        let job = move || drop(done.send(work()));
+        // There are fewer places than the pool's queue has, so it is never full.
+        self.workers.run(job).map_err(|_| gone())?;
+        result.await.map_err(|_| gone())
+    }
+
+    /// Where a request comes from, as far as that can be believed.
+    fn client(&self, caller: &Caller, request: &hyper::HeaderMap) -> IpAddr {
+        self.proxies.client(caller.peer.ip(), request)
+    }
+
+    /// For requests that read or change: refuses pages, names we do not go by, and, with write keys, other machines.
+    fn check_reader(&self, caller: &Caller, request: &hyper::HeaderMap) -> Result<(), Reply> {
+        self.origins.check_reader(request).map_err(|reason| refuse(StatusCode::FORBIDDEN, reason))?;
+        if self.write_keys.is_empty() || self.is_open {
+            return Ok(());
         }
-        *own += 1;
-        Some(Place { callers: self.clone(), address })
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        let mut by_address = self.callers.by_address.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(count) = by_address.get_mut(&self.address) {
-            *count -= 1;
-            if *count == 0 {
-                by_address.remove(&self.address);
-            }
+        // A proxy that nobody named speaks for others too.
+        let is_forwarded = request.contains_key("x-forwarded-for") && !self.proxies.contains(caller.peer.ip());
+        if self.client(caller, request).is_loopback() && !is_forwarded {
+            return Ok(());
         }
+        let hint = "a door with write keys is read and its topics are changed from its own machine only; insecure = true opens it";
+        Err(refuse(StatusCode::FORBIDDEN, hint))
     }
-}
-
-/// Serves until `stop` turns true; then no connection is accepted, and running requests get [`CLOSE_PATIENCE`] to end.
-pub async fn serve(listener: TcpListener, door: Arc<HttpDoor>, mut stop: watch::Receiver<bool>) {
-    let callers = Arc::new(Callers::default());
-    let mut connections = tokio::task::JoinSet::new();
-    loop {
-        let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
-            Some(_) = connections.join_next() => continue,
-            () = stopped(&mut stop) => break,
-        };
-        let (stream, peer) = match accepted {
-            Ok(accepted) => accepted,
-            Err(error) => {
-                // Out of descriptors or memory: others may give some back.
-                warn!(%error, "the HTTP door cannot accept a connection");
-                tokio::time::sleep(Duration::from_millis(50)).await;
-                continue;
-            }
-        };
-        let Some(place) = callers.admit(peer.ip(), &door) else {
-            metrics::counter!(crate::metrics::HTTP_REFUSALS.name, "status" => "connection").increment(1);
-            continue;
-        };
-        // Answers are small and whole: waiting for more would only delay them.
-        let _ = stream.set_nodelay(true);
-        connections.spawn(connection(stream, peer, door.clone(), stop.clone(), place));
-    }
-    drop(listener);
-    let drained = async { while connections.join_next().await.is_some() {} };
-    if tokio::time::timeout(CLOSE_PATIENCE, drained).await.is_err() {
-        warn!("HTTP connections did not end in time and are cut");
-    }
-}
-
-async fn connection(
-    stream: tokio::net::TcpStream,
-    peer: SocketAddr,
-    door: Arc<HttpDoor>,
-    mut stop: watch::Receiver<bool>,
-    _place: Place,
-) {
-    let stopping = stop.clone();
-    let service = service_fn(move |request| {
-        let (door, stopping) = (door.clone(), stopping.clone());
-        async move { Ok::<_, Infallible>(answer(&door, peer, request, stopping).await) }
-    });
-    let connection = hyper::server::conn::http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEAD_PATIENCE)
-        .pipeline_flush(true)
-        .serve_connection(TokioIo::new(stream), service);
-    let mut connection = std::pin::pin!(connection);
-    let ended = tokio::select! {
-        ended = connection.as_mut() => ended,
-        () = stopped(&mut stop) => {
-            connection.as_mut().graceful_shutdown();
-            connection.await
-        }
-    };
-    if let Err(error) = ended {
-        debug!(%error, %peer, "HTTP connection ended");
-    }
-}
-
-/// Returns once the door is to close (or who would say so is gone).
-async fn stopped(stop: &mut watch::Receiver<bool>) {
-    let _ = stop.wait_for(|stopped| *stopped).await.map(drop);
 }
 
 async fn answer(
     door: &Arc<HttpDoor>,
-    peer: SocketAddr,
+    caller: &Caller,
     request: Request<Incoming>,
-    stop: watch::Receiver<bool>,
+    stop: &watch::Receiver<bool>,
 ) -> Reply {
-    let path = request.uri().path().to_owned();
-    let parts: Vec<&str> = path.trim_matches('/').split('/').collect();
-    match (request.method(), parts.as_slice()) {
-        (&Method::POST, ["v1", "topics", topic, "events"]) => post::events(door, topic, peer, request).await,
-        (&Method::OPTIONS, ["v1", "topics", _, "events"]) => {
-            let mut reply = reply::json(StatusCode::OK, &serde_json::json!({}));
-            door.origins.grant_preflight(request.headers(), reply.headers_mut());
-            reply
-        }
-        (method, ["v1", "topics", rest @ ..]) => {
-            if let Err(reason) = door.origins.check_reader(request.headers()) {
-                return refuse(StatusCode::FORBIDDEN, reason);
+    let path = request.uri().path_and_query().cloned();
+    let path = path.as_ref().map_or("/", |path| path.path());
+    let Some(rest) = path.strip_prefix("/v1/topics") else { return unknown(&request) };
+    let mut parts = rest.trim_matches('/').splitn(3, '/');
+    let (topic, leaf, more) = (parts.next().unwrap_or_default(), parts.next(), parts.next());
+    let method = request.method();
+    match (topic, leaf, more) {
+        ("", None, None) => {
+            if let Err(reply) = door.check_reader(caller, request.headers()) {
+                return reply;
             }
-            match (method, rest) {
-                (&Method::GET, [topic, "events"]) => fetch::events(door, topic, request.uri().query()).await,
-                (&Method::GET, [topic, "tail"]) => tail::events(door, topic, request.uri().query(), stop).await,
-                (&Method::GET, []) => topics::list(door),
-                (&Method::POST, []) => topics::create(door, request).await,
-                (&Method::GET, [topic]) => topics::describe(door, topic),
-                (&Method::PATCH, [topic]) => topics::alter(door, topic, request).await,
-                (&Method::DELETE, [topic]) => topics::delete(door, topic).await,
-                _ => unknown(&request),
+            match *method {
+                Method::GET | Method::HEAD => topics::list(door),
+                Method::POST => topics::create(door, caller, request).await,
+                _ => wrong_method("GET, HEAD, POST"),
+            }
+        }
+        (topic, Some("events"), None) => match *method {
+            Method::POST => post::events(door, topic, caller, request).await,
+            Method::OPTIONS => {
+                let mut reply = reply::json(StatusCode::OK, &serde_json::json!({}));
+                door.origins.grant_preflight(request.headers(), reply.headers_mut());
+                reply
+            }
+            Method::GET | Method::HEAD => match door.check_reader(caller, request.headers()) {
+                Ok(()) => fetch::events(door, topic, request.uri().query()).await,
+                Err(reply) => reply,
+            },
+            _ => wrong_method("GET, HEAD, POST, OPTIONS"),
+        },
+        (topic, Some("tail"), None) => match *method {
+            Method::GET => match door.check_reader(caller, request.headers()) {
+                Ok(()) => tail::events(door, topic, &request, stop.clone()).await,
+                Err(reply) => reply,
+            },
+            _ => wrong_method("GET"),
+        },
+        (topic, None, None) => {
+            if let Err(reply) = door.check_reader(caller, request.headers()) {
+                return reply;
+            }
+            match *method {
+                Method::GET | Method::HEAD => topics::describe(door, topic),
+                Method::PATCH => topics::alter(door, topic, caller, request).await,
+                Method::DELETE => topics::delete(door, topic).await,
+                _ => wrong_method("GET, HEAD, PATCH, DELETE"),
             }
         }
         _ => unknown(&request),
     }
+}
+
+fn wrong_method(allowed: &'static str) -> Reply {
+    let mut reply = refuse(StatusCode::METHOD_NOT_ALLOWED, format!("this path takes {allowed}"));
+    reply.headers_mut().insert(ALLOW, HeaderValue::from_static(allowed));
+    reply
 }
 
 fn unknown(request: &Request<Incoming>) -> Reply {

@@ -44,6 +44,11 @@ impl Origins {
         if !answer.contains_key(ACCESS_CONTROL_ALLOW_ORIGIN) {
             return;
         }
+        answer.insert(VARY, HeaderValue::from_static("origin, access-control-request-headers"));
+        // A public page asks whether it may reach this machine's network.
+        if request.contains_key("access-control-request-private-network") {
+            answer.insert("access-control-allow-private-network", HeaderValue::from_static("true"));
+        }
         if let Some(asked) = request.get(ACCESS_CONTROL_REQUEST_HEADERS) {
             answer.insert(ACCESS_CONTROL_ALLOW_HEADERS, asked.clone());
         }

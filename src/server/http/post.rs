@@ -2,254 +2,268 @@
 
 use super::HttpDoor;
 use super::body;
+use super::connection::Caller;
+use super::json::Judge;
 use super::quarantine;
-use super::reply::{Reply, Taken, json, ranges, refuse};
-use super::sniff::{self, Events, Packing};
+use super::query;
+use super::reply::{Reply, Taken, ranges, refuse, refused};
+use super::sniff::{self, BodyError, Packing};
+use super::split::Found;
 use crate::budget::Lease;
 use crate::ingest::{Chunk, Event, Outcome};
 use crate::record::TopicName;
 use crate::store::{AppendError, HttpCheck, NewTopic, Topic, TopicConfig, TopicError};
 use bytes::Bytes;
-use hyper::body::Incoming;
-use hyper::header::{AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, ORIGIN};
+use hyper::body::{Body, Incoming};
+use hyper::header::{CONTENT_ENCODING, CONTENT_TYPE, EXPECT, HeaderMap, HeaderName, ORIGIN};
 use hyper::{Request, StatusCode};
-use sha2::{Digest, Sha256};
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
-/// A client's time outside of this window around the arrival is not believed: seven days back, an hour ahead.
-const TIME_BACK_MS: i64 = 7 * 24 * 60 * 60 * 1000;
-const TIME_AHEAD_MS: i64 = 60 * 60 * 1000;
-/// Where a larger body is unpacked and split, off the socket task.
-const INLINE_SIZE_MAX: usize = 64 << 10;
+/// A larger body is split off the socket task: a millisecond at most stays on it.
+const SPLIT_INLINE_MAX: usize = 256 << 10;
+/// A larger packed body is unpacked off the socket task.
+const UNPACK_INLINE_MAX: usize = 16 << 10;
 
-pub(super) async fn events(door: &Arc<HttpDoor>, topic: &str, peer: SocketAddr, request: Request<Incoming>) -> Reply {
+pub(super) async fn events(door: &HttpDoor, topic: &str, caller: &Caller, request: Request<Incoming>) -> Reply {
     let began = Instant::now();
-    let (head, incoming) = request.into_parts();
-    let mut reply = match take(door, topic, peer, &head.headers, head.uri.query(), incoming).await {
-        Ok(reply) | Err(reply) => reply,
+    let (head, mut incoming) = request.into_parts();
+    let taken = take(door, topic, caller, &head.headers, head.uri.query(), &mut incoming).await;
+    let mut reply = match taken {
+        Ok(reply) => reply,
+        Err(reply) => {
+            if !incoming.is_end_stream() && !head.headers.contains_key(EXPECT) {
+                body::discard(&mut incoming).await;
+            }
+            reply
+        }
     };
     door.origins.grant(&head.headers, reply.headers_mut());
-    metrics::histogram!(crate::metrics::HTTP_POST_SECONDS.name).record(began.elapsed().as_secs_f64());
+    door.meters.post_seconds.record(began.elapsed().as_secs_f64());
     reply
 }
 
 async fn take(
-    door: &Arc<HttpDoor>,
+    door: &HttpDoor,
     name: &str,
-    peer: SocketAddr,
+    caller: &Caller,
     headers: &HeaderMap,
     query: Option<&str>,
-    incoming: Incoming,
+    incoming: &mut Incoming,
 ) -> Result<Reply, Reply> {
-    check_key(door, headers, query)?;
+    door.write_keys.check(headers, query).map_err(|reason| refuse(StatusCode::UNAUTHORIZED, reason))?;
     let topic = topic(door, name, headers).await?;
-    let (packed, mut lease) = body::receive(door, incoming).await?;
-    let content_type = text(headers, CONTENT_TYPE.as_str()).unwrap_or_default().to_ascii_lowercase();
-    let bad_body = |error: sniff::BodyError| {
-        let status = match error {
-            sniff::BodyError::TooLarge | sniff::BodyError::TooMany | sniff::BodyError::Bomb => {
-                StatusCode::PAYLOAD_TOO_LARGE
-            }
-            _ => StatusCode::BAD_REQUEST,
-        };
-        refuse(status, error.to_string())
-    };
-    let packing = sniff::packing(&packed, text(headers, CONTENT_ENCODING.as_str()), &content_type).map_err(bad_body)?;
-    let body = match packing {
-        Packing::Plain => packed,
-        packing => {
-            // The largest it may become is reserved before it is unpacked; what is not needed goes back with the lease.
-            lease.merge(body::reserve(door, sniff::BODY_SIZE_MAX.min(packed.len().saturating_mul(16))).await?);
-            let unpacked = off_task(packed.len(), move || sniff::unpack(&packed, packing)).await;
-            Bytes::from(unpacked.map_err(bad_body)?)
-        }
-    };
+    let (packed, lease) = body::receive(door, caller, incoming).await?;
     let received_ms = door.clock.now_ms();
     let config = topic.config();
-    let shared = shared_headers(&config, headers, peer, received_ms);
-    if let Some(kind) = sniff::binary_type(&body, &content_type) {
-        return Ok(binary(door, &topic, body, kind, query, shared, received_ms, lease).await);
+    let judge =
+        Judge::new(config.http_check, config.http_key.as_deref(), config.http_timestamp.as_deref(), received_ms);
+    let read = read(door, headers, packed, lease, judge).await?;
+    let mut shared = shared_headers(door, &config, caller, headers, received_ms);
+    if read.found.events.iter().any(|event| !event.headers.is_empty()) {
+        describe(&mut shared, &read, query);
     }
-    let check = config.http_check;
-    let copy = body.clone();
-    let events = off_task(body.len(), move || sniff::split(&copy, check)).await.map_err(bad_body)?;
-    Ok(store(door, &topic, &config, body, events, shared, received_ms, lease).await)
+    Ok(Post { door, topic, config, shared, received_ms }.store(read).await)
 }
 
-/// Runs work that grows with the body: here if it is small, else on a blocking thread.
-async fn off_task<T: Send + 'static>(size: usize, work: impl FnOnce() -> T + Send + 'static) -> T {
-    if size <= INLINE_SIZE_MAX {
-        return work();
-    }
-    match tokio::task::spawn_blocking(work).await {
-        Ok(done) => done,
-        Err(panicked) => std::panic::resume_unwind(panicked.into_panic()),
-    }
-}
-
-#[allow(clippy::too_many_arguments)] // The parts of one request, each used once.
-async fn store(
-    door: &HttpDoor,
-    topic: &Arc<Topic>,
-    config: &TopicConfig,
+/// A body that was understood.
+struct Read {
     body: Bytes,
-    events: Events,
+    lease: Lease,
+    found: Found,
+    is_multipart: bool,
+}
+
+/// Unpacks the body and finds its events, off the socket task if it is large.
+async fn read(
+    door: &HttpDoor,
+    headers: &HeaderMap,
+    packed: Bytes,
+    mut lease: Lease,
+    judge: Judge,
+) -> Result<Read, Reply> {
+    let content_type = text(headers, &CONTENT_TYPE).unwrap_or_default();
+    let packing = sniff::packing(&packed, text(headers, &CONTENT_ENCODING), content_type).map_err(bad_body)?;
+    let is_small = match packing {
+        Packing::Plain => packed.len() <= SPLIT_INLINE_MAX,
+        _ => packed.len() <= UNPACK_INLINE_MAX,
+    };
+    let work = move |content_type: &str| {
+        let body = match packing {
+            Packing::Plain => packed,
+            packing => {
+                let unpacked = sniff::unpack(&packed, packing, |bytes| lease.try_grow(bytes))?;
+                drop(packed);
+                lease.shrink_to(unpacked.capacity());
+                Bytes::from(unpacked)
+            }
+        };
+        let found = sniff::events(&body, content_type, &judge)?;
+        let is_multipart = content_type.get(..10).is_some_and(|start| start.eq_ignore_ascii_case("multipart/"));
+        Ok(Read { body, lease, found, is_multipart })
+    };
+    if is_small {
+        return work(content_type).map_err(bad_body);
+    }
+    let content_type = content_type.to_owned();
+    door.off_task(move || work(&content_type)).await?.map_err(bad_body)
+}
+
+fn bad_body(error: BodyError) -> Reply {
+    let status = match error {
+        BodyError::TooLarge | BodyError::TooMany | BodyError::Bomb => StatusCode::PAYLOAD_TOO_LARGE,
+        BodyError::Busy => StatusCode::TOO_MANY_REQUESTS,
+        _ => StatusCode::BAD_REQUEST,
+    };
+    refuse(status, error.to_string())
+}
+
+/// Headers that all parts of a picture's or a multipart request share: its query parameters, and an id where there are parts.
+fn describe(shared: &mut Vec<(Bytes, Bytes)>, read: &Read, query: Option<&str>) {
+    for (name, value) in query::pairs(query).filter(|(name, _)| name != b"key") {
+        shared.push((Bytes::from(name), Bytes::from(value)));
+    }
+    if read.is_multipart {
+        let id = uuid::Uuid::new_v4().simple().to_string();
+        shared.push((Bytes::from_static(b"multipart-id"), Bytes::from(id)));
+    }
+}
+
+/// What a request is stored with.
+struct Post<'a> {
+    door: &'a HttpDoor,
+    topic: Arc<Topic>,
+    config: Arc<TopicConfig>,
     shared: Vec<(Bytes, Bytes)>,
     received_ms: i64,
-    lease: Lease,
-) -> Reply {
-    let mut answer = Taken::default();
-    let mut status = StatusCode::OK;
-    for bad in &events.bad {
-        answer.list_bad(bad.line, bad.reason.clone());
-    }
-    if config.http_quarantine && !events.bad.is_empty() {
-        answer.quarantined = quarantine::keep(door, topic, &body, &events.bad, &shared, received_ms).await;
-    }
-    if events.places.is_empty() {
-        answer.error = Some("no line of the body is an event".to_owned());
-        return json(StatusCode::BAD_REQUEST, &answer);
-    }
-    let read = |place: &std::ops::Range<u32>| event(config, &body, place.clone(), received_ms);
-    let list: Vec<Event> = events.places.iter().map(read).collect();
-    let count = list.len();
-    let bytes: u64 = list.iter().map(|event| event.value.len() as u64).sum();
-    let chunk = Chunk { body, events: list, headers: shared, lease: Some(lease), is_compressible: true };
-    match door.ingest.send(topic, chunk).await {
-        Err(_) => return refuse(StatusCode::TOO_MANY_REQUESTS, "the batcher's queue is full; try again"),
-        Ok(outcomes) => settle(&mut answer, &mut status, &events.lines, outcomes),
-    }
-    if answer.taken > 0 {
-        let share = answer.taken as f64 / count as f64;
-        metrics::counter!(crate::metrics::HTTP_EVENTS.name).increment(answer.taken as u64);
-        metrics::counter!(crate::metrics::HTTP_EVENT_BYTES.name).increment((bytes as f64 * share) as u64);
-    }
-    json(status, &answer)
 }
 
-/// Turns what became of the events into the answer's lines and status.
-fn settle(answer: &mut Taken, status: &mut StatusCode, lines: &[usize], outcomes: Vec<Outcome>) {
-    let mut retry = Vec::new();
-    let mut is_refused_whole = true;
-    for outcome in outcomes {
-        let of = |index: &u32| lines.get(*index as usize).copied().unwrap_or_default();
-        match outcome.result {
-            Ok(_) => {
-                answer.taken += outcome.events.len();
-                is_refused_whole = false;
+impl Post<'_> {
+    async fn store(self, read: Read) -> Reply {
+        let Post { door, topic, config, shared, received_ms } = self;
+        let Read { body, lease, found, .. } = read;
+        let mut answer = Taken::default();
+        if !found.bad.is_empty() {
+            found.bad.iter().for_each(|bad| answer.list_bad(bad.line, &bad.reason));
+            if config.http_quarantine {
+                answer.quarantined = quarantine::keep(door, &topic, &body, &found.bad, &shared, received_ms).await;
             }
-            // Too large for the topic: the same event would be refused again.
+        }
+        if found.events.is_empty() {
+            answer.error = Some("no line of the body is an event".to_owned());
+            let mut reply = answer.reply(StatusCode::BAD_REQUEST);
+            refused(&mut reply);
+            return reply;
+        }
+        let count = found.events.len();
+        let size: usize = found.events.iter().map(|event| event.value.len()).sum();
+        let is_compressible = size / 2 >= pictures_size(&found.events);
+        let chunk = Chunk { body, events: found.events, headers: shared, lease: Some(lease), is_compressible };
+        let Ok(outcomes) = door.ingest.send(&topic, chunk).await else {
+            return refuse(StatusCode::TOO_MANY_REQUESTS, "the batcher's queue is full; try again");
+        };
+        let status = settle(&mut answer, &found.lines, outcomes);
+        if answer.taken > 0 {
+            door.meters.events.increment(answer.taken as u64);
+            // Of a request that was taken in part, its part.
+            door.meters.event_bytes.increment((size * answer.taken / count) as u64);
+        }
+        if found.times_off > 0 {
+            door.meters.times_not_believed.increment(found.times_off as u64);
+        }
+        let mut reply = answer.reply(status);
+        if status != StatusCode::OK {
+            refused(&mut reply);
+        }
+        reply
+    }
+}
+
+/// Bytes of events that are compressed already.
+fn pictures_size(events: &[Event]) -> usize {
+    let is_picture = |event: &&Event| {
+        let kinds = event.headers.iter().filter(|(name, _)| name.as_ref() == b"content-type");
+        kinds.into_iter().any(|(_, kind)| kind.starts_with(b"image/") || kind.starts_with(b"video/"))
+    };
+    events.iter().filter(is_picture).map(|event| event.value.len()).sum()
+}
+
+/// Turns what became of the events into the answer and its status: 200, 503 with the lines to send again, or a refusal of all.
+fn settle(answer: &mut Taken, lines: &[u32], outcomes: Vec<Outcome>) -> StatusCode {
+    let (mut retry, mut reasons, mut too_large) = (Vec::new(), Vec::new(), None);
+    for outcome in outcomes {
+        let of = |index: u32| lines.get(index as usize).copied().unwrap_or_default();
+        match outcome.result {
+            Ok(_) => answer.taken += outcome.events.len(),
+            // The same event would be refused again.
             Err(error @ (AppendError::TooLarge { .. } | AppendError::Invalid(_))) => {
-                for index in &outcome.events {
-                    answer.list_bad(of(index), error.to_string());
-                }
-                answer.error.get_or_insert_with(|| error.to_string());
-                if *status == StatusCode::OK {
-                    *status = StatusCode::PAYLOAD_TOO_LARGE;
-                }
-                is_refused_whole &= answer.taken == 0;
+                let reason = match error {
+                    AppendError::TooLarge { .. } => format!("{error}; inrush topic alter can raise it"),
+                    error => error.to_string(),
+                };
+                outcome.events.iter().for_each(|index| answer.list_bad(of(index), &reason));
+                too_large = Some(reason);
             }
             Err(error) => {
                 retry.extend(outcome.events.iter().map(of));
-                *status = match error {
-                    AppendError::LowDisk(_) if is_refused_whole => StatusCode::INSUFFICIENT_STORAGE,
-                    AppendError::QueueFull if is_refused_whole => StatusCode::TOO_MANY_REQUESTS,
-                    _ => StatusCode::SERVICE_UNAVAILABLE,
-                };
-                answer.error = Some(error.to_string());
+                reasons.push(error);
             }
         }
-    }
-    if answer.taken > 0 && !retry.is_empty() {
-        *status = StatusCode::SERVICE_UNAVAILABLE;
-    } else if answer.taken > 0 {
-        // Some lines are stored and others can never be: that is what `bad` says.
-        *status = StatusCode::OK;
     }
     retry.sort_unstable();
     answer.retry = ranges(&retry);
+    answer.error = reasons.first().map(ToString::to_string).or(too_large);
+    let all = |is: fn(&AppendError) -> bool| answer.taken == 0 && reasons.iter().all(is);
+    match answer.taken {
+        // Some lines are stored and others can never be: that is what `bad` says.
+        taken if reasons.is_empty() && taken > 0 => StatusCode::OK,
+        _ if reasons.is_empty() => StatusCode::PAYLOAD_TOO_LARGE,
+        _ if all(|error| matches!(error, AppendError::LowDisk(_))) => StatusCode::INSUFFICIENT_STORAGE,
+        _ if all(|error| matches!(error, AppendError::QueueFull)) => StatusCode::TOO_MANY_REQUESTS,
+        _ if all(|error| matches!(error, AppendError::NoPartition { .. })) => StatusCode::NOT_FOUND,
+        _ => StatusCode::SERVICE_UNAVAILABLE,
+    }
 }
 
-/// One picture or other binary body as one event; query parameters become headers.
-#[allow(clippy::too_many_arguments)] // The parts of one request, each used once.
-async fn binary(
-    door: &HttpDoor,
-    topic: &Arc<Topic>,
-    body: Bytes,
-    kind: String,
-    query: Option<&str>,
-    shared: Vec<(Bytes, Bytes)>,
-    received_ms: i64,
-    lease: Lease,
-) -> Reply {
-    let mut own = vec![(Bytes::from_static(b"content-type"), Bytes::from(kind.clone()))];
-    let parameters = query.into_iter().flat_map(|query| query.split('&')).filter_map(|pair| pair.split_once('='));
-    for (name, value) in parameters.filter(|(name, _)| *name != "key") {
-        own.push((Bytes::from(percent_decoded(name)), Bytes::from(percent_decoded(value))));
-    }
-    let size = body.len() as u32;
-    let event = Event { value: 0..size, key: None, timestamp: received_ms, headers: own };
-    let is_compressible = !kind.starts_with("image/");
-    let chunk = Chunk { body, events: vec![event], headers: shared, lease: Some(lease), is_compressible };
-    let mut answer = Taken::default();
-    let mut status = StatusCode::OK;
-    match door.ingest.send(topic, chunk).await {
-        Err(_) => return refuse(StatusCode::TOO_MANY_REQUESTS, "the batcher's queue is full; try again"),
-        Ok(outcomes) => settle(&mut answer, &mut status, &[1], outcomes),
-    }
-    if answer.taken > 0 {
-        metrics::counter!(crate::metrics::HTTP_EVENTS.name).increment(1);
-        metrics::counter!(crate::metrics::HTTP_EVENT_BYTES.name).increment(u64::from(size));
-    }
-    json(status, &answer)
-}
-
-fn event(config: &TopicConfig, body: &Bytes, place: std::ops::Range<u32>, received_ms: i64) -> Event {
-    let mut event = Event { value: place, key: None, timestamp: received_ms, headers: Vec::new() };
-    if (config.http_key.is_none() && config.http_timestamp.is_none()) || config.http_check != HttpCheck::Json {
-        return event;
-    }
-    let value = &body[event.value.start as usize..event.value.end as usize];
-    let Ok(value) = serde_json::from_slice::<serde_json::Value>(value) else { return event };
-    let at = |pointer: &Option<String>| pointer.as_deref().and_then(|pointer| value.pointer(pointer));
-    event.key = match at(&config.http_key) {
-        None | Some(serde_json::Value::Null) => None,
-        Some(serde_json::Value::String(text)) => Some(Bytes::from(text.clone())),
-        Some(other) => Some(Bytes::from(other.to_string())),
-    };
-    if config.http_timestamp.is_some() {
-        let said = match at(&config.http_timestamp) {
-            Some(serde_json::Value::String(text)) => {
-                chrono::DateTime::parse_from_rfc3339(text).ok().map(|time| time.timestamp_millis())
-            }
-            Some(other) => other.as_f64().map(|ms| ms as i64),
-            None => None,
-        };
-        match said.filter(|ms| (received_ms - TIME_BACK_MS..=received_ms + TIME_AHEAD_MS).contains(ms)) {
-            Some(ms) => event.timestamp = ms,
-            None => metrics::counter!(crate::metrics::HTTP_TIMES_NOT_BELIEVED.name).increment(1),
-        }
-    }
-    event
-}
-
+/// What each record of a request carries: when it came, and what the topic's config captures of the request's head.
 fn shared_headers(
+    door: &HttpDoor,
     config: &TopicConfig,
+    caller: &Caller,
     headers: &HeaderMap,
-    peer: SocketAddr,
     received_ms: i64,
 ) -> Vec<(Bytes, Bytes)> {
-    let mut shared = vec![(Bytes::from_static(b"received"), Bytes::from(received_ms.to_string()))];
+    let mut shared = Vec::with_capacity(2 + config.http_capture.len());
+    shared.push((Bytes::from_static(b"received"), Bytes::from(received_ms.to_string())));
+    // Where anything goes, the type is the only one who knows what it is.
+    if config.http_check != HttpCheck::Json
+        && let Some(kind) = headers.get(CONTENT_TYPE).filter(|kind| is_telling(kind.as_bytes()))
+    {
+        shared.push((Bytes::from_static(b"content-type"), Bytes::copy_from_slice(kind.as_bytes())));
+    }
     for name in &config.http_capture {
         if name == "ip" {
-            shared.push((Bytes::from_static(b"ip"), Bytes::from(peer.ip().to_string())));
+            let client = door.client(caller, headers);
+            shared.push((Bytes::from_static(b"ip"), Bytes::from(client.to_string())));
         } else if let Some(value) = headers.get(name.as_str()) {
             shared.push((Bytes::copy_from_slice(name.as_bytes()), Bytes::copy_from_slice(value.as_bytes())));
         }
     }
     shared
+}
+
+/// Whether a content type says more than a tool's default. Binary ones and parts have a header of their own.
+fn is_telling(kind: &[u8]) -> bool {
+    let kind = kind.to_ascii_lowercase();
+    let silent: [&[u8]; 6] = [
+        b"application/json",
+        b"application/x-www-form-urlencoded",
+        b"application/octet-stream",
+        b"text/plain",
+        b"multipart/",
+        b"image/",
+    ];
+    !silent.iter().any(|silent| kind.starts_with(silent))
 }
 
 /// The topic, made if it may be: never for a page of another origin, or anybody could fill the catalog through a visitor's browser.
@@ -274,117 +288,55 @@ async fn topic(door: &HttpDoor, name: &str, headers: &HeaderMap) -> Result<Arc<T
     }
 }
 
-/// Keys are public identifiers that stand in web pages: what they are good for is to be taken away from one sender.
-fn check_key(door: &HttpDoor, headers: &HeaderMap, query: Option<&str>) -> Result<(), Reply> {
-    if door.write_keys.is_empty() {
-        return Ok(());
-    }
-    let by_query = query.and_then(|query| query.split('&').find_map(|pair| pair.strip_prefix("key=")));
-    let by_basic =
-        text(headers, AUTHORIZATION.as_str()).and_then(|value| value.strip_prefix("Basic ")).and_then(basic_user);
-    let key = text(headers, "x-write-key").map(str::to_owned).or(by_basic).or(by_query.map(str::to_owned));
-    let Some(key) = key else {
-        return Err(refuse(
-            StatusCode::UNAUTHORIZED,
-            "a write key is needed: header X-Write-Key, Basic user, or ?key=",
-        ));
-    };
-    let hash: String = Sha256::digest(key.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect();
-    if door.write_keys.iter().any(|known| known.eq_ignore_ascii_case(&hash)) {
-        return Ok(());
-    }
-    Err(refuse(
-        StatusCode::UNAUTHORIZED,
-        "this write key is not known; its SHA-256 must stand under write-keys in the config",
-    ))
-}
-
-/// The user of HTTP Basic: base64 of `user:password` or `user`.
-fn basic_user(encoded: &str) -> Option<String> {
-    let mut bytes = Vec::new();
-    let (mut bits, mut held) = (0u32, 0u32);
-    for symbol in encoded.trim().trim_end_matches('=').bytes() {
-        let value = match symbol {
-            b'A'..=b'Z' => symbol - b'A',
-            b'a'..=b'z' => symbol - b'a' + 26,
-            b'0'..=b'9' => symbol - b'0' + 52,
-            b'+' => 62,
-            b'/' => 63,
-            _ => return None,
-        };
-        bits = (bits << 6) | u32::from(value);
-        held += 6;
-        if held >= 8 {
-            held -= 8;
-            bytes.push((bits >> held) as u8);
-            bits &= (1 << held) - 1;
-        }
-    }
-    let text = String::from_utf8(bytes).ok()?;
-    Some(text.split(':').next().unwrap_or_default().to_owned())
-}
-
-fn text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
+fn text<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
     headers.get(name).and_then(|value| value.to_str().ok())
-}
-
-/// Undoes percent-encoding; what is not valid stays as it is.
-pub(super) fn percent_decoded(text: &str) -> Vec<u8> {
-    let bytes = text.as_bytes();
-    let mut out = Vec::with_capacity(bytes.len());
-    let mut at = 0;
-    while at < bytes.len() {
-        let hex = bytes.get(at + 1..at + 3).and_then(|pair| std::str::from_utf8(pair).ok());
-        match (bytes[at], hex.and_then(|pair| u8::from_str_radix(pair, 16).ok())) {
-            (b'%', Some(byte)) => {
-                out.push(byte);
-                at += 3;
-            }
-            (b'+', _) => {
-                out.push(b' ');
-                at += 1;
-            }
-            (byte, _) => {
-                out.push(byte);
-                at += 1;
-            }
-        }
-    }
-    out
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ingest::Indexes;
+    use crate::record::{Offset, PartitionId};
+    use crate::store::Appended;
 
-    #[test]
-    fn the_user_of_basic_auth_is_the_key() {
-        assert_eq!(basic_user("d3JpdGVLZXk6").as_deref(), Some("writeKey"));
-        assert_eq!(basic_user("a2V5OnBhc3M=").as_deref(), Some("key"));
-        assert_eq!(basic_user("!!"), None);
+    type Result = std::result::Result<(PartitionId, Appended), AppendError>;
+
+    fn stored() -> Result {
+        let (base_offset, last_offset, log_start) = (Offset(0), Offset(0), Offset(0));
+        Ok((PartitionId(0), Appended { base_offset, last_offset, log_start, append_time_ms: -1, is_duplicate: false }))
     }
 
-    #[test]
-    fn parameters_are_decoded() {
-        assert_eq!(percent_decoded("front%20door+2%"), b"front door 2%");
+    /// Status and answer to events 0, 1, ... of lines 1, 4, 5.
+    fn settled(results: Vec<Result>) -> (u16, Taken) {
+        let mut answer = Taken::default();
+        let outcome = |(at, result)| Outcome { events: Indexes::Run(at as u32..at as u32 + 1), result };
+        let outcomes = results.into_iter().enumerate().map(outcome).collect();
+        let status = settle(&mut answer, &[1, 4, 5], outcomes);
+        (status.as_u16(), answer)
     }
 
     #[test]
     fn a_partly_failed_request_names_the_lines_to_send_again() {
-        let mut answer = Taken::default();
-        let mut status = StatusCode::OK;
-        let appended = crate::store::Appended {
-            base_offset: crate::record::Offset(0),
-            last_offset: crate::record::Offset(0),
-            log_start: crate::record::Offset(0),
-            append_time_ms: -1,
-            is_duplicate: false,
-        };
-        let outcomes = vec![
-            Outcome { events: vec![0], result: Ok((crate::record::PartitionId(0), appended)) },
-            Outcome { events: vec![1, 2], result: Err(AppendError::Unknown("sync".into())) },
-        ];
-        settle(&mut answer, &mut status, &[1, 4, 5], outcomes);
-        assert_eq!((answer.taken, answer.retry, status), (1, vec![(4, 5)], StatusCode::SERVICE_UNAVAILABLE));
+        let unknown = || Err(AppendError::Unknown("sync".into()));
+        let (status, answer) = settled(vec![stored(), unknown(), unknown()]);
+        assert_eq!((status, answer.taken, answer.retry), (503, 1, vec![(4, 5)]));
+        let (status, answer) = settled(vec![unknown(), stored()]);
+        assert_eq!((status, answer.taken, answer.retry), (503, 1, vec![(1, 1)]));
+    }
+
+    #[test]
+    fn a_refusal_means_that_nothing_was_taken() {
+        let low = || Err(AppendError::LowDisk("1 MiB".into()));
+        let full = || Err(AppendError::QueueFull);
+        let large = || Err(AppendError::TooLarge { size: 2, limit: 1 });
+        assert_eq!(settled(vec![low(), low()]).0, 507);
+        assert_eq!(settled(vec![full()]).0, 429);
+        assert_eq!(settled(vec![large()]).0, 413);
+        assert_eq!(settled(vec![stored(), low()]).0, 503);
+        assert_eq!(settled(vec![low(), stored()]).0, 503);
+        assert_eq!(settled(vec![full(), Err(AppendError::Unknown("sync".into()))]).0, 503);
+        let (status, answer) = settled(vec![large(), stored()]);
+        assert_eq!((status, answer.taken, answer.bad.len()), (200, 1, 1));
+        assert_eq!(settled(vec![large(), low()]).0, 507);
     }
 }

@@ -1,16 +1,46 @@
-//! Bad lines go to `<topic>-dlt` with the reason, durable before the answer that counts them.
+//! Bad lines go to `<topic>-dlt` with the reason, durable before the answer that counts them. Bounded by bytes a second: a client that
+//! sends nothing but rubbish must not fill the disk with it.
 
 use super::HttpDoor;
-use super::sniff::BadLine;
+use super::split::BadLine;
 use crate::ingest::{Chunk, Event};
 use crate::store::{NewTopic, Topic, TopicError};
 use bytes::Bytes;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 
 /// A longer bad line keeps its beginning: what broke is nearly always there.
 const KEPT_SIZE_MAX: u32 = 64 << 10;
+/// What a dead letter costs beside the line.
+const LETTER_SIZE: usize = 300;
 
-/// Stores the bad lines; returns how many are durable. What fails is only not counted: the answer lists the lines anyway.
+/// How many bytes of bad lines may still be kept now.
+pub(super) struct Quarantine {
+    /// Bytes a second; twice as many at once.
+    rate: usize,
+    left: Mutex<(usize, Instant)>,
+}
+
+impl Quarantine {
+    pub(super) fn new(rate: usize) -> Quarantine {
+        Quarantine { rate, left: Mutex::new((2 * rate, Instant::now())) }
+    }
+
+    fn may_keep(&self, size: usize, now: Instant) -> bool {
+        let mut left = self.left.lock().unwrap_or_else(PoisonError::into_inner);
+        let more = now.duration_since(left.1).as_millis() as usize * self.rate / 1000;
+        if more > 0 {
+            *left = ((left.0 + more).min(2 * self.rate), now);
+        }
+        let is_enough = left.0 >= size;
+        if is_enough {
+            left.0 -= size;
+        }
+        is_enough
+    }
+}
+
+/// Stores the bad lines; returns how many are durable. What fails or is over the rate is only not counted: the answer lists the lines anyway.
 pub(super) async fn keep(
     door: &HttpDoor,
     topic: &Arc<Topic>,
@@ -19,8 +49,23 @@ pub(super) async fn keep(
     shared: &[(Bytes, Bytes)],
     received_ms: i64,
 ) -> usize {
+    let size = |line: &BadLine| (line.place.len().min(KEPT_SIZE_MAX as usize)) + LETTER_SIZE;
+    let now = Instant::now();
+    let kept = bad.iter().take_while(|line| door.quarantine.may_keep(size(line), now));
+    let events: Vec<Event> = kept.map(|line| letter(topic, line, received_ms)).collect();
+    if events.is_empty() {
+        return 0;
+    }
     let Some(dead) = dead_letters(door, topic).await else { return 0 };
-    let event = |line: &BadLine| Event {
+    let chunk = Chunk { body: body.clone(), events, headers: shared.to_vec(), lease: None, is_compressible: true };
+    let Ok(outcomes) = door.ingest.send(&dead, chunk).await else { return 0 };
+    let kept = outcomes.iter().filter(|outcome| outcome.result.is_ok()).map(|outcome| outcome.events.len()).sum();
+    door.meters.quarantined.increment(kept as u64);
+    kept
+}
+
+fn letter(topic: &Topic, line: &BadLine, received_ms: i64) -> Event {
+    Event {
         value: line.place.start..line.place.end.min(line.place.start + KEPT_SIZE_MAX),
         key: None,
         timestamp: received_ms,
@@ -32,13 +77,7 @@ pub(super) async fn keep(
             header("inrush-dlt-reason", "not-json"),
             header("inrush-dlt-line", &line.line.to_string()),
         ],
-    };
-    let events = bad.iter().map(event).collect();
-    let chunk = Chunk { body: body.clone(), events, headers: shared.to_vec(), lease: None, is_compressible: true };
-    let Ok(outcomes) = door.ingest.send(&dead, chunk).await else { return 0 };
-    let kept = outcomes.iter().filter(|outcome| outcome.result.is_ok()).map(|outcome| outcome.events.len()).sum();
-    metrics::counter!(crate::metrics::HTTP_QUARANTINED.name).increment(kept as u64);
-    kept
+    }
 }
 
 /// The dead letter topic of `topic`, made if it is not there; `None` if it cannot have one.
@@ -63,4 +102,19 @@ async fn dead_letters(door: &HttpDoor, topic: &Topic) -> Option<Arc<Topic>> {
 
 fn header(name: &'static str, value: &str) -> (Bytes, Bytes) {
     (Bytes::from_static(name.as_bytes()), Bytes::copy_from_slice(value.as_bytes()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_rate_holds_and_time_gives_room_again() {
+        let quarantine = Quarantine::new(1000);
+        let now = Instant::now();
+        assert!(quarantine.may_keep(1900, now));
+        assert!(!quarantine.may_keep(200, now));
+        let later = now + std::time::Duration::from_millis(500);
+        assert!(quarantine.may_keep(550, later) && !quarantine.may_keep(500, later));
+    }
 }

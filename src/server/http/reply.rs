@@ -1,14 +1,56 @@
 //! What the HTTP door answers with: always JSON that says what happened and what to do.
 
+use crate::budget::Lease;
 use bytes::Bytes;
-use http_body_util::combinators::BoxBody;
-use http_body_util::{BodyExt, Full};
-use hyper::header::{CONTENT_TYPE, HeaderValue, RETRY_AFTER};
+use hyper::body::{Body, Frame, SizeHint};
+use hyper::header::{CONNECTION, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
 use hyper::{Response, StatusCode};
 use std::convert::Infallible;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
 
-/// An answer; its body is whole, or a stream for the live tail.
-pub type Reply = Response<BoxBody<Bytes, Infallible>>;
+/// An answer.
+pub type Reply = Response<Content>;
+
+/// The body of an answer.
+pub enum Content {
+    /// Sent in one piece; empty once it was.
+    Whole(Bytes),
+    /// As that, with the bytes that it holds of a budget until it is sent.
+    Leased { bytes: Bytes, _lease: Lease },
+    /// Pieces as they come, with the place it holds among the live tails.
+    Live { pieces: mpsc::Receiver<Bytes>, _permit: OwnedSemaphorePermit },
+}
+
+impl Body for Content {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        let piece = match &mut *self {
+            Content::Whole(bytes) | Content::Leased { bytes, .. } => {
+                Some(std::mem::take(bytes)).filter(|b| !b.is_empty())
+            }
+            Content::Live { pieces, .. } => std::task::ready!(pieces.poll_recv(context)),
+        };
+        Poll::Ready(piece.map(|piece| Ok(Frame::data(piece))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        matches!(self, Content::Whole(bytes) | Content::Leased { bytes, .. } if bytes.is_empty())
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Content::Whole(bytes) | Content::Leased { bytes, .. } => SizeHint::with_exact(bytes.len() as u64),
+            Content::Live { .. } => SizeHint::default(),
+        }
+    }
+}
 
 /// At most this many bad lines are listed.
 const BAD_LISTED_MAX: usize = 100;
@@ -21,7 +63,7 @@ pub struct Taken {
     /// Lines that are no events, the first hundred.
     pub bad: Vec<Bad>,
     /// Ranges of lines, first and last, to be sent again.
-    pub retry: Vec<(usize, usize)>,
+    pub retry: Vec<(u32, u32)>,
     /// Bad lines that stand in the dead letter topic.
     pub quarantined: usize,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -31,21 +73,31 @@ pub struct Taken {
 /// One bad line.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
 pub struct Bad {
-    pub line: usize,
+    pub line: u32,
     pub reason: String,
 }
 
 impl Taken {
-    pub fn list_bad(&mut self, line: usize, reason: String) {
+    pub fn list_bad(&mut self, line: u32, reason: &str) {
         if self.bad.len() < BAD_LISTED_MAX {
-            self.bad.push(Bad { line, reason });
+            self.bad.push(Bad { line, reason: reason.to_owned() });
         }
+    }
+
+    /// As JSON; the answer to one good event, by far the most frequent, is not built anew.
+    pub fn reply(&self, status: StatusCode) -> Reply {
+        const ONE: &[u8] = b"{\"taken\":1,\"bad\":[],\"retry\":[],\"quarantined\":0}\n";
+        let is_plain = self.bad.is_empty() && self.retry.is_empty() && self.error.is_none();
+        if is_plain && self.taken == 1 && self.quarantined == 0 {
+            return json_bytes(status, Bytes::from_static(ONE));
+        }
+        json(status, self)
     }
 }
 
 /// Lines as ranges: `[1, 2, 3, 7]` is `[(1, 3), (7, 7)]`. The lines are sorted.
-pub fn ranges(lines: &[usize]) -> Vec<(usize, usize)> {
-    let mut ranges: Vec<(usize, usize)> = Vec::new();
+pub fn ranges(lines: &[u32]) -> Vec<(u32, u32)> {
+    let mut ranges: Vec<(u32, u32)> = Vec::new();
     for line in lines {
         match ranges.last_mut() {
             Some((_, last)) if *last + 1 == *line || *last == *line => *last = *line,
@@ -59,7 +111,11 @@ pub fn json(status: StatusCode, value: &impl serde::Serialize) -> Reply {
     // The values are our own structs and JSON trees: they have a JSON form.
     let mut body = serde_json::to_vec(value).unwrap_or_default();
     body.push(b'\n');
-    let mut reply = Response::new(Full::new(Bytes::from(body)).boxed());
+    json_bytes(status, body.into())
+}
+
+pub fn json_bytes(status: StatusCode, body: Bytes) -> Reply {
+    let mut reply = Response::new(Content::Whole(body));
     *reply.status_mut() = status;
     reply.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     reply
@@ -67,12 +123,21 @@ pub fn json(status: StatusCode, value: &impl serde::Serialize) -> Reply {
 
 /// A refusal: nothing was taken.
 pub fn refuse(status: StatusCode, error: impl Into<String>) -> Reply {
-    metrics::counter!(crate::metrics::HTTP_REFUSALS.name, "status" => status.as_str().to_owned()).increment(1);
     let mut reply = json(status, &Taken { error: Some(error.into()), ..Taken::default() });
+    refused(&mut reply);
+    reply
+}
+
+/// Counts a refusal, and adds what its status asks for: when to come again, and whether on another connection.
+pub fn refused(reply: &mut Reply) {
+    let status = reply.status();
+    metrics::counter!(crate::metrics::HTTP_REFUSALS.name, "status" => status.as_str().to_owned()).increment(1);
     if status == StatusCode::TOO_MANY_REQUESTS {
         reply.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
     }
-    reply
+    if matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::REQUEST_TIMEOUT | StatusCode::PAYLOAD_TOO_LARGE) {
+        reply.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    }
 }
 
 #[cfg(test)]
@@ -83,5 +148,16 @@ mod tests {
     fn lines_become_ranges() {
         assert_eq!(ranges(&[1, 2, 3, 7, 9, 10]), [(1, 3), (7, 7), (9, 10)]);
         assert!(ranges(&[]).is_empty());
+    }
+
+    #[test]
+    fn the_answer_kept_ready_is_the_one_that_would_be_built() {
+        let one = Taken { taken: 1, ..Taken::default() };
+        let built = json(StatusCode::OK, &one);
+        let (Content::Whole(kept), Content::Whole(built)) = (one.reply(StatusCode::OK).into_body(), built.into_body())
+        else {
+            panic!("answers are whole")
+        };
+        assert_eq!(kept, built);
     }
 }

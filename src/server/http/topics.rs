@@ -1,5 +1,6 @@
 //! Topics over HTTP: what the command line lists, makes, changes and deletes them with.
 
+use super::connection::Caller;
 use super::fetch::find;
 use super::reply::{Reply, json, refuse};
 use super::{HttpDoor, body};
@@ -62,8 +63,8 @@ pub(super) fn describe(door: &HttpDoor, topic: &str) -> Reply {
     json(StatusCode::OK, &out)
 }
 
-pub(super) async fn create(door: &HttpDoor, request: Request<Incoming>) -> Reply {
-    let create: Create = match parse(door, request).await {
+pub(super) async fn create(door: &HttpDoor, caller: &Caller, request: Request<Incoming>) -> Reply {
+    let create: Create = match parse(door, caller, request).await {
         Ok(create) => create,
         Err(reply) => return reply,
     };
@@ -78,12 +79,12 @@ pub(super) async fn create(door: &HttpDoor, request: Request<Incoming>) -> Reply
     }
 }
 
-pub(super) async fn alter(door: &HttpDoor, topic: &str, request: Request<Incoming>) -> Reply {
+pub(super) async fn alter(door: &HttpDoor, topic: &str, caller: &Caller, request: Request<Incoming>) -> Reply {
     let topic = match find(door, topic) {
         Ok(topic) => topic,
         Err(reply) => return reply,
     };
-    let alter: Alter = match parse(door, request).await {
+    let alter: Alter = match parse(door, caller, request).await {
         Ok(alter) => alter,
         Err(reply) => return reply,
     };
@@ -93,11 +94,21 @@ pub(super) async fn alter(door: &HttpDoor, topic: &str, request: Request<Incomin
         return failed(&error);
     }
     if let Some(partitions) = alter.partitions
-        && let Err(error) = door.store.add_partitions(&topic.name, partitions).await
+        && let Err(error) = grow(door, &topic, partitions).await
     {
         return failed(&error);
     }
     json(StatusCode::OK, &summary(&topic))
+}
+
+/// Its dead letters first: a dead letter goes to the partition of its record.
+async fn grow(door: &HttpDoor, topic: &Topic, partitions: i32) -> Result<(), TopicError> {
+    let dead = topic.name.dead_letters().and_then(|name| door.store.topic(name.as_str()));
+    if let Some(dead) = dead.filter(|dead| dead.partition_count() < partitions && topic.partition_count() < partitions)
+    {
+        door.store.add_partitions(&dead.name, partitions).await?;
+    }
+    door.store.add_partitions(&topic.name, partitions).await
 }
 
 pub(super) async fn delete(door: &HttpDoor, topic: &str) -> Reply {
@@ -111,8 +122,12 @@ pub(super) async fn delete(door: &HttpDoor, topic: &str) -> Reply {
     }
 }
 
-async fn parse<T: for<'de> Deserialize<'de>>(door: &HttpDoor, request: Request<Incoming>) -> Result<T, Reply> {
-    let (bytes, _lease) = body::receive(door, request.into_body()).await?;
+async fn parse<T: for<'de> Deserialize<'de>>(
+    door: &HttpDoor,
+    caller: &Caller,
+    request: Request<Incoming>,
+) -> Result<T, Reply> {
+    let (bytes, _lease) = body::receive(door, caller, &mut request.into_body()).await?;
     serde_json::from_slice(&bytes)
         .map_err(|error| refuse(StatusCode::BAD_REQUEST, format!("the body cannot be read: {error}")))
 }

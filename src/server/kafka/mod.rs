@@ -11,6 +11,7 @@ mod produce;
 
 use crate::budget::Budget;
 use crate::clock::Clock;
+use crate::pulse::Pulse;
 use crate::store::{Store, Topic};
 use bytes::{BufMut, Bytes, BytesMut};
 use errors::Code;
@@ -69,6 +70,8 @@ pub struct KafkaDoor {
     pub auto_create: bool,
     pub partitions: i32,
     pub connections_max: usize,
+    /// Beats while the accept loop turns.
+    pub pulse: Pulse,
 }
 
 /// What a connection knows of its client.
@@ -81,11 +84,16 @@ struct Client {
 pub async fn serve(listener: TcpListener, door: Arc<KafkaDoor>, mut stop: watch::Receiver<bool>) {
     let places = Arc::new(Semaphore::new(door.connections_max));
     let mut connections = tokio::task::JoinSet::new();
+    let mut beat = tokio::time::interval(crate::pulse::BEAT_INTERVAL);
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
             Some(_) = connections.join_next() => continue,
             () = stopped(&mut stop) => break,
+            _ = beat.tick() => {
+                door.pulse.beat();
+                continue;
+            }
         };
         let (stream, peer) = match accepted {
             Ok(accepted) => accepted,
@@ -146,14 +154,13 @@ async fn connection(mut stream: TcpStream, door: &Arc<KafkaDoor>, mut stop: watc
 
 /// Reads a frame; bytes are reserved as they arrive, not as they are announced.
 async fn receive(stream: &mut TcpStream, size: usize, door: &KafkaDoor) -> io::Result<(Bytes, crate::budget::Lease)> {
-    let take = |bytes| door.budget.take(bytes, BUDGET_PATIENCE);
     let busy = |error: crate::budget::NoRoom| io::Error::new(io::ErrorKind::OutOfMemory, error.to_string());
-    let mut lease = take(size.min(STEP)).await.map_err(busy)?;
+    let mut lease = door.budget.take(size.min(STEP), BUDGET_PATIENCE).await.map_err(busy)?;
     let mut frame = BytesMut::with_capacity(size.min(STEP));
     while frame.len() < size {
         let step = (size - frame.len()).min(STEP);
         if frame.len() + step > lease.bytes() {
-            lease.merge(take(step).await.map_err(busy)?);
+            lease.grow(step, BUDGET_PATIENCE).await.map_err(busy)?;
         }
         let from = frame.len();
         frame.resize(from + step, 0);

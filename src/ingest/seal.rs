@@ -1,0 +1,181 @@
+//! From a filled builder to the log: compression (here, or on a pool if it is large), the append, and the answers.
+
+use super::batcher::Inbox;
+use super::lane::Job;
+use super::{Indexes, Outcome};
+use crate::metrics as names;
+use crate::record::{BatchBuilder, Codec};
+use crate::store::{Append, AppendError, Appended, Partition};
+use crate::work::Pool;
+use crossbeam::queue::ArrayQueue;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
+
+/// Batches of one partition between seal and answer, at most.
+const IN_FLIGHT_MAX: usize = 6;
+/// With nothing on the way a batch goes at once, be it one event. With one on the way the next must have this size, with each more twice
+/// that: what is behind the disk is compressed while it waits, and a round takes all of it. Two of any size, sealed as soon as there was
+/// room, made the one behind the disk small and let everything else wait for two rounds: 2.5 times the disk's time instead of 1.5.
+const BEHIND_SIZE: usize = 32 << 10;
+/// Batches up to this size are compressed on the batcher's own thread: handing them over would cost more.
+const INLINE_SIZE_MAX: usize = 64 << 10;
+/// Threads for larger ones, at most.
+const COMPRESSORS_MAX: usize = 4;
+/// How long a batch waits for room in the writer's queue.
+const PATIENCE: Duration = Duration::from_millis(500);
+/// Buffers that are kept for the next batches, and the largest that is.
+const SPARE_BUFFERS_MAX: usize = 8;
+const SPARE_SIZE_MAX: usize = 2 << 20;
+
+/// How many batches of one partition are on their way. One at a time is compressed, which keeps their order.
+#[derive(Default)]
+pub(super) struct InFlight {
+    count: AtomicUsize,
+    is_compressing: AtomicBool,
+}
+
+impl InFlight {
+    pub(super) fn is_empty(&self) -> bool {
+        self.count.load(Ordering::Acquire) == 0
+    }
+
+    /// Whether another batch may be sealed if it has `size` bytes.
+    pub(super) fn has_room(&self, size: usize) -> bool {
+        // Acquire pairs with the Releases of the guards below: who sees room sees what the earlier batch queued.
+        if self.is_compressing.load(Ordering::Acquire) {
+            return false;
+        }
+        match self.count.load(Ordering::Acquire) {
+            0 => true,
+            count => count < IN_FLIGHT_MAX && size >= BEHIND_SIZE << (count - 1),
+        }
+    }
+}
+
+/// One batch's part of [`InFlight::count`]; also a panic gives it back.
+struct Flight(Arc<InFlight>);
+
+impl Drop for Flight {
+    fn drop(&mut self) {
+        self.0.count.fetch_sub(1, Ordering::Release);
+    }
+}
+
+/// While it lives no other batch of the partition is sealed.
+struct Compressing {
+    in_flight: Arc<InFlight>,
+    inbox: Arc<Inbox>,
+}
+
+impl Drop for Compressing {
+    fn drop(&mut self) {
+        self.in_flight.is_compressing.store(false, Ordering::Release);
+        self.inbox.tell();
+    }
+}
+
+/// A batch that takes no more events.
+pub(super) struct Sealed {
+    pub(super) builder: BatchBuilder,
+    pub(super) is_compressible: bool,
+    pub(super) members: Vec<(Arc<Job>, Indexes)>,
+    pub(super) partition: Partition,
+}
+
+/// What sealed batches go through. The batcher owns it; dropping it finishes what its pool holds.
+pub(super) struct Sealer {
+    line: Arc<Line>,
+    pool: Pool,
+}
+
+/// What the batcher and the pool's threads share.
+struct Line {
+    inbox: Arc<Inbox>,
+    runtime: tokio::runtime::Handle,
+    spares: ArrayQueue<Vec<u8>>,
+    batch_bytes: metrics::Histogram,
+    raw_bytes: metrics::Counter,
+    stored_bytes: metrics::Counter,
+}
+
+impl Sealer {
+    pub(super) fn start(inbox: Arc<Inbox>, runtime: tokio::runtime::Handle) -> std::io::Result<Sealer> {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let line = Line {
+            inbox,
+            runtime,
+            spares: ArrayQueue::new(SPARE_BUFFERS_MAX),
+            batch_bytes: metrics::histogram!(names::INGEST_BATCH_BYTES.name),
+            raw_bytes: metrics::counter!(names::INGEST_RAW_BYTES.name),
+            stored_bytes: metrics::counter!(names::INGEST_STORED_BYTES.name),
+        };
+        Ok(Sealer { line: Arc::new(line), pool: Pool::start(cores.min(COMPRESSORS_MAX), "compress")? })
+    }
+
+    /// An empty builder in memory that an earlier one left.
+    pub(super) fn builder(&self) -> BatchBuilder {
+        BatchBuilder::reusing(self.line.spares.pop().unwrap_or_default())
+    }
+
+    /// Compresses and appends. Only while `in_flight` has room.
+    pub(super) fn send(&self, sealed: Sealed, in_flight: &Arc<InFlight>) {
+        // Relaxed: only the batcher adds, and it is the one that looks.
+        in_flight.count.fetch_add(1, Ordering::Relaxed);
+        let flight = Flight(in_flight.clone());
+        if sealed.builder.size() <= INLINE_SIZE_MAX || !sealed.is_compressible {
+            return self.line.append(sealed, flight);
+        }
+        in_flight.is_compressing.store(true, Ordering::Relaxed);
+        let compressing = Compressing { in_flight: in_flight.clone(), inbox: self.line.inbox.clone() };
+        let line = self.line.clone();
+        let job = move || {
+            let _compressing = compressing;
+            line.append(sealed, flight);
+        };
+        if let Err(full) = self.pool.run(job) {
+            (full.0)();
+        }
+    }
+}
+
+impl Line {
+    fn append(&self, sealed: Sealed, flight: Flight) {
+        let Sealed { builder, is_compressible, members, partition } = sealed;
+        let raw = builder.size();
+        let codec = if is_compressible { Codec::Zstd } else { Codec::None };
+        let batch = match builder.build_reclaiming(codec) {
+            Ok((batch, spare)) => {
+                if let Some(spare) = spare.filter(|spare| spare.capacity() <= SPARE_SIZE_MAX) {
+                    // One too many is freed.
+                    let _ = self.spares.push(spare);
+                }
+                batch
+            }
+            Err(error) => return settle(&partition, members, Err(AppendError::Invalid(error.to_string()))),
+        };
+        self.batch_bytes.record(raw as f64);
+        self.raw_bytes.increment(raw as u64);
+        self.stored_bytes.increment(batch.size() as u64);
+        // Queued here and not in the task, so that batches of a partition keep their order.
+        let queued = partition.try_append(Append { batch, lease: None, leader_epoch: -1 });
+        let inbox = self.inbox.clone();
+        self.runtime.spawn(async move {
+            let result = match queued {
+                Ok(answer) => answer.await.unwrap_or(Err(AppendError::Unknown("the log writer is gone".to_owned()))),
+                Err((append, AppendError::QueueFull)) => partition.append(append, PATIENCE).await,
+                Err((_, error)) => Err(error),
+            };
+            // First the batcher, then the clients: the next batch is built while these are answered.
+            drop(flight);
+            inbox.tell();
+            settle(&partition, members, result);
+        });
+    }
+}
+
+fn settle(partition: &Partition, members: Vec<(Arc<Job>, Indexes)>, result: Result<Appended, AppendError>) {
+    for (job, events) in members {
+        job.settle(Outcome { events, result: result.clone().map(|appended| (partition.id(), appended)) });
+    }
+}

@@ -1,0 +1,356 @@
+//! Connections: who is let in, how long each may take for what, and how they end.
+//!
+//! hyper has a timer for a request's head, but it starts when the last answer is sent: a kept connection would be cut after five seconds
+//! of silence. So each connection notes what it is doing since when ([`Activity`]), and one sweep looks at all of them.
+
+use super::HttpDoor;
+use crate::budget::Budget;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use std::collections::HashMap;
+use std::convert::Infallible;
+use std::io;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::pin::Pin;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+use tokio::task::AbortHandle;
+use tracing::{debug, warn};
+
+/// How often connections are looked at.
+const SWEEP_INTERVAL: Duration = Duration::from_millis(250);
+/// One address holds at most this part of the bytes in flight; loopback and trusted proxies are exempt.
+const ADDRESS_SHARE: usize = 2;
+/// The largest head of a request.
+const HEAD_SIZE_MAX: usize = 32 << 10;
+
+/// What a connection is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+enum Phase {
+    /// Between two requests.
+    Idle = 0,
+    /// The head of a request is coming in.
+    Head = 1,
+    /// A request is being answered; it has limits of its own.
+    Busy = 2,
+    /// The answer is on its way out.
+    Answer = 3,
+}
+
+/// What a connection is doing since when: the phase in the two lowest bits, above them milliseconds since the door opened.
+#[derive(Debug)]
+struct Activity {
+    state: AtomicU64,
+    now_ms: Arc<AtomicU64>,
+}
+
+impl Activity {
+    fn set(&self, phase: Phase) {
+        // Relaxed: a number for the sweep, nothing is published with it.
+        self.state.store(self.now_ms.load(Ordering::Relaxed) << 2 | phase as u64, Ordering::Relaxed);
+    }
+
+    fn phase(&self) -> Phase {
+        match self.state.load(Ordering::Relaxed) & 3 {
+            0 => Phase::Idle,
+            1 => Phase::Head,
+            2 => Phase::Busy,
+            _ => Phase::Answer,
+        }
+    }
+
+    fn since_ms(&self) -> u64 {
+        self.state.load(Ordering::Relaxed) >> 2
+    }
+}
+
+/// Who is at the other end of a connection, and what may be held for it.
+pub(super) struct Caller {
+    pub(super) peer: SocketAddr,
+    pub(super) budget: Budget,
+    activity: Activity,
+}
+
+/// All connections.
+struct Callers {
+    began: Instant,
+    now_ms: Arc<AtomicU64>,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    by_address: HashMap<IpAddr, Address>,
+    by_number: HashMap<u64, (Arc<Caller>, Option<AbortHandle>)>,
+    next_number: u64,
+}
+
+struct Address {
+    connections: usize,
+    budget: Budget,
+}
+
+/// One connection's place; given back when it ends.
+struct Place {
+    callers: Arc<Callers>,
+    caller: Arc<Caller>,
+    number: u64,
+    counted: Option<IpAddr>,
+}
+
+impl Callers {
+    fn new() -> Callers {
+        Callers { began: Instant::now(), now_ms: Arc::default(), state: Mutex::default() }
+    }
+
+    fn state(&self) -> std::sync::MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A place for a connection, if there is one for it.
+    fn admit(self: &Arc<Self>, peer: SocketAddr, door: &HttpDoor) -> Option<Place> {
+        let mut state = self.state();
+        if state.by_number.len() >= door.limits.connections_max {
+            return None;
+        }
+        let address = peer.ip().to_canonical();
+        let is_exempt = address.is_loopback() || door.proxies.contains(address);
+        let counted = (!is_exempt).then(|| household(address));
+        let budget = match counted {
+            None => door.budget.clone(),
+            Some(household) => {
+                let share =
+                    || Address { connections: 0, budget: door.budget.share(door.budget.limit() / ADDRESS_SHARE) };
+                let own = state.by_address.entry(household).or_insert_with(share);
+                if own.connections >= door.limits.connections_per_address_max {
+                    return None;
+                }
+                own.connections += 1;
+                own.budget.clone()
+            }
+        };
+        let number = state.next_number;
+        state.next_number += 1;
+        let activity = Activity { state: AtomicU64::new(0), now_ms: self.now_ms.clone() };
+        activity.set(Phase::Idle);
+        let caller = Arc::new(Caller { peer, budget, activity });
+        state.by_number.insert(number, (caller.clone(), None));
+        Some(Place { callers: self.clone(), caller, number, counted })
+    }
+
+    /// Notes how a connection is cut; it may have ended already.
+    fn started(&self, number: u64, task: AbortHandle) {
+        if let Some((_, abort)) = self.state().by_number.get_mut(&number) {
+            *abort = Some(task);
+        }
+    }
+
+    /// Cuts who takes too long.
+    fn sweep(&self, door: &HttpDoor) {
+        let now_ms = self.began.elapsed().as_millis() as u64;
+        self.now_ms.store(now_ms, Ordering::Relaxed);
+        let limits = &door.limits;
+        for (caller, abort) in self.state().by_number.values() {
+            let limit = match caller.activity.phase() {
+                Phase::Idle => limits.idle_max,
+                Phase::Head => limits.head_patience,
+                Phase::Busy => continue,
+                Phase::Answer => limits.answer_stall_max,
+            };
+            if now_ms.saturating_sub(caller.activity.since_ms()) > limit.as_millis() as u64
+                && let Some(abort) = abort
+            {
+                debug!(peer = %caller.peer, phase = ?caller.activity.phase(), "HTTP connection took too long");
+                abort.abort();
+            }
+        }
+    }
+}
+
+/// What counts as one address: of IPv6 the network that one customer has.
+fn household(address: IpAddr) -> IpAddr {
+    match address {
+        IpAddr::V4(_) => address,
+        IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() & !u128::from(u64::MAX))),
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut state = self.callers.state();
+        state.by_number.remove(&self.number);
+        if let Some(address) = self.counted
+            && let Some(own) = state.by_address.get_mut(&address)
+        {
+            own.connections -= 1;
+            if own.connections == 0 {
+                state.by_address.remove(&address);
+            }
+        }
+    }
+}
+
+/// Serves until `stop` turns true; then no connection is accepted, and running requests get `close_patience` to end.
+pub async fn serve(listener: TcpListener, door: Arc<HttpDoor>, mut stop: watch::Receiver<bool>) {
+    let callers = Arc::new(Callers::new());
+    let mut connections = tokio::task::JoinSet::new();
+    let mut sweeps = tokio::time::interval(SWEEP_INTERVAL);
+    sweeps.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            Some(_) = connections.join_next() => continue,
+            _ = sweeps.tick() => {
+                door.pulse.beat();
+                callers.sweep(&door);
+                continue;
+            }
+            () = stopped(&mut stop) => break,
+        };
+        let (stream, peer) = match accepted {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                // Out of descriptors or memory: others may give some back.
+                warn!(%error, "the HTTP door cannot accept a connection");
+                tokio::time::sleep(Duration::from_millis(50)).await;
+                continue;
+            }
+        };
+        let Some(place) = callers.admit(peer, &door) else {
+            metrics::counter!(crate::metrics::HTTP_REFUSALS.name, "status" => "connection").increment(1);
+            continue;
+        };
+        // Answers are small and whole: waiting for more would only delay them.
+        let _ = stream.set_nodelay(true);
+        let number = place.number;
+        let task = connections.spawn(connection(stream, door.clone(), stop.clone(), place));
+        callers.started(number, task);
+    }
+    drop(listener);
+    let drained = async { while connections.join_next().await.is_some() {} };
+    if tokio::time::timeout(door.limits.close_patience, drained).await.is_err() {
+        warn!("HTTP connections did not end in time and are cut");
+    }
+}
+
+async fn connection(stream: TcpStream, door: Arc<HttpDoor>, mut stop: watch::Receiver<bool>, place: Place) {
+    let caller = place.caller.clone();
+    let stopping = stop.clone();
+    let shared = Arc::new((door, caller.clone(), stopping));
+    let service = service_fn(move |request| {
+        let shared = shared.clone();
+        async move {
+            let (door, caller, stop) = &*shared;
+            caller.activity.set(Phase::Busy);
+            let reply = super::answer(door, caller, request, stop).await;
+            caller.activity.set(Phase::Answer);
+            Ok::<_, Infallible>(reply)
+        }
+    });
+    let stream = TokioIo::new(Watched { stream, caller: caller.clone() });
+    let connection = hyper::server::conn::http1::Builder::new()
+        .max_header_size(HEAD_SIZE_MAX)
+        .pipeline_flush(true)
+        .serve_connection(stream, service);
+    let mut connection = std::pin::pin!(connection);
+    let ended = tokio::select! {
+        biased;
+        ended = connection.as_mut() => ended,
+        () = stopped(&mut stop) => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = ended {
+        debug!(%error, peer = %caller.peer, "HTTP connection ended");
+    }
+}
+
+/// Returns once the door is to close (or who would say so is gone).
+pub(super) async fn stopped(stop: &mut watch::Receiver<bool>) {
+    let _ = stop.wait_for(|stopped| *stopped).await.map(drop);
+}
+
+/// A socket that notes what it is doing.
+struct Watched {
+    stream: TcpStream,
+    caller: Arc<Caller>,
+}
+
+impl Watched {
+    /// Bytes went out: an answer is under way and its reader alive. During a request it is "100 Continue".
+    fn wrote(&self, done: &Poll<io::Result<usize>>) {
+        let is_stalled = self.caller.activity.phase() == Phase::Answer && done.is_pending();
+        if self.caller.activity.phase() != Phase::Busy && !is_stalled {
+            self.caller.activity.set(Phase::Answer);
+        }
+    }
+}
+
+impl AsyncRead for Watched {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
+        let done = Pin::new(&mut self.stream).poll_read(context, buffer);
+        if buffer.filled().len() > before && self.caller.activity.phase() == Phase::Idle {
+            self.caller.activity.set(Phase::Head);
+        }
+        done
+    }
+}
+
+impl AsyncWrite for Watched {
+    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let done = Pin::new(&mut self.stream).poll_write(context, bytes);
+        self.wrote(&done);
+        done
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let done = Pin::new(&mut self.stream).poll_write_vectored(context, slices);
+        self.wrote(&done);
+        done
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        // hyper flushes the socket when its own buffer is empty: the answer is out.
+        if self.caller.activity.phase() == Phase::Answer {
+            self.caller.activity.set(Phase::Idle);
+        }
+        Pin::new(&mut self.stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_customer_of_ipv6_is_one_address() {
+        let of = |text: &str| household(text.parse().unwrap());
+        assert_eq!(of("2001:db8::1"), of("2001:db8::ffff:1"));
+        assert_ne!(of("2001:db8::1"), of("2001:db8:0:1::1"));
+        assert_ne!(of("192.0.2.1"), of("192.0.2.2"));
+    }
+}
