@@ -48,7 +48,7 @@ def main():
         for _ in range(runs):
             duck.append(last_json(["taskset", "-c", held, sys.executable, "-c", DUCK, folder, str(cores)]))
             ours.append(last_json(["taskset", "-c", held, bench, "all", folder]))
-        sums = [duckdb.sql(SUMS.format(path)).fetchone() for path in (f"{folder}/duck.parquet", f"{folder}/parquet/*.parquet")]
+        sums = [duckdb.sql(SUMS.format(path)).fetchall()[0] for path in (f"{folder}/duck.parquet", f"{folder}/parquet/*.parquet")]
         assert sums[0] == sums[1], sums
         middle = lambda results, field: statistics.median(result[field] for result in results)
         speeds = [megabytes / middle(results, "seconds") for results in (duck, ours)]
