@@ -133,7 +133,7 @@ fn measure(stage: &str, folder: &Path) -> anyhow::Result<()> {
             let (control, _requests) = Control::new();
             let options = stream::Options {
                 store: store.clone(),
-                control: control.clone(),
+                control,
                 clock: Clock::System,
                 folder: work.path().to_owned(),
                 out: work.path().to_owned(),
@@ -141,8 +141,7 @@ fn measure(stage: &str, folder: &Path) -> anyhow::Result<()> {
                 runtime: runtime.handle().clone(),
             };
             let (began, cpu) = (Instant::now(), cpu_seconds());
-            stream::drain(options, &pipeline).map_err(anyhow::Error::msg)?;
-            let rows = control.statuses().first().map_or(0, |status| status.rows_written);
+            let rows = stream::drain(options, &pipeline).map_err(anyhow::Error::msg)?;
             let done = (rows, began.elapsed().as_secs_f64(), cpu_seconds() - cpu);
             keep(folder, work.path())?;
             done

@@ -149,8 +149,9 @@ pub fn start(options: Options) -> Result<Running, Error> {
     };
     let store = Store::open(log, disk, clock.clone())?;
     let starting = |what| move |source| Error::Start { what, source };
+    let threads = std::thread::available_parallelism().map_or(2, usize::from);
     let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(std::thread::available_parallelism().map_or(2, usize::from).min(8))
+        .worker_threads(threads.min(8))
         .thread_name("inrush-door")
         .enable_all()
         .build()
@@ -190,10 +191,14 @@ pub fn start(options: Options) -> Result<Running, Error> {
         store: store.clone(),
         clock: clock.clone(),
         budget: budget.clone(),
+        answers: Budget::new(KAFKA_ANSWERS_BYTES),
+        pool: Arc::new(crate::work::Pool::start(threads.min(4), "kafka").map_err(starting("the Kafka door's pool"))?),
         advertised: options.advertise.clone().unwrap_or_default(),
         auto_create: options.kafka.ip().is_loopback(),
         partitions: 4,
         connections_max: 10_000,
+        connections_per_address_max: 256,
+        patience: server::kafka::Patience::default(),
         pulse: kafka_pulse,
     });
     let admin_door = Arc::new(Admin {
@@ -289,11 +294,13 @@ impl Running {
 
 /// Each step of a stop gets at least this.
 const STEP_MIN: Duration = Duration::from_secs(2);
+/// Bytes of Fetch answers that are being read or sent.
+const KAFKA_ANSWERS_BYTES: usize = 64 << 20;
 
-/// The most that requests in flight, the tail cache and a round of the writer hold together; pipelines come on top, each with the batch it
+/// The most that requests in flight, answers to consumers, the tail cache and a round of the writer hold together; pipelines come on top, each with the batch it
 /// reads, its rows and its open files.
 fn memory_max(options: &Options) -> usize {
-    options.ingest_bytes + options.tail_cache_bytes + store::ROUND_TOTAL_MAX
+    options.ingest_bytes + options.tail_cache_bytes + KAFKA_ANSWERS_BYTES + store::ROUND_TOTAL_MAX
 }
 
 fn check_exposure(door: &'static str, address: SocketAddr, is_allowed: bool) -> Result<(), Error> {

@@ -13,6 +13,7 @@ pub mod disk;
 pub mod record;
 
 pub mod log;
+pub mod wire;
 
 pub mod store;
 

@@ -138,8 +138,26 @@ pub const KAFKA_PRODUCED_RECORDS: Metric = metric(
     "",
     "records that Kafka producers sent and the checks let through",
 );
+pub const KAFKA_PRODUCED_BYTES: Metric = metric(
+    "inrush_server_kafka_produced_bytes_total",
+    Kind::Counter,
+    "",
+    "bytes of the same batches as they go to the log",
+);
 pub const KAFKA_FETCHED_BYTES: Metric =
     metric("inrush_server_kafka_fetched_bytes_total", Kind::Counter, "", "bytes of batches sent to Kafka consumers");
+pub const KAFKA_TRANSCODED_BYTES: Metric = metric(
+    "inrush_server_kafka_transcoded_bytes_total",
+    Kind::Counter,
+    "",
+    "bytes of batches after they were decompressed for clients that may not read zstd",
+);
+pub const KAFKA_CLOSED: Metric = metric(
+    "inrush_server_kafka_closed_total",
+    Kind::Counter,
+    "reason",
+    "connections that the door closed or did not take: slow, idle, malformed, too-large, not-served, no-room, connections, ...",
+);
 pub const KAFKA_ERRORS: Metric = metric(
     "inrush_server_kafka_errors_total",
     Kind::Counter,
@@ -174,6 +192,60 @@ pub const STREAM_LAG_RECORDS: Metric = metric(
     Kind::Gauge,
     "pipeline",
     "records between the pipeline and the end of its topic",
+);
+pub const STREAM_LAG_SECONDS: Metric = metric(
+    "inrush_stream_lag_seconds",
+    Kind::Gauge,
+    "pipeline",
+    "age of the oldest record that was not read; 0 at the end",
+);
+pub const STREAM_RETRIES: Metric = metric(
+    "inrush_stream_retries_total",
+    Kind::Counter,
+    "pipeline",
+    "attempts after the first for a record that an output refused",
+);
+pub const STREAM_STALLS: Metric =
+    metric("inrush_stream_stalls_total", Kind::Counter, "pipeline", "times that an output was found down");
+pub const STREAM_STALLED: Metric =
+    metric("inrush_stream_stalled", Kind::Gauge, "pipeline", "1 while the pipeline waits for an output that is down");
+pub const STREAM_SILENT_RESTARTS: Metric = metric(
+    "inrush_stream_silent_restarts_total",
+    Kind::Counter,
+    "pipeline",
+    "times that a pipeline gave no sign of life and was started again",
+);
+pub const STREAM_RELOADS: Metric = metric(
+    "inrush_stream_reloads_total",
+    Kind::Counter,
+    "result",
+    "pipeline files read by a start or a reload: started, swapped, unchanged, stopped, refused",
+);
+pub const STREAM_LATE_ROWS: Metric = metric(
+    "inrush_stream_late_rows_total",
+    Kind::Counter,
+    "pipeline",
+    "rows whose partition time lies before 1970 or more than a day ahead; they are in __HIVE_DEFAULT_PARTITION__",
+);
+pub const STREAM_SINK_BYTES: Metric = metric(
+    "inrush_stream_sink_bytes_total",
+    Kind::Counter,
+    "pipeline",
+    "bytes of the files that outputs have finished",
+);
+pub const STREAM_OPEN_FILES: Metric =
+    metric("inrush_stream_open_files", Kind::Gauge, "pipeline", "files that the output has open");
+pub const STREAM_FILES_TAKEN_AWAY: Metric = metric(
+    "inrush_stream_files_taken_away_total",
+    Kind::Counter,
+    "pipeline",
+    "files of a last cut that were gone when the pipeline started",
+);
+pub const STREAM_LAST_CUT_AGE: Metric = metric(
+    "inrush_stream_last_cut_age_seconds",
+    Kind::Gauge,
+    "pipeline",
+    "seconds since the last cut of this run; 0 before the first",
 );
 pub const STREAM_FILES: Metric =
     metric("inrush_stream_files_total", Kind::Counter, "pipeline", "files that outputs have finished");
@@ -241,7 +313,10 @@ pub const ALL: &[Metric] = &[
     // -- server: kafka
     KAFKA_REQUESTS,
     KAFKA_PRODUCED_RECORDS,
+    KAFKA_PRODUCED_BYTES,
     KAFKA_FETCHED_BYTES,
+    KAFKA_TRANSCODED_BYTES,
+    KAFKA_CLOSED,
     KAFKA_ERRORS,
     // -- stream
     STREAM_RECORDS,
@@ -250,6 +325,17 @@ pub const ALL: &[Metric] = &[
     STREAM_DEAD_LETTERS,
     STREAM_LOST_RECORDS,
     STREAM_LAG_RECORDS,
+    STREAM_LAG_SECONDS,
+    STREAM_RETRIES,
+    STREAM_STALLS,
+    STREAM_STALLED,
+    STREAM_SILENT_RESTARTS,
+    STREAM_RELOADS,
+    STREAM_LATE_ROWS,
+    STREAM_SINK_BYTES,
+    STREAM_OPEN_FILES,
+    STREAM_FILES_TAKEN_AWAY,
+    STREAM_LAST_CUT_AGE,
     STREAM_FILES,
     STREAM_CUT_SECONDS,
     STREAM_UP,

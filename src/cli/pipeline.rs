@@ -1,14 +1,15 @@
-//! `inrush pipeline check|test|status|reload|reset`.
+//! `inrush pipeline check|test|run|status|reload|reset`.
 
 use super::Outcome;
 use crate::client::Client;
 use crate::config::Mistake;
 use crate::stream;
-use anyhow::Result;
+use anyhow::{Context, Result};
 use clap::{Args, Subcommand};
 use hyper::Method;
 use serde_json::Value;
-use std::path::PathBuf;
+use std::io::{BufRead, BufReader, Write};
+use std::path::{Path, PathBuf};
 
 #[derive(Args)]
 pub(super) struct Arguments {
@@ -24,9 +25,24 @@ pub(super) struct Arguments {
 #[derive(Subcommand)]
 enum Action {
     /// Judges files without a daemon; all mistakes at once.
-    Check { files: Vec<PathBuf> },
+    Check {
+        files: Vec<PathBuf>,
+        /// The daemon's output folder: columns are held against those that Parquet folders have already.
+        #[arg(long, value_name = "DIR")]
+        out: Option<PathBuf>,
+    },
     /// Runs the tests inside the files, without a daemon.
     Test { files: Vec<PathBuf> },
+    /// Runs a file on recorded events, without a daemon; what would be dead-lettered goes to standard error.
+    Run {
+        file: PathBuf,
+        /// Events, one a line: values, or records as `inrush consume` prints them. `-` is standard input.
+        #[arg(long, value_name = "FILE", default_value = "-")]
+        from: PathBuf,
+        /// A folder for Parquet, or `stdout` for JSON lines.
+        #[arg(long, value_name = "DIR", default_value = "stdout")]
+        to: PathBuf,
+    },
     /// What each pipeline does and where it stands.
     Status,
     /// Reads the files again and swaps what changed.
@@ -42,7 +58,8 @@ enum Action {
 
 pub(super) fn run(arguments: Arguments) -> Result<Outcome> {
     match arguments.action {
-        Action::Check { files } => check(&files, arguments.json),
+        Action::Check { files, out } => check(&files, out.as_deref(), arguments.json),
+        Action::Run { file, from, to } => run_file(&file, &from, &to, arguments.json),
         Action::Test { files } => test(&files, arguments.json),
         Action::Status => {
             let pipelines = Client::new(arguments.admin)?.json(Method::GET, "/api/pipelines", None)?;
@@ -62,14 +79,15 @@ pub(super) fn run(arguments: Arguments) -> Result<Outcome> {
     }
 }
 
-fn check(files: &[PathBuf], json: bool) -> Result<Outcome> {
+fn check(files: &[PathBuf], out: Option<&Path>, json: bool) -> Result<Outcome> {
     let mut is_right = true;
     for file in files {
-        match stream::check(file) {
+        match stream::check(file, out) {
             Ok(report) if json => println!("{}", serde_json::to_string(&report)?),
             Ok(report) => {
                 println!("{}: right; reads {} of {}", file.display(), report.reads.join(", "), report.source);
                 report.writes.iter().for_each(|(name, kind)| println!("  {name:<24} {kind}"));
+                report.warnings.iter().for_each(|warning| println!("  warning: {warning}"));
             }
             Err(mistakes) => is_right = tell(&mistakes),
         }
@@ -107,6 +125,45 @@ fn test(files: &[PathBuf], json: bool) -> Result<Outcome> {
         println!("{passed} passed, {failed} failed");
     }
     Ok(if failed == 0 { Outcome::Done } else { Outcome::Found })
+}
+
+fn run_file(file: &Path, from: &Path, to: &Path, json: bool) -> Result<Outcome> {
+    let mut events: Box<dyn BufRead> = match from.to_str() {
+        Some("-") => Box::new(std::io::stdin().lock()),
+        _ => {
+            let opened = std::fs::File::open(from);
+            Box::new(BufReader::new(opened.with_context(|| format!("cannot open the events {}", from.display()))?))
+        }
+    };
+    let mut out = std::io::BufWriter::new(std::io::stdout().lock());
+    let to = match to.to_str() {
+        Some("stdout") => stream::Destination::Lines(&mut out),
+        _ => stream::Destination::Folder(to.to_owned()),
+    };
+    let mut tell_dead = |dead: stream::Dead| {
+        if json {
+            eprintln!("{}", serde_json::json!(dead));
+        } else {
+            let column = dead.column.map_or(String::new(), |column| format!(" in {column}"));
+            eprintln!("line {}: {}{column}: {}", dead.line, dead.reason, dead.message);
+        }
+    };
+    let ran = match stream::run(file, &mut events, to, &crate::clock::Clock::System, &mut tell_dead) {
+        Err(stream::RunError::Mistakes(mistakes)) => {
+            tell(&mistakes);
+            return Ok(Outcome::Wrong);
+        }
+        ran => ran?,
+    };
+    out.flush()?;
+    if json {
+        eprintln!("{}", serde_json::json!(ran));
+    } else {
+        ran.files.iter().for_each(|file| eprintln!("wrote {}", file.display()));
+        let stream::Ran { read, rows, filtered, dead_letters, .. } = ran;
+        eprintln!("{read} events: {rows} rows, {filtered} filtered, {dead_letters} dead letters");
+    }
+    Ok(Outcome::Done)
 }
 
 /// Prints mistakes; nothing is right then.
@@ -160,6 +217,9 @@ fn print_status(pipelines: &Value) {
         );
         if !text("reason").is_empty() {
             println!("    {}", text("reason"));
+        }
+        for warning in one["warnings"].as_array().into_iter().flatten() {
+            println!("    warning: {}", warning.as_str().unwrap_or_default());
         }
     }
 }

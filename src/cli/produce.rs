@@ -1,7 +1,9 @@
-//! `inrush produce`: lines to events.
+//! `inrush produce`: lines to events, by HTTP or as a Kafka producer.
 
 use super::Outcome;
-use crate::client::Client;
+use crate::client::{Client, KafkaClient};
+use crate::clock::Clock;
+use crate::record::{Codec, NewRecord};
 use anyhow::{Context, Result};
 use clap::Args;
 use hyper::{Method, StatusCode};
@@ -22,6 +24,9 @@ pub(super) struct Arguments {
     /// Address of the HTTP door.
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8080")]
     http: String,
+    /// Address of the Kafka door: sends there instead. Lines are not looked at, partitions take turns.
+    #[arg(long, value_name = "ADDR")]
+    kafka: Option<String>,
     #[arg(long)]
     json: bool,
 }
@@ -32,6 +37,9 @@ pub(super) fn run(arguments: Arguments) -> Result<Outcome> {
         None => Box::new(std::io::stdin()),
     };
     let mut lines = BufReader::new(input).lines();
+    if let Some(address) = &arguments.kafka {
+        return by_kafka(address, &arguments.topic, lines, arguments.json);
+    }
     let mut client = Client::new(arguments.http)?;
     let path = format!("/v1/topics/{}/events", arguments.topic);
     let (mut taken, mut bad, mut first_line) = (0, 0, 1);
@@ -74,4 +82,41 @@ pub(super) fn run(arguments: Arguments) -> Result<Outcome> {
         false => println!("{taken} events are durable, {bad} lines were no events"),
     }
     Ok(if bad == 0 { Outcome::Done } else { Outcome::Found })
+}
+
+fn by_kafka(
+    address: &str,
+    topic: &str,
+    mut lines: impl Iterator<Item = std::io::Result<String>>,
+    is_json: bool,
+) -> Result<Outcome> {
+    let mut client = KafkaClient::connect(address)?;
+    let partitions = client.partition_count(topic)?;
+    let (mut taken, mut partition) = (0, 0);
+    loop {
+        let (mut values, mut size) = (Vec::new(), 0);
+        while values.len() < LINES_MAX && size < SIZE_MAX / 2 {
+            let Some(line) = lines.next() else { break };
+            let line = line?;
+            size += line.len();
+            values.push(line);
+        }
+        if values.is_empty() {
+            break;
+        }
+        let timestamp = Clock::System.now_ms();
+        let mut records = Vec::with_capacity(values.len());
+        for line in &values {
+            records.push(NewRecord { timestamp, key: None, value: Some(line.as_bytes()), headers: &[] });
+        }
+        let batch = client.batch(topic, partition, &records, Codec::Zstd)?;
+        client.send(topic, partition, &batch)?;
+        taken += values.len();
+        partition = (partition + 1) % partitions;
+    }
+    match is_json {
+        true => println!("{}", serde_json::json!({ "taken": taken, "bad": 0 })),
+        false => println!("{taken} events are durable"),
+    }
+    Ok(Outcome::Done)
 }

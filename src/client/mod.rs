@@ -1,4 +1,8 @@
-//! What the commands and the demo talk to a daemon with: JSON over HTTP/1.1, one connection kept per [`Client`].
+//! What the commands and the demo talk to a daemon with: JSON over HTTP/1.1, one connection kept per [`Client`]; and [`KafkaClient`].
+
+mod kafka;
+
+pub use kafka::{END, Fetched, KafkaClient, START};
 
 use anyhow::{Context, Result, bail};
 use bytes::Bytes;

@@ -56,6 +56,8 @@ pub struct PipelineStatus {
     pub state: State,
     /// Why it is not running, or what the last error was.
     pub reason: Option<String>,
+    /// What a person should look at, though it runs: records that left the log unread, a broken file on disk.
+    pub warnings: Vec<String>,
     pub source: String,
     /// One line an output, e.g. `parquet clicks` or `topic people`.
     pub outputs: Vec<String>,
@@ -64,10 +66,15 @@ pub struct PipelineStatus {
     /// Committed offset by source partition (lowest of the outputs).
     pub committed: BTreeMap<i32, i64>,
     pub lag_records: i64,
+    /// Age of the oldest record that was not read.
+    pub lag_seconds: f64,
     pub records_read: u64,
     pub rows_written: u64,
     pub filtered: u64,
     pub dead_letters: u64,
+    /// Since it was started.
+    pub retries: u64,
+    pub stalls: u64,
     /// When the pipeline last gave a sign of life, ms since 1970.
     pub beat_ms: i64,
 }

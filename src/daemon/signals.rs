@@ -157,7 +157,7 @@ mod tests {
     #[test]
     fn a_loop_that_hangs_starves_the_watchdog_and_is_named() {
         let alive = Pulse::new("the HTTP door");
-        assert_eq!(silent(&[alive.clone()], Duration::ZERO), None);
+        assert_eq!(silent(std::slice::from_ref(&alive), Duration::ZERO), None);
         let hangs = Pulse::silent_for("the batcher", SILENCE_MAX * 2);
         let why = silent(&[alive, hangs], Duration::ZERO).unwrap();
         assert!(why.starts_with("the batcher"), "{why}");

@@ -54,6 +54,13 @@ impl Buffer {
         self.size = 0;
     }
 
+    /// Makes room for `capacity` bytes in all; keeps what it holds.
+    pub fn reserve(&mut self, capacity: usize) {
+        if capacity > self.capacity {
+            self.grow_to(capacity);
+        }
+    }
+
     /// Appends a copy of `bytes`, growing by doubling.
     pub fn extend(&mut self, bytes: &[u8]) {
         let size = self.size + bytes.len();
@@ -63,6 +70,13 @@ impl Buffer {
         // SAFETY: capacity holds `size` bytes from `start`, and `bytes` cannot overlap memory that this buffer owns mutably.
         unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), self.start.as_ptr().add(self.size), bytes.len()) };
         self.size = size;
+    }
+
+    /// Appends zeros up to the capacity.
+    pub fn fill_with_zeros(&mut self) {
+        // SAFETY: capacity holds the bytes from `size` on.
+        unsafe { self.start.as_ptr().add(self.size).write_bytes(0, self.capacity - self.size) };
+        self.size = self.capacity;
     }
 
     /// Appends zeros up to the next multiple of [`ALIGNMENT`].

@@ -11,8 +11,8 @@ use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// Zeros are written in pieces of this size.
-const ZEROS_SIZE: usize = 1 << 20;
+/// Zeros are written in pieces of this size: the file's lock is free between two.
+const ZEROS_SIZE: usize = 256 << 10;
 
 /// The disk under a folder, with what was chosen for it.
 pub(super) struct Machine {
@@ -20,6 +20,49 @@ pub(super) struct Machine {
     pub(super) is_direct: bool,
     /// Why, for people.
     pub(super) reason: String,
+    pub(super) syncs: Syncs,
+}
+
+impl Machine {
+    /// Every file synced by its own call.
+    pub(super) fn new(is_uring: bool, is_direct: bool, reason: String) -> Machine {
+        Machine { is_uring, is_direct, reason, syncs: Syncs { by_ring: false, whole: None } }
+    }
+}
+
+/// How a round is synced.
+#[derive(Clone)]
+pub(super) struct Syncs {
+    pub(super) by_ring: bool,
+    /// The file system as a whole, for rounds over more files than stand here. A descriptor of its own, opened at start: the kernel tells
+    /// an error of `syncfs` once per open file description.
+    pub(super) whole: Option<(Arc<fs::File>, usize)>,
+}
+
+impl Syncs {
+    /// Syncs the whole file system if these are many files; `None`: they are to be synced one by one.
+    pub(super) fn all(&self, files: &[Arc<dyn File>]) -> Option<Vec<io::Result<()>>> {
+        let (folder, singly_max) = self.whole.as_ref()?;
+        if files.len() <= *singly_max {
+            return None;
+        }
+        // SAFETY: a plain call on a descriptor that `self` keeps open.
+        let failed = unsafe { libc::syncfs(folder.as_raw_fd()) } != 0;
+        let error = failed.then(|| io::Error::last_os_error().raw_os_error().unwrap_or(libc::EIO));
+        Some(files.iter().map(|_| error.map_or(Ok(()), |code| Err(io::Error::from_raw_os_error(code)))).collect())
+    }
+}
+
+/// The folder itself, if `syncfs` on its file system makes direct writes durable too: ext4 sends a flush even where no journal commit is
+/// due. Of others that is not known, and a sync that is none loses what was answered.
+pub(super) fn whole_file_system(folder: &Path) -> Option<fs::File> {
+    const EXT4_MAGIC: i64 = 0xEF53;
+    let file = fs::File::open(folder).ok()?;
+    // SAFETY: statfs is plain data, for which zeros are a value.
+    let mut found: libc::statfs = unsafe { std::mem::zeroed() };
+    // SAFETY: the descriptor is open and `found` is a statfs to be filled; both outlive the call.
+    let is_known = unsafe { libc::fstatfs(file.as_raw_fd(), &mut found) } == 0;
+    (is_known && found.f_type as i64 == EXT4_MAGIC).then_some(file)
 }
 
 /// An open file: one description for writing, past the page cache if the folder takes it, and one for reading through it.
@@ -66,7 +109,8 @@ pub(super) fn ours(file: &Arc<dyn File>) -> &MachineFile {
 
 impl Disk for Machine {
     fn engine(&self) -> io::Result<Box<dyn Engine>> {
-        if self.is_uring { Ok(Box::new(uring::Uring::new()?)) } else { Ok(Box::new(Std)) }
+        let syncs = self.syncs.clone();
+        if self.is_uring { Ok(Box::new(uring::Uring::new(syncs)?)) } else { Ok(Box::new(Std { syncs })) }
     }
 
     fn create(&self, path: &Path) -> io::Result<Arc<dyn File>> {
@@ -199,14 +243,16 @@ impl File for MachineFile {
             }
         }
         if failed || how == Allocate::Zeroed {
-            let zeros = vec![0; ZEROS_SIZE.min(size as usize)];
+            // Past the page cache where the file is: cached zeros would have to be dropped again by the writes that follow.
+            let mut zeros = Buffer::with_capacity(ZEROS_SIZE.min(size as usize));
+            zeros.fill_with_zeros();
             let mut at = position;
             while at < position + size {
                 let count = zeros.len().min((position + size - at) as usize);
-                self.reading().write_all_at(&zeros[..count], at)?;
+                self.writing.write_all_at(&zeros.as_slice()[..count], at)?;
                 at += count as u64;
             }
-            self.reading().sync_data()?;
+            self.writing.sync_data()?;
         }
         Ok(())
     }
@@ -232,7 +278,9 @@ impl File for MachineFile {
 }
 
 /// pwrite and fdatasync, one after the other.
-struct Std;
+struct Std {
+    syncs: Syncs,
+}
 
 impl Engine for Std {
     fn write_round(&mut self, writes: Vec<Write>) -> Vec<(io::Result<()>, Buffer)> {
@@ -243,6 +291,6 @@ impl Engine for Std {
     }
 
     fn sync_round(&mut self, files: &[Arc<dyn File>]) -> Vec<io::Result<()>> {
-        files.iter().map(|file| file.sync()).collect()
+        self.syncs.all(files).unwrap_or_else(|| files.iter().map(|file| file.sync()).collect())
     }
 }

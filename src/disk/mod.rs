@@ -11,7 +11,7 @@ mod suite;
 mod uring;
 
 pub use buffer::{ALIGNMENT, Buffer};
-pub use probe::{Probe, open, plain, probe};
+pub use probe::{Probe, open, open_tuned, plain, probe};
 
 use std::any::Any;
 use std::io;
@@ -136,7 +136,7 @@ pub trait File: Send + Sync + Any {
     /// The system's.
     fn set_size(&self, size: u64) -> io::Result<()>;
 
-    /// Reserves `size` bytes from `position` on and grows the file to their end. `Zeroed` writes and syncs zeros, so that small commits
+    /// Reserves `size` bytes from `position` on (multiples of [`ALIGNMENT`]) and grows the file to their end. `Zeroed` writes and syncs zeros, so that small commits
     /// later change no metadata; `Unwritten` is quick to make and dearer to write.
     ///
     /// # Errors
@@ -195,6 +195,21 @@ pub enum EngineChoice {
     Auto,
     Uring,
     Std,
+}
+
+/// How a round is synced; `docs/decisions/0003` has the figures behind the defaults.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Tuning {
+    /// Syncs through the ring, all at once, instead of one system call after the other. Only for the `uring` engine.
+    pub syncs_by_ring: bool,
+    /// A round over more files is made durable by one `syncfs`, where that is known to hold for direct writes too (ext4). Zero: never.
+    pub files_synced_singly_max: usize,
+}
+
+impl Default for Tuning {
+    fn default() -> Tuning {
+        Tuning { syncs_by_ring: false, files_synced_singly_max: 8 }
+    }
 }
 
 /// Whether writes go past the page cache.

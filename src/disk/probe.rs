@@ -1,7 +1,7 @@
 //! What the disk under a folder can do, found out by doing it: a ring, a direct write, a sync.
 
-use super::machine::Machine;
-use super::{Buffer, DirectIo, Disk, EngineChoice, Write};
+use super::machine::{Machine, Syncs, whole_file_system};
+use super::{Buffer, DirectIo, Disk, EngineChoice, Tuning, Write};
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
@@ -15,7 +15,7 @@ pub struct Probe {
 
 /// Tries io_uring and O_DIRECT in `folder`, each on its own, by a write and a sync of one block in a file that is removed again.
 pub fn probe(folder: &Path) -> Probe {
-    let machine = |is_uring, is_direct| Machine { is_uring, is_direct, reason: String::new() };
+    let machine = |is_uring, is_direct| Machine::new(is_uring, is_direct, String::new());
     Probe {
         uring: try_block(&machine(true, false), folder).map_err(|error| error.to_string()),
         direct: try_block(&machine(false, true), folder).map_err(|error| error.to_string()),
@@ -27,6 +27,14 @@ pub fn probe(folder: &Path) -> Probe {
 /// # Errors
 /// With `Uring` or `On`: that this folder cannot have it, and what to do.
 pub fn open(folder: &Path, engine: EngineChoice, direct: DirectIo) -> io::Result<Arc<dyn Disk>> {
+    open_tuned(folder, engine, direct, Tuning::default())
+}
+
+/// As [`open`], for who measures.
+///
+/// # Errors
+/// As there.
+pub fn open_tuned(folder: &Path, engine: EngineChoice, direct: DirectIo, tuning: Tuning) -> io::Result<Arc<dyn Disk>> {
     let found = probe(folder);
     let (is_uring, why_engine) = match (engine, &found.uring) {
         (EngineChoice::Std, _) => (false, "asked for".to_owned()),
@@ -59,14 +67,20 @@ pub fn open(folder: &Path, engine: EngineChoice, direct: DirectIo) -> io::Result
         }
     };
     let name = if is_uring { "uring" } else { "std" };
-    let reason = format!("engine {name} ({why_engine}), direct I/O {is_direct} ({why_direct})");
+    let whole = Some(tuning.files_synced_singly_max).filter(|files| *files > 0);
+    let whole = whole.and_then(|files| Some((Arc::new(whole_file_system(folder)?), files)));
+    let many = match &whole {
+        Some((_, files)) => format!("one syncfs above {files} files"),
+        None => "each file by itself".to_owned(),
+    };
+    let reason = format!("engine {name} ({why_engine}), direct I/O {is_direct} ({why_direct}), synced {many}");
     info!(engine = name, direct = is_direct, folder = %folder.display(), why = %reason, "disk opened");
-    Ok(Arc::new(Machine { is_uring, is_direct, reason }))
+    Ok(Arc::new(Machine { is_uring, is_direct, reason, syncs: Syncs { by_ring: tuning.syncs_by_ring, whole } }))
 }
 
 /// The machine's disk as it comes, without trying anything: for commands that look at files.
 pub fn plain() -> Arc<dyn Disk> {
-    Arc::new(Machine { is_uring: false, is_direct: false, reason: "engine std, through the page cache".to_owned() })
+    Arc::new(Machine::new(false, false, "engine std, through the page cache".to_owned()))
 }
 
 fn try_block(machine: &Machine, folder: &Path) -> io::Result<()> {

@@ -38,6 +38,8 @@ pub struct Fault {
 pub enum Lie {
     /// File syncs answer well and make nothing durable.
     Sync,
+    /// A file's sync answers before it is done: what it was to make durable is durable only with the next one (an ack before the sync).
+    SyncLate,
     /// Folder syncs answer well and make nothing durable.
     SyncFolder,
     /// Failed syncs answer well (the result is ignored).
@@ -86,6 +88,8 @@ struct Inode {
     now: Vec<u8>,
     durable: Vec<u8>,
     pending: Vec<Change>,
+    /// Of these, what a late sync is to make durable.
+    late: usize,
 }
 
 enum Change {
@@ -265,16 +269,23 @@ impl State {
             self.inodes[inode].pending.clear();
             return if self.tells(Lie::SyncResult) { Ok(()) } else { Err(error) };
         }
-        if !self.tells(Lie::Sync) {
-            self.inodes[inode].settle();
+        if self.tells(Lie::SyncLate) {
+            let file = &mut self.inodes[inode];
+            let due = file.pending.len();
+            file.settle(file.late.min(due));
+            file.late = file.pending.len();
+        } else if !self.tells(Lie::Sync) {
+            let all = self.inodes[inode].pending.len();
+            self.inodes[inode].settle(all);
         }
         Ok(())
     }
 }
 
 impl Inode {
-    fn settle(&mut self) {
-        for change in self.pending.drain(..) {
+    /// Makes the oldest `count` changes durable.
+    fn settle(&mut self, count: usize) {
+        for change in self.pending.drain(..count) {
             match change {
                 Change::Write { position, bytes } => overwrite(&mut self.durable, position, &bytes),
                 Change::Size(size) => self.durable.resize(size, 0),

@@ -1,6 +1,6 @@
 //! One suite for all engines: what a line of the contract says, a test shows on `std`, `uring` and `sim`.
 
-use super::machine::Machine;
+use super::machine::{Machine, Syncs, whole_file_system};
 use super::{ALIGNMENT, Allocate, Buffer, Disk, File, Write, sim::Sim};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -15,9 +15,15 @@ struct Place {
 /// Every disk that this machine can have; a ring or O_DIRECT that it cannot have is said on standard error.
 fn places() -> Vec<Place> {
     let mut places = vec![Place { disk: Sim::new(3).disk(), folder: "/sim".into(), name: "sim", _kept: None }];
-    for (name, is_uring, is_direct) in
-        [("std", false, false), ("std direct", false, true), ("uring", true, false), ("uring direct", true, true)]
-    {
+    for (name, is_uring, is_direct, by_ring, is_whole) in [
+        ("std", false, false, false, false),
+        ("std direct", false, true, false, false),
+        ("std, syncfs", false, true, false, true),
+        ("uring", true, false, false, false),
+        ("uring direct", true, true, false, false),
+        ("uring direct, syncs by the ring", true, true, true, false),
+        ("uring direct, syncfs", true, true, false, true),
+    ] {
         let kept = tempfile::tempdir_in(env!("CARGO_MANIFEST_DIR")).unwrap();
         let found = super::probe(kept.path());
         let missing = [(is_uring, found.uring), (is_direct, found.direct)]
@@ -27,7 +33,13 @@ fn places() -> Vec<Place> {
             eprintln!("not tested here: {name}: {error}");
             continue;
         }
-        let disk = Arc::new(Machine { is_uring, is_direct, reason: name.to_owned() });
+        let whole = whole_file_system(kept.path()).filter(|_| is_whole).map(|folder| (Arc::new(folder), 2));
+        if is_whole && whole.is_none() {
+            eprintln!("not tested here: {name}: this is no ext4");
+            continue;
+        }
+        let syncs = Syncs { by_ring, whole };
+        let disk = Arc::new(Machine { syncs, ..Machine::new(is_uring, is_direct, name.to_owned()) });
         places.push(Place { disk, folder: kept.path().to_owned(), name, _kept: Some(kept) });
     }
     for place in &places {

@@ -4,7 +4,7 @@
 //! The runtime is made by its builder, because `tokio_uring::start` panics where io_uring is forbidden. Operations are submitted when
 //! the runtime parks, so a round of n writes costs one `io_uring_enter`. Not `DEFER_TASKRUN`: this runtime never waits through the ring.
 
-use super::machine::ours;
+use super::machine::{Syncs, ours};
 use super::{Buffer, Engine, File, Write};
 use std::collections::HashMap;
 use std::io;
@@ -21,15 +21,16 @@ pub(super) struct Uring {
     runtime: tokio_uring::Runtime,
     /// By the address of the log's file; the weak pointer tells a closed file from a new one at the same place.
     files: HashMap<usize, (Weak<dyn File>, Rc<tokio_uring::fs::File>)>,
+    syncs: Syncs,
 }
 
 impl Uring {
     /// # Errors
     /// EPERM, ENOSYS or ENOMEM where the kernel, a sandbox or a limit forbids io_uring.
-    pub(super) fn new() -> io::Result<Uring> {
+    pub(super) fn new(syncs: Syncs) -> io::Result<Uring> {
         let mut builder = tokio_uring::builder();
         builder.entries(RING_ENTRIES);
-        Ok(Uring { runtime: tokio_uring::Runtime::new(&builder)?, files: HashMap::new() })
+        Ok(Uring { runtime: tokio_uring::Runtime::new(&builder)?, files: HashMap::new(), syncs })
     }
 
     /// The ring's own handle on the log's file: a duplicate of its descriptor, so the same open file description.
@@ -73,7 +74,22 @@ impl Engine for Uring {
     }
 
     fn sync_round(&mut self, files: &[Arc<dyn File>]) -> Vec<io::Result<()>> {
-        // The ring hands a sync to a kernel worker and waits for it; the call does the same work without the detour (docs/BENCHMARKS.md).
-        files.iter().map(|file| file.sync()).collect()
+        if let Some(synced) = self.syncs.all(files) {
+            return synced;
+        }
+        if !self.syncs.by_ring {
+            // The ring hands a sync to a kernel worker and waits for it; the call does the same work without the detour.
+            return files.iter().map(|file| file.sync()).collect();
+        }
+        let handles: Vec<_> = files.iter().map(|file| self.file(file)).collect();
+        self.runtime.block_on(async {
+            let sync = |handle: io::Result<Rc<tokio_uring::fs::File>>| async move { handle?.sync_data().await };
+            let tasks: Vec<_> = handles.into_iter().map(|handle| tokio_uring::spawn(sync(handle))).collect();
+            let mut results = Vec::with_capacity(tasks.len());
+            for task in tasks {
+                results.push(task.await.unwrap_or_else(|error| Err(io::Error::other(error))));
+            }
+            results
+        })
     }
 }

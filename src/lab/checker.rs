@@ -404,7 +404,9 @@ mod tests {
 
     #[test]
     fn a_reader_neither_skips_nor_goes_back() {
-        let skip = after(|history| drop(history.reads.remove(5)));
+        let skip = after(|history| {
+            history.reads.remove(5);
+        });
         assert_eq!(skip, [Violation::PollSkip { pass: 1, partition: 0, from: 0, to: 2, skipped: 1 }]);
         let back = after(|history| history.reads.push(read(1, 3, value(2, 1))));
         assert_eq!(back, [Violation::PollNonmonotonic { pass: 1, partition: 0, offsets: [3, 3] }]);

@@ -1,8 +1,11 @@
-//! The main job, shown: a daemon on a fresh folder, clicks and pictures through the real door, some broken on purpose; then what arrived.
+//! The main job, shown: a daemon on a fresh folder, clicks and pictures through the real doors (HTTP and Kafka), some broken on purpose; then
+//! what arrived.
 
 use super::generate::Generator;
-use crate::client::Client;
+use crate::client::{Client, KafkaClient};
+use crate::clock::Clock;
 use crate::daemon::{self, Running};
+use crate::record::{Codec, NewRecord};
 use anyhow::{Context, Result, bail};
 use arrow::util::pretty::pretty_format_batches;
 use hyper::{Method, StatusCode};
@@ -120,20 +123,35 @@ fn send(running: &Running, events: Option<u64>, is_json: bool) -> Result<Summary
     for topic in ["clicks", "camera"] {
         client.json(Method::POST, "/v1/topics", Some(&json!({ "name": topic, "partitions": 1 })))?;
     }
+    let mut kafka = KafkaClient::connect(&running.kafka.to_string())?;
     let mut generator = Generator::new(fastrand::u64(..));
     let mut summary = Summary::default();
+    let mut turn = 0;
     let (total, paced) = (events.unwrap_or(EVENTS), events.is_none());
     let began = Instant::now();
     let mut shown = Instant::now();
     while summary.sent < total {
         let wanted = BATCH.min((total - summary.sent) as usize);
-        // One picture to a batch of clicks, and one broken line and one wrong value in each full one.
-        let mut left = wanted;
+        // One picture to a batch of clicks, and one broken line and one wrong value in each full one. The doors take turns.
+        let (mut left, by_kafka) = (wanted, turn % 3 == 1);
+        turn += 1;
         if left == BATCH {
-            picture(&mut client, &mut generator, &mut summary)?;
+            let picture = if by_kafka {
+                kafka_picture(&mut kafka, &mut generator)
+            } else {
+                picture(&mut client, &mut generator, &mut summary)
+            };
+            picture?;
+            summary.sent += 1;
             left -= 1;
         }
-        clicks(&mut client, &mut generator, &mut summary, left, wanted == BATCH)?;
+        let lines = lines(&mut generator, left, wanted == BATCH);
+        if by_kafka {
+            kafka_clicks(&mut kafka, &lines, turn == 2)?;
+        } else {
+            clicks(&mut client, &lines, &mut summary)?;
+        }
+        summary.sent += left as u64;
         if paced {
             let due = Duration::from_secs_f64(summary.sent as f64 / EVENTS_A_SECOND as f64);
             std::thread::sleep(due.saturating_sub(began.elapsed()));
@@ -167,25 +185,53 @@ fn picture(client: &mut Client, generator: &mut Generator, summary: &mut Summary
     let parameters =
         if summary.sent.is_multiple_of(10 * BATCH as u64) { "label=person".to_owned() } else { parameters };
     let answer = client.call(Method::POST, &format!("/v1/topics/camera/events?{parameters}"), "image/jpeg", bytes)?;
-    summary.sent += 1;
     count(&answer.body, answer.status, 1, summary)
 }
 
-fn clicks(
-    client: &mut Client,
-    generator: &mut Generator,
-    summary: &mut Summary,
-    count_of: usize,
-    is_full: bool,
-) -> Result<()> {
-    let now_ms = crate::clock::Clock::System.now_ms();
-    let mut lines: Vec<String> = (0..count_of).map(|_| generator.click(now_ms).to_string()).collect();
+/// The same by a Kafka producer: the parameters are the record's headers.
+fn kafka_picture(kafka: &mut KafkaClient, generator: &mut Generator) -> Result<()> {
+    let (bytes, parameters) = generator.picture()?;
+    let parameters = parameters.split('&').filter_map(|pair| pair.split_once('='));
+    let headers = parameters.map(|(name, value)| (name.as_bytes(), Some(value.as_bytes())));
+    let headers: Vec<_> = headers.chain([(&b"content-type"[..], Some(&b"image/jpeg"[..]))]).collect();
+    let record =
+        NewRecord { timestamp: Clock::System.now_ms(), key: None, value: Some(bytes.as_slice()), headers: &headers };
+    // A JPEG does not shrink.
+    let batch = kafka.batch("camera", 0, &[record], Codec::None)?;
+    kafka.send("camera", 0, &batch)?;
+    Ok(())
+}
+
+/// Clicks as lines; in a full batch one is cut off and one has a value of a wrong type.
+fn lines(generator: &mut Generator, count: usize, is_full: bool) -> Vec<String> {
+    let now_ms = Clock::System.now_ms();
+    let mut lines: Vec<String> = (0..count).map(|_| generator.click(now_ms).to_string()).collect();
     if is_full {
         lines[10] = "{\"ts\": \"2026-01-01T00:00:00Z\", \"eventId\": ".to_owned();
         lines[20] = lines[20].replace("\"quantity\":", "\"quantity\":\"many\",\"q\":");
     }
+    lines
+}
+
+/// A Kafka door takes records of any kind: what is broken in them is the pipeline's to judge. `is_lost`: the answer was lost on its way, and
+/// the producer sends the batch again, as every Kafka client does; it is stored once.
+fn kafka_clicks(kafka: &mut KafkaClient, lines: &[String], is_lost: bool) -> Result<()> {
+    let timestamp = Clock::System.now_ms();
+    let record = |line| NewRecord { timestamp, key: None, value: Some(line), headers: &[] };
+    let records: Vec<NewRecord<'_>> = lines.iter().map(|line| record(line.as_bytes())).collect();
+    let batch = kafka.batch("clicks", 0, &records, Codec::Zstd)?;
+    let first = kafka.send("clicks", 0, &batch)?;
+    if is_lost {
+        let again = kafka.send("clicks", 0, &batch)?;
+        if again != first {
+            bail!("a batch that was sent again was stored at {again} too, it is at {first}");
+        }
+    }
+    Ok(())
+}
+
+fn clicks(client: &mut Client, lines: &[String], summary: &mut Summary) -> Result<()> {
     let answer = client.call(Method::POST, "/v1/topics/clicks/events", "application/x-ndjson", lines.join("\n"))?;
-    summary.sent += lines.len() as u64;
     count(&answer.body, answer.status, lines.len() as u64, summary)
 }
 

@@ -54,7 +54,7 @@ pub(super) fn sync_times(folder: &Path) -> io::Result<Syncs> {
         let position = (times.len() * disk::ALIGNMENT) as u64;
         let commit = Instant::now();
         bytes = write(engine.as_mut(), Write { file: file.clone(), position, bytes })?;
-        engine.sync_round(&[file.clone()]).into_iter().collect::<io::Result<()>>()?;
+        engine.sync_round(std::slice::from_ref(&file)).into_iter().collect::<io::Result<()>>()?;
         times.push(commit.elapsed().as_secs_f64() * 1e3);
     }
     times.sort_by(f64::total_cmp);

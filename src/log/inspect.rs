@@ -3,7 +3,7 @@
 use super::scan::{Damage, Found, ScanEnd, scan, whole_batch_from};
 use super::segment::Segment;
 use crate::disk::Disk;
-use crate::record::Offset;
+use crate::record::{HEADER_SIZE, Header, Offset};
 use std::io;
 
 /// Holes in one segment that are told one by one; what lies behind is one more.
@@ -82,4 +82,36 @@ pub fn inspect(
         gaps,
         has_zeros: end.damage == Some(Damage::Zeros),
     })
+}
+
+/// Tells header and position of each whole batch between two positions of a segment, also behind damage.
+///
+/// # Errors
+/// The disk's.
+pub(super) fn inspect_from(
+    disk: &dyn Disk,
+    segment: &Segment,
+    from: u64,
+    end: u64,
+    mut on_batch: impl FnMut(&Header, u64),
+) -> io::Result<()> {
+    let file = segment.file(disk)?;
+    let mut head = [0; HEADER_SIZE];
+    let count = file.read_at(&mut head, from)?;
+    // Somewhere in a segment its offset is not known beforehand.
+    let base = Header::parse(&head[..count]).map_or(segment.base, |header| header.base_offset);
+    let mut at = ScanEnd { position: from, ..ScanEnd::start(base, i32::MAX) };
+    while at.position < end {
+        at = scan(file.as_ref(), at, |found| {
+            if found.position < end {
+                on_batch(found.header, found.position);
+            }
+        })?;
+        if !matches!(at.damage, Some(Damage::Bad(_))) || at.position >= end {
+            break;
+        }
+        let Some((position, header)) = whole_batch_from(disk, segment, at.position + 1, at.next)? else { break };
+        at = ScanEnd { position, next: header.base_offset, epoch: header.leader_epoch, ..at };
+    }
+    Ok(())
 }

@@ -28,9 +28,17 @@ pub struct Known {
 }
 
 /// All producers of a partition.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Producers {
     known: HashMap<i64, Known>,
+    /// Batches remembered of each: [`BATCHES_KEPT`], but where a test shows that fewer would be noticed.
+    window: usize,
+}
+
+impl Default for Producers {
+    fn default() -> Producers {
+        Producers { known: HashMap::new(), window: BATCHES_KEPT }
+    }
 }
 
 /// What to do with a batch.
@@ -91,7 +99,7 @@ impl Producers {
             known.epoch = epoch;
             known.batches.clear();
         }
-        if known.batches.len() == BATCHES_KEPT {
+        while known.batches.len() >= self.window {
             known.batches.pop_front();
         }
         known.batches.push_back(Sent { base_sequence, count: header.count, base_offset });
@@ -101,6 +109,28 @@ impl Producers {
     /// Forgets who was silent for [`EXPIRY_MS`].
     pub fn expire(&mut self, now_ms: Millis) {
         self.known.retain(|_, known| now_ms.saturating_sub(known.seen_ms) < EXPIRY_MS);
+    }
+
+    #[cfg(test)]
+    pub(super) fn set_window(&mut self, window: usize) {
+        self.window = window;
+        self.known.values_mut().for_each(|known| {
+            while known.batches.len() > window {
+                known.batches.pop_front();
+            }
+        });
+    }
+
+    pub(super) fn known(&self, id: i64) -> Option<&Known> {
+        self.known.get(&id)
+    }
+
+    /// Sets a producer back to what [`Producers::known`] said of it.
+    pub(super) fn put_back(&mut self, id: i64, known: Option<Known>) {
+        match known {
+            Some(known) => drop(self.known.insert(id, known)),
+            None => drop(self.known.remove(&id)),
+        }
     }
 
     /// Forgets all batches from `end` on, which are not in the log any more.

@@ -5,6 +5,7 @@
 //! round (the disk may persist later sectors first); else the partition opens read-only before it. Zeros to the end are the end.
 
 use super::checkpoint::PartitionCheckpoint;
+use super::index::{Footer, IndexFile};
 use super::lost::{keep_rest, keep_segment};
 use super::partition::{Active, PartitionLog};
 use super::producers::Producers;
@@ -193,12 +194,23 @@ impl Recovery<'_> {
         if let Some(sealed) = checkpoint.sealed.iter().find(|sealed| sealed.base == base) {
             return Ok(Arc::new(Segment::new(self.folder, base, sealed.size, sealed.arrived_ms, sealed.max_timestamp)));
         }
-        // Not known to the checkpoint: its file tells.
+        // Not known to the checkpoint: its index tells, or its batches.
+        if let Some(known) = self.footer(base)? {
+            return Ok(Arc::new(Segment::new(self.folder, base, known.size, known.arrived_ms, known.max_timestamp)));
+        }
         let segment = Segment::new(self.folder, base, 0, checkpoint.arrived_ms, -1);
         scan(segment.file(self.disk)?.as_ref(), ScanEnd::start(base, self.known.leader_epoch), |batch| {
             segment.grow(batch.header, batch.position, checkpoint.arrived_ms);
         })?;
         Ok(Arc::new(segment))
+    }
+
+    /// What the index of a sealed segment says of it, if it is there and of the file's size.
+    fn footer(&self, base: Offset) -> io::Result<Option<Footer>> {
+        let path = self.folder.join(file_name(base));
+        let Some(index) = IndexFile::open(self.disk, &path.with_extension("index"))? else { return Ok(None) };
+        let is_ours = index.footer().base == base && index.footer().size == self.disk.open(&path)?.size()?;
+        Ok(is_ours.then(|| *index.footer()))
     }
 
     /// The segment that was active at the checkpoint, scanned from the durable position on; `None` if it is damaged below that.
@@ -220,7 +232,7 @@ impl Recovery<'_> {
         if checkpoint.clean && size == checkpoint.position {
             self.found = from;
         } else {
-            self.scan(&segment, from)?;
+            self.scan(&segment, from, self.known.now_ms)?;
         }
         Ok(Some(Arc::new(segment)))
     }
@@ -228,18 +240,20 @@ impl Recovery<'_> {
     /// A segment that no checkpoint covers, scanned from its beginning.
     fn scanned(&mut self, base: Offset) -> io::Result<Arc<Segment>> {
         let segment = Segment::new(self.folder, base, 0, 0, -1);
+        // When its batches came, if it was sealed; else now, which keeps it longer and never shorter.
+        let arrived_ms = self.footer(base)?.map_or(self.known.now_ms, |footer| footer.arrived_ms);
         let epoch = self.epochs.last().filter(|(_, begins)| *begins <= base).map_or(-1, |(epoch, _)| *epoch);
-        self.scan(&segment, ScanEnd { epoch, ..ScanEnd::start(base, self.known.leader_epoch) })?;
+        self.scan(&segment, ScanEnd { epoch, ..ScanEnd::start(base, self.known.leader_epoch) }, arrived_ms)?;
         Ok(Arc::new(segment))
     }
 
-    fn scan(&mut self, segment: &Segment, from: ScanEnd) -> io::Result<()> {
+    fn scan(&mut self, segment: &Segment, from: ScanEnd, arrived_ms: Millis) -> io::Result<()> {
         let file = segment.file(self.disk)?;
         file.sync()?;
         file.drop_cache(from.position)?;
         let begin = from.position;
         self.found = scan(file.as_ref(), from, |batch| {
-            segment.grow(batch.header, batch.position, self.known.now_ms);
+            segment.grow(batch.header, batch.position, arrived_ms);
             self.producers.note(batch.header, batch.header.base_offset, self.known.now_ms);
             if self.epochs.last().is_none_or(|(epoch, _)| *epoch < batch.header.leader_epoch) {
                 self.epochs.push((batch.header.leader_epoch, batch.header.base_offset));
@@ -285,6 +299,8 @@ impl Recovery<'_> {
 
     fn finish(self, first: Offset, missing: Vec<Offset>) -> io::Result<Recovered> {
         let Recovery { disk, folder, known, segments, found, read_only, .. } = self;
+        let older = segments.len().saturating_sub(1);
+        segments[..older].iter().for_each(|segment| segment.seal());
         let Some(segment) = segments.last().cloned() else {
             return Err(io::Error::other(format!("no segment of {} could be opened", folder.display())));
         };

@@ -1,15 +1,18 @@
-//! A segment: one file of a partition's log, named by its first offset in 20 digits, and its index in memory.
+//! A segment: one file of a partition's log, named by its first offset in 20 digits, and its index: in memory while it is written, in a
+//! file once it is sealed.
 //!
 //! A sealed segment is exactly a chain of batches. The active one is followed by zeros up to its reserved end.
 
 use super::checkpoint::Sealed;
+use super::index::{self, Footer, IndexFile};
+use super::inspect::inspect_from;
 use crate::clock::Millis;
-use crate::disk::{Disk, File};
-use crate::record::{Header, Offset};
+use crate::disk::{ALIGNMENT, Allocate, Disk, File};
+use crate::record::{HEADER_SIZE, Header, Offset};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock, PoisonError, RwLock};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 
 /// Bytes of log between two index entries.
 const INDEX_STEP: u64 = 64 << 10;
@@ -33,14 +36,53 @@ pub struct Segment {
     max_timestamp: AtomicI64,
     /// When the last batch arrived: what retention counts from.
     arrived_ms: AtomicI64,
+    /// Up to where the file has space. Changed only under `space`.
+    reserved: AtomicU64,
+    /// Held while the file grows or is cut; true once it may not grow any more.
+    space: Mutex<bool>,
+    is_sealed: AtomicBool,
     index: RwLock<Index>,
 }
 
-#[derive(Default)]
 struct Index {
     entries: Vec<IndexEntry>,
     /// Log bytes that the entries cover; less than the size after a start, until somebody reads there.
     covered: u64,
+    /// Greatest timestamp of the batches that are covered.
+    greatest: i64,
+    /// Takes the place of all that, for a sealed segment.
+    file: Option<Arc<IndexFile>>,
+}
+
+impl Index {
+    const EMPTY: Index = Index { entries: Vec::new(), covered: 0, greatest: -1, file: None };
+
+    /// Takes the next batch, which stands where the covered ones end.
+    fn push(&mut self, header: &Header, position: u64) {
+        if self.entries.last().is_none_or(|last| position >= last.position + INDEX_STEP) {
+            let max_timestamp_before = self.greatest;
+            self.entries.push(IndexEntry { offset: header.base_offset, position, max_timestamp_before });
+        }
+        self.covered = position + header.size as u64;
+        self.greatest = self.greatest.max(header.max_timestamp);
+    }
+}
+
+/// What is looked for in a segment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Target {
+    Offset(Offset),
+    /// The first batch with this timestamp or a later one.
+    Time(i64),
+}
+
+impl Target {
+    fn is_behind(self, entry: &IndexEntry) -> bool {
+        match self {
+            Target::Offset(offset) => entry.offset <= offset,
+            Target::Time(timestamp) => entry.max_timestamp_before < timestamp,
+        }
+    }
 }
 
 /// The file name of a segment that begins at `base`.
@@ -94,7 +136,10 @@ impl Segment {
             size: AtomicU64::new(size),
             max_timestamp: AtomicI64::new(max_timestamp),
             arrived_ms: AtomicI64::new(arrived_ms),
-            index: RwLock::default(),
+            reserved: AtomicU64::new(0),
+            space: Mutex::new(false),
+            is_sealed: AtomicBool::new(false),
+            index: RwLock::new(Index::EMPTY),
         }
     }
 
@@ -136,31 +181,165 @@ impl Segment {
 
     /// Notes a batch that now stands at `position`; called in log order by the writer or by recovery.
     pub fn grow(&self, header: &Header, position: u64, now_ms: Millis) {
-        self.cover(header, position);
+        let mut index = self.index.write().unwrap_or_else(PoisonError::into_inner);
+        if index.covered == position {
+            index.push(header, position);
+        }
+        drop(index);
         self.max_timestamp.fetch_max(header.max_timestamp, Ordering::Relaxed);
         self.arrived_ms.fetch_max(now_ms, Ordering::Relaxed);
         self.size.store(position + header.size as u64, Ordering::Release);
     }
 
-    /// Extends the index by a batch at `position`, if that is where it ends; else it is left to a reader that walks there.
-    pub fn cover(&self, header: &Header, position: u64) {
-        let mut index = self.index.write().unwrap_or_else(PoisonError::into_inner);
-        if index.covered != position {
-            return;
-        }
-        let last = index.entries.last();
-        if last.is_none_or(|last| position >= last.position + INDEX_STEP) {
-            let max_timestamp_before = self.max_timestamp.load(Ordering::Relaxed);
-            index.entries.push(IndexEntry { offset: header.base_offset, position, max_timestamp_before });
-        }
-        index.covered = position + header.size as u64;
+    /// Up to where the file has space.
+    pub fn reserved(&self) -> u64 {
+        // Acquire pairs with the Release in `reserve_to`: who sees the space may write there.
+        self.reserved.load(Ordering::Acquire)
     }
 
-    /// Where to begin reading for the batch that holds `offset`: at or before it.
-    pub fn position_for(&self, offset: Offset) -> u64 {
-        let index = self.index.read().unwrap_or_else(PoisonError::into_inner);
-        let after = index.entries.partition_point(|entry| entry.offset <= offset);
-        after.checked_sub(1).map_or(0, |at| index.entries[at].position)
+    /// Makes space up to `end`, a multiple of the alignment, if the file may still grow. Opens the file anew: an error of its sync must
+    /// not be taken from the writer's description. Waits for another that does the same.
+    ///
+    /// # Errors
+    /// `StorageFull`: nothing changed. The disk's.
+    pub fn reserve_to(&self, disk: &dyn Disk, end: u64, how: Allocate) -> io::Result<()> {
+        let is_closed = self.space.lock().unwrap_or_else(PoisonError::into_inner);
+        let from = self.reserved().next_multiple_of(ALIGNMENT as u64);
+        if *is_closed || end <= from {
+            return Ok(());
+        }
+        disk.open(&self.path)?.allocate(from, end - from, how)?;
+        self.reserved.store(end, Ordering::Release);
+        Ok(())
+    }
+
+    /// The file has no space behind its batches, as far as is known.
+    pub(super) fn set_reserved(&self, end: u64) {
+        self.reserved.store(end, Ordering::Release);
+    }
+
+    /// Cuts the file to `size` and syncs it. If it `is_closed`, no space is made behind that any more.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub fn cut(&self, disk: &dyn Disk, size: u64, is_closed: bool) -> io::Result<()> {
+        let mut space = self.space.lock().unwrap_or_else(PoisonError::into_inner);
+        let file = self.file(disk)?;
+        file.set_size(size)?;
+        file.sync()?;
+        self.reserved.store(size, Ordering::Release);
+        *space = is_closed;
+        Ok(())
+    }
+
+    /// Nothing is written to it any more: its index may go to a file.
+    pub fn seal(&self) {
+        // Release pairs with the Acquire in `prepare`: who sees it sealed sees its last size.
+        self.is_sealed.store(true, Ordering::Release);
+    }
+
+    /// Where to begin reading for `target`: at the first batch that matters or before it. May read the index file, or the whole segment if
+    /// it has none and was not written by this process.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub fn seek(&self, disk: &dyn Disk, target: Target) -> io::Result<u64> {
+        if target == Target::Offset(self.base) {
+            return Ok(0);
+        }
+        self.prepare(disk)?;
+        let file = {
+            let index = self.index.read().unwrap_or_else(PoisonError::into_inner);
+            match &index.file {
+                Some(file) => file.clone(),
+                None => {
+                    let count = index.entries.partition_point(|entry| target.is_behind(entry));
+                    return Ok(count.checked_sub(1).map_or(0, |last| index.entries[last].position));
+                }
+            }
+        };
+        match file.last(|entry| target.is_behind(entry)) {
+            Ok(None) => return Ok(0),
+            Ok(Some(entry)) if self.stands_at(disk, &entry)? => return Ok(entry.position),
+            Ok(Some(_)) | Err(_) => {}
+        }
+        // The cache lied: it is made again, and this look-up reads from the start.
+        self.index.write().unwrap_or_else(PoisonError::into_inner).file = None;
+        remove_index(disk, &self.path)?;
+        self.prepare(disk)?;
+        Ok(0)
+    }
+
+    /// Brings the index up to date: opens its file, or reads the batches that it does not cover, and writes the file of a sealed segment.
+    ///
+    /// # Errors
+    /// The disk's. An index that cannot be written stays in memory.
+    pub fn prepare(&self, disk: &dyn Disk) -> io::Result<()> {
+        let is_sealed = self.is_sealed.load(Ordering::Acquire);
+        let (has_file, covered) = {
+            let index = self.index.read().unwrap_or_else(PoisonError::into_inner);
+            (index.file.is_some(), index.covered)
+        };
+        if has_file || (!is_sealed && covered == self.size()) {
+            return Ok(());
+        }
+        if is_sealed && let Some(file) = self.open_index(disk)? {
+            *self.index.write().unwrap_or_else(PoisonError::into_inner) = Index { file: Some(file), ..Index::EMPTY };
+            return Ok(());
+        }
+        if covered < self.size() {
+            self.cover(disk, covered)?;
+        }
+        if !is_sealed {
+            return Ok(());
+        }
+        let bytes = {
+            let index = self.index.read().unwrap_or_else(PoisonError::into_inner);
+            let (base, size, arrived_ms, max_timestamp) =
+                (self.base, self.size(), self.arrived_ms(), self.max_timestamp().max(index.greatest));
+            let footer = Footer { base, size, arrived_ms, max_timestamp, entries: index.entries.len() as u64 };
+            index::encode(&footer, &index.entries)
+        };
+        disk.replace(&self.path.with_extension("index"), &bytes)?;
+        if let Some(file) = self.open_index(disk)? {
+            *self.index.write().unwrap_or_else(PoisonError::into_inner) = Index { file: Some(file), ..Index::EMPTY };
+        }
+        Ok(())
+    }
+
+    /// The index file, if it is this segment's as it is now.
+    fn open_index(&self, disk: &dyn Disk) -> io::Result<Option<Arc<IndexFile>>> {
+        let found = IndexFile::open(disk, &self.path.with_extension("index"))?;
+        let is_ours = |file: &IndexFile| file.footer().base == self.base && file.footer().size == self.size();
+        Ok(found.filter(is_ours).map(Arc::new))
+    }
+
+    /// Reads the batches from position `from` on, where the index ends, and takes those that are whole: behind damage it goes on.
+    fn cover(&self, disk: &dyn Disk, from: u64) -> io::Result<()> {
+        let end = self.size();
+        let (mut entries, mut greatest) = (Index::EMPTY, -1);
+        entries.covered = from;
+        inspect_from(disk, self, from, end, |header, position| {
+            entries.push(header, position);
+            greatest = greatest.max(header.max_timestamp);
+        })?;
+        let mut index = self.index.write().unwrap_or_else(PoisonError::into_inner);
+        // Another reader may have been faster.
+        if index.covered == from && index.file.is_none() {
+            let before = index.greatest;
+            entries.entries.iter_mut().for_each(|e| e.max_timestamp_before = e.max_timestamp_before.max(before));
+            index.entries.append(&mut entries.entries);
+            index.covered = end;
+            index.greatest = before.max(greatest);
+        }
+        Ok(())
+    }
+
+    /// Whether a batch begins where an entry says.
+    fn stands_at(&self, disk: &dyn Disk, entry: &IndexEntry) -> io::Result<bool> {
+        let mut head = [0; HEADER_SIZE];
+        let count = self.file(disk)?.read_at(&mut head, entry.position)?;
+        Ok(Header::parse(&head[..count]).is_ok_and(|header| header.base_offset == entry.offset))
     }
 }
 
@@ -170,23 +349,75 @@ mod tests {
     use crate::disk::sim::Sim;
     use crate::record::{BatchBuilder, Codec, NewRecord};
 
-    #[test]
-    fn the_index_leads_to_or_before_every_batch() {
+    /// A segment of 50 batches of 9,000 bytes, each a millisecond later, on a disk; and where each begins.
+    fn written() -> (Sim, Segment, Vec<u64>) {
+        let disk = Sim::new(1);
+        disk.create_folder(Path::new("/log")).unwrap();
         let segment = Segment::new(Path::new("/log"), Offset(100), 0, 0, -1);
-        let mut builder = BatchBuilder::new();
-        builder.push(NewRecord { timestamp: 5, key: None, value: Some(&[7; 9000]), headers: &[] });
-        let header = *builder.build(Codec::None).unwrap().header();
+        let file = disk.create(&segment.path).unwrap();
         let mut places = Vec::new();
-        for n in 0..50u64 {
-            let position = n * header.size as u64;
-            segment.grow(&Header { base_offset: Offset(100 + n as i64), ..header }, position, 1);
-            places.push(position);
+        for n in 0..50 {
+            let mut builder = BatchBuilder::new();
+            builder.push(NewRecord { timestamp: 1_000 + n, key: None, value: Some(&[7; 9000]), headers: &[] });
+            let batch = builder.build(Codec::None).unwrap().stamped(Offset(100 + n), 0);
+            file.write_at(batch.bytes(), segment.size()).unwrap();
+            places.push(segment.size());
+            segment.grow(batch.header(), segment.size(), 1);
         }
+        (disk, segment, places)
+    }
+
+    fn assert_leads(disk: &Sim, segment: &Segment, places: &[u64]) {
         for (n, place) in places.iter().enumerate() {
-            let found = segment.position_for(Offset(100 + n as i64));
-            assert!(found <= *place && place - found <= INDEX_STEP, "{n}: {found} for {place}");
+            for target in [Target::Offset(Offset(100 + n as i64)), Target::Time(1_000 + n as i64)] {
+                let found = segment.seek(disk, target).unwrap();
+                assert!(found <= *place && place - found <= INDEX_STEP, "{target:?}: {found} for {place}");
+            }
         }
-        assert_eq!(segment.size(), 50 * header.size as u64);
+    }
+
+    /// The same files as another process finds them.
+    fn reopened(segment: &Segment) -> Segment {
+        let again = Segment::new(Path::new("/log"), segment.base, segment.size(), 1, segment.max_timestamp());
+        again.seal();
+        again
+    }
+
+    #[test]
+    fn the_index_leads_to_or_before_every_batch_in_memory_in_its_file_and_made_again() {
+        let (disk, segment, places) = written();
+        assert_leads(&disk, &segment, &places);
+        segment.seal();
+        assert_leads(&disk, &segment, &places);
+        let index = segment.path.with_extension("index");
+        assert!(disk.exists(&index));
+        assert_leads(&disk, &reopened(&segment), &places);
+        disk.remove_file(&index).unwrap();
+        let unsealed = Segment::new(Path::new("/log"), segment.base, segment.size(), 1, segment.max_timestamp());
+        assert_leads(&disk, &unsealed, &places);
+        assert!(!disk.exists(&index));
+        assert_leads(&disk, &reopened(&segment), &places);
+        assert!(disk.exists(&index));
+    }
+
+    #[test]
+    fn an_index_that_lies_is_noticed_and_made_again() {
+        let (disk, segment, places) = written();
+        let index = segment.path.with_extension("index");
+        for bytes in [vec![7; 9_000], index::encode(&lying(&segment), &[lie(0, 0), lie(110, 5)]), Vec::new()] {
+            disk.replace(&index, &bytes).unwrap();
+            let again = reopened(&segment);
+            assert!(again.seek(&disk, Target::Offset(Offset(149))).unwrap() <= places[49]);
+            assert_leads(&disk, &again, &places);
+        }
+    }
+
+    fn lie(offset: i64, position: u64) -> IndexEntry {
+        IndexEntry { offset: Offset(offset), position, max_timestamp_before: -1 }
+    }
+
+    fn lying(segment: &Segment) -> Footer {
+        Footer { base: segment.base, size: segment.size(), arrived_ms: 1, max_timestamp: 1, entries: 2 }
     }
 
     #[test]

@@ -93,9 +93,23 @@ impl Batch {
 
     /// The same batch with base offset and leader epoch written in. Both lie outside the CRC. Copies the bytes once.
     pub fn stamped(&self, base_offset: Offset, leader_epoch: i32) -> Batch {
-        let mut bytes = self.bytes.to_vec();
-        stamp(&mut bytes, base_offset, leader_epoch);
-        Batch { bytes: bytes.into(), header: Header { base_offset, leader_epoch, ..self.header } }
+        let bytes = stamped_copy(&self.bytes, base_offset, leader_epoch);
+        Batch { bytes, header: Header { base_offset, leader_epoch, ..self.header } }
+    }
+
+    /// As [`Batch::stamped`], in place where nobody else holds the bytes and they are not a small part of something larger: then nothing
+    /// is copied. Else once, so that a batch in a cache keeps no whole request alive.
+    pub fn into_stamped(self, base_offset: Offset, leader_epoch: i32) -> Batch {
+        let header = Header { base_offset, leader_epoch, ..self.header };
+        let bytes = match self.bytes.try_into_mut() {
+            Ok(mut bytes) if bytes.capacity() <= 2 * bytes.len() => {
+                stamp(&mut bytes, base_offset, leader_epoch);
+                bytes.freeze()
+            }
+            Ok(part) => stamped_copy(&part, base_offset, leader_epoch),
+            Err(shared) => stamped_copy(&shared, base_offset, leader_epoch),
+        };
+        Batch { bytes, header }
     }
 
     /// The records in order; their parts share one decompressed buffer of at most `size_max` bytes.
@@ -113,6 +127,15 @@ impl Batch {
     /// As there.
     pub fn frames(&self, size_max: usize) -> Result<Frames, BatchError> {
         walk::walk(&self.header, self.decompressed(size_max)?)
+    }
+
+    /// Looks at every record of a producer's batch without keeping any: each whole, one for each offset, in order. Returns the greatest of
+    /// their timestamps. Decompresses where it must; an uncompressed batch costs no allocation.
+    ///
+    /// # Errors
+    /// As [`Batch::records`].
+    pub fn check_records(&self, size_max: usize) -> Result<i64, BatchError> {
+        walk::check(&self.header, &self.decompressed(size_max)?)
     }
 
     /// The same records in another codec: offsets, timestamps and producer fields stay, the CRC is new. Decompresses and compresses whole.
@@ -162,6 +185,12 @@ impl Batch {
             codec => codec.decompress(&records, size_max).map(Bytes::from),
         }
     }
+}
+
+fn stamped_copy(bytes: &[u8], base_offset: Offset, leader_epoch: i32) -> Bytes {
+    let mut copy = bytes.to_vec();
+    stamp(&mut copy, base_offset, leader_epoch);
+    copy.into()
 }
 
 /// Writes base offset and leader epoch into the bytes of a batch, which stays valid: the CRC covers neither.

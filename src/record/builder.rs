@@ -261,9 +261,28 @@ mod tests {
             if bytes.len() > HEADER_SIZE {
                 let header = Header { count, last_offset_delta: count, ..*build(&[(0, None, None, vec![])], Codec::None).header() };
                 write_header(&mut bytes, &header);
-                let _ = Batch::seal(bytes, header).records(1000);
+                let batch = Batch::seal(bytes, header);
+                let is_walked = batch.records(1000).is_ok();
+                prop_assert!(is_walked || batch.check_records(1000).is_err());
             }
         }
+    }
+
+    #[test]
+    fn stamping_in_place_is_stamping_a_copy_and_leaves_other_holders_alone() {
+        let batch = build(&[(5, None, Some(b"x".to_vec()), vec![])], Codec::None);
+        let shared = batch.clone();
+        let large: Bytes = [batch.bytes().as_ref(), &[0; 5_000]].concat().into();
+        let part = Batch::check(large.slice(..batch.size())).unwrap();
+        drop(large);
+        let expected = batch.stamped(Offset(77), 4);
+        let alone = Batch::check(batch.bytes().to_vec().into()).unwrap();
+        for one in [batch, part, alone] {
+            let stamped = one.into_stamped(Offset(77), 4);
+            assert_eq!((stamped.bytes(), stamped.header()), (expected.bytes(), expected.header()));
+        }
+        assert_eq!(shared.base_offset(), Offset(0));
+        assert_eq!(&shared.bytes()[..8], &[0; 8]);
     }
 
     #[test]

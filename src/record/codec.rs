@@ -10,6 +10,8 @@ pub const DECODED_SIZE_MAX: usize = 64 << 20;
 
 /// Level of our own zstd batches. Level 3 costs a fifth more time and gains nothing on events.
 const ZSTD_LEVEL: i32 = 1;
+/// Memory that a thread keeps for its next compression.
+const SCRATCH_SIZE_MAX: usize = 2 << 20;
 /// The largest zstd window that is read, as a power of two: 8 MiB, what RFC 8878 asks every decoder to have.
 const ZSTD_WINDOW_LOG_MAX: u32 = 23;
 /// What gzip is written with, only for topics whose `compression.type` asks for it.
@@ -116,20 +118,25 @@ impl Codec {
 }
 
 thread_local! {
-    static ZSTD: RefCell<Option<zstd::bulk::Compressor<'static>>> = const { RefCell::new(None) };
+    static ZSTD: RefCell<(Option<zstd::bulk::Compressor<'static>>, Vec<u8>)> = const { RefCell::new((None, Vec::new())) };
     static UNZSTD: RefCell<Option<zstd::bulk::Decompressor<'static>>> = const { RefCell::new(None) };
 }
 
 fn compress_zstd(records: &[u8], out: &mut Vec<u8>) -> std::io::Result<()> {
-    ZSTD.with_borrow_mut(|kept| {
+    ZSTD.with_borrow_mut(|(kept, scratch)| {
         let compressor = match kept {
             Some(compressor) => compressor,
             None => kept.insert(zstd::bulk::Compressor::new(ZSTD_LEVEL)?),
         };
-        let from = out.len();
-        out.resize(from + zstd::zstd_safe::compress_bound(records.len()), 0);
-        let size = compressor.compress_to_buffer(records, &mut out[from..])?;
-        out.truncate(from + size);
+        // Into memory that is there already, then copied: a batch that kept the room for the worst case would hold five times its size in
+        // the tail cache, all of it zeroed first.
+        scratch.clear();
+        scratch.reserve(zstd::zstd_safe::compress_bound(records.len()));
+        compressor.compress_to_buffer(records, scratch)?;
+        out.extend_from_slice(scratch);
+        if scratch.capacity() > SCRATCH_SIZE_MAX {
+            *scratch = Vec::new();
+        }
         Ok(())
     })
 }

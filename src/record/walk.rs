@@ -178,6 +178,33 @@ impl Frames {
 pub(super) fn walk(header: &Header, records: Bytes) -> Result<Frames, BatchError> {
     // Seven bytes is the smallest record: a count that the bytes cannot hold reserves no memory.
     let mut frames = Vec::with_capacity((header.count.max(0) as usize).min(records.len() / 7 + 1));
+    each(header, &records, |_, frame| {
+        frames.push(frame);
+        Ok(())
+    })?;
+    Ok(Frames { bytes: records, frames })
+}
+
+/// Looks at every record as [`walk`] does and keeps none: no allocation. A producer's batch has one record for each offset, in order.
+/// Returns the greatest timestamp.
+pub(super) fn check(header: &Header, records: &[u8]) -> Result<i64, BatchError> {
+    let mut greatest = i64::MIN;
+    each(header, records, |index, frame| {
+        if frame.offset != header.base_offset.plus(i64::from(index)) {
+            return Err(BatchError::Record { index, what: "its offset is not its place in the batch" });
+        }
+        greatest = greatest.max(frame.timestamp);
+        Ok(())
+    })?;
+    Ok(greatest)
+}
+
+/// Tells each record's number and place.
+fn each(
+    header: &Header,
+    records: &[u8],
+    mut on_frame: impl FnMut(i32, Frame) -> Result<(), BatchError>,
+) -> Result<(), BatchError> {
     let mut at = 0;
     for index in 0..header.count {
         let bad = |what| BatchError::Record { index, what };
@@ -185,13 +212,13 @@ pub(super) fn walk(header: &Header, records: Bytes) -> Result<Frames, BatchError
         at += size;
         let length = usize::try_from(length).map_err(|_| bad("its length is negative"))?;
         let end = at.checked_add(length).filter(|end| *end <= records.len()).ok_or(bad("it is cut off"))?;
-        frames.push(Cursor { bytes: &records, at, end, index }.frame(header)?);
+        on_frame(index, Cursor { bytes: records, at, end, index }.frame(header)?)?;
         at = end;
     }
     if at < records.len() {
         return Err(BatchError::Record { index: header.count, what: "bytes follow the last one" });
     }
-    Ok(Frames { bytes: records, frames })
+    Ok(())
 }
 
 struct Cursor<'a> {

@@ -8,8 +8,10 @@ use super::writer::Queue;
 use super::{Health, Options, Topic};
 use crate::clock::Clock;
 use crate::disk::{Allocate, Disk, is_full};
+use crate::log::{Segment, SpaceOrder};
 use crate::work::Pool;
 use arc_swap::ArcSwap;
+use crossbeam::queue::ArrayQueue;
 use std::any::Any;
 use std::collections::HashMap;
 use std::io;
@@ -24,6 +26,10 @@ use uuid::Uuid;
 /// A full disk must still take a catalog and a checkpoint: this file goes then.
 const RESERVE: &str = "reserve";
 const RESERVE_SIZE: u64 = 16 << 20;
+/// Sealed segments that may wait for their index file; more get it from their first reader.
+pub(super) const UNINDEXED_MAX: usize = 1_024;
+/// Orders for space that may wait; a round whose order was dropped makes its own.
+pub(super) const SPACE_ORDERS_MAX: usize = 1_024;
 /// Reads that may wait for a reader thread; more wait in their tasks.
 const READS_WAITING_MAX: usize = 128;
 
@@ -47,6 +53,8 @@ pub(super) struct Core {
     /// Changed only by who holds the catalog.
     pub(super) meta: Mutex<Meta>,
     pub(super) checkpoints: Mutex<Checkpoints>,
+    /// Segments that were just sealed: the keeper writes their index files.
+    pub(super) unindexed: ArrayQueue<Arc<Segment>>,
     /// Bytes appended since the last checkpoint began.
     pub(super) uncheckpointed_bytes: AtomicU64,
     pub(super) writers: Vec<Arc<Queue>>,
@@ -61,6 +69,9 @@ pub(super) struct Core {
     pub(super) is_closing: AtomicBool,
     /// Wakes the keeper before its time.
     pub(super) keeper: OnceLock<std::thread::Thread>,
+    /// Space to be made ahead of the writers, and who makes it.
+    pub(super) space_orders: ArrayQueue<SpaceOrder>,
+    pub(super) space: OnceLock<std::thread::Thread>,
     /// When each writer's running round began, in ms since `started`; −1 between rounds.
     pub(super) rounds_since: Vec<AtomicI64>,
     pub(super) started: Instant,

@@ -40,6 +40,7 @@ pub(super) fn run(core: &Arc<Core>) {
         if core.poisoned().is_some() || core.is_closing() {
             continue;
         }
+        write_indexes(core);
         if retained.elapsed() >= RETENTION_INTERVAL {
             retained = Instant::now();
             let may_delete = watch.is_steady(core.clock.now_ms());
@@ -55,6 +56,15 @@ pub(super) fn run(core: &Arc<Core>) {
             if let Err(error) = checkpoints::save(core, false) {
                 error!(%error, "cannot write the checkpoint");
             }
+        }
+    }
+}
+
+/// Writes the index files of what was sealed since the last look. They are caches: a failure costs a reader time, nothing else.
+fn write_indexes(core: &Core) {
+    while let Some(segment) = core.unindexed.pop() {
+        if let Err(error) = segment.prepare(core.disk.as_ref()) {
+            warn!(segment = %segment.path.display(), %error, "no index was written, its first reader makes one");
         }
     }
 }

@@ -6,7 +6,8 @@
 //! |---|---|
 //! | `inrush-writer-N` | rounds: takes what is queued, stamps, writes, syncs, moves tails, answers |
 //! | `inrush-read-N` | reads that the tail cache cannot answer |
-//! | `inrush-keeper` | checkpoints, retention, rolls by age, watches the room on the disk |
+//! | `inrush-keeper` | checkpoints, indexes, retention, rolls by age, watches the room on the disk |
+//! | `inrush-space` | reserves space ahead of the writers |
 
 mod catalog;
 mod checkpoints;
@@ -16,6 +17,7 @@ mod offline;
 mod open;
 mod partition;
 mod read;
+mod space;
 mod tail_cache;
 #[cfg(test)]
 mod tests;
@@ -24,9 +26,9 @@ mod topic_config;
 mod writer;
 
 pub use offline::{Finding, Offline, OfflinePartition, PartitionReport, SegmentReport};
-pub use partition::Partition;
-pub use topic::Topic;
-pub use topic_config::{ConfigEntry, ConfigError, ConfigSource, Durability, HttpCheck, TopicConfig};
+pub use partition::{Partition, Queued};
+pub use topic::{TOPIC_PARTITIONS_MAX, Topic};
+pub use topic_config::{ConfigEntry, ConfigError, ConfigSource, Durability, HttpCheck, MESSAGE_BYTES_MAX, TopicConfig};
 pub use writer::ROUND_TOTAL_MAX;
 
 use crate::budget::Lease;

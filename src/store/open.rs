@@ -13,12 +13,12 @@
 use super::catalog::{self, Catalog, CatalogFile, FORMAT, Meta, TopicRecord};
 use super::checkpoints::{self, Checkpoints};
 use super::core::{Core, Topics};
-use super::keeper;
 use super::partition::{Partition, Shared};
 use super::tail_cache::TailCache;
 use super::topic::Topic;
 use super::writer::{self, Queue};
 use super::{Error, Health, Options, Store, TopicConfig};
+use super::{keeper, space};
 use crate::clock::Clock;
 use crate::disk::Disk;
 use crate::log::{Checkpoint, Known, PartitionCheckpoint, ROUND_SIZE_MAX, recover};
@@ -76,6 +76,7 @@ impl Store {
             catalog: Mutex::new(catalog_file.map_err(io("write the catalog of"))?),
             checkpoints: Mutex::new(Checkpoints::new(data.join(CHECKPOINT), checkpoint.clone())),
             uncheckpointed_bytes: AtomicU64::new(0),
+            unindexed: crossbeam::queue::ArrayQueue::new(super::core::UNINDEXED_MAX),
             threads: Mutex::default(),
             cluster_id: meta.cluster_id,
             leader_epoch: meta.leader_epoch,
@@ -88,6 +89,8 @@ impl Store {
             low_disk: AtomicU64::new(u64::MAX),
             is_closing: AtomicBool::new(false),
             keeper: std::sync::OnceLock::new(),
+            space: std::sync::OnceLock::new(),
+            space_orders: crossbeam::queue::ArrayQueue::new(super::core::SPACE_ORDERS_MAX),
             started: began,
             lock: Mutex::new(Some(lock)),
         });
@@ -135,22 +138,14 @@ fn close(core: &Arc<Core>) -> Result<(), Error> {
     if core.is_closing.swap(true, Ordering::AcqRel) {
         return Ok(());
     }
-    for queue in &core.writers {
-        queue.stop();
-    }
-    if let Some(keeper) = core.keeper.get() {
-        keeper.unpark();
-    }
-    for thread in core.threads.lock().unwrap_or_else(PoisonError::into_inner).drain(..) {
-        let _ = thread.join();
-    }
+    join_threads(core);
     if let Some(cause) = core.poisoned() {
         return Err(Error::Close(cause.to_owned()));
     }
     for partition in core.partitions() {
         let mut state = partition.log();
         // One that nobody wrote to since it was opened is cut and synced already.
-        let is_cut = state.log.active.reserved == state.log.active.position && !state.is_unsynced;
+        let is_cut = state.log.is_cut() && !state.is_unsynced;
         if partition.read_only.is_none() && !is_cut {
             let cut = state.log.cut(core.disk.as_ref());
             cut.map_err(|error| Error::Close(format!("{}/{}: {error}", partition.topic, partition.id)))?;
@@ -161,6 +156,19 @@ fn close(core: &Arc<Core>) -> Result<(), Error> {
     core.lock.lock().unwrap_or_else(PoisonError::into_inner).take();
     info!("the log is closed");
     Ok(())
+}
+
+/// Lets the writers end what is queued and waits for all threads.
+pub(super) fn join_threads(core: &Core) {
+    for queue in &core.writers {
+        queue.stop();
+    }
+    for thread in [core.keeper.get(), core.space.get()].into_iter().flatten() {
+        thread.unpark();
+    }
+    for thread in core.threads.lock().unwrap_or_else(PoisonError::into_inner).drain(..) {
+        let _ = thread.join();
+    }
 }
 
 /// Reads the folder's meta file, or makes one, and writes down that another epoch begins.
@@ -375,6 +383,10 @@ fn start_threads(core: &Arc<Core>) -> io::Result<()> {
     for _ in 0..core.writers.len() {
         readiness.recv().map_err(io::Error::other)??;
     }
+    let space = core.clone();
+    let thread = std::thread::Builder::new().name("inrush-space".to_owned()).spawn(move || space::run(&space))?;
+    let _ = core.space.set(thread.thread().clone());
+    threads.push(thread);
     let keeper = core.clone();
     let thread = std::thread::Builder::new().name("inrush-keeper".to_owned()).spawn(move || keeper::run(&keeper))?;
     let _ = core.keeper.set(thread.thread().clone());

@@ -22,6 +22,22 @@ pub struct Partition {
     pub(super) shared: Arc<Shared>,
 }
 
+/// The ticket of a batch that stands in the writer's queue.
+#[derive(Debug)]
+pub struct Queued {
+    answer: oneshot::Receiver<Result<Appended, AppendError>>,
+}
+
+impl Queued {
+    /// Waits for the round: when it returns, the batch is durable as the topic's class asks.
+    ///
+    /// # Errors
+    /// [`AppendError`]; only `Unknown` leaves open whether the batch will be there after a restart.
+    pub async fn stored(self) -> Result<Appended, AppendError> {
+        self.answer.await.unwrap_or(Err(AppendError::Unknown("the log writer is gone".to_owned())))
+    }
+}
+
 /// What writer, readers and keeper know of one partition.
 pub(super) struct Shared {
     pub(super) topic: TopicName,
@@ -194,6 +210,15 @@ impl Partition {
     /// # Errors
     /// [`AppendError`]; only `Unknown` leaves open whether the batch will be there after a restart.
     pub async fn append(&self, append: Append, patience: Duration) -> Result<Appended, AppendError> {
+        self.enqueue(append, patience).await?.stored().await
+    }
+
+    /// The first half of [`Partition::append`]: waits for room in the writer's queue until `patience` is over. When it returns, the batch
+    /// stands behind those that this caller queued before, and will be stored whether or not somebody waits for it.
+    ///
+    /// # Errors
+    /// [`AppendError`]; nothing was taken.
+    pub async fn enqueue(&self, append: Append, patience: Duration) -> Result<Queued, AppendError> {
         let answer = match self.try_append(append) {
             Ok(answer) => answer,
             Err((append, AppendError::QueueFull)) => {
@@ -202,7 +227,7 @@ impl Partition {
             }
             Err((_, error)) => return Err(error),
         };
-        answer.await.unwrap_or(Err(AppendError::Unknown("the log writer is gone".to_owned())))
+        Ok(Queued { answer })
     }
 
     /// As [`Partition::append`] for a plain thread; waits for room without a limit.

@@ -3,7 +3,7 @@
 use super::core::Core;
 use super::partition::{Partition, Shared};
 use super::{ReadError, Slice, TimedOffset};
-use crate::log::{MAX_BATCH, Segment};
+use crate::log::{MAX_BATCH, Segment, Target};
 use crate::metrics as names;
 use crate::record::{Batch, DECODED_SIZE_MAX, HEADER_SIZE, Header, Offset};
 use bytes::{Bytes, BytesMut};
@@ -72,8 +72,6 @@ impl Partition {
         let found = self.core.on_reader(move || {
             let greatest = this.shared.segments.load().iter().map(|segment| segment.max_timestamp()).max();
             match greatest {
-                // A segment that nobody has walked since the start does not know its own.
-                Some(i64::MAX) => this.walked_max(),
                 Some(greatest) if greatest >= 0 => this.first_at(greatest),
                 _ => Ok(None),
             }
@@ -113,7 +111,7 @@ impl Partition {
         while batches.is_empty() && from < tail && at < segments.len() {
             let walk = Walk { core: &self.core, shared: &self.shared, segment: &segments[at], tail };
             let mut size = 0;
-            walk.from(segments[at].position_for(from), size_max, |batch| {
+            walk.from(walk.seek(Target::Offset(from))?, size_max, |batch| {
                 if batch.last_offset() < from {
                     return true;
                 }
@@ -139,7 +137,8 @@ impl Partition {
             let mut found = None;
             let mut failed = None;
             let walk = Walk { core: &self.core, shared: &self.shared, segment, tail };
-            walk.from(segment.position_for(start), PIECE_SIZE, |batch| {
+            let from = walk.seek(Target::Offset(start))?.max(walk.seek(Target::Time(timestamp))?);
+            walk.from(from, PIECE_SIZE, |batch| {
                 if batch.header().max_timestamp < timestamp || batch.last_offset() < start {
                     return true;
                 }
@@ -165,19 +164,6 @@ impl Partition {
             }
         }
         Ok(None)
-    }
-
-    fn walked_max(&self) -> Result<Option<TimedOffset>, ReadError> {
-        let tail = self.tail();
-        let mut greatest = -1;
-        for segment in self.shared.segments.load_full().iter() {
-            let walk = Walk { core: &self.core, shared: &self.shared, segment, tail };
-            walk.from(0, PIECE_SIZE_MAX, |batch| {
-                greatest = greatest.max(batch.header().max_timestamp);
-                true
-            })?;
-        }
-        if greatest < 0 { Ok(None) } else { self.first_at(greatest) }
     }
 
     fn bounds(&self, from: Offset) -> Result<(Offset, Offset), ReadError> {
@@ -219,7 +205,6 @@ impl Walk<'_> {
                 Ok(header) if header.size <= piece.len() => {
                     let batch =
                         Batch::check(piece.split_to(header.size)).map_err(|error| self.bad(position, &error))?;
-                    self.segment.cover(&header, position);
                     position += header.size as u64;
                     if !on_batch(batch) {
                         return Ok(());
@@ -242,12 +227,21 @@ impl Walk<'_> {
         Ok(())
     }
 
-    fn read(&self, position: u64, count: usize) -> Result<Bytes, ReadError> {
-        let io = |error: std::io::Error| match error.kind() {
+    /// Where to begin for `target`, by the segment's index.
+    fn seek(&self, target: Target) -> Result<u64, ReadError> {
+        self.segment.seek(self.core.disk.as_ref(), target).map_err(|error| self.failed(&error))
+    }
+
+    fn failed(&self, error: &std::io::Error) -> ReadError {
+        match error.kind() {
             _ if self.shared.is_deleted() => ReadError::Deleted,
             std::io::ErrorKind::NotFound if self.is_retired() => self.retired(),
             _ => ReadError::Io(error.to_string()),
-        };
+        }
+    }
+
+    fn read(&self, position: u64, count: usize) -> Result<Bytes, ReadError> {
+        let io = |error: std::io::Error| self.failed(&error);
         let mut bytes = BytesMut::zeroed(count);
         let read = self.segment.file(self.core.disk.as_ref()).map_err(io)?.read_at(&mut bytes, position).map_err(io)?;
         bytes.truncate(read);

@@ -14,7 +14,7 @@ use tracing::info;
 use uuid::Uuid;
 
 /// More partitions than this in one topic are a mistake.
-pub const PARTITIONS_MAX: i32 = 10_000;
+pub const TOPIC_PARTITIONS_MAX: i32 = 10_000;
 
 /// A topic. Partitions are only ever added.
 pub struct Topic {
@@ -104,13 +104,23 @@ impl Store {
         self.change(move |core| alter(core, &name, changes)).await
     }
 
-    /// Grows a topic to `total` partitions.
+    /// Grows a topic to `total` partitions, its dead letter topic first: a letter has the partition number of its record.
     ///
     /// # Errors
     /// [`TopicError::Missing`]; [`TopicError::Invalid`] unless it grows; the disk's.
     pub async fn add_partitions(&self, name: &TopicName, total: i32) -> Result<(), TopicError> {
         let name = name.clone();
-        self.change(move |core| grow(core, &name, total)).await
+        self.change(move |core| {
+            let letters =
+                name.dead_letters().filter(|letters| find(core, letters).is_ok_and(|t| t.partition_count() < total));
+            if let (Some(letters), Ok(topic)) = (letters, find(core, &name))
+                && topic.partition_count() < total
+            {
+                grow(core, &letters, total)?;
+            }
+            grow(core, &name, total)
+        })
+        .await
     }
 
     /// A producer id that was never given out before, also over restarts.
@@ -142,9 +152,9 @@ impl Store {
 }
 
 fn create(core: &Arc<Core>, new: NewTopic) -> Result<Arc<Topic>, TopicError> {
-    if !(1..=PARTITIONS_MAX).contains(&new.partitions) {
+    if !(1..=TOPIC_PARTITIONS_MAX).contains(&new.partitions) {
         return Err(TopicError::Invalid(format!(
-            "a topic has 1 to {PARTITIONS_MAX} partitions, not {}",
+            "a topic has 1 to {TOPIC_PARTITIONS_MAX} partitions, not {}",
             new.partitions
         )));
     }
@@ -215,9 +225,9 @@ fn grow(core: &Arc<Core>, name: &TopicName, total: i32) -> Result<(), TopicError
     let mut catalog = core.catalog();
     let topic = find(core, name)?;
     let count = topic.partition_count();
-    if total <= count || total > PARTITIONS_MAX {
+    if total <= count || total > TOPIC_PARTITIONS_MAX {
         return Err(TopicError::Invalid(format!(
-            "topic \"{name}\" has {count} partitions and can grow to {PARTITIONS_MAX} at most, not to {total}"
+            "topic \"{name}\" has {count} partitions and can grow to {TOPIC_PARTITIONS_MAX} at most, not to {total}"
         )));
     }
     let mut partitions = topic.partitions.load().as_ref().clone();

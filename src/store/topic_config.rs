@@ -91,7 +91,7 @@ const fn setting(name: &'static str, kind: &'static str, default: &'static str, 
 /// Seven days.
 const WEEK: &str = "604800000";
 /// The largest batch a topic may allow: what recovery and readers are ready to hold.
-const MESSAGE_BYTES_MAX: usize = 100 << 20;
+pub const MESSAGE_BYTES_MAX: usize = 100 << 20;
 
 const SETTINGS: &[Setting] = &[
     setting("cleanup.policy", "list", "delete", "delete: old segments leave; compaction is not there yet"),

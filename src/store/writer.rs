@@ -8,7 +8,7 @@ use super::keeper::CHECKPOINT_BYTES;
 use super::partition::{LogState, Shared};
 use super::topic_config::Durability;
 use super::{Append, AppendError, Appended};
-use crate::disk::{Engine, File, Write, is_full};
+use crate::disk::{Buffer, Engine, File, Write, is_full};
 use crate::log::{PartitionLog, ROUND_SIZE_MAX, Round, SequenceError, Staged};
 use crate::metrics as names;
 use crate::record::{Offset, TimestampType};
@@ -26,6 +26,8 @@ use tracing::error;
 const QUEUE_MAX: usize = 4_096;
 /// Bytes of one round over all partitions.
 pub const ROUND_TOTAL_MAX: usize = 32 << 20;
+/// Memory that is kept between rounds.
+const SPARE_BYTES_MAX: usize = 8 << 20;
 /// A blocked thread looks again after this long, should a wake-up have gone to another.
 const ROOM_PATIENCE: Duration = Duration::from_millis(1);
 
@@ -122,7 +124,7 @@ pub(super) fn run(core: &Arc<Core>, number: usize, ready: &crossbeam::channel::S
         Err(error) => return drop(ready.send(Err(error))),
     };
     let _ = ready.send(Ok(()));
-    let mut writer = Writer { core: core.clone(), engine, held: None, meters: Meters::new() };
+    let mut writer = Writer { core: core.clone(), engine, held: None, spare: Vec::new(), meters: Meters::new() };
     let ended = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
         while let Some(jobs) = writer.gather(&queue) {
             writer.core.rounds_since[number].store(writer.core.started.elapsed().as_millis() as i64, Ordering::Relaxed);
@@ -143,6 +145,8 @@ struct Writer {
     engine: Box<dyn Engine>,
     /// Did not fit into the last round; the first of the next.
     held: Option<Job>,
+    /// Buffers of earlier rounds, for the next: fresh memory would cost a page fault a block.
+    spare: Vec<Buffer>,
     meters: Meters,
 }
 
@@ -161,6 +165,8 @@ struct Part<'a> {
     answers: Vec<(Answer, Appended)>,
     is_os: bool,
     file: Arc<dyn File>,
+    /// The write found no room, though space was reserved: a copy-on-write file system.
+    no_room: Option<io::Error>,
 }
 
 impl Writer {
@@ -202,10 +208,15 @@ impl Writer {
         let (partitions, work): (Vec<_>, Vec<_>) = groups.into_iter().map(split).unzip();
         let mut parts: Vec<Part<'_>> = Vec::with_capacity(partitions.len());
         for (partition, (size, jobs)) in partitions.iter().zip(work) {
-            parts.extend(stage(&core, partition, size, jobs, now_ms));
+            let buffer = self.spare.pop().unwrap_or_else(|| Buffer::with_capacity(0));
+            parts.extend(stage(&core, partition, size, jobs, now_ms, buffer));
         }
         if let Err(error) = self.write(&mut parts) {
             return fail(&core, parts, "write", &error);
+        }
+        let (without_room, mut parts): (Vec<_>, Vec<_>) = parts.into_iter().partition(|part| part.no_room.is_some());
+        for part in without_room {
+            give_back(&core, part);
         }
         for part in &mut parts {
             part.state.log.commit(&part.round, now_ms);
@@ -235,7 +246,7 @@ impl Writer {
                 continue;
             }
             PartitionLog::seal_round(&mut part.round);
-            let bytes = std::mem::replace(&mut part.round.bytes, crate::disk::Buffer::with_capacity(0));
+            let bytes = std::mem::replace(&mut part.round.bytes, Buffer::with_capacity(0));
             self.meters.round_bytes.record(bytes.len() as f64);
             self.meters.batches.increment(part.round.batches.len() as u64);
             written.push(at);
@@ -247,8 +258,10 @@ impl Writer {
         let mut failed = None;
         for ((result, bytes), at) in self.engine.write_round(writes).into_iter().zip(written) {
             parts[at].round.bytes = bytes;
-            if let Err(error) = result {
-                failed.get_or_insert(error);
+            match result {
+                Ok(()) => {}
+                Err(error) if is_full(&error) => parts[at].no_room = Some(error),
+                Err(error) => drop(failed.get_or_insert(error)),
             }
         }
         self.meters.write_seconds.record(began.elapsed().as_secs_f64());
@@ -268,8 +281,14 @@ impl Writer {
     }
 
     /// Shows readers what was written, then answers: a client that reads after its answer finds its record.
-    fn answer(&self, part: Part<'_>) {
-        let Part { partition, state, round, answers, .. } = part;
+    fn answer(&mut self, part: Part<'_>) {
+        let Part { partition, mut state, mut round, answers, .. } = part;
+        self.keep(std::mem::replace(&mut round.bytes, Buffer::with_capacity(0)));
+        if let Some(order) = state.log.order(self.core.clock.now_ms())
+            && self.core.space_orders.push(order).is_ok()
+        {
+            self.core.space.get().inspect(|space| space.unpark());
+        }
         if !round.batches.is_empty() {
             let bytes: usize = round.batches.iter().map(|(batch, _)| batch.size()).sum();
             let records: u64 = round.batches.iter().map(|(batch, _)| batch.header().count as u64).sum();
@@ -293,6 +312,31 @@ impl Writer {
     }
 }
 
+impl Writer {
+    /// Keeps a round's buffer for a later one.
+    fn keep(&mut self, buffer: Buffer) {
+        let kept: usize = self.spare.iter().map(Buffer::capacity).sum();
+        if buffer.capacity() > 0 && kept + buffer.capacity() <= SPARE_BYTES_MAX {
+            self.spare.push(buffer);
+        }
+    }
+}
+
+/// Takes the round of one partition back whose write found no room: the log is cut to what was there before, and goes on.
+fn give_back(core: &Core, part: Part<'_>) {
+    let Part { partition, mut state, round, answers, no_room, .. } = part;
+    let reason = no_room.map_or_else(String::new, |error| error.to_string());
+    if let Err(error) = state.log.undo(round, core.disk.as_ref()) {
+        core.poison(format!("cannot cut {}/{} after a write without room: {error}", partition.topic, partition.id));
+    }
+    state.is_dirty = true;
+    state.is_unsynced = false;
+    drop(state);
+    for (answer, _) in answers {
+        let _ = answer.send(Err(AppendError::Unknown(format!("there was no room for it: {reason}"))));
+    }
+}
+
 /// Judges and stamps the appends of one partition; answers those that are refused. `None` if nothing is left of it.
 fn stage<'a>(
     core: &Arc<Core>,
@@ -300,6 +344,7 @@ fn stage<'a>(
     size: usize,
     jobs: Vec<(Append, Answer)>,
     now_ms: i64,
+    buffer: Buffer,
 ) -> Option<Part<'a>> {
     let refuse = |jobs: Vec<(Append, Answer)>, error: AppendError| {
         for (_, answer) in jobs {
@@ -334,7 +379,7 @@ fn stage<'a>(
             return None;
         }
     };
-    let mut round = state.log.begin(size);
+    let mut round = state.log.begin(buffer, size);
     let mut answers = Vec::with_capacity(jobs.len());
     for (append, answer) in jobs {
         let batch = if config.log_append_time {
@@ -342,7 +387,7 @@ fn stage<'a>(
         } else {
             append.batch
         };
-        let (base_offset, last_offset, is_duplicate) = match state.log.stage(&mut round, &batch, now_ms) {
+        let (base_offset, last_offset, is_duplicate) = match state.log.stage(&mut round, batch, now_ms) {
             Ok(Staged::At { base_offset, last_offset }) => (base_offset, last_offset, false),
             Ok(Staged::Duplicate { base_offset, last_offset }) => (base_offset, last_offset, true),
             Err(error) => {
@@ -357,7 +402,7 @@ fn stage<'a>(
         drop(append.lease);
     }
     let is_os = config.durability == Durability::Os && state.is_os_recorded;
-    Some(Part { partition, state, round, answers, is_os, file })
+    Some(Part { partition, state, round, answers, is_os, file, no_room: None })
 }
 
 /// Rolls to a new segment if it is time, and reserves space for the round.
@@ -371,8 +416,10 @@ fn make_room(core: &Core, partition: &Shared, state: &mut LogState, size: usize,
 
 /// Seals the active segment and shows readers the new one.
 pub(super) fn roll(core: &Core, partition: &Shared, state: &mut LogState) -> io::Result<()> {
+    let sealed = state.log.active.segment.clone();
     let rolled = state.log.roll(core.disk.as_ref());
     let segment = rolled.inspect_err(|error| core.poison_unless_full("a roll to a new segment", error))?;
+    let _ = core.unindexed.push(sealed);
     state.is_unsynced = false;
     state.is_dirty = true;
     partition.segments.rcu(|segments| {

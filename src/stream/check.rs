@@ -1,10 +1,10 @@
 //! `inrush pipeline check` and `test`: a file judged, and its own tests run through the real decoder and plan, without a daemon.
 
 use super::fault::Reason;
+use super::load::{self, Job};
 use super::rows::Decoder;
-use super::runner::Job;
-use super::spec::{Expect, Given, Test};
-use super::supervisor::plan_file;
+use super::sink::lake;
+use super::spec::{Column, Expect, Given, Output, Test};
 use crate::config::Mistake;
 use crate::record::{Offset, Record};
 use arrow::json::writer::{JsonArray, WriterBuilder};
@@ -22,6 +22,8 @@ pub struct Report {
     /// Name and Arrow type of what comes out.
     pub writes: Vec<(String, String)>,
     pub tests: usize,
+    /// What is right and perhaps not meant.
+    pub warnings: Vec<String>,
 }
 
 /// How one `[[test]]` went.
@@ -33,12 +35,22 @@ pub struct Tested {
     pub passed: bool,
 }
 
-/// Checks a file.
+/// Checks a file; with `out`, also that its Parquet folder below that takes its columns.
 ///
 /// # Errors
 /// All its mistakes, with line and column.
-pub fn check(path: &Path) -> Result<Report, Vec<Mistake>> {
-    let job = plan_file(path)?;
+pub fn check(path: &Path, out: Option<&Path>) -> Result<Report, Vec<Mistake>> {
+    let job = load::file(path)?;
+    if let (Output::Parquet(to), Some(out)) = (&job.spec.to, out) {
+        lake::check_schema(&out.join(&to.folder), job.plan.output()).map_err(|error| {
+            let (line, column) = job.spec.select.as_ref().map_or((0, 0), |sql| (sql.line, sql.column));
+            let field = Some("select".to_owned());
+            vec![Mistake { file: path.to_owned(), line, column, field, message: error.to_string() }]
+        })?;
+    }
+    let is_unread = |column: &&Column| !job.plan.columns().iter().any(|read| read.name == column.name);
+    let unread = job.spec.columns.iter().filter(is_unread);
+    let unread = unread.map(|column| format!("column {} is read by neither where nor select", column.name));
     let fields = job.plan.output().fields().iter();
     Ok(Report {
         name: job.spec.name.clone(),
@@ -46,6 +58,7 @@ pub fn check(path: &Path) -> Result<Report, Vec<Mistake>> {
         reads: job.plan.columns().iter().map(|column| column.name.clone()).collect(),
         writes: fields.map(|field| (field.name().clone(), field.data_type().to_string())).collect(),
         tests: job.spec.tests.len(),
+        warnings: unread.collect(),
     })
 }
 
@@ -54,7 +67,7 @@ pub fn check(path: &Path) -> Result<Report, Vec<Mistake>> {
 /// # Errors
 /// The file's mistakes, if it is not right.
 pub fn test(path: &Path) -> Result<Vec<Tested>, Vec<Mistake>> {
-    let job = plan_file(path)?;
+    let job = load::file(path)?;
     Ok(job.spec.tests.iter().map(|test| run(&job, test)).collect())
 }
 
@@ -126,13 +139,35 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_column_that_nobody_reads_is_named_and_all_mistakes_come_at_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("p.toml");
+        let columns = "[columns]\na = \"string\"\nspare = \"string\"\n";
+        std::fs::write(&file, format!("from = \"topic:t\"\nselect = \"a\"\nto = {{ parquet = \"t\" }}\n{columns}"))
+            .unwrap();
+        let warnings = check(&file, None).unwrap().warnings;
+        assert!(warnings.len() == 1 && warnings[0].contains("spare"), "{warnings:?}");
+        let wrong = "from = \"queue:t\"\nwhere = \"b = 1\"\nselect = \"c, upper(d) as e\"\nto = { parquet = \"t\", time = \"x\", partition = \"dt=%Y\" }\n";
+        std::fs::write(&file, format!("{wrong}{columns}")).unwrap();
+        let found: Vec<String> = check(&file, None).unwrap_err().iter().map(ToString::to_string).collect();
+        for wanted in ["queue:t", "b", "c", "d"] {
+            assert!(found.iter().any(|line| line.contains(wanted)), "{wanted}: {found:#?}");
+        }
+        assert!(found.len() >= 4, "{found:#?}");
+        std::fs::write(&file, format!("from = \"topic:t\"\nselect = \"a\"\nto = {{ parquet = \"t\", time = \"a\", partition = \"dt=%Y\" }}\n{columns}")).unwrap();
+        let misfit = check(&file, None).unwrap_err()[0].to_string();
+        assert!(misfit.contains("p.toml:3:") && misfit.contains("timestamp or a date"), "{misfit}");
+    }
+
+    #[test]
     fn the_shipped_pipelines_are_right_and_pass_their_tests() {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("pipelines");
-        let files = super::super::supervisor::files(&folder).unwrap();
+        let files = super::super::load::files(&folder).unwrap();
         assert!(files.len() >= 2, "{files:?}");
         for file in files {
-            let report = check(&file).unwrap_or_else(|mistakes| panic!("{mistakes:#?}"));
+            let report = check(&file, None).unwrap_or_else(|mistakes| panic!("{mistakes:#?}"));
             assert!(report.tests > 0, "{} has no test", file.display());
+            assert!(report.warnings.is_empty(), "{:?}", report.warnings);
             for tested in test(&file).unwrap() {
                 assert!(tested.passed, "{}: {tested:#?}", file.display());
             }

@@ -1,7 +1,7 @@
 //! Where a pipeline stands: the file `<data>/pipelines/<name>/checkpoint`, replaced as a whole at each cut.
 //!
 //! Two lines: CRC-32C of the second in 8 hex digits, then JSON. What it names is true: the files it lists are synced, the offsets below
-//! its positions are in them (or filtered, or dead-lettered, durably).
+//! its positions are in them (or in the output topic, or filtered, or dead-lettered), durably.
 
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -17,27 +17,48 @@ pub(super) struct Checkpoint {
     pub(super) id: Uuid,
     /// The source topic; another id means that it was deleted and made again.
     pub(super) topic: Option<Uuid>,
-    /// Raised by `reset`: files of another run have other names.
+    /// Raised by `reset`, `adopt` and whatever else begins anew: files of another generation have other names, batches another producer.
     pub(super) generation: u64,
     /// Cuts so far in this generation.
     pub(super) cut: u64,
-    /// Next offset to read by source partition.
+    /// By source partition: below it every output is complete.
     pub(super) positions: BTreeMap<i32, i64>,
-    /// By partition of the dead letter topic: where a start begins to look for letters that are newer than this file.
-    pub(super) dead_letter_ends: BTreeMap<i32, i64>,
-    /// Files of the last cut: staged, then renamed. A start finishes what a crash left.
+    /// The output topic at the cut, if rows go to one.
+    pub(super) output: Option<TopicState>,
+    /// The dead letter topic at the cut.
+    pub(super) letters: Option<TopicState>,
+    /// Files whose renames are not known to be synced: a start finishes what a crash left.
     pub(super) files: Vec<Staged>,
     /// The pipeline file's text that all of this was made with.
     pub(super) text: String,
     pub(super) counts: Counts,
 }
 
+/// A topic that the pipeline writes to, as it was at a cut.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct TopicState {
+    pub(super) topic: Uuid,
+    /// Partitions that rows are spread over: it follows the topic only at a cut, or a replay would spread them differently.
+    pub(super) partitions: i32,
+    /// By partition; a start looks at what stands behind.
+    pub(super) ends: BTreeMap<i32, End>,
+}
+
+/// The end of a partition that is written to, and the pipeline's next sequence there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct End {
+    pub(super) offset: i64,
+    pub(super) sequence: i32,
+}
+
 /// One file of a cut.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Staged {
     pub(super) staged: PathBuf,
     pub(super) finished: PathBuf,
     pub(super) size: u64,
+    /// CRC-32C of its bytes.
+    pub(super) crc: u32,
 }
 
 /// What became of the records so far.
@@ -57,11 +78,29 @@ impl Checkpoint {
             generation: 0,
             cut: 0,
             positions: BTreeMap::new(),
-            dead_letter_ends: BTreeMap::new(),
+            output: None,
+            letters: None,
             files: Vec::new(),
             text: text.to_owned(),
             counts: Counts::default(),
         }
+    }
+
+    /// Begins anew at `positions` (the log's starts where there is none): what was written so far stays, and is not looked at again.
+    pub(super) fn renew(&mut self, positions: BTreeMap<i32, i64>) {
+        self.generation += 1;
+        self.cut = 0;
+        self.positions = positions;
+        self.output = None;
+        self.letters = None;
+    }
+
+    /// The producer id of its own batches, in the range that the Kafka door refuses; another one for each generation.
+    pub(super) fn producer(&self) -> i64 {
+        const FREE_BITS: u64 = crate::record::PIPELINE_PRODUCER_ID_MIN as u64 - 1;
+        let id = self.id.as_u128();
+        let mixed = ((id >> 64) as u64 ^ id as u64).wrapping_add(self.generation.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+        crate::record::PIPELINE_PRODUCER_ID_MIN | (mixed & FREE_BITS) as i64
     }
 
     /// Reads the file; `None` if there is none.
@@ -90,13 +129,21 @@ impl Checkpoint {
     /// The system's; the old file then stands.
     pub(super) fn save(&self, path: &Path) -> io::Result<()> {
         let json = serde_json::to_string(self)?;
-        let temporary = path.with_extension("new");
-        let mut file = File::create(&temporary)?;
-        write!(file, "{:08x}\n{json}", crc32c::crc32c(json.as_bytes()))?;
-        file.sync_all()?;
-        fs::rename(&temporary, path)?;
-        sync_folder(path.parent().unwrap_or(Path::new(".")))
+        replace(path, format!("{:08x}\n{json}", crc32c::crc32c(json.as_bytes())).as_bytes())
     }
+}
+
+/// Replaces a small file as a whole; durable when it returns.
+///
+/// # Errors
+/// The system's; the old file then stands.
+pub(super) fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let temporary = path.with_extension("new");
+    let mut file = File::create(&temporary)?;
+    file.write_all(bytes)?;
+    file.sync_all()?;
+    fs::rename(&temporary, path)?;
+    sync_folder(path.parent().unwrap_or(Path::new(".")))
 }
 
 /// Makes names in a folder durable.
@@ -130,11 +177,23 @@ mod tests {
         assert_eq!(Checkpoint::load(&path).unwrap(), None);
         let mut checkpoint = Checkpoint::new("from = 1");
         checkpoint.positions.insert(0, 17);
+        let ends = BTreeMap::from([(3, End { offset: 9, sequence: 4 })]);
+        checkpoint.letters = Some(TopicState { topic: Uuid::new_v4(), partitions: 4, ends });
         checkpoint.save(&path).unwrap();
         assert_eq!(Checkpoint::load(&path).unwrap(), Some(checkpoint));
         let mut bytes = fs::read(&path).unwrap();
         bytes[20] ^= 1;
         fs::write(&path, bytes).unwrap();
         assert_eq!(Checkpoint::load(&path).unwrap_err().kind(), io::ErrorKind::InvalidData);
+    }
+
+    #[test]
+    fn each_generation_is_another_producer_of_the_reserved_range() {
+        let mut checkpoint = Checkpoint::new("");
+        let first = checkpoint.producer();
+        checkpoint.renew(BTreeMap::new());
+        assert_ne!(first, checkpoint.producer());
+        assert!(first >= crate::record::PIPELINE_PRODUCER_ID_MIN);
+        assert!(checkpoint.producer() >= crate::record::PIPELINE_PRODUCER_ID_MIN);
     }
 }

@@ -9,9 +9,10 @@ pub(super) const RECORD_FIELDS: [&str; 6] = ["_key", "_value", "_offset", "_part
 
 const KINDS: &str = "bool, int32, int64, uint64, float64, decimal(p,s), string, binary, date, timestamp, timestamp(s|ms|us), json, [\"TYPE\"], { name = \"TYPE\" }";
 
-/// Reads all columns; mistakes are noted.
-pub(super) fn read(section: &Section<'_>) -> Vec<Column> {
-    section.entries().into_iter().filter_map(|(name, item)| column(section, name, item)).collect()
+/// Reads all columns but the keys that belong elsewhere; mistakes are noted.
+pub(super) fn read(section: &Section<'_>, elsewhere: &[&str]) -> Vec<Column> {
+    let entries = section.entries().into_iter().filter(|(name, _)| !elsewhere.contains(name));
+    entries.filter_map(|(name, item)| column(section, name, item)).collect()
 }
 
 fn column(section: &Section<'_>, name: &str, item: &Item) -> Option<Column> {

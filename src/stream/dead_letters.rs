@@ -1,163 +1,168 @@
 //! What a pipeline cannot make a row of goes here: key, value and headers as they came, with the reason in headers that Spring's
-//! tools know. Durable before a checkpoint passes it, and not sent twice: a start looks what is there already.
+//! tools know. Durable before a checkpoint passes it, and not sent twice, by way of the [`Journal`].
 
-use super::fault::Fault;
-use crate::record::{BatchBuilder, Codec, DECODED_SIZE_MAX, NewRecord, Offset, PartitionId, Record, TopicName};
-use crate::store::{Append, AppendError, NewTopic, ReadError, Store, Topic, TopicError};
+use super::checkpoint::{Checkpoint, TopicState};
+use super::fault::{Fault, Reason};
+use super::hooks::Hooks;
+use super::sink::journal::{self, Error, Journal, Row, SourceTopic, copied_headers};
+use crate::record::{Record, TimestampType, TopicName};
+use crate::store::{AppendError, MESSAGE_BYTES_MAX, Store, Topic};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use tokio::runtime::Handle;
 
-const PIPELINE: &[u8] = b"inrush-dlt-pipeline";
-const ORIGINAL_OFFSET: &[u8] = b"kafka_dlt-original-offset";
-const ORIGINAL_TOPIC: &[u8] = b"kafka_dlt-original-topic";
-const ORIGINAL_PARTITION: &[u8] = b"kafka_dlt-original-partition";
-/// Uncompressed bytes of one batch of dead letters.
-const BATCH_SIZE: usize = 512 << 10;
-/// What is read at a time to see what is there already.
-const SCAN_SIZE: usize = 4 << 20;
+/// A letter has room for its headers on top of the largest record of the source.
+const HEADERS_SIZE: usize = 64 << 10;
+/// Headers that speak of the last failure only: a second pass replaces them. `kafka_dlt-original-*` is added to, the first is the origin.
+const REPLACED: [&[u8]; 2] = [b"kafka_dlt-exception-", b"inrush-dlt-"];
 
 /// The dead letter topic of one pipeline.
 pub(super) struct DeadLetters {
-    topic: Arc<Topic>,
-    source: TopicName,
+    store: Store,
+    runtime: Handle,
+    source: Arc<Topic>,
     pipeline: String,
-    /// By source partition: letters of records up to this offset are there.
-    sent: BTreeMap<i32, i64>,
+    output: String,
+    journal: Journal,
 }
 
-/// Why dead letters cannot be kept; the pipeline waits then, nothing is lost.
-#[derive(Debug, thiserror::Error)]
-pub(super) enum Error {
-    #[error("cannot make the dead letter topic: {0}")]
-    Topic(#[from] TopicError),
-    #[error("cannot read the dead letter topic: {0}")]
-    Read(#[from] ReadError),
-    #[error("cannot write to the dead letter topic: {0}")]
-    Append(#[from] AppendError),
+/// A record that failed.
+pub(super) struct Letter<'a> {
+    pub(super) record: &'a Record,
+    pub(super) fault: &'a Fault,
+    pub(super) timestamp_type: TimestampType,
+}
+
+/// What letters say of the pipeline that sends them.
+pub(super) struct Sender<'a> {
+    pub(super) pipeline: &'a str,
+    /// As `topic people` or `parquet clicks`.
+    pub(super) output: String,
+    pub(super) then: &'a TopicName,
+}
+
+/// The topic, made or grown so that it has a partition for each of the source's and room for its records.
+///
+/// # Errors
+/// [`Error::Topic`]
+pub(super) fn topic(store: &Store, runtime: &Handle, name: &TopicName, source: &Topic) -> Result<Arc<Topic>, Error> {
+    let size_max = (source.config().max_message_bytes + HEADERS_SIZE).min(MESSAGE_BYTES_MAX);
+    let config =
+        vec![("retention.ms".to_owned(), "-1".to_owned()), ("max.message.bytes".to_owned(), size_max.to_string())];
+    let topic = journal::topic(store, runtime, name, source.partition_count(), config)?;
+    let failed = |error| Error::Topic(name.clone(), error);
+    if topic.partition_count() < source.partition_count() {
+        runtime.block_on(store.add_partitions(name, source.partition_count())).map_err(failed)?;
+    }
+    if topic.config().max_message_bytes < size_max {
+        let room = vec![("max.message.bytes".to_owned(), Some(size_max.to_string()))];
+        runtime.block_on(store.alter_topic(name, room)).map_err(failed)?;
+    }
+    Ok(topic)
 }
 
 impl DeadLetters {
-    /// Makes the topic if it is not there, and looks which letters newer than the checkpoint (`ends`) it holds.
+    /// Looks which letters newer than the checkpoint are there. Its state of the topic must be set.
     ///
     /// # Errors
     /// [`Error`]
     pub(super) fn open(
         store: &Store,
         runtime: &Handle,
-        name: &TopicName,
-        source: &Topic,
-        pipeline: &str,
-        ends: &BTreeMap<i32, i64>,
+        source: &Arc<Topic>,
+        sender: Sender<'_>,
+        checkpoint: &Checkpoint,
+        hooks: Hooks,
     ) -> Result<DeadLetters, Error> {
-        let topic = match store.topic(name.as_str()) {
-            Some(topic) => topic,
-            None => {
-                let size_max = source.config().max_message_bytes + (64 << 10);
-                let config = vec![
-                    ("retention.ms".to_owned(), "-1".to_owned()),
-                    ("max.message.bytes".to_owned(), size_max.to_string()),
-                ];
-                let new = NewTopic { name: name.clone(), partitions: source.partition_count(), config };
-                match runtime.block_on(store.create_topic(new)) {
-                    Err(TopicError::Exists(_)) => {
-                        store.topic(name.as_str()).ok_or(TopicError::Missing(name.clone()))?
-                    }
-                    made => made?,
-                }
-            }
-        };
-        let mut letters =
-            DeadLetters { topic, source: source.name.clone(), pipeline: pipeline.to_owned(), sent: BTreeMap::new() };
-        for partition in letters.topic.clone().partitions().iter() {
-            let mut next = Offset(ends.get(&partition.id().0).copied().unwrap_or(0)).max(partition.start());
-            while next < partition.tail() {
-                let slice = partition.read_blocking(next, SCAN_SIZE)?;
-                let Some(last) = slice.batches.last() else { break };
-                let end = last.next_offset();
-                for batch in &slice.batches {
-                    // What cannot be decoded is no letter of ours.
-                    let records = batch.records(DECODED_SIZE_MAX).unwrap_or_default();
-                    records.iter().filter(|record| record.offset >= next).for_each(|record| letters.note(record));
-                }
-                next = end;
-            }
-        }
-        Ok(letters)
+        let topic = topic(store, runtime, sender.then, source)?;
+        let state = checkpoint.letters.clone().unwrap_or_else(|| journal::untouched(&topic));
+        let from = SourceTopic { pipeline: checkpoint.id, topic: source.id, producer: checkpoint.producer() };
+        let journal = Journal::open(topic, from, &state, &checkpoint.positions, hooks)?;
+        Ok(DeadLetters {
+            store: store.clone(),
+            runtime: runtime.clone(),
+            source: source.clone(),
+            pipeline: sender.pipeline.to_owned(),
+            output: sender.output,
+            journal,
+        })
     }
 
-    /// Where a later start has to begin to look.
-    pub(super) fn ends(&self) -> BTreeMap<i32, i64> {
-        self.topic.partitions().iter().map(|partition| (partition.id().0, partition.tail().0)).collect()
+    pub(super) fn journal(&self) -> &Journal {
+        &self.journal
     }
 
-    /// Stores letters of records of one partition, in order; durable when it returns.
+    /// After a checkpoint with its state.
+    pub(super) fn cut(&mut self, state: &TopicState, positions: &BTreeMap<i32, i64>) {
+        self.journal.cut(state, positions);
+    }
+
+    /// Stores letters of records of one partition, ascending, at the same partition number; durable when it returns.
     ///
     /// # Errors
-    /// [`Error`]
-    pub(super) fn send(&mut self, partition: PartitionId, bad: &[(&Record, &Fault)]) -> Result<(), Error> {
-        let sent = self.sent.get(&partition.0).copied().unwrap_or(-1);
-        let mut rest = bad.iter().filter(|(record, _)| record.offset.0 > sent).peekable();
-        while rest.peek().is_some() {
-            let mut builder = BatchBuilder::new();
-            let mut last = sent;
-            while let Some((record, fault)) = rest.next_if(|_| builder.size() < BATCH_SIZE) {
-                self.push(&mut builder, partition, record, fault);
-                last = record.offset.0;
+    /// [`Error`]: to be opened anew.
+    pub(super) fn send(&mut self, partition: i32, letters: &[Letter<'_>]) -> Result<(), Error> {
+        if letters.is_empty() {
+            return Ok(());
+        }
+        if self.journal.topic().partition_count() <= partition {
+            topic(&self.store, &self.runtime, &self.journal.topic().name, &self.source)?;
+        }
+        let ours: Vec<Vec<(&'static [u8], Vec<u8>)>> =
+            letters.iter().map(|letter| self.headers(partition, letter)).collect();
+        let rows: Vec<Row<'_>> = letters.iter().zip(&ours).map(|(letter, ours)| self.row(letter, ours)).collect();
+        if let Some(size) = rows.iter().find_map(|row| self.journal.too_large(row)) {
+            // The source may have grown since; if not, somebody has to give the topic more room.
+            let name = self.journal.topic().name.clone();
+            topic(&self.store, &self.runtime, &name, &self.source)?;
+            let limit = self.journal.topic().config().max_message_bytes;
+            if size > limit {
+                return Err(Error::Append(name, AppendError::TooLarge { size, limit }));
             }
-            let Ok(batch) = builder.build(Codec::Zstd) else { break };
-            let count = self.topic.partition_count();
-            let home = PartitionId(partition.0 % count.max(1));
-            let Some(home) = self.topic.partition(home) else { break };
-            home.append_blocking(Append { batch, lease: None, leader_epoch: -1 })?;
-            self.sent.insert(partition.0, last);
         }
-        Ok(())
+        self.journal.write(partition, BTreeMap::from([(partition, rows)]))
     }
 
-    fn push(&self, builder: &mut BatchBuilder, partition: PartitionId, record: &Record, fault: &Fault) {
-        let (offset, timestamp) = (record.offset.0.to_be_bytes(), record.timestamp.to_be_bytes());
-        let number = partition.0.to_be_bytes();
-        let column = fault.column.as_deref().unwrap_or_default();
-        let output = self.pipeline.as_str();
-        let ours: [(&[u8], &[u8]); 12] = [
-            (ORIGINAL_TOPIC, self.source.as_str().as_bytes()),
-            (ORIGINAL_PARTITION, &number),
-            (ORIGINAL_OFFSET, &offset),
-            (b"kafka_dlt-original-timestamp", &timestamp),
-            (b"kafka_dlt-original-timestamp-type", b"CreateTime"),
-            (b"kafka_dlt-exception-fqcn", fault.reason.exception().as_bytes()),
-            (b"kafka_dlt-exception-message", fault.message.as_bytes()),
-            (b"kafka_dlt-exception-stacktrace", b""),
-            (PIPELINE, output.as_bytes()),
-            (b"inrush-dlt-step", if fault.reason == super::fault::Reason::Expression { b"select" } else { b"columns" }),
-            (b"inrush-dlt-column", column.as_bytes()),
-            (b"inrush-dlt-reason", fault.reason.as_str().as_bytes()),
-        ];
-        let old = record.headers.iter().map(|(name, value)| (name.as_ref(), value.as_deref()));
-        let headers: Vec<(&[u8], Option<&[u8]>)> =
-            old.chain(ours.iter().map(|(name, value)| (*name, Some(*value)))).collect();
-        builder.push(NewRecord {
-            timestamp: record.timestamp,
-            key: record.key.as_deref(),
-            value: record.value.as_deref(),
-            headers: &headers,
-        });
+    fn row<'a>(&self, letter: &Letter<'a>, ours: &'a [(&'static [u8], Vec<u8>)]) -> Row<'a> {
+        let is_kept = |name: &[u8]| !REPLACED.iter().any(|prefix| name.starts_with(prefix));
+        let old = copied_headers(letter.record).filter(|(name, _)| is_kept(name));
+        Row {
+            offset: letter.record.offset.0,
+            timestamp: letter.record.timestamp,
+            key: letter.record.key.as_deref(),
+            value: letter.record.value.as_deref(),
+            headers: old.chain(ours.iter().map(|(name, value)| (*name, Some(value.as_slice())))).collect(),
+        }
     }
 
-    /// Remembers a letter that is there, if it is this pipeline's.
-    fn note(&mut self, record: &Record) {
-        let last = |wanted: &[u8]| {
-            let found = record.headers.iter().rev().find(|(name, _)| name.as_ref() == wanted);
-            found.and_then(|(_, value)| value.as_deref())
+    /// The headers that Spring's and Kafka's tools read, and ours.
+    fn headers(&self, partition: i32, letter: &Letter<'_>) -> Vec<(&'static [u8], Vec<u8>)> {
+        let Letter { record, fault, timestamp_type } = letter;
+        let kind = match timestamp_type {
+            TimestampType::CreateTime => "CreateTime",
+            TimestampType::LogAppendTime => "LogAppendTime",
         };
-        let is_ours = last(PIPELINE) == Some(self.pipeline.as_bytes())
-            && last(ORIGINAL_TOPIC) == Some(self.source.as_str().as_bytes());
-        let partition = last(ORIGINAL_PARTITION).and_then(|bytes| bytes.try_into().ok()).map(i32::from_be_bytes);
-        let offset = last(ORIGINAL_OFFSET).and_then(|bytes| bytes.try_into().ok()).map(i64::from_be_bytes);
-        if let (true, Some(partition), Some(offset)) = (is_ours, partition, offset) {
-            let sent = self.sent.entry(partition).or_insert(-1);
-            *sent = (*sent).max(offset);
+        let mut headers: Vec<(&'static [u8], Vec<u8>)> = vec![
+            (b"kafka_dlt-original-topic", self.source.name.as_str().into()),
+            (b"kafka_dlt-original-partition", partition.to_be_bytes().into()),
+            (b"kafka_dlt-original-offset", record.offset.0.to_be_bytes().into()),
+            (b"kafka_dlt-original-timestamp", record.timestamp.to_be_bytes().into()),
+            (b"kafka_dlt-original-timestamp-type", kind.into()),
+        ];
+        if fault.reason == Reason::SinkRefused {
+            // As Spring: only a failure of the listener itself, which its consumer group names.
+            headers.push((b"kafka_dlt-original-consumer-group", self.pipeline.as_str().into()));
         }
+        headers.extend([
+            (&b"kafka_dlt-exception-fqcn"[..], fault.reason.exception().into()),
+            (b"kafka_dlt-exception-message", fault.message.as_bytes().into()),
+            (b"kafka_dlt-exception-stacktrace", Vec::new()),
+            (b"inrush-dlt-pipeline", self.pipeline.as_str().into()),
+            (b"inrush-dlt-step", fault.reason.step().into()),
+            (b"inrush-dlt-output", self.output.as_str().into()),
+            (b"inrush-dlt-column", fault.column.as_deref().unwrap_or_default().into()),
+            (b"inrush-dlt-reason", fault.reason.as_str().into()),
+        ]);
+        headers
     }
 }

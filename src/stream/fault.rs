@@ -70,6 +70,21 @@ impl Reason {
         }
     }
 
+    /// Where in the pipeline it happened (`inrush-dlt-step`).
+    pub fn step(self) -> &'static str {
+        match self {
+            Reason::BadBatch => "source",
+            Reason::NotJson
+            | Reason::NoColumns
+            | Reason::WrongType
+            | Reason::Overflow
+            | Reason::DuplicateField
+            | Reason::MissingRequired => "columns",
+            Reason::Expression | Reason::TimeOutOfRange => "select",
+            Reason::TooLarge | Reason::SinkRefused => "to",
+        }
+    }
+
     /// The class name that Spring or Kafka users route on (`kafka_dlt-exception-fqcn`).
     pub fn exception(self) -> &'static str {
         match self {

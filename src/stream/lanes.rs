@@ -4,19 +4,23 @@
 //! writes one, the pool makes the next ones. Without threads in the pool all is done by the runner, at the moment it asks.
 
 use super::fault::Fault;
+use super::load;
 use super::plan::Plan;
 use super::rows::{Decoder, ROWS_BYTES_MAX, ROWS_MAX};
-use super::supervisor::plan_file;
 use crate::config::Mistake;
-use crate::record::{Batch, Codec, DECODED_SIZE_MAX, Frames, Offset, PartitionId, Record, RecordRef};
+use crate::record::{Batch, Codec, DECODED_SIZE_MAX, Record, TimestampType};
 use crate::work::{Pool, Task};
 use arrow::record_batch::RecordBatch;
 use std::collections::VecDeque;
+use std::num::NonZero;
+use std::ops::Range;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 /// Decompressed bytes that are in flight ahead of the one that is written, as far as a batch's size tells. One job is always allowed.
 const AHEAD_BYTES_MAX: usize = 32 << 20;
+/// Threads of the pool.
+const THREADS_MAX: usize = 15;
 /// What a batch is thought to decompress to; clicks shrink to a sixth.
 const RATIO_GUESSED: usize = 8;
 
@@ -43,66 +47,35 @@ pub(super) enum Outcome {
 
 /// Records that were decoded together, and what became of them.
 pub(super) struct Piece {
-    pub(super) records: Records,
+    /// Of one partition, ascending; the same for all.
+    pub(super) kind: TimestampType,
+    pub(super) records: Vec<Record>,
+    pub(super) ready: Ready,
+}
+
+/// Records decoded and transformed.
+pub(super) struct Ready {
     pub(super) rows: RecordBatch,
     /// For each row the index of its record, ascending.
     pub(super) sources: Vec<u32>,
     /// Bad records by index, ascending.
     pub(super) bad: Vec<(u32, Fault)>,
-    /// What `where` rejected by its answer, and pictures that were passed over.
-    pub(super) rejected_false: u32,
-    pub(super) rejected_null: u32,
-    pub(super) passed_over: u32,
+    /// What is no row and not bad, by reason.
+    pub(super) filtered: [(&'static str, u32); 3],
 }
 
-/// Records of one partition, where they lie in their batches.
-#[derive(Default)]
-pub(super) struct Records {
-    frames: Vec<Arc<Frames>>,
-    /// Which of the frames, and which record of it.
-    places: Vec<(u32, u32)>,
-    /// Of all values.
-    size: usize,
-}
-
-impl Records {
-    pub(super) fn len(&self) -> usize {
-        self.places.len()
-    }
-
-    /// Looks at a record.
-    ///
-    /// # Panics
-    /// If there are not so many.
-    pub(super) fn get(&self, index: usize) -> RecordRef<'_> {
-        let (frames, record) = self.places[index];
-        self.frames[frames as usize].get(record as usize)
-    }
-
-    /// A record of its own; its parts share the batch's memory.
-    ///
-    /// # Panics
-    /// If there are not so many.
-    pub(super) fn record(&self, index: usize) -> Record {
-        let (frames, record) = self.places[index];
-        self.frames[frames as usize].record(record as usize)
-    }
-
-    pub(super) fn iter(&self) -> impl Iterator<Item = RecordRef<'_>> {
-        self.places.iter().map(|(frames, record)| self.frames[*frames as usize].get(*record as usize))
-    }
-
-    fn is_full(&self) -> bool {
-        self.places.len() >= ROWS_MAX || self.size >= ROWS_BYTES_MAX
-    }
-
-    fn push(&mut self, frames: &Arc<Frames>, index: usize) {
-        if !self.frames.last().is_some_and(|last| Arc::ptr_eq(last, frames)) {
-            self.frames.push(frames.clone());
-        }
-        self.places.push((self.frames.len() as u32 - 1, index as u32));
-        self.size += frames.get(index).value.map_or(0, <[u8]>::len);
-    }
+/// One pool a process, since its cores are the process's. A pipeline's own thread works too: with one core there is no other.
+pub(super) fn pool() -> Arc<Pool> {
+    static POOL: LazyLock<Arc<Pool>> = LazyLock::new(|| {
+        let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
+        // Without threads all goes on, a core at a time.
+        let pool = match cores {
+            1 => Pool::without_threads(),
+            _ => Pool::start((cores - 1).min(THREADS_MAX), "rows").unwrap_or_else(|_| Pool::without_threads()),
+        };
+        Arc::new(pool)
+    });
+    POOL.clone()
 }
 
 impl Lanes {
@@ -111,14 +84,19 @@ impl Lanes {
         Lanes { pool: pool.clone(), work: Arc::new(Work { decoder, plan: plan.clone() }) }
     }
 
-    /// Gives what comes of the records from `from` on to `each`, in order. Batches may begin below `from`.
+    /// Decodes and transforms records of one partition here and now.
+    pub(super) fn transform(&self, partition: i32, records: &[Record]) -> Ready {
+        self.work.transform(partition, records)
+    }
+
+    /// Gives what comes of the records with these offsets to `each`, in order. Batches may reach beyond them.
     ///
     /// # Errors
     /// The first one of `each`; what was begun ahead is given up then.
     pub(super) fn run<E>(
         &self,
-        partition: PartitionId,
-        from: Offset,
+        partition: i32,
+        offsets: Range<i64>,
         batches: &[Batch],
         mut each: impl FnMut(Outcome) -> Result<(), E>,
     ) -> Result<(), E> {
@@ -132,8 +110,8 @@ impl Lanes {
                 let (batches, after) = rest.split_at(job_len(rest));
                 rest = after;
                 let job_size = batches.iter().map(decoded_size).sum();
-                let (work, batches) = (self.work.clone(), batches.to_vec());
-                let job = move || work.outcomes(partition, from, batches);
+                let (work, batches, offsets) = (self.work.clone(), batches.to_vec(), offsets.clone());
+                let job = move || work.outcomes(partition, &offsets, batches);
                 ahead.push_back((self.pool.offer(job), job_size));
                 size += job_size;
             }
@@ -159,14 +137,14 @@ pub struct Counts {
 /// # Errors
 /// The file's mistakes.
 pub fn transform(file: &Path, pool: &Arc<Pool>, batches: &[Batch]) -> Result<Counts, Vec<Mistake>> {
-    let lanes = Lanes::new(pool, &plan_file(file)?.plan);
+    let lanes = Lanes::new(pool, &load::file(file)?.plan);
     let mut counts = Counts::default();
-    let ran = lanes.run(PartitionId(0), Offset(0), batches, |outcome| {
+    let ran = lanes.run(0, 0..i64::MAX, batches, |outcome| {
         match outcome {
             Outcome::Piece(piece) => {
                 counts.records += piece.records.len() as u64;
-                counts.rows += piece.rows.num_rows() as u64;
-                counts.bad += piece.bad.len() as u64;
+                counts.rows += piece.ready.rows.num_rows() as u64;
+                counts.bad += piece.ready.bad.len() as u64;
             }
             Outcome::Undecodable { .. } => counts.bad += 1,
         }
@@ -195,53 +173,63 @@ fn decoded_size(batch: &Batch) -> usize {
 }
 
 impl Work {
-    fn outcomes(&self, partition: PartitionId, from: Offset, batches: Vec<Batch>) -> Vec<Outcome> {
+    fn outcomes(&self, partition: i32, offsets: &Range<i64>, batches: Vec<Batch>) -> Vec<Outcome> {
         let mut outcomes = Vec::new();
-        let mut records = Records::default();
+        let mut records = Vec::new();
+        let (mut size, mut kind) = (0, TimestampType::CreateTime);
         for batch in batches {
-            match batch.frames(DECODED_SIZE_MAX) {
-                Ok(frames) => {
-                    let frames = Arc::new(frames);
-                    for index in 0..frames.len() {
-                        if frames.get(index).offset < from {
-                            continue;
-                        }
-                        records.push(&frames, index);
-                        if records.is_full() {
-                            self.finish(partition, &mut records, &mut outcomes);
+            if kind != batch.header().timestamp_type {
+                size = 0;
+                self.finish(partition, kind, &mut records, &mut outcomes);
+                kind = batch.header().timestamp_type;
+            }
+            match batch.records(DECODED_SIZE_MAX) {
+                Ok(found) => {
+                    for record in found.into_iter().filter(|record| offsets.contains(&record.offset.0)) {
+                        size += record.value.as_ref().map_or(0, |value| value.len());
+                        records.push(record);
+                        if records.len() >= ROWS_MAX || size >= ROWS_BYTES_MAX {
+                            size = 0;
+                            self.finish(partition, kind, &mut records, &mut outcomes);
                         }
                     }
                 }
                 Err(error) => {
-                    self.finish(partition, &mut records, &mut outcomes);
+                    size = 0;
+                    self.finish(partition, kind, &mut records, &mut outcomes);
                     outcomes.push(Outcome::Undecodable { batch, reason: error.to_string() });
                 }
             }
         }
-        self.finish(partition, &mut records, &mut outcomes);
+        self.finish(partition, kind, &mut records, &mut outcomes);
         outcomes
     }
 
-    fn finish(&self, partition: PartitionId, records: &mut Records, outcomes: &mut Vec<Outcome>) {
+    fn finish(&self, partition: i32, kind: TimestampType, records: &mut Vec<Record>, outcomes: &mut Vec<Outcome>) {
         let records = std::mem::take(records);
-        if records.len() == 0 {
-            return;
+        if !records.is_empty() {
+            let ready = self.transform(partition, &records);
+            outcomes.push(Outcome::Piece(Piece { kind, records, ready }));
         }
-        let decoded = self.decoder.decode_each(partition.0, records.len(), records.iter());
+    }
+
+    fn transform(&self, partition: i32, records: &[Record]) -> Ready {
+        let decoded = self.decoder.decode(partition, records);
         let done = self.plan.run(&decoded.rows);
         let source = |row: u32| decoded.sources[row as usize];
         let mut bad = decoded.faults;
         bad.extend(done.faults.into_iter().map(|(row, fault)| (source(row), fault)));
         bad.sort_by_key(|(index, _)| *index);
-        outcomes.push(Outcome::Piece(Piece {
+        Ready {
             sources: done.sources.iter().map(|row| source(*row)).collect(),
             rows: done.rows,
             bad,
-            rejected_false: done.rejected_false,
-            rejected_null: done.rejected_null,
-            passed_over: decoded.passed_over,
-            records,
-        }));
+            filtered: [
+                ("false", done.rejected_false),
+                ("null", done.rejected_null),
+                ("content-type", decoded.passed_over),
+            ],
+        }
     }
 }
 
@@ -249,7 +237,7 @@ impl Work {
 mod tests {
     use super::super::parse::parse;
     use super::*;
-    use crate::record::{BatchBuilder, NewRecord};
+    use crate::record::{BatchBuilder, NewRecord, Offset};
 
     fn batches(count: i64, each: i64) -> Vec<Batch> {
         let batch = |number: i64| {
@@ -272,15 +260,15 @@ mod tests {
         let plan = Plan::of(&parse(Path::new("p.toml"), text).unwrap()).unwrap();
         let lanes = Lanes::new(&Arc::new(pool), &Arc::new(plan));
         let mut fates = Vec::new();
-        let ran = lanes.run(PartitionId(0), Offset(5), batches, |outcome| {
+        let ran = lanes.run(0, 5..i64::MAX, batches, |outcome| {
             let Outcome::Piece(piece) = outcome else { return Err("a batch was not decoded") };
-            let offset = |index: &u32| piece.records.get(*index as usize).offset.0;
-            fates.extend(piece.sources.iter().map(|index| (offset(index), "row")));
-            fates.extend(piece.bad.iter().map(|(index, _)| (offset(index), "bad")));
-            let rejected = piece.records.len() - piece.sources.len() - piece.bad.len();
-            assert_eq!(rejected as u32, piece.rejected_false);
+            let offset = |index: &u32| piece.records[*index as usize].offset.0;
+            fates.extend(piece.ready.sources.iter().map(|index| (offset(index), "row")));
+            fates.extend(piece.ready.bad.iter().map(|(index, _)| (offset(index), "bad")));
+            let rejected = piece.records.len() - piece.ready.sources.len() - piece.ready.bad.len();
+            assert_eq!(rejected as u32, piece.ready.filtered[0].1);
             // Pieces come in the log's order.
-            let last = piece.records.get(piece.records.len() - 1).offset.0;
+            let last = piece.records[piece.records.len() - 1].offset.0;
             assert!(fates.iter().all(|(offset, _)| *offset <= last));
             Ok(())
         });
@@ -304,7 +292,7 @@ mod tests {
         let plan = Plan::of(&parse(Path::new("p.toml"), text).unwrap()).unwrap();
         let lanes = Lanes::new(&Arc::new(Pool::start(1, "rows").unwrap()), &Arc::new(plan));
         let mut seen = 0;
-        let ran = lanes.run(PartitionId(0), Offset(0), &batches(40, 1_000), |_| {
+        let ran = lanes.run(0, 0..i64::MAX, &batches(40, 1_000), |_| {
             seen += 1;
             if seen == 2 { Err("full") } else { Ok(()) }
         });

@@ -5,28 +5,39 @@
 mod check;
 mod checkpoint;
 mod columns;
+mod cut;
 mod dead_letters;
 pub mod fault;
 pub mod functions;
+mod hooks;
 mod json;
 mod kinds;
 mod lanes;
+mod life;
+mod load;
+mod offline;
+mod opening;
 mod parse;
 mod plan;
 mod rows;
 mod runner;
+mod secrets;
 mod sink;
 mod spec;
+mod status;
 mod supervisor;
+#[cfg(test)]
+mod tests;
 
 pub use check::{Report, Tested, check, test};
 pub use lanes::{Counts, transform};
-pub use supervisor::{Running, drain, start};
+pub use offline::{Dead, Destination, Ran, RunError, run};
+pub use runner::drain;
+pub use supervisor::{Running, start};
 
 use crate::clock::Clock;
 use crate::control::Control;
 use crate::store::Store;
-use parse::parse;
 use std::path::PathBuf;
 
 /// What pipelines need.

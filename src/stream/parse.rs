@@ -2,7 +2,7 @@
 
 use super::columns;
 use super::fault::Reason;
-use super::spec::{Expect, Given, OnError, ParquetOutput, Spec, Sql, Test};
+use super::spec::{Breaker, Expect, Given, OnError, Output, ParquetOutput, Spec, Sql, Test, TopicOutput};
 use crate::config::{Document, Mistake, Mistakes, Section, Value, duration, size};
 use crate::record::TopicName;
 use std::path::{Component, Path, PathBuf};
@@ -14,17 +14,29 @@ const TOP_KEYS: [&str; 5] = ["from", "where", "select", "to", "on-error"];
 const ROLL_AGE: Duration = Duration::from_secs(300);
 const ROLL_BYTES: u64 = 128 << 20;
 
-/// Reads and checks a pipeline file's text.
-///
-/// # Errors
-/// All mistakes at once, by place.
-pub fn parse(file: &Path, text: &str) -> Result<Spec, Vec<Mistake>> {
+/// Attempts after the first, and the pause between them, unless the file says otherwise.
+const RETRIES: u32 = 2;
+const RETRIES_MAX: i64 = 100;
+const BACKOFF: Duration = Duration::from_secs(1);
+const BACKOFF_MAX: Duration = Duration::from_secs(300);
+/// A pipeline that turns nearly everything into dead letters is wrong, not its records.
+const BREAKER: Breaker = Breaker { percent: 90, window: 10_000 };
+
+/// Reads and checks a pipeline file's text. With mistakes there may be a spec all the same, in which what is wrong has a stand-in: enough
+/// to judge the SQL.
+pub fn parse_all(file: &Path, text: &str) -> (Option<Spec>, Vec<Mistake>) {
     let mistakes = Mistakes::new(file, text);
-    let Some(document) = Document::parse(&mistakes) else { return Err(mistakes.into_inner()) };
+    let Some(document) = Document::parse(&mistakes) else { return (None, mistakes.into_inner()) };
     let spec = read(&document.root(&mistakes), file, text);
-    match spec {
-        Some(spec) if mistakes.is_empty() => Ok(spec),
-        _ => Err(mistakes.into_inner()),
+    (spec, mistakes.into_inner())
+}
+
+/// As [`parse_all`], for a text that must be right.
+#[cfg(test)]
+pub fn parse(file: &Path, text: &str) -> Result<Spec, Vec<Mistake>> {
+    match parse_all(file, text) {
+        (Some(spec), mistakes) if mistakes.is_empty() => Ok(spec),
+        (_, mistakes) => Err(mistakes),
     }
 }
 
@@ -38,36 +50,74 @@ fn read(root: &Section<'_>, file: &Path, text: &str) -> Option<Spec> {
     if from.is_none() && !root.has("from") {
         root.wrong("from", "say what to read: from = \"topic:clicks\"");
     }
-    if root.item("step").is_some() || root.item("route").is_some() {
-        root.wrong("step", "steps and routes are not there yet; write where, select and to");
+    for key in ["step", "route"] {
+        if root.item(key).is_some() {
+            root.wrong(
+                key,
+                "[[step]] and [[route]] are not in this version; write where, select and to above [columns]",
+            );
+        }
     }
     let columns = root.table("columns").map(|section| {
-        for key in TOP_KEYS {
-            let looks_misplaced = section.entries().iter().any(|(name, item)| *name == key && is_top_value(key, item));
-            if looks_misplaced {
-                section.wrong(key, "move this line above [columns]: TOML gives everything below a header to its table");
-            }
-        }
-        columns::read(&section)
+        let elsewhere = misplaced(&section, "[columns]", is_top_value);
+        columns::read(&section, &elsewhere)
     });
     let filter = root.string("where").map(|sql| sql_of(root, sql));
     let select = root.string("select").map(|sql| sql_of(root, sql));
-    let to = output(root);
+    let (to, named_at) = output(root).unwrap_or((None, (0, 0)));
     let on_error = on_error(root, from_topic.as_ref());
+    circles(root, from_topic.as_ref(), to.as_ref(), on_error.as_ref());
     let tests = root.tables("test").iter().filter_map(|section| test(section)).collect();
     root.finish();
+    let stand_in = TopicName::new("unknown").ok()?;
     Some(Spec {
         name,
         file: file.to_owned(),
         text: text.to_owned(),
-        from: from_topic?,
+        from: from_topic.unwrap_or_else(|| stand_in.clone()),
         columns: columns.unwrap_or_default(),
         r#where: filter,
         select,
-        to: to?,
-        on_error: on_error?,
+        to: to.unwrap_or_else(|| Output::Topic(TopicOutput { topic: stand_in.clone(), key: None })),
+        named_at,
+        on_error: on_error.unwrap_or_else(|| default_on_error(stand_in)),
         tests,
     })
+}
+
+/// Keys of the top that stand below a header, where TOML gives them to that table without a word.
+fn misplaced(section: &Section<'_>, header: &str, is_it: fn(&str, &toml_edit::Item) -> bool) -> Vec<&'static str> {
+    let mut found = Vec::new();
+    for key in TOP_KEYS {
+        if section.has(key) && section.entries().iter().any(|(name, item)| *name == key && is_it(key, item)) {
+            // Asked for, so that it is not told as unknown once more.
+            let _ = section.item(key);
+            section.wrong(
+                key,
+                format!("move this line above {header}: TOML gives everything below a header to its table"),
+            );
+            found.push(key);
+        }
+    }
+    found
+}
+
+/// A pipeline that reads what it writes never ends.
+fn circles(root: &Section<'_>, from: Option<&TopicName>, to: Option<&Output>, on_error: Option<&OnError>) {
+    let out = match to {
+        Some(Output::Topic(out)) => Some(&out.topic),
+        _ => None,
+    };
+    let then = on_error.map(|on_error| &on_error.then);
+    if from.is_some() && out == from {
+        root.wrong("to", "this is the topic that is read: the pipeline would read what it writes");
+    }
+    if from.is_some() && then == from {
+        root.wrong("on-error", "this is the topic that is read: what fails would come back for ever");
+    }
+    if then.is_some() && out == then {
+        root.wrong("to", "this is the topic that takes what fails: rows and dead letters would be mixed");
+    }
 }
 
 /// Under `[columns]` a key `from` may well be a column: only what cannot be one is called misplaced.
@@ -101,22 +151,45 @@ fn topic(section: &Section<'_>, key: &str, text: &str) -> Option<TopicName> {
     }
 }
 
-fn output(root: &Section<'_>) -> Option<ParquetOutput> {
+/// The output, and where the column that it names stands.
+fn output(root: &Section<'_>) -> Option<(Option<Output>, (usize, usize))> {
     if !root.has("to") {
-        root.wrong("to", "say where to write: to = { parquet = \"clicks\" }");
+        root.wrong("to", "say where to write: to = { parquet = \"clicks\" } or to = { topic = \"people\" }");
         return None;
     }
     let to = root.table("to")?;
-    if to.item("topic").is_some() {
-        to.wrong("topic", "outputs to topics are not there yet; write to = { parquet = \"FOLDER\" }");
-        return None;
-    }
-    if !to.has("parquet") {
-        to.wrong("", "say which folder: to = { parquet = \"FOLDER\" }");
-    }
-    let output = parquet(&to);
+    misplaced(&to, "[to]", |_, _| true);
+    let named = if to.has("topic") { to.string("key") } else { to.string("time") };
+    let at = named.as_ref().and_then(|named| named.place.clone());
+    let at = at.map_or((0, 0), |place| crate::config::position(root.mistakes().text, place.start));
+    let output = match (to.has("parquet"), to.has("topic")) {
+        (true, false) => parquet(&to).map(Output::Parquet),
+        (false, true) => topic_output(&to).map(Output::Topic),
+        (true, true) => {
+            let _ = (to.item("parquet"), to.item("topic"));
+            to.wrong("topic", "a pipeline has one output; write a second file for the other");
+            None
+        }
+        (false, false) => {
+            to.wrong("", "say which: to = { parquet = \"FOLDER\" } or to = { topic = \"NAME\" }");
+            None
+        }
+    };
     to.finish();
-    output
+    Some((output, at))
+}
+
+fn topic_output(to: &Section<'_>) -> Option<TopicOutput> {
+    let name = to.string("topic")?;
+    // `topic:people`, as in `from`, is understood too.
+    let topic = match TopicName::new(name.value.strip_prefix("topic:").unwrap_or(&name.value)) {
+        Ok(topic) => topic,
+        Err(error) => {
+            to.wrong("topic", error.to_string());
+            return None;
+        }
+    };
+    Some(TopicOutput { topic, key: to.string("key").map(|key| key.value) })
 }
 
 fn parquet(to: &Section<'_>) -> Option<ParquetOutput> {
@@ -182,6 +255,10 @@ fn roll(text: &str) -> Result<(Duration, u64), String> {
     Ok((age, bytes))
 }
 
+fn default_on_error(then: TopicName) -> OnError {
+    OnError { then, retries: RETRIES, retries_all: false, backoff: BACKOFF, breaker: Some(BREAKER) }
+}
+
 fn on_error(root: &Section<'_>, from: Option<&TopicName>) -> Option<OnError> {
     let then = from.and_then(TopicName::dead_letters);
     let Some(section) = root.has("on-error").then(|| root.table("on-error")).flatten() else {
@@ -193,23 +270,65 @@ fn on_error(root: &Section<'_>, from: Option<&TopicName>) -> Option<OnError> {
                 ),
             );
         }
-        return Some(OnError { then: then? });
+        return then.map(default_on_error);
     };
-    for key in ["retry", "backoff"] {
-        if section.item(key).is_some() {
-            section.wrong(key, "retries are not there yet: a record that fails goes to the dead letters at once, an output that is down is tried for ever");
-        }
-    }
+    misplaced(&section, "[on-error]", |_, _| true);
     let named = section.string("then").and_then(|name| topic(&section, "then", &name.value));
     if named.is_none() && then.is_none() && from.is_some() {
         section.wrong("then", "name the topic that takes what fails: then = \"topic:NAME\"");
     }
+    let (retries, retries_all) = retry(&section);
+    let backoff = section.duration("backoff").map_or(BACKOFF, |backoff| backoff.value);
+    if backoff > BACKOFF_MAX {
+        section.wrong("backoff", format!("a partition waits {} s at most between two attempts", BACKOFF_MAX.as_secs()));
+    }
+    let breaker = section.read("breaker", breaker).map_or(Some(BREAKER), |breaker| breaker.value);
     section.finish();
-    Some(OnError { then: named.or(then)? })
+    Some(OnError { then: named.or(then)?, retries, retries_all, backoff, breaker })
+}
+
+/// `retry = 2`, or Spring's way `retry = { times = 2, of = "all" }`.
+fn retry(section: &Section<'_>) -> (u32, bool) {
+    let is_table =
+        section.has("retry") && section.entries().iter().any(|(key, item)| *key == "retry" && !item.is_integer());
+    let (times, is_all) = if is_table {
+        let Some(retry) = section.table("retry") else { return (RETRIES, false) };
+        let of = retry.string("of").map(|of| of.value);
+        if !matches!(of.as_deref(), None | Some("all" | "refused")) {
+            retry.wrong("of", "it is \"refused\" (what may succeed later) or \"all\" (Spring's way)");
+        }
+        let times = retry.integer("times");
+        retry.finish();
+        (times, of.as_deref() == Some("all"))
+    } else {
+        (section.integer("retry"), false)
+    };
+    let times = times.map_or(i64::from(RETRIES), |times| times.value);
+    if !(0..=RETRIES_MAX).contains(&times) {
+        section.wrong("retry", format!("it is 0 to {RETRIES_MAX} more attempts"));
+    }
+    (times.clamp(0, RETRIES_MAX) as u32, is_all)
+}
+
+/// `50% of 10000`, or `off`.
+fn breaker(text: &str) -> Result<Option<Breaker>, String> {
+    if text == "off" {
+        return Ok(None);
+    }
+    let parts = text.split_once("% of ").and_then(|(percent, window)| {
+        Some(Breaker { percent: percent.trim().parse().ok()?, window: window.trim().parse().ok()? })
+    });
+    match parts {
+        Some(breaker) if (1..=100).contains(&breaker.percent) && (1..=1 << 32).contains(&breaker.window) => {
+            Ok(Some(breaker))
+        }
+        _ => Err(format!("\"{text}\" is no breaker; write \"50% of 10000\" or \"off\"")),
+    }
 }
 
 fn test(section: &Section<'_>) -> Option<Test> {
     let line = line_of(section);
+    misplaced(section, "[[test]]", |_, _| true);
     let given = section.table("given").map(|given| {
         let read = Given {
             key: given.string("key").map(|key| key.value.into_bytes()),
@@ -298,7 +417,7 @@ expect = '{"user_id":null}'
         assert_eq!(spec.columns[1].from, From::Path(vec!["user".into(), "id".into()]));
         assert_eq!((spec.columns[0].kind.clone(), spec.columns[1].required), (Kind::Timestamp, true));
         assert_eq!(spec.on_error.then.as_str(), "broken");
-        let out = &spec.to;
+        let Output::Parquet(out) = &spec.to else { panic!("{:?}", spec.to) };
         assert_eq!((out.roll_age, out.roll_bytes), (Duration::from_secs(5), 1 << 20));
         assert_eq!(spec.tests.len(), 1);
     }
@@ -321,6 +440,52 @@ expect = '{"user_id":null}'
     fn a_line_below_the_wrong_header_is_told_to_move() {
         let found = mistakes("from = \"topic:c\"\n[columns]\nts = \"timestamp\"\nto = { parquet = \"c\" }\n");
         assert!(found.iter().any(|line| line.contains("move this line above [columns]")), "{found:#?}");
+    }
+
+    #[test]
+    fn a_line_below_a_test_is_told_to_move_too() {
+        let found = mistakes(
+            "from = \"topic:c\"\n[[test]]\ngiven = { value = \"{}\" }\nexpect = \"filtered\"\nto = { parquet = \"c\" }\n",
+        );
+        assert!(found.iter().any(|line| line.contains(":5:") && line.contains("above [[test]]")), "{found:#?}");
+    }
+
+    #[test]
+    fn errors_have_attempts_a_pause_and_a_breaker() {
+        let on_error = |text: &str| {
+            let text = format!(
+                "from = \"topic:c\"\nto = {{ topic = \"out\", key = \"a\" }}\n{text}\n[columns]\na = \"string\"\n"
+            );
+            parse(Path::new("p.toml"), &text).map(|spec| spec.on_error).map_err(|found| found[0].to_string())
+        };
+        let default = on_error("").unwrap();
+        assert_eq!((default.retries, default.retries_all, default.backoff), (2, false, Duration::from_secs(1)));
+        assert_eq!((default.then.as_str(), default.breaker), ("c-dlt", Some(BREAKER)));
+        let spring =
+            on_error("on-error = { retry = { times = 3, of = \"all\" }, backoff = \"20ms\", breaker = \"off\" }")
+                .unwrap();
+        assert_eq!((spring.retries, spring.retries_all, spring.backoff), (3, true, Duration::from_millis(20)));
+        assert_eq!(spring.breaker, None);
+        let strict = on_error("on-error = { retry = 0, breaker = \"5% of 200\" }").unwrap();
+        assert_eq!((strict.retries, strict.breaker), (0, Some(Breaker { percent: 5, window: 200 })));
+        assert!(on_error("on-error = { retry = { times = 2, of = \"some\" } }").unwrap_err().contains("Spring"));
+        assert!(on_error("on-error = { breaker = \"half\" }").unwrap_err().contains("50% of 10000"));
+        assert!(on_error("on-error = { retry = -1 }").unwrap_err().contains("0 to 100"));
+        assert!(on_error("on-error = { retires = 2 }").unwrap_err().contains("\"retry\""));
+    }
+
+    #[test]
+    fn an_output_is_one_folder_or_one_topic_and_never_the_source() {
+        let both = mistakes("from = \"topic:c\"\nto = { parquet = \"c\", topic = \"d\" }\n[columns]\na = \"string\"\n");
+        assert!(both.len() == 1 && both[0].contains("one output"), "{both:#?}");
+        assert!(mistakes("from = \"topic:c\"\nto = { topic = \"c\" }\n")[0].contains("read what it writes"));
+        assert!(mistakes("from = \"topic:c\"\nto = { topic = \"c-dlt\" }\n")[0].contains("mixed"));
+        let back = mistakes("from = \"topic:c\"\nto = { topic = \"d\" }\non-error = { then = \"topic:c\" }\n");
+        assert!(back[0].contains("for ever"), "{back:#?}");
+        let key = mistakes("from = \"topic:c\"\nto = { topic = \"d\", partition = \"x\" }\n");
+        assert!(key[0].contains("to.partition"), "{key:#?}");
+        let long = mistakes("from = \"topic:c\"\n[[route]]\notherwise = true\n");
+        assert!(long.iter().any(|line| line.contains("not in this version")), "{long:#?}");
     }
 
     #[test]

@@ -6,6 +6,7 @@ use super::columns::RECORD_FIELDS;
 use super::fault::{Fault, Reason};
 use super::functions;
 use super::kinds;
+use super::secrets;
 use super::spec::{Column, From, Kind, RecordField, Spec, Sql};
 use crate::config::Mistake;
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, UInt32Array};
@@ -22,12 +23,13 @@ use datafusion_expr::{AggregateUDF, Expr, HigherOrderUDF, ScalarUDF, TableSource
 use datafusion_optimizer::simplify_expressions::ExprSimplifier;
 use datafusion_physical_expr::{PhysicalExpr, create_physical_expr};
 use datafusion_sql::planner::{ParserOptions, PlannerContext, SqlToRel};
-use datafusion_sql::sqlparser::ast::{Expr as Ast, SelectItem};
+use datafusion_sql::sqlparser::ast::{Expr as Ast, FunctionArguments, Ident, SelectItem, visit_expressions_mut};
 use datafusion_sql::sqlparser::dialect::GenericDialect;
 use datafusion_sql::sqlparser::parser::Parser;
 use datafusion_sql::sqlparser::tokenizer::Token;
 use std::cell::RefCell;
 use std::collections::HashMap;
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
 /// Rows that failed together are halved down to this many, then looked at one by one.
@@ -69,7 +71,9 @@ impl Plan {
         };
         let (filter, select) = match (filter, select) {
             (Ok(filter), Ok(select)) => (filter, select),
-            (filter, select) => return Err([filter.err(), select.err()].into_iter().flatten().collect()),
+            (filter, select) => {
+                return Err(filter.err().into_iter().chain(select.err().into_iter().flatten()).collect());
+            }
         };
         let whole =
             |message: String| vec![Mistake { file: spec.file.clone(), line: 0, column: 0, field: None, message }];
@@ -242,39 +246,41 @@ impl<'a> SqlPlanner<'a> {
         Ok(expr)
     }
 
-    fn select(&self, sql: &Sql) -> Result<Vec<(String, Expr)>, Mistake> {
-        let items = self.parse(sql, "select", |parser| parser.parse_projection())?;
+    fn select(&self, sql: &Sql) -> Result<Vec<(String, Expr)>, Vec<Mistake>> {
+        let items = self.parse(sql, "select", |parser| parser.parse_projection()).map_err(|wrong| vec![wrong])?;
         let mut out: Vec<(String, Expr)> = Vec::new();
+        let mut wrong = Vec::new();
         for item in items {
-            match item {
+            let (name, ast) = match item {
                 SelectItem::Wildcard(_) => {
                     out.extend(self.spec.columns.iter().map(|column| (column.name.clone(), self.column(&column.name))));
+                    continue;
                 }
-                SelectItem::ExprWithAlias { expr, alias } => {
-                    out.push((alias.value.clone(), self.plan(sql, "select", expr)?))
-                }
-                SelectItem::UnnamedExpr(Ast::Identifier(name)) => {
-                    out.push((name.value.clone(), self.plan(sql, "select", Ast::Identifier(name))?));
-                }
-                SelectItem::UnnamedExpr(expr) => {
-                    let message = format!("give this a name: {expr} as NAME");
-                    return Err(self.mistake(sql, "select", message));
-                }
+                SelectItem::ExprWithAlias { expr, alias } => (alias.value, expr),
+                SelectItem::UnnamedExpr(expr) => match self.with_columns(expr) {
+                    Ast::Identifier(name) => (name.value.clone(), Ast::Identifier(name)),
+                    expr => {
+                        wrong.push(self.mistake(sql, "select", format!("give this a name: {expr} as NAME")));
+                        continue;
+                    }
+                },
                 other => {
-                    return Err(self.mistake(
-                        sql,
-                        "select",
-                        format!("{other} is not a column; write an expression as NAME"),
-                    ));
+                    let message = format!("{other} is not a column; write an expression as NAME");
+                    wrong.push(self.mistake(sql, "select", message));
+                    continue;
                 }
+            };
+            match self.plan(sql, "select", ast) {
+                Ok(expr) => out.push((name, expr)),
+                Err(mistake) => wrong.push(mistake),
             }
         }
         let mut names: Vec<&String> = out.iter().map(|(name, _)| name).collect();
         names.sort();
         if let Some(twice) = names.windows(2).find(|pair| pair[0] == pair[1]) {
-            return Err(self.mistake(sql, "select", format!("two columns are named {}", twice[0])));
+            wrong.push(self.mistake(sql, "select", format!("two columns are named {}", twice[0])));
         }
-        Ok(out)
+        if wrong.is_empty() { Ok(out) } else { Err(wrong) }
     }
 
     fn parse<T>(
@@ -303,6 +309,21 @@ impl<'a> SqlPlanner<'a> {
         })
     }
 
+    /// `user` and its like are calls to a SQL parser; where a column has that name, the column is meant.
+    fn with_columns(&self, mut ast: Ast) -> Ast {
+        let _ = visit_expressions_mut(&mut ast, |expr| {
+            let name = match expr {
+                Ast::Function(call) if matches!(call.args, FunctionArguments::None) => call.name.to_string(),
+                _ => return ControlFlow::Continue(()),
+            };
+            if self.all.iter().any(|column| column.name == name) {
+                *expr = Ast::Identifier(Ident::new(name));
+            }
+            ControlFlow::<()>::Continue(())
+        });
+        ast
+    }
+
     /// Types an expression, coerces and simplifies it.
     fn plan(&self, sql: &Sql, field: &str, ast: Ast) -> Result<Expr, Mistake> {
         let options = ParserOptions {
@@ -310,12 +331,14 @@ impl<'a> SqlPlanner<'a> {
             map_string_types_to_utf8view: false,
             ..ParserOptions::new()
         };
+        let ast = self.with_columns(ast);
         let shown = ast.to_string();
         self.context.hint.replace(None);
         let planner = SqlToRel::new_with_options(&self.context, options);
         let planned = planner.sql_to_expr(ast, &self.schema, &mut PlannerContext::new()).and_then(|expr| {
             let info = SimplifyContext::builder().with_schema(self.schema.clone()).build();
             let simplifier = ExprSimplifier::new(info);
+            let expr = secrets::resolve(expr, &self.spec.file)?;
             simplifier.simplify(simplifier.coerce(expr, &self.schema)?)
         });
         planned.map_err(|error| {
@@ -546,6 +569,14 @@ mod tests {
         assert_eq!((failed, done.rows.num_rows()), (vec![77, 300], 498));
         assert!(!done.sources.contains(&77) && done.sources.contains(&78));
         assert!(done.faults.iter().all(|(_, fault)| fault.reason == Reason::Expression));
+    }
+
+    #[test]
+    fn a_column_may_be_named_like_a_keyword() {
+        let text = "from = \"topic:t\"\nwhere = \"user <> 'x' and current_date is null\"\nselect = \"user, upper(user) as other\"\nto = { parquet = \"t\" }\n[columns]\nuser = \"string\"\ncurrent_date = \"string\"\n";
+        let plan = Plan::of(&parse(Path::new("p.toml"), text).unwrap()).unwrap();
+        let names: Vec<&str> = plan.output().fields().iter().map(|field| field.name().as_str()).collect();
+        assert_eq!((names, plan.columns().len()), (vec!["user", "other"], 2));
     }
 
     #[test]

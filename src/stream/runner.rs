@@ -1,119 +1,165 @@
 //! One pipeline on one thread: read, decode, transform, write, cut; again.
 //!
 //! Positions move only with a cut: the files are synced, the checkpoint names them, then they get their names. After a crash or an error
-//! everything since the last cut is read again, so each record is in exactly one file, or filtered, or one dead letter.
+//! everything since the last cut is read again, and topics skip what they hold, so each record is in exactly one row, or filtered, or
+//! one dead letter.
 
-use super::Options;
 use super::checkpoint::{Checkpoint, Counts, make_folder};
-use super::dead_letters::DeadLetters;
+use super::dead_letters::{DeadLetters, Letter};
 use super::fault::{Fault, Reason};
-use super::lanes::{Lanes, Outcome, Piece};
-use super::plan::Plan;
-use super::sink::parquet::{CutName, Parquet, finish};
-use super::spec::{ParquetOutput, Spec};
-use crate::control::{PipelineStatus, State};
+use super::hooks::{Hooks, Step};
+use super::lanes::{Lanes, Outcome, Ready};
+use super::life::{Life, Seat};
+use super::load::{self, Job};
+use super::sink::parquet::CutName;
+use super::sink::{Shaped, Sink, WriteError};
+use super::{Options, status};
+use crate::control::State;
 use crate::metrics as names;
-use crate::record::{Batch, Offset, PartitionId, Record};
-use crate::store::{ReadError, Topic};
-use crate::work::Pool;
+use crate::record::{Batch, Offset, PartitionId, Record, TimestampType};
+use crate::store::{Partition, ReadError, Topic};
 use std::collections::BTreeMap;
 use std::future::poll_fn;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Poll;
 use std::time::{Duration, Instant};
-use tracing::{error, info, warn};
+use tracing::{error, warn};
 
 /// Bytes of log that one turn reads of a partition.
 const READ_SIZE: usize = 4 << 20;
 /// The longest sleep while there is nothing to do: a sign of life, the age of files and a stop are looked at this often.
-const NAP: Duration = Duration::from_millis(200);
-/// Status is published at most this often.
-const STATUS_INTERVAL: Duration = Duration::from_millis(100);
+pub(super) const NAP: Duration = Duration::from_millis(200);
 /// Pauses while an output is down: from the first to the longest, doubling.
 const BACKOFF_MIN: Duration = Duration::from_secs(1);
 const BACKOFF_MAX: Duration = Duration::from_secs(60);
+/// How often a replay with an older text is tried before the new one begins without it.
+const REPLAY_ATTEMPTS: usize = 3;
 
-/// A planned pipeline.
-#[derive(Clone)]
-pub(super) struct Job {
-    pub(super) spec: Arc<Spec>,
-    pub(super) plan: Arc<Plan>,
+/// Why a turn could not be done.
+pub(super) enum Fail {
+    /// The pipeline tries again from its last cut.
+    Down(String),
+    /// Too much died: it ends, and a person looks.
+    Broken(String),
 }
 
-/// When a pipeline is done.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Until {
-    Stop,
-    /// Or when it has read all there is.
-    End,
+impl From<String> for Fail {
+    fn from(reason: String) -> Fail {
+        Fail::Down(reason)
+    }
 }
 
-/// Why a turn could not be done; the pipeline tries again from its last cut.
-type Down = String;
+/// A partition that waits for a record which its output refused.
+struct Held {
+    offset: i64,
+    attempts: u32,
+    until: Instant,
+}
 
-struct Runner {
-    options: Arc<Options>,
-    pool: Arc<Pool>,
-    job: Job,
-    output: ParquetOutput,
-    path: PathBuf,
-    checkpoint: Checkpoint,
+/// What became of records given to [`Runner::process`].
+#[derive(PartialEq, Eq)]
+enum Done {
+    All,
+    /// One of them is to be tried again later; the position is at it.
+    Held,
+}
+
+/// Why the rest of a read is left for later.
+enum Ended {
+    Held,
+    Fail(Fail),
+}
+
+impl From<Fail> for Ended {
+    fn from(fail: Fail) -> Ended {
+        Ended::Fail(fail)
+    }
+}
+
+pub(super) struct Runner {
+    pub(super) options: Arc<Options>,
+    pub(super) job: Job,
+    pub(super) life: Arc<Life>,
+    pub(super) hooks: Hooks,
+    pub(super) path: PathBuf,
+    pub(super) checkpoint: Checkpoint,
     /// Of the run since the last cut.
-    positions: BTreeMap<i32, i64>,
-    counts: Counts,
+    pub(super) positions: BTreeMap<i32, i64>,
+    pub(super) counts: Counts,
+    pub(super) status: status::Board,
     /// When the first record since the last cut was read.
-    since: Option<Instant>,
-    published: Instant,
-    stop: Arc<AtomicBool>,
-    until: Until,
+    pub(super) since: Option<Instant>,
+    held: BTreeMap<i32, Held>,
+    /// The record whose last attempt has failed.
+    given_up: Option<(i32, i64)>,
+    /// Records, and dead ones among them, since the breaker last looked.
+    watched: (u64, u64),
 }
 
 /// What is open while the source is there.
-struct Open {
-    topic: Arc<Topic>,
-    lanes: Arc<Lanes>,
-    sink: Parquet,
-    letters: DeadLetters,
+pub(super) struct Open {
+    pub(super) topic: Arc<Topic>,
+    pub(super) lanes: Arc<Lanes>,
+    pub(super) sink: Sink,
+    pub(super) letters: DeadLetters,
+    /// By partition where to stop: a replay of an older text ends where its outputs stand. `None` = never.
+    pub(super) until: Option<BTreeMap<i32, i64>>,
 }
 
-/// Runs until `stop`; cuts before it returns.
+/// Runs until its life is stopped; cuts before it returns.
 ///
 /// # Errors
-/// What makes it impossible to begin: a damaged checkpoint.
-pub(super) fn run(
-    options: &Arc<Options>,
-    pool: &Arc<Pool>,
-    job: &Job,
-    stop: &Arc<AtomicBool>,
-    until: Until,
-) -> Result<(), String> {
-    let output = job.spec.to.clone();
+/// What makes it impossible to begin or go on: a damaged checkpoint, a breaker.
+pub(super) fn run(options: &Arc<Options>, job: &Job, life: &Arc<Life>, hooks: &Hooks) -> Result<(), String> {
+    let mut runner = begin(options, job, life, hooks)?;
+    runner.replay();
+    runner.run()
+}
+
+/// Runs one pipeline on this thread up to the end that its topic has now, cuts and returns the rows it has written by then.
+///
+/// # Errors
+/// The file's mistakes; what makes it impossible to go on, also what a daemon would wait for.
+pub fn drain(options: Options, file: &Path) -> Result<u64, String> {
+    let job =
+        load::file(file).map_err(|mistakes| mistakes.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))?;
+    let topic = options.store.topic(job.spec.from.as_str());
+    let topic = topic.ok_or_else(|| format!("topic {} does not exist", job.spec.from))?;
+    let life = Life::begin(&Arc::<Seat>::default()).ok_or("a new seat is free")?;
+    let mut runner = begin(&Arc::new(options), &job, &life, &Hooks::default())?;
+    let ends = topic.partitions().iter().map(|partition| (partition.id().0, partition.tail().0)).collect();
+    let drained = runner.open(topic).and_then(|mut open| {
+        open.until = Some(ends);
+        runner.turns(&mut open)
+    });
+    drained.map_err(|(Fail::Down(reason) | Fail::Broken(reason))| reason)?;
+    Ok(runner.counts.written)
+}
+
+fn begin(options: &Arc<Options>, job: &Job, life: &Arc<Life>, hooks: &Hooks) -> Result<Runner, String> {
     let path = checkpoint_path(options, &job.spec.name);
     if let Some(folder) = path.parent() {
         make_folder(folder).map_err(|error| format!("cannot make {}: {error}", folder.display()))?;
     }
     let loaded = Checkpoint::load(&path).map_err(|error| error.to_string())?;
-    let mut checkpoint = loaded.unwrap_or_else(|| Checkpoint::new(&job.spec.text));
-    checkpoint.text.clone_from(&job.spec.text);
-    let mut runner = Runner {
+    let checkpoint = loaded.unwrap_or_else(|| Checkpoint::new(&job.spec.text));
+    Ok(Runner {
         options: options.clone(),
-        pool: pool.clone(),
         job: job.clone(),
-        output,
+        life: life.clone(),
+        hooks: hooks.clone(),
         path,
         positions: checkpoint.positions.clone(),
         counts: checkpoint.counts,
         checkpoint,
+        status: status::Board::default(),
         since: None,
-        published: Instant::now(),
-        stop: stop.clone(),
-        until,
-    };
-    runner.run();
-    Ok(())
+        held: BTreeMap::new(),
+        given_up: None,
+        watched: (0, 0),
+    })
 }
 
 /// Where a pipeline keeps its checkpoint.
@@ -122,68 +168,103 @@ pub(super) fn checkpoint_path(options: &Options, name: &str) -> PathBuf {
 }
 
 impl Runner {
-    fn run(&mut self) {
+    /// If the text has changed since the last cut: what topics hold behind that cut was made with the old text. Everything up to there is
+    /// made once more with it and cut, so that no record is in one output by the old text and in another by the new one.
+    fn replay(&mut self) {
+        if self.checkpoint.text == self.job.spec.text {
+            return;
+        }
+        let Ok(old) = load::text(&self.job.spec.file, &self.checkpoint.text) else {
+            warn!(
+                pipeline = self.job.spec.name,
+                "this version does not understand the text of the last run: the new one begins at its last cut"
+            );
+            return;
+        };
+        let new = std::mem::replace(&mut self.job, old);
+        for attempt in 1..=REPLAY_ATTEMPTS {
+            let Some(topic) = self.options.store.topic(self.job.spec.from.as_str()) else { break };
+            // Another topic of that name: there is nothing left to replay.
+            if self.checkpoint.topic != Some(topic.id) || self.life.is_stopping() {
+                break;
+            }
+            match self.replay_to_outputs(topic) {
+                Ok(()) => break,
+                Err(Fail::Down(reason) | Fail::Broken(reason)) => {
+                    warn!(pipeline = self.job.spec.name, attempt, %reason, "the replay with the text of the last run failed");
+                    self.rewind();
+                    self.rest(BACKOFF_MIN, &reason);
+                }
+            }
+        }
+        self.job = new;
+    }
+
+    fn replay_to_outputs(&mut self, topic: Arc<Topic>) -> Result<(), Fail> {
+        let mut open = self.open(topic)?;
+        let mut furthest = open.sink.furthest();
+        for (partition, next) in open.letters.journal().furthest() {
+            let known = furthest.entry(partition).or_insert(next);
+            *known = next.max(*known);
+        }
+        furthest.retain(|partition, next| self.positions.get(partition).is_none_or(|position| position < next));
+        if furthest.is_empty() {
+            return Ok(());
+        }
+        open.until = Some(furthest);
+        self.turns(&mut open)
+    }
+
+    fn run(&mut self) -> Result<(), String> {
         let mut pause = BACKOFF_MIN;
-        while !self.is_stopping() {
+        while !self.life.is_stopping() {
             let Some(topic) = self.options.store.topic(self.job.spec.from.as_str()) else {
                 self.publish(State::NoTopic, Some(format!("topic {} does not exist", self.job.spec.from)));
                 std::thread::park_timeout(NAP);
                 continue;
             };
+            let began = Instant::now();
             match self.open(topic).and_then(|mut open| self.turns(&mut open)) {
                 Ok(()) => pause = BACKOFF_MIN,
-                Err(down) => {
-                    warn!(pipeline = self.job.spec.name, reason = %down, again_in_s = pause.as_secs(), "the pipeline is stalled");
-                    self.positions.clone_from(&self.checkpoint.positions);
-                    self.counts = self.checkpoint.counts;
-                    self.since = None;
-                    self.rest(pause, &down);
+                Err(Fail::Broken(reason)) => return Err(reason),
+                Err(Fail::Down(reason)) => {
+                    if began.elapsed() > BACKOFF_MAX {
+                        pause = BACKOFF_MIN;
+                    }
+                    warn!(pipeline = self.job.spec.name, %reason, again_in_s = pause.as_secs(), "the pipeline is stalled");
+                    metrics::counter!(names::STREAM_STALLS.name, "pipeline" => self.job.spec.name.clone()).increment(1);
+                    self.status.stalls += 1;
+                    self.rewind();
+                    self.rest(pause, &reason);
                     pause = (pause * 2).min(BACKOFF_MAX);
                 }
             }
         }
         self.publish(State::Stopped, None);
+        Ok(())
+    }
+
+    /// Back to the last cut.
+    fn rewind(&mut self) {
+        self.positions.clone_from(&self.checkpoint.positions);
+        self.counts = self.checkpoint.counts;
+        self.since = None;
+        self.held.clear();
+        self.given_up = None;
+        self.watched = (0, 0);
     }
 
     /// Waits out a pause, beating.
     fn rest(&mut self, pause: Duration, why: &str) {
         let began = Instant::now();
-        while began.elapsed() < pause && !self.is_stopping() {
-            self.published = Instant::now() - STATUS_INTERVAL;
+        while began.elapsed() < pause && !self.life.is_stopping() {
             self.publish(State::Stalled, Some(why.to_owned()));
             std::thread::park_timeout(NAP);
         }
     }
 
-    fn open(&mut self, topic: Arc<Topic>) -> Result<Open, Down> {
-        if self.checkpoint.topic != Some(topic.id) {
-            if self.checkpoint.topic.is_some() {
-                warn!(pipeline = self.job.spec.name, topic = %topic.name, "the topic was made anew, the pipeline begins at its start");
-                self.checkpoint.generation += 1;
-                self.checkpoint.cut = 0;
-            }
-            self.checkpoint.topic = Some(topic.id);
-            self.checkpoint.positions.clear();
-            self.positions.clear();
-        }
-        let plan = &self.job.plan;
-        let name = &self.job.spec.name;
-        let sink = Parquet::open(self.output.clone(), name, &self.options.out, &self.checkpoint.files, &self.pool);
-        let sink = sink.map_err(|error| format!("output {}: {error}", self.output.folder.display()))?;
-        let letters = DeadLetters::open(
-            &self.options.store,
-            &self.options.runtime,
-            &self.job.spec.on_error.then,
-            &topic,
-            name,
-            &self.checkpoint.dead_letter_ends,
-        );
-        let letters = letters.map_err(|error| error.to_string())?;
-        Ok(Open { topic, lanes: Arc::new(Lanes::new(&self.pool, plan)), sink, letters })
-    }
-
     /// Reads and writes until the stop, the topic's end of life, or an error.
-    fn turns(&mut self, open: &mut Open) -> Result<(), Down> {
+    fn turns(&mut self, open: &mut Open) -> Result<(), Fail> {
         let result = self.turns_until_stop(open);
         if result.is_err() {
             open.sink.discard();
@@ -191,102 +272,206 @@ impl Runner {
         result
     }
 
-    fn turns_until_stop(&mut self, open: &mut Open) -> Result<(), Down> {
-        while !self.is_stopping() && !open.topic.is_deleted() {
+    fn turns_until_stop(&mut self, open: &mut Open) -> Result<(), Fail> {
+        while !self.life.is_stopping() && !open.topic.is_deleted() && !self.is_replayed(open) {
             let mut has_read = false;
             for partition in 0..open.topic.partition_count() {
                 has_read |= self.turn(open, PartitionId(partition))?;
-                if self.is_stopping() {
+                self.life.beat();
+                if self.life.is_stopping() {
                     break;
                 }
             }
-            let is_old = self.since.is_some_and(|since| since.elapsed() >= self.output.roll_age);
-            if is_old || open.sink.is_full() {
+            if let Some(reason) = self.breaker() {
+                self.cut(open)?;
+                return Err(Fail::Broken(reason));
+            }
+            if self.is_cut_due(open) {
                 self.cut(open)?;
             }
-            self.publish(State::Running, None);
-            if !has_read && self.until == Until::End {
-                self.stop.store(true, Ordering::Release);
-            } else if !has_read {
+            self.publish_running(open);
+            if !has_read {
                 self.wait(&open.topic);
             }
         }
         self.cut(open)
     }
 
+    fn is_replayed(&self, open: &Open) -> bool {
+        let is_there = |(partition, end): (&i32, &i64)| self.positions.get(partition).is_some_and(|next| next >= end);
+        open.until.as_ref().is_some_and(|until| until.iter().all(is_there))
+    }
+
     /// One read of one partition. Says whether there was anything.
-    fn turn(&mut self, open: &mut Open, id: PartitionId) -> Result<bool, Down> {
-        let Some(partition) = open.topic.partition(id) else { return Ok(false) };
-        let next = Offset(*self.positions.entry(id.0).or_insert(partition.start().0));
-        if next >= partition.tail() && next <= partition.tail() {
+    fn turn(&mut self, open: &mut Open, id: PartitionId) -> Result<bool, Fail> {
+        if self.held.get(&id.0).is_some_and(|held| Instant::now() < held.until) {
             return Ok(false);
         }
-        let slice = match partition.read_blocking(next, READ_SIZE) {
-            Ok(slice) => slice,
+        let Some(partition) = open.topic.partition(id) else { return Ok(false) };
+        let next = Offset(*self.positions.entry(id.0).or_insert(partition.start().0));
+        let until = open.until.as_ref().map_or(i64::MAX, |until| until.get(&id.0).copied().unwrap_or(0));
+        if next == partition.tail() || next.0 >= until {
+            return Ok(false);
+        }
+        let batches = match partition.read_blocking(next, READ_SIZE) {
+            Ok(slice) => slice.batches,
             Err(ReadError::OutOfRange { start, tail, .. }) => {
-                let to = if next < start { start } else { tail };
-                error!(
-                    pipeline = self.job.spec.name,
-                    partition = id.0,
-                    from = next.0,
-                    to = to.0,
-                    "records left the log before the pipeline read them, or the log ends earlier: it goes on"
-                );
-                metrics::counter!(names::STREAM_LOST_RECORDS.name, "pipeline" => self.job.spec.name.clone())
-                    .increment((to.0 - next.0).unsigned_abs());
-                self.positions.insert(id.0, to.0);
+                self.skip(&partition, next, if next < start { start } else { tail });
                 return Ok(true);
             }
             Err(ReadError::Deleted) => return Ok(false),
-            Err(error) => return Err(error.to_string()),
+            Err(error) => return Err(Fail::Down(error.to_string())),
         };
         let lanes = open.lanes.clone();
-        lanes.run(id, next, &slice.batches, |outcome| match outcome {
-            Outcome::Piece(piece) => self.piece(open, id, &piece),
-            Outcome::Undecodable { batch, reason } => self.undecodable(open, id, &batch, reason),
-        })?;
-        let position = slice.batches.last().map_or(next, Batch::next_offset);
-        self.positions.insert(id.0, position.0);
-        if !slice.batches.is_empty() {
-            self.since.get_or_insert_with(Instant::now);
+        let ran = lanes.run(id.0, next.0..until, &batches, |outcome| {
+            let done = match outcome {
+                Outcome::Piece(piece) => self.process(open, id.0, piece.kind, &piece.records, Some(piece.ready))?,
+                Outcome::Undecodable { batch, reason } => {
+                    self.undecodable(open, id.0, batch.header().timestamp_type, &batch, reason)?;
+                    Done::All
+                }
+            };
+            if done == Done::All { Ok(()) } else { Err(Ended::Held) }
+        });
+        match ran {
+            Ok(()) => {
+                let position = batches.last().map_or(next, Batch::next_offset);
+                self.positions.insert(id.0, position.0.min(until));
+            }
+            Err(Ended::Held) => {}
+            Err(Ended::Fail(fail)) => return Err(fail),
         }
-        Ok(!slice.batches.is_empty())
+        if let Some(last) = batches.last() {
+            self.since.get_or_insert_with(Instant::now);
+            self.status.read_to(id.0, last.header().max_timestamp);
+        }
+        Ok(!batches.is_empty())
     }
 
-    /// Writes what became of records of one partition.
-    fn piece(&mut self, open: &mut Open, id: PartitionId, piece: &Piece) -> Result<(), Down> {
-        let times: Vec<i64> = piece.sources.iter().map(|index| piece.records.get(*index as usize).timestamp).collect();
-        let name = CutName { generation: self.checkpoint.generation, cut: self.checkpoint.cut };
-        if piece.rows.num_rows() > 0 {
-            open.sink.write(&piece.rows, &times, &name).map_err(|error| format!("cannot write Parquet: {error}"))?;
+    /// Goes on elsewhere, because there are no records at the position.
+    fn skip(&mut self, partition: &Partition, from: Offset, to: Offset) {
+        let (topic, id) = (partition.topic(), partition.id().0);
+        error!(pipeline = self.job.spec.name, %topic, partition = id, from = from.0, to = to.0,
+            "records left the log before the pipeline read them: it goes on behind them");
+        let lost = (to.0 - from.0).max(0);
+        metrics::counter!(names::STREAM_LOST_RECORDS.name, "pipeline" => self.job.spec.name.clone())
+            .increment(lost as u64);
+        self.status.warn(format!(
+            "{lost} records ({from} to {to}) of {topic}/{id} left the log before they were read: raise retention.ms or make the output faster"
+        ));
+        self.positions.insert(id, to.0);
+        self.held.remove(&id);
+        self.since.get_or_insert_with(Instant::now);
+    }
+
+    /// Decodes, transforms and writes records of one partition, ascending; moves the position as far as it comes.
+    /// `ready` is what became of them, if that was made ahead.
+    fn process(
+        &mut self,
+        open: &mut Open,
+        id: i32,
+        kind: TimestampType,
+        records: &[Record],
+        ready: Option<Ready>,
+    ) -> Result<Done, Fail> {
+        let Some(last) = records.last() else { return Ok(Done::All) };
+        self.life.beat();
+        let work = shape(open, records, ready.unwrap_or_else(|| open.lanes.transform(id, records)));
+        let first_bad = work.bad.first().map(|(at, _)| *at as usize);
+        if let Some(at) = first_bad.filter(|_| self.job.spec.on_error.retries_all)
+            && self.given_up != Some((id, records[at].offset.0))
+        {
+            return self.try_again(open, id, kind, records, at, None);
         }
-        let bad: Vec<(Record, &Fault)> =
-            piece.bad.iter().map(|(index, fault)| (piece.records.record(*index as usize), fault)).collect();
-        let letters: Vec<(&Record, &Fault)> = bad.iter().map(|(record, fault)| (record, *fault)).collect();
+        let offsets = work.sources.iter().map(|at| records[*at as usize].offset.0);
+        let name = CutName {
+            generation: self.checkpoint.generation,
+            cut: self.checkpoint.cut,
+            now_ms: self.options.clock.now_ms(),
+        };
+        let written = self.hooks.write(&self.job.spec.name, offsets);
+        match written.and_then(|()| open.sink.write(id, &work.shaped, &work.sources, records, &name)) {
+            Ok(()) => {}
+            Err(WriteError::Down(reason)) => return Err(Fail::Down(reason)),
+            Err(WriteError::Refused { offset, message }) => {
+                let Some(at) = records.iter().position(|record| record.offset.0 == offset) else {
+                    return Err(Fail::Down(format!("the output refused a record that it was not given: {message}")));
+                };
+                return self.try_again(open, id, kind, records, at, Some(message));
+            }
+        }
+        self.hooks.at(Step::Written);
+        let letter = |(at, fault)| Letter { record: &records[at as usize], fault, timestamp_type: kind };
+        let letters: Vec<Letter<'_>> = work.bad.iter().map(|(at, fault)| letter((*at, fault))).collect();
         open.letters.send(id, &letters).map_err(|error| error.to_string())?;
-        let pipeline = &self.job.spec.name;
-        for (_, fault) in &bad {
-            metrics::counter!(names::STREAM_DEAD_LETTERS.name, "pipeline" => pipeline.clone(), "reason" => fault.reason.as_str()).increment(1);
+        self.hooks.at(Step::Lettered);
+        self.count(&work, records.len() as u64);
+        self.positions.insert(id, last.offset.0 + 1);
+        Ok(Done::All)
+    }
+
+    /// One record failed and may be tried again: what stands before it is done first, then its partition waits, or it was its last time.
+    fn try_again(
+        &mut self,
+        open: &mut Open,
+        id: i32,
+        kind: TimestampType,
+        records: &[Record],
+        at: usize,
+        refused: Option<String>,
+    ) -> Result<Done, Fail> {
+        if self.process(open, id, kind, &records[..at], None)? == Done::Held {
+            return Ok(Done::Held);
         }
-        let filtered =
-            [("false", piece.rejected_false), ("null", piece.rejected_null), ("content-type", piece.passed_over)];
-        for (reason, count) in filtered.iter().filter(|(_, count)| *count > 0) {
-            metrics::counter!(names::STREAM_FILTERED.name, "pipeline" => pipeline.clone(), "reason" => *reason)
-                .increment(u64::from(*count));
-            self.counts.filtered += u64::from(*count);
+        let offset = records[at].offset.0;
+        self.positions.insert(id, offset);
+        self.since.get_or_insert_with(Instant::now);
+        let before = self.held.get(&id).filter(|held| held.offset == offset).map_or(0, |held| held.attempts);
+        if before < self.job.spec.on_error.retries {
+            let until = Instant::now() + self.job.spec.on_error.backoff;
+            self.held.insert(id, Held { offset, attempts: before + 1, until });
+            metrics::counter!(names::STREAM_RETRIES.name, "pipeline" => self.job.spec.name.clone()).increment(1);
+            self.status.retries += 1;
+            return Ok(Done::Held);
         }
-        metrics::counter!(names::STREAM_RECORDS.name, "pipeline" => pipeline.clone())
-            .increment(piece.records.len() as u64);
-        metrics::counter!(names::STREAM_ROWS.name, "pipeline" => pipeline.clone())
-            .increment(piece.rows.num_rows() as u64);
-        self.counts.read += piece.records.len() as u64;
-        self.counts.written += piece.rows.num_rows() as u64;
-        self.counts.dead += bad.len() as u64;
-        Ok(())
+        self.held.remove(&id);
+        match refused {
+            Some(message) => {
+                let fault = Fault { reason: Reason::SinkRefused, column: None, message: message.into() };
+                self.bury(open, id, kind, &records[at], &fault)?;
+                self.count_dead(&fault, 1);
+            }
+            None => {
+                self.given_up = Some((id, offset));
+                self.process(open, id, kind, &records[at..=at], None)?;
+            }
+        }
+        self.positions.insert(id, offset + 1);
+        self.process(open, id, kind, &records[at + 1..], None)
+    }
+
+    /// One dead letter that is not the decoder's or the plan's.
+    fn bury(
+        &mut self,
+        open: &mut Open,
+        id: i32,
+        timestamp_type: TimestampType,
+        record: &Record,
+        fault: &Fault,
+    ) -> Result<(), Fail> {
+        let letter = Letter { record, fault, timestamp_type };
+        open.letters.send(id, &[letter]).map_err(|error| Fail::Down(error.to_string()))
     }
 
     /// A batch with a right checksum that cannot be decoded is one dead letter with its bytes, and the pipeline goes on.
-    fn undecodable(&mut self, open: &mut Open, id: PartitionId, batch: &Batch, reason: String) -> Result<(), Down> {
+    fn undecodable(
+        &mut self,
+        open: &mut Open,
+        id: i32,
+        kind: TimestampType,
+        batch: &Batch,
+        reason: String,
+    ) -> Result<(), Fail> {
         let record = Record {
             offset: batch.last_offset(),
             timestamp: batch.header().max_timestamp,
@@ -295,53 +480,63 @@ impl Runner {
             headers: Vec::new(),
         };
         let fault = Fault { reason: Reason::BadBatch, column: None, message: reason.into() };
-        open.letters.send(id, &[(&record, &fault)]).map_err(|error| error.to_string())?;
-        self.counts.dead += batch.header().count.max(0) as u64;
-        self.counts.read += batch.header().count.max(0) as u64;
+        self.bury(open, id, kind, &record, &fault)?;
+        self.count_dead(&fault, batch.header().count.max(0) as u64);
+        self.positions.insert(id, batch.next_offset().0);
         Ok(())
     }
 
-    /// Closes all files, writes the checkpoint, gives the files their names.
-    fn cut(&mut self, open: &mut Open) -> Result<(), Down> {
-        if open.sink.is_empty() && self.positions == self.checkpoint.positions {
-            self.since = None;
-            return Ok(());
-        }
-        let began = Instant::now();
-        let failed = |what: &'static str| move |error: std::io::Error| format!("{what}: {error}");
-        let files = open.sink.close(&self.positions).map_err(failed("cannot close the Parquet files"))?;
-        let count = files.len();
-        let mut next = self.checkpoint.clone();
-        next.cut += 1;
-        next.positions.clone_from(&self.positions);
-        next.dead_letter_ends = open.letters.ends();
-        next.counts = self.counts;
-        next.files = files;
-        next.save(&self.path).map_err(failed("cannot write the pipeline's checkpoint"))?;
-        self.checkpoint = next;
-        self.since = None;
-        for file in &self.checkpoint.files {
-            finish(file).map_err(failed("cannot put a Parquet file into place"))?;
-        }
+    fn count_dead(&mut self, fault: &Fault, records: u64) {
         let pipeline = self.job.spec.name.clone();
-        metrics::counter!(names::STREAM_FILES.name, "pipeline" => pipeline.clone()).increment(count as u64);
-        metrics::histogram!(names::STREAM_CUT_SECONDS.name, "pipeline" => pipeline)
-            .record(began.elapsed().as_secs_f64());
-        info!(
-            pipeline = self.job.spec.name,
-            files = count,
-            cut = self.checkpoint.cut,
-            rows = self.counts.written,
-            "cut"
-        );
-        Ok(())
+        metrics::counter!(names::STREAM_DEAD_LETTERS.name, "pipeline" => pipeline.clone(), "reason" => fault.reason.as_str()).increment(records);
+        metrics::counter!(names::STREAM_RECORDS.name, "pipeline" => pipeline).increment(records);
+        self.counts.read += records;
+        self.counts.dead += records;
+        self.watched.0 += records;
+        self.watched.1 += records;
+    }
+
+    fn count(&mut self, work: &Work, records: u64) {
+        let pipeline = &self.job.spec.name;
+        for (_, fault) in &work.bad {
+            metrics::counter!(names::STREAM_DEAD_LETTERS.name, "pipeline" => pipeline.clone(), "reason" => fault.reason.as_str()).increment(1);
+        }
+        for (reason, count) in work.filtered.iter().filter(|(_, count)| *count > 0) {
+            metrics::counter!(names::STREAM_FILTERED.name, "pipeline" => pipeline.clone(), "reason" => *reason)
+                .increment(u64::from(*count));
+            self.counts.filtered += u64::from(*count);
+        }
+        metrics::counter!(names::STREAM_RECORDS.name, "pipeline" => pipeline.clone()).increment(records);
+        metrics::counter!(names::STREAM_ROWS.name, "pipeline" => pipeline.clone()).increment(work.written);
+        let dead = work.bad.len() as u64;
+        self.counts.read += records;
+        self.counts.written += work.written;
+        self.counts.dead += dead;
+        self.watched.0 += records;
+        self.watched.1 += dead;
+    }
+
+    /// Why the pipeline has to stop, if too much of what it read last has died.
+    fn breaker(&mut self) -> Option<String> {
+        let breaker = self.job.spec.on_error.breaker?;
+        let (read, dead) = self.watched;
+        if read < breaker.window {
+            return None;
+        }
+        self.watched = (0, 0);
+        (dead * 100 >= breaker.percent * read).then(|| {
+            format!(
+                "{dead} of the last {read} records became dead letters (breaker = \"{}% of {}\"); look at {}, mend the file or the source, then inrush pipeline reload {}",
+                breaker.percent, breaker.window, self.job.spec.on_error.then, self.job.spec.name
+            )
+        })
     }
 
     /// Sleeps until there is more to read, or for a nap.
     fn wait(&self, topic: &Topic) {
         let partitions = topic.partitions();
         let mut moves: Vec<Pin<Box<dyn Future<Output = ()> + Send + '_>>> = Vec::with_capacity(partitions.len());
-        for partition in partitions.iter() {
+        for partition in partitions.iter().filter(|partition| !self.held.contains_key(&partition.id().0)) {
             let known = self.positions.get(&partition.id().0).map_or(partition.start(), |next| Offset(*next));
             moves.push(Box::pin(partition.tail_past(known)));
         }
@@ -349,43 +544,30 @@ impl Runner {
             let is_ready = moves.iter_mut().any(|moved| moved.as_mut().poll(context).is_ready());
             if is_ready { Poll::Ready(()) } else { Poll::Pending }
         });
-        let _ = self.options.runtime.block_on(async { tokio::time::timeout(NAP, any).await });
+        let due = self.held.values().map(|held| held.until.saturating_duration_since(Instant::now())).min();
+        let nap = due.map_or(NAP, |due| due.min(NAP));
+        let _ = self.options.runtime.block_on(async { tokio::time::timeout(nap, any).await });
     }
+}
 
-    fn is_stopping(&self) -> bool {
-        self.stop.load(Ordering::Acquire)
-    }
+/// Records of one partition, transformed.
+struct Work {
+    shaped: Shaped,
+    /// By row the index of its record.
+    sources: Vec<u32>,
+    written: u64,
+    /// By index of their record, ascending.
+    bad: Vec<(u32, Fault)>,
+    filtered: [(&'static str, u32); 3],
+}
 
-    fn publish(&mut self, state: State, reason: Option<String>) {
-        if self.published.elapsed() < STATUS_INTERVAL && state == State::Running {
-            return;
-        }
-        self.published = Instant::now();
-        let topic = self.options.store.topic(self.job.spec.from.as_str());
-        let lag: i64 = topic
-            .iter()
-            .flat_map(|topic| topic.partitions().as_ref().clone())
-            .map(|partition| {
-                let next = self.positions.get(&partition.id().0).copied().unwrap_or(partition.start().0);
-                (partition.tail().0 - next).max(0)
-            })
-            .sum();
-        metrics::gauge!(names::STREAM_LAG_RECORDS.name, "pipeline" => self.job.spec.name.clone()).set(lag as f64);
-        self.options.control.publish(PipelineStatus {
-            name: self.job.spec.name.clone(),
-            file: self.job.spec.file.display().to_string(),
-            state,
-            reason,
-            source: format!("topic:{}", self.job.spec.from),
-            outputs: vec![format!("parquet {}", self.options.out.join(&self.output.folder).display())],
-            positions: self.positions.clone(),
-            committed: self.checkpoint.positions.clone(),
-            lag_records: lag,
-            records_read: self.counts.read,
-            rows_written: self.counts.written,
-            filtered: self.counts.filtered,
-            dead_letters: self.counts.dead,
-            beat_ms: self.options.clock.now_ms(),
-        });
-    }
+/// Brings rows into their output's form; what it can never take is bad too.
+fn shape(open: &Open, records: &[Record], ready: Ready) -> Work {
+    let Ready { rows, sources, mut bad, filtered } = ready;
+    let count = rows.num_rows();
+    let (shaped, unfit) = open.sink.shape(rows, &sources, records);
+    let written = (count - unfit.len()) as u64;
+    bad.extend(unfit.into_iter().map(|(row, fault)| (sources[row as usize], fault)));
+    bad.sort_by_key(|(at, _)| *at);
+    Work { shaped, sources, written, bad, filtered }
 }

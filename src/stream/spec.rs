@@ -16,7 +16,9 @@ pub struct Spec {
     pub r#where: Option<Sql>,
     /// `None` = all columns as they are.
     pub select: Option<Sql>,
-    pub to: ParquetOutput,
+    pub to: Output,
+    /// Line and column of the column that `to` names (`time`, `key`), for messages.
+    pub named_at: (usize, usize),
     pub on_error: OnError,
     pub tests: Vec<Test>,
 }
@@ -89,6 +91,30 @@ pub enum Unit {
     Micros,
 }
 
+/// Where rows go.
+#[derive(Clone, Debug)]
+pub enum Output {
+    Parquet(ParquetOutput),
+    Topic(TopicOutput),
+}
+
+impl std::fmt::Display for Output {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Output::Parquet(out) => write!(f, "parquet {}", out.folder.display()),
+            Output::Topic(out) => write!(f, "topic {}", out.topic),
+        }
+    }
+}
+
+/// A topic of this log: rows as JSON objects.
+#[derive(Clone, Debug)]
+pub struct TopicOutput {
+    pub topic: crate::record::TopicName,
+    /// The output column that becomes the record's key; `None` = no key.
+    pub key: Option<String>,
+}
+
 /// A folder of Parquet files.
 #[derive(Clone, Debug)]
 pub struct ParquetOutput {
@@ -111,6 +137,20 @@ pub struct ParquetOutput {
 pub struct OnError {
     /// Dead letter topic; `<from>-dlt` unless the file names another.
     pub then: crate::record::TopicName,
+    /// More attempts after the first, for what the output refused and may take later.
+    pub retries: u32,
+    /// Spring's way: what can never succeed is tried again too.
+    pub retries_all: bool,
+    pub backoff: Duration,
+    /// `None`: never stops by itself.
+    pub breaker: Option<Breaker>,
+}
+
+/// Stops the pipeline when of the last `window` records at least `percent` became dead letters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Breaker {
+    pub percent: u64,
+    pub window: u64,
 }
 
 #[derive(Clone, Debug)]

@@ -1,17 +1,18 @@
 //! Starts, watches, reloads and stops the pipelines of a folder. One pipeline's trouble stays its own.
 
 use super::checkpoint::Checkpoint;
-use super::plan::Plan;
-use super::runner::{self, Job};
-use super::{Options, parse};
-use crate::config::Mistake;
+use super::hooks::Hooks;
+use super::life::{Life, Seat};
+use super::load::{self, Job};
+use super::sink::lake;
+use super::spec::Output;
+use super::{Options, runner};
 use crate::control::{Answer, Command, PipelineStatus, Request, ResetTo, State};
+use crate::metrics as names;
 use crate::store::Topic;
-use crate::work::Pool;
 use std::collections::BTreeMap;
 use std::io;
-use std::num::NonZero;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
@@ -21,12 +22,12 @@ use tracing::{error, info, warn};
 
 /// A panicked pipeline is started again after this.
 const RESTART_PAUSE: Duration = Duration::from_secs(1);
-/// How often panicked pipelines are looked for.
+/// How often panicked and silent pipelines are looked for.
 const LOOK_INTERVAL: Duration = Duration::from_millis(200);
-/// Threads that all pipelines share beside their own.
-const POOL_THREADS_MAX: usize = 15;
-/// A pipeline file is not larger.
-const FILE_SIZE_MAX: u64 = 1 << 20;
+/// A pipeline without a sign of life for this long is started again, alone.
+const SILENCE_MAX: Duration = Duration::from_secs(60);
+/// How long a reload, reset or stop of one pipeline waits for its last cut. Then its thread is given up; it goes on from the cut before.
+const HALT_PATIENCE: Duration = Duration::from_secs(30);
 
 /// The pipelines of a daemon.
 pub struct Running {
@@ -52,9 +53,11 @@ impl Running {
 
 struct Pipeline {
     job: Job,
-    stop: Arc<AtomicBool>,
+    life: Arc<Life>,
     thread: Option<JoinHandle<Result<(), String>>>,
     restart_at: Option<Instant>,
+    /// Beats when they were last seen to change, and when that was.
+    heard: (u64, Instant),
 }
 
 /// Reads the folder, starts what is right in it, and goes on by itself. Mistakes are logged and shown on the board.
@@ -62,37 +65,36 @@ struct Pipeline {
 /// # Errors
 /// The system has no thread to give.
 pub fn start(options: Options, requests: mpsc::Receiver<Request>) -> io::Result<Running> {
+    start_with(options, requests, Hooks::default(), SILENCE_MAX)
+}
+
+/// As [`start`], with a test's hooks and patience.
+pub(super) fn start_with(
+    options: Options,
+    requests: mpsc::Receiver<Request>,
+    hooks: Hooks,
+    silence_max: Duration,
+) -> io::Result<Running> {
     let stop = Arc::new(AtomicBool::new(false));
-    let pool = pool()?;
-    let mut supervisor = Supervisor { options: Arc::new(options), pool: Arc::new(pool), pipelines: BTreeMap::new() };
+    let mut supervisor = Supervisor {
+        options: Arc::new(options),
+        hooks,
+        silence_max,
+        pipelines: BTreeMap::new(),
+        seats: BTreeMap::new(),
+    };
     let own = stop.clone();
     let thread = std::thread::Builder::new().name("inrush-pipelines".to_owned());
     Ok(Running { stop, thread: thread.spawn(move || supervisor.run(requests, &own))? })
 }
 
-/// The threads that pipelines share. A pipeline's own thread works too: with one core there is no other.
-fn pool() -> io::Result<Pool> {
-    match std::thread::available_parallelism().map_or(1, NonZero::get) {
-        1 => Ok(Pool::without_threads()),
-        cores => Pool::start((cores - 1).min(POOL_THREADS_MAX), "rows"),
-    }
-}
-
-/// Runs one pipeline on this thread up to the end that its topic has then, cuts and returns. Counts are on the board.
-///
-/// # Errors
-/// The file's mistakes, or what makes it impossible to begin.
-pub fn drain(options: Options, file: &Path) -> Result<(), String> {
-    let job = plan_file(file).map_err(|mistakes| mistakes.iter().map(|m| format!("{m}\n")).collect::<String>())?;
-    let pool = pool().map_err(|error| format!("cannot start threads: {error}"))?;
-    let stop = Arc::new(AtomicBool::new(false));
-    runner::run(&Arc::new(options), &Arc::new(pool), &job, &stop, runner::Until::End)
-}
-
 struct Supervisor {
     options: Arc<Options>,
-    pool: Arc<Pool>,
+    hooks: Hooks,
+    silence_max: Duration,
     pipelines: BTreeMap<String, Pipeline>,
+    /// By pipeline, also of those that are gone: a thread that was given up may still hold one.
+    seats: BTreeMap<String, Arc<Seat>>,
 }
 
 impl Supervisor {
@@ -117,7 +119,7 @@ impl Supervisor {
             self.revive();
         }
         let names: Vec<String> = self.pipelines.keys().cloned().collect();
-        self.pipelines.values().for_each(|pipeline| pipeline.stop.store(true, Ordering::Release));
+        self.pipelines.values().for_each(|pipeline| pipeline.life.stop());
         for name in names {
             self.halt(&name);
         }
@@ -125,7 +127,7 @@ impl Supervisor {
 
     /// Reads the folder (or one file of it) again and swaps what changed. A broken file leaves the old pipeline running.
     fn reload(&mut self, only: Option<&str>) -> Answer {
-        let files = match files(&self.options.folder) {
+        let files = match load::files(&self.options.folder) {
             Ok(files) => files,
             Err(error) => return vec![("pipelines".to_owned(), Err(error))],
         };
@@ -153,48 +155,70 @@ impl Supervisor {
     }
 
     fn reload_file(&mut self, name: &str, path: &Path) -> Result<String, String> {
-        let job = match plan_file(path) {
-            Ok(job) => job,
-            Err(mistakes) => {
-                let lines: Vec<String> = mistakes.iter().map(ToString::to_string).collect();
-                let keeps_on = if self.pipelines.contains_key(name) { " (the old one goes on)" } else { "" };
-                let reason = format!("{} mistakes{keeps_on}: {}", lines.len(), lines.join("; "));
-                if !self.pipelines.contains_key(name) {
-                    self.options.control.publish(broken(name, path, &reason, self.options.clock.now_ms()));
-                }
-                return Err(reason);
+        let result = self.swap(name, path);
+        let label = result.as_ref().map_or("refused", |done| *done);
+        metrics::counter!(names::STREAM_RELOADS.name, "result" => label).increment(1);
+        let Some(running) = self.pipelines.get(name) else {
+            if let Err(reason) = &result {
+                self.options.control.publish(broken(name, path, reason, self.options.clock.now_ms()));
             }
+            return result.map(str::to_owned);
         };
-        if self.pipelines.get(name).is_some_and(|running| running.job.spec.text == job.spec.text) {
-            return Ok("unchanged".to_owned());
+        running.life.set_note(result.as_ref().err().map(|reason| format!("the file on disk is not run: {reason}")));
+        result.map(str::to_owned).map_err(|reason| format!("{reason} (the old one goes on)"))
+    }
+
+    /// Swaps one pipeline, if its file is right and says something new.
+    fn swap(&mut self, name: &str, path: &Path) -> Result<&'static str, String> {
+        let job = load::file(path).map_err(|mistakes| {
+            let lines: Vec<String> = mistakes.iter().map(ToString::to_string).collect();
+            format!("{} mistakes: {}", lines.len(), lines.join("; "))
+        })?;
+        if let Output::Parquet(out) = &job.spec.to {
+            let folder = self.options.out.join(&out.folder);
+            lake::check_schema(&folder, job.plan.output()).map_err(|error| error.to_string())?;
         }
-        let is_new = !self.pipelines.contains_key(name);
+        let known = self.pipelines.get(name);
+        let is_running = known.is_some_and(|running| running.thread.is_some());
+        if is_running && known.is_some_and(|running| running.job.spec.text == job.spec.text) {
+            return Ok("unchanged");
+        }
         self.halt(name);
         self.start(job).map_err(|error| error.to_string())?;
-        Ok(if is_new { "started" } else { "swapped" }.to_owned())
+        Ok(if is_running { "swapped" } else { "started" })
     }
 
     fn start(&mut self, job: Job) -> io::Result<()> {
-        let stop = Arc::new(AtomicBool::new(false));
-        let (options, pool) = (self.options.clone(), self.pool.clone());
-        let (own_job, own_stop) = (job.clone(), stop.clone());
+        let seat = self.seats.entry(job.spec.name.clone()).or_default();
+        let busy = || io::Error::new(io::ErrorKind::ResourceBusy, "its last run is still writing its checkpoint");
+        let life = Life::begin(seat).ok_or_else(busy)?;
+        let (options, own_job, own_life, hooks) = (self.options.clone(), job.clone(), life.clone(), self.hooks.clone());
         let thread = std::thread::Builder::new().name(format!("inrush-{}", job.spec.name));
-        let thread = thread.spawn(move || runner::run(&options, &pool, &own_job, &own_stop, runner::Until::Stop))?;
-        self.pipelines.insert(job.spec.name.clone(), Pipeline { job, stop, thread: Some(thread), restart_at: None });
+        let thread = thread.spawn(move || runner::run(&options, &own_job, &own_life, &hooks))?;
+        let heard = (0, Instant::now());
+        let pipeline = Pipeline { job, life, thread: Some(thread), restart_at: None, heard };
+        self.pipelines.insert(pipeline.job.spec.name.clone(), pipeline);
         Ok(())
     }
 
-    /// Stops a pipeline after a last cut and waits for it.
+    /// Stops a pipeline after a last cut and waits for it, but not for ever.
     fn halt(&mut self, name: &str) {
         let Some(mut pipeline) = self.pipelines.remove(name) else { return };
-        pipeline.stop.store(true, Ordering::Release);
-        if let Some(thread) = pipeline.thread.take() {
-            thread.thread().unpark();
+        pipeline.life.stop();
+        let Some(thread) = pipeline.thread.take() else { return };
+        thread.thread().unpark();
+        let began = Instant::now();
+        while !thread.is_finished() && began.elapsed() < HALT_PATIENCE.min(self.silence_max) {
+            std::thread::park_timeout(Duration::from_millis(10));
+        }
+        if thread.is_finished() {
             let _ = thread.join();
+        } else {
+            warn!(pipeline = name, "it did not stop in time and is given up; its next run goes on from its last cut");
         }
     }
 
-    /// Names pipelines that ended by themselves, and starts panicked ones again.
+    /// Names pipelines that ended by themselves, and starts panicked and silent ones again.
     fn revive(&mut self) {
         let mut again = Vec::new();
         for (name, pipeline) in &mut self.pipelines {
@@ -212,6 +236,18 @@ impl Supervisor {
                 error!(pipeline = %name, %reason, "the pipeline ended");
                 let file = &pipeline.job.spec.file;
                 self.options.control.publish(broken(name, file, &reason, self.options.clock.now_ms()));
+            }
+            let beats = pipeline.life.beats();
+            if beats != pipeline.heard.0 {
+                pipeline.heard = (beats, Instant::now());
+            }
+            let is_silent = pipeline.thread.is_some() && pipeline.heard.1.elapsed() > self.silence_max;
+            if is_silent {
+                pipeline.life.stop();
+                pipeline.heard.1 = Instant::now();
+                pipeline.restart_at = Some(Instant::now());
+                error!(pipeline = %name, seconds = self.silence_max.as_secs(), "the pipeline gave no sign of life: it is started again from its last cut");
+                metrics::counter!(names::STREAM_SILENT_RESTARTS.name, "pipeline" => name.clone()).increment(1);
             }
             if pipeline.restart_at.is_some_and(|at| at <= Instant::now()) {
                 again.push(pipeline.job.clone());
@@ -231,14 +267,17 @@ impl Supervisor {
         let topic = self.options.store.topic(job.spec.from.as_str());
         let topic =
             topic.ok_or_else(|| format!("topic {} does not exist, so there is nothing to move in", job.spec.from))?;
+        let positions = self.positions(&topic, to)?;
         self.halt(name);
         let path = runner::checkpoint_path(&self.options, name);
         let mut checkpoint = Checkpoint::load(&path).ok().flatten().unwrap_or_else(|| Checkpoint::new(&job.spec.text));
-        checkpoint.generation += 1;
-        checkpoint.cut = 0;
+        checkpoint.renew(positions);
         checkpoint.topic = Some(topic.id);
-        checkpoint.positions = self.positions(&topic, to)?;
-        let moved = checkpoint.save(&path).map_err(|error| error.to_string());
+        // Whoever still holds the seat loses it: nothing overwrites what is saved here.
+        let moved = match Life::begin(self.seats.entry(name.to_owned()).or_default()) {
+            Some(life) => life.save(&checkpoint, &path).map_err(|error| error.to_string()),
+            None => Err("its last run is still writing its checkpoint; try again".to_owned()),
+        };
         self.start(job).map_err(|error| error.to_string())?;
         moved.map(|()| format!("moved to {:?}", checkpoint.positions))
     }
@@ -260,51 +299,25 @@ impl Supervisor {
     }
 }
 
-/// The pipeline files of a folder, by name. A folder that does not exist has none.
-pub(super) fn files(folder: &Path) -> Result<Vec<PathBuf>, String> {
-    let entries = match std::fs::read_dir(folder) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(error) => return Err(format!("cannot read {}: {error}", folder.display())),
-        Ok(entries) => entries,
-    };
-    let mut files: Vec<PathBuf> = entries.filter_map(|entry| entry.ok().map(|entry| entry.path())).collect();
-    files.retain(|path| path.extension().is_some_and(|extension| extension == "toml"));
-    files.sort();
-    Ok(files)
-}
-
-/// Reads, checks and plans one file.
-///
-/// # Errors
-/// All its mistakes.
-pub(super) fn plan_file(path: &Path) -> Result<Job, Vec<Mistake>> {
-    let unreadable =
-        |message: String| vec![Mistake { file: path.to_owned(), line: 0, column: 0, field: None, message }];
-    let size = std::fs::metadata(path).map_err(|error| unreadable(format!("cannot read it: {error}")))?.len();
-    if size > FILE_SIZE_MAX {
-        return Err(unreadable(format!("it has {size} bytes; a pipeline file has at most {FILE_SIZE_MAX}")));
-    }
-    let text = std::fs::read_to_string(path).map_err(|error| unreadable(format!("cannot read it: {error}")))?;
-    let spec = parse(path, &text)?;
-    let plan = Plan::of(&spec)?;
-    Ok(Job { spec: Arc::new(spec), plan: Arc::new(plan) })
-}
-
 fn broken(name: &str, path: &Path, reason: &str, now_ms: i64) -> PipelineStatus {
     PipelineStatus {
         name: name.to_owned(),
         file: path.display().to_string(),
         state: State::Failed,
         reason: Some(reason.to_owned()),
+        warnings: Vec::new(),
         source: String::new(),
         outputs: Vec::new(),
         positions: BTreeMap::new(),
         committed: BTreeMap::new(),
         lag_records: 0,
+        lag_seconds: 0.0,
         records_read: 0,
         rows_written: 0,
         filtered: 0,
         dead_letters: 0,
+        retries: 0,
+        stalls: 0,
         beat_ms: now_ms,
     }
 }

@@ -48,6 +48,7 @@ pub fn readiness(health: &Health, pulses: &[Pulse], pipelines: &[PipelineStatus]
             State::NoTopic => warnings.push(format!("pipeline {} waits for {}", pipeline.name, pipeline.source)),
             State::Starting | State::Running | State::Stopped => {}
         }
+        warnings.extend(pipeline.warnings.iter().map(|warning| format!("pipeline {}: {warning}", pipeline.name)));
         let is_meant_to_beat = !matches!(pipeline.state, State::Stopped | State::Failed);
         if is_meant_to_beat && now_ms.saturating_sub(pipeline.beat_ms) > BEAT_PATIENCE_MS {
             reasons.push(format!(
@@ -71,15 +72,19 @@ mod tests {
             file: "clicks.toml".to_owned(),
             state,
             reason: Some("sink answers EIO".to_owned()),
+            warnings: Vec::new(),
             source: "topic:clicks".to_owned(),
             outputs: vec!["parquet clicks".to_owned()],
             positions: BTreeMap::new(),
             committed: BTreeMap::new(),
             lag_records: 0,
+            lag_seconds: 0.0,
             records_read: 0,
             rows_written: 0,
             filtered: 0,
             dead_letters: 0,
+            retries: 0,
+            stalls: 0,
             beat_ms,
         }
     }
@@ -93,6 +98,13 @@ mod tests {
     fn a_silent_pipeline_is_named() {
         let found = readiness(&Health::default(), &[], &[pipeline(State::Running, 0)], BEAT_PATIENCE_MS + 1);
         assert!(!found.is_ready && found.reasons[0].contains("clicks"), "{found:?}");
+    }
+
+    #[test]
+    fn a_warning_of_a_running_pipeline_is_shown_and_turns_nothing_red() {
+        let running = PipelineStatus { warnings: vec!["3 records left".to_owned()], ..pipeline(State::Running, 1_000) };
+        let found = readiness(&Health::default(), &[], &[running], 2_000);
+        assert!(found.is_ready && found.warnings[0].contains("clicks: 3 records left"), "{found:?}");
     }
 
     #[test]

@@ -1,106 +1,257 @@
 //! Fetch: long poll over all partitions asked for; whole batches, at least one; no sessions (KIP-227: id 0 keeps clients in full fetches).
+//!
+//! What is read stands in the budget of answers until it is sent: readers that are slow share it, and the log is not read faster than
+//! clients take it.
 
+use super::connection::Ends;
 use super::errors::{Code, judge_epoch};
-use super::{KafkaDoor, find};
-use crate::record::{Codec, DECODED_SIZE_MAX, Offset, PartitionId};
-use crate::store::{Partition, Slice};
-use bytes::{Bytes, BytesMut};
+use super::{Service, find};
+use crate::budget::Lease;
+use crate::record::{Batch, Codec, DECODED_SIZE_MAX, Offset, PartitionId};
+use crate::store::{Partition, ReadError};
+use crate::wire::fetch::{FetchAnswer, FetchedPartition, FetchedTopic};
 use kafka_protocol::messages::fetch_request::FetchPartition;
-use kafka_protocol::messages::fetch_response::{FetchableTopicResponse, PartitionData};
-use kafka_protocol::messages::{BrokerId, FetchRequest, FetchResponse};
+use kafka_protocol::messages::{FetchRequest, TopicName};
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
-use tokio::sync::watch;
 use tokio::time::Instant;
+use uuid::Uuid;
 
 /// One answer carries at most this much, whatever is asked (but at least one batch).
-const ANSWER_SIZE_MAX: usize = 32 << 20;
-/// The longest a request waits.
+const ANSWER_SIZE_MAX: usize = 16 << 20;
+/// The longest a request waits for records.
 const WAIT_MAX: Duration = Duration::from_secs(60);
+/// How long a partition waits for bytes of the budget of answers, before the client gets what there is.
+const BUDGET_PATIENCE: Duration = Duration::from_millis(500);
+/// From this version on topics are named by id.
+const BY_TOPIC_ID: i16 = 13;
+/// The session epoch that opens a session; −1 is none. Others go on with one.
+const SESSION_EPOCH_FIRST: i32 = 0;
 
 /// One partition of a request, with what was found.
 struct Asked {
     request: FetchPartition,
     partition: Result<Partition, Code>,
+    /// Where its epoch is not the asked one, the partition is known nevertheless.
+    refused: Option<Code>,
     transcodes: bool,
 }
 
+struct AskedTopic {
+    name: TopicName,
+    id: Uuid,
+    partitions: Vec<Asked>,
+}
+
+/// What one look at all partitions gave.
+struct Found {
+    answer: FetchAnswer,
+    leases: Vec<Lease>,
+    size: usize,
+    /// Waiting would gain nothing: an error, or a partition that has more than it may send.
+    is_due: bool,
+    /// Where each readable partition ended when it was read, in order.
+    tails: Vec<Offset>,
+}
+
+/// The room left in an answer.
+struct Room {
+    left: usize,
+    /// Nothing is in yet: a batch larger than what is left may go in (KIP-74), or its reader would stand still.
+    is_empty: bool,
+}
+
 pub(super) async fn answer(
-    door: &KafkaDoor,
+    service: &Arc<Service>,
     reads_zstd: bool,
     request: FetchRequest,
     version: i16,
-    stop: &mut watch::Receiver<bool>,
-) -> FetchResponse {
+    ends: &mut Ends,
+) -> (FetchAnswer, Vec<Lease>) {
+    if request.session_epoch > SESSION_EPOCH_FIRST {
+        let error_code = Code::FetchSessionIdNotFound.into();
+        return (FetchAnswer { error_code, topics: Vec::new() }, Vec::new());
+    }
     let deadline = Instant::now() + Duration::from_millis(request.max_wait_ms.max(0) as u64).min(WAIT_MAX);
     let size_max = (request.max_bytes.max(0) as usize).min(ANSWER_SIZE_MAX);
-    let topics: Vec<_> = request
-        .topics
-        .into_iter()
-        .map(|asked| {
-            let topic = if version >= 13 {
-                find(door, &asked.topic, asked.topic_id)
-            } else {
-                find(door, &asked.topic, uuid::Uuid::nil())
-            };
-            let partitions: Vec<Asked> = asked
-                .partitions
-                .into_iter()
-                .map(|request| {
-                    let partition = topic.clone().and_then(|topic| {
-                        let partition =
-                            topic.partition(PartitionId(request.partition)).ok_or(Code::UnknownTopicOrPartition)?;
-                        judge_epoch(request.current_leader_epoch, partition.leader_epoch())?;
-                        Ok(partition)
-                    });
-                    let transcodes = !reads_zstd && topic.as_ref().is_ok_and(|topic| topic.config().transcode);
-                    Asked { request, partition, transcodes }
-                })
-                .collect();
-            (asked.topic, asked.topic_id, partitions)
-        })
-        .collect();
+    let size_min = (request.min_bytes.max(0) as usize).min(size_max);
+    let topics: Vec<AskedTopic> =
+        request.topics.into_iter().map(|topic| look_up(service, topic, version, reads_zstd)).collect();
     loop {
-        let mut left = size_max;
-        let (mut total, mut is_due) = (0, Instant::now() >= deadline || *stop.borrow());
-        let mut responses = Vec::with_capacity(topics.len());
-        for (name, id, partitions) in &topics {
-            let mut data = Vec::with_capacity(partitions.len());
-            for asked in partitions {
-                let read = read(asked, left, total == 0).await;
-                let size = read.records.as_ref().map_or(0, Bytes::len);
-                total += size;
-                left = left.saturating_sub(size);
-                // An error, or a partition that has all it may: waiting would gain nothing.
-                is_due |=
-                    read.error_code != 0 || (size > 0 && size >= asked.request.partition_max_bytes.max(0) as usize);
-                data.push(read);
-            }
-            responses.push(
-                FetchableTopicResponse::default().with_topic(name.clone()).with_topic_id(*id).with_partitions(data),
-            );
+        let found = gather(service, &topics, size_max).await;
+        if found.is_due || found.size >= size_min || ends.is_over() || Instant::now() >= deadline {
+            service.meters.fetched_bytes.increment(found.size as u64);
+            return (found.answer, found.leases);
         }
-        if is_due || total >= request.min_bytes.max(0) as usize {
-            metrics::counter!(crate::metrics::KAFKA_FETCHED_BYTES.name).increment(total as u64);
-            return FetchResponse::default().with_responses(responses);
-        }
-        let known: Vec<(&Partition, Offset)> = topics
-            .iter()
-            .flat_map(|(_, _, partitions)| partitions)
-            .filter_map(|asked| asked.partition.as_ref().ok())
-            .map(|partition| (partition, partition.tail()))
-            .collect();
-        wait(&known, deadline, stop).await;
+        // What was read too early goes back; it is in the tail cache, or costs one more read.
+        let tails = found.tails;
+        let known = topics.iter().flat_map(|topic| &topic.partitions).filter_map(|asked| asked.partition.as_ref().ok());
+        wait(known.zip(tails), deadline, ends).await;
     }
 }
 
-/// Waits until a tail has moved, the time is over, or the door closes.
-async fn wait(known: &[(&Partition, Offset)], deadline: Instant, stop: &mut watch::Receiver<bool>) {
-    let mut moves: Vec<Pin<Box<dyn Future<Output = ()> + Send + '_>>> = Vec::with_capacity(known.len());
+fn look_up(
+    service: &Service,
+    asked: kafka_protocol::messages::fetch_request::FetchTopic,
+    version: i16,
+    reads_zstd: bool,
+) -> AskedTopic {
+    let topic = find(service, &asked.topic, asked.topic_id, version >= BY_TOPIC_ID);
+    let transcodes = !reads_zstd && topic.as_ref().is_ok_and(|topic| topic.config().transcode);
+    let partition = |request: FetchPartition| {
+        let partition = topic
+            .as_ref()
+            .map_err(|code| *code)
+            .and_then(|topic| topic.partition(PartitionId(request.partition)).ok_or(Code::UnknownTopicOrPartition));
+        let judged =
+            partition.as_ref().ok().map(|known| judge_epoch(request.current_leader_epoch, known.leader_epoch()));
+        Asked { refused: judged.and_then(Result::err), request, partition, transcodes }
+    };
+    let partitions = asked.partitions.into_iter().map(partition).collect();
+    AskedTopic { name: asked.topic, id: asked.topic_id, partitions }
+}
+
+/// Reads what there is now, within an answer's room.
+async fn gather(service: &Arc<Service>, topics: &[AskedTopic], size_max: usize) -> Found {
+    let mut found =
+        Found { answer: FetchAnswer::default(), leases: Vec::new(), size: 0, is_due: false, tails: Vec::new() };
+    let mut room = Room { left: size_max, is_empty: true };
+    for topic in topics {
+        let mut partitions = Vec::with_capacity(topic.partitions.len());
+        for asked in &topic.partitions {
+            let read = read(service, asked, &mut room, &mut found).await;
+            found.is_due |= read.error_code != 0;
+            found.size += read.size();
+            partitions.push(read);
+        }
+        found.answer.topics.push(FetchedTopic { name: topic.name.clone(), id: topic.id, partitions });
+    }
+    found
+}
+
+async fn read(service: &Arc<Service>, asked: &Asked, room: &mut Room, found: &mut Found) -> FetchedPartition {
+    let mut out = FetchedPartition {
+        partition: asked.request.partition,
+        error_code: 0,
+        high_watermark: -1,
+        last_stable_offset: -1,
+        log_start_offset: -1,
+        batches: Vec::new(),
+    };
+    let partition = match &asked.partition {
+        Ok(partition) => partition,
+        Err(code) => return FetchedPartition { error_code: (*code).into(), ..out },
+    };
+    let from = Offset(asked.request.fetch_offset);
+    let (start, tail) = (partition.start(), partition.tail());
+    found.tails.push(tail);
+    // On an error too: a consumer that is out of range takes its next offset from here.
+    (out.high_watermark, out.last_stable_offset, out.log_start_offset) = (tail.0, tail.0, start.0);
+    if let Some(code) = asked.refused {
+        return FetchedPartition { error_code: code.into(), ..out };
+    }
+    if from == tail {
+        // Nothing to read: this only tells whether the topic is there still.
+        let code = partition.read(from, 0).await.err().map_or(0, |error| Code::from(&error).into());
+        return FetchedPartition { error_code: code, ..out };
+    }
+    let limit = room.left.min(asked.request.partition_max_bytes.max(0) as usize);
+    if limit == 0 && !room.is_empty {
+        found.is_due = true;
+        return out;
+    }
+    match batches(service, partition, from, limit, asked.transcodes, room.is_empty).await {
+        Err(error) => {
+            if let ReadError::OutOfRange { start, tail, .. } = &error {
+                (out.high_watermark, out.last_stable_offset, out.log_start_offset) = (tail.0, tail.0, start.0);
+            }
+            FetchedPartition { error_code: Code::from(&error).into(), ..out }
+        }
+        Ok(Read { batches, lease, has_more, tail }) => {
+            (out.high_watermark, out.last_stable_offset) = (tail.0, tail.0);
+            found.is_due |= has_more;
+            found.leases.extend(lease);
+            let size: usize = batches.iter().map(Batch::size).sum();
+            room.is_empty &= batches.is_empty();
+            room.left = room.left.saturating_sub(size);
+            out.batches = batches.into_iter().map(|batch| batch.bytes().clone()).collect();
+            out
+        }
+    }
+}
+
+/// Batches of one partition that go into an answer.
+struct Read {
+    batches: Vec<Batch>,
+    lease: Option<Lease>,
+    has_more: bool,
+    tail: Offset,
+}
+
+/// Reads from `from` on, up to `limit` bytes, or one batch if the answer is empty; as the client can read it.
+async fn batches(
+    service: &Arc<Service>,
+    partition: &Partition,
+    from: Offset,
+    limit: usize,
+    transcodes: bool,
+    is_first: bool,
+) -> Result<Read, ReadError> {
+    let budget = &service.door.answers;
+    let limit = limit.min(budget.limit());
+    let none = |tail| Read { batches: Vec::new(), lease: None, has_more: true, tail };
+    let Ok(mut lease) = budget.take(limit.max(1), BUDGET_PATIENCE).await else { return Ok(none(partition.tail())) };
+    let slice = partition.read(from, limit).await?;
+    let tail = slice.tail;
+    let mut batches = slice.batches;
+    if transcodes && batches.iter().any(|batch| batch.header().codec == Codec::Zstd) {
+        let decoded = service.on_pool(move || decoded(batches, limit)).await;
+        batches = decoded.ok_or_else(|| ReadError::Io("the decompression of a batch ended early".to_owned()))?;
+        service.meters.transcoded_bytes.increment(batches.iter().map(|batch| batch.size() as u64).sum());
+    }
+    let size: usize = batches.iter().map(Batch::size).sum();
+    if size > limit && !is_first {
+        return Ok(none(tail));
+    }
+    if size > lease.bytes() {
+        // One batch larger than all answers together may have is sent nevertheless: its reader would stand still.
+        let more = size - lease.bytes();
+        if lease.grow(more.min(budget.limit() - lease.bytes()), BUDGET_PATIENCE).await.is_err() {
+            return Ok(none(tail));
+        }
+    }
+    lease.shrink_to(size);
+    let has_more = batches.last().is_some_and(|last| last.next_offset() < tail);
+    Ok(Read { batches, lease: Some(lease), has_more, tail })
+}
+
+/// The batches with their zstd taken off: the first, and what follows within `limit`. One that cannot be decoded stays as it is, for the
+/// client to judge.
+fn decoded(batches: Vec<Batch>, limit: usize) -> Vec<Batch> {
+    let mut out: Vec<Batch> = Vec::with_capacity(batches.len());
+    let mut size = 0;
+    for batch in batches {
+        let plain = match batch.header().codec {
+            Codec::Zstd => batch.recoded(Codec::None, DECODED_SIZE_MAX).unwrap_or(batch),
+            _ => batch,
+        };
+        size += plain.size();
+        if size > limit && !out.is_empty() {
+            break;
+        }
+        out.push(plain);
+    }
+    out
+}
+
+/// Waits until one of the tails has moved on, the time is over, the client has gone, or the door closes.
+async fn wait(known: impl Iterator<Item = (&Partition, Offset)>, deadline: Instant, ends: &mut Ends) {
+    let mut moves: Vec<Pin<Box<dyn Future<Output = ()> + Send + '_>>> = Vec::new();
     for (partition, tail) in known {
-        moves.push(Box::pin(partition.tail_past(*tail)));
+        moves.push(Box::pin(partition.tail_past(tail)));
     }
     let any = poll_fn(|context| {
         let is_ready = moves.iter_mut().any(|moved| moved.as_mut().poll(context).is_ready());
@@ -109,57 +260,6 @@ async fn wait(known: &[(&Partition, Offset)], deadline: Instant, stop: &mut watc
     tokio::select! {
         () = any => {}
         () = tokio::time::sleep_until(deadline) => {}
-        () = super::stopped(stop) => {}
+        () = ends.over() => {}
     }
-}
-
-async fn read(asked: &Asked, left: usize, is_first: bool) -> PartitionData {
-    let out = PartitionData::default()
-        .with_partition_index(asked.request.partition)
-        .with_high_watermark(-1)
-        .with_last_stable_offset(-1)
-        .with_log_start_offset(-1)
-        .with_preferred_read_replica(BrokerId(-1))
-        .with_aborted_transactions(None)
-        .with_records(Some(Bytes::new()));
-    let partition = match &asked.partition {
-        Ok(partition) => partition,
-        Err(code) => return out.with_error_code((*code).into()),
-    };
-    let at = |out: PartitionData, start: Offset, tail: Offset| {
-        out.with_high_watermark(tail.0).with_last_stable_offset(tail.0).with_log_start_offset(start.0)
-    };
-    let size = left.min(asked.request.partition_max_bytes.max(0) as usize);
-    if size == 0 && !is_first {
-        return at(out, partition.start(), partition.tail());
-    }
-    match partition.read(Offset(asked.request.fetch_offset), size).await {
-        Err(error) => at(out, partition.start(), partition.tail()).with_error_code(Code::from(&error).into()),
-        Ok(slice) => {
-            let (start, tail) = (slice.start, slice.tail);
-            // A batch larger than what is left is for the first partition that has any: it must get on (KIP-74).
-            let fits = is_first || slice.batches.first().is_some_and(|batch| batch.size() <= left);
-            match fits.then(|| records(slice, asked.transcodes)) {
-                None => at(out, start, tail),
-                Some(Ok(records)) => at(out, start, tail).with_records(Some(records)),
-                Some(Err(code)) => at(out, start, tail).with_error_code(code.into()),
-            }
-        }
-    }
-}
-
-/// The batches in one piece; decompressed for clients that are not known to read zstd.
-fn records(slice: Slice, transcodes: bool) -> Result<Bytes, Code> {
-    let mut batches = slice.batches;
-    if transcodes {
-        for batch in batches.iter_mut().filter(|batch| batch.header().codec == Codec::Zstd) {
-            *batch = batch.recoded(Codec::None, DECODED_SIZE_MAX).map_err(|_| Code::KafkaStorageError)?;
-        }
-    }
-    if batches.len() == 1 {
-        return Ok(batches.remove(0).bytes().clone());
-    }
-    let mut out = BytesMut::with_capacity(batches.iter().map(|batch| batch.size()).sum());
-    batches.iter().for_each(|batch| out.extend_from_slice(batch.bytes()));
-    Ok(out.freeze())
 }

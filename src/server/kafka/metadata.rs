@@ -1,7 +1,7 @@
 //! Metadata, DescribeCluster, FindCoordinator: one node leads everything.
 
 use super::errors::Code;
-use super::{KafkaDoor, node, text, topic_name};
+use super::{Service, find_by_name, node, text, topic_name};
 use crate::record::TopicName as Name;
 use crate::store::{NewTopic, Topic, TopicError};
 use kafka_protocol::messages::describe_cluster_response::DescribeClusterBroker;
@@ -10,17 +10,21 @@ use kafka_protocol::messages::metadata_response::{
     MetadataResponseBroker, MetadataResponsePartition, MetadataResponseTopic,
 };
 use kafka_protocol::messages::{
-    BrokerId, DescribeClusterResponse, FindCoordinatorRequest, FindCoordinatorResponse, MetadataRequest,
-    MetadataResponse,
+    BrokerId, DescribeClusterRequest, DescribeClusterResponse, FindCoordinatorRequest, FindCoordinatorResponse,
+    MetadataRequest, MetadataResponse,
 };
+use std::collections::HashSet;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
 /// No authorisation: no set of allowed operations is told.
 const NO_OPERATIONS: i32 = i32::MIN;
+/// Whose addresses DescribeCluster may be asked for (KIP-919).
+const ENDPOINT_BROKERS: i8 = 1;
+const ENDPOINT_CONTROLLERS: i8 = 2;
 
 pub(super) async fn answer(
-    door: &KafkaDoor,
+    service: &Service,
     local: SocketAddr,
     request: MetadataRequest,
     version: i16,
@@ -28,17 +32,19 @@ pub(super) async fn answer(
     let mut topics = Vec::new();
     match request.topics {
         // Version 0 has no null: an empty list asks for all.
-        None => topics.extend(door.store.topics().iter().map(known)),
-        Some(list) if list.is_empty() && version == 0 => topics.extend(door.store.topics().iter().map(known)),
+        None => topics.extend(service.store.topics().iter().map(known)),
+        Some(list) if list.is_empty() && version == 0 => topics.extend(service.store.topics().iter().map(known)),
         Some(list) => {
-            let may_create = door.auto_create && (version < 4 || request.allow_auto_topic_creation);
-            for asked in list {
+            let may_create = service.door.auto_create && (version < 4 || request.allow_auto_topic_creation);
+            // A topic that is named twice is told once: a short request must not ask for an answer without end.
+            let mut told = HashSet::new();
+            for asked in list.into_iter().filter(|asked| told.insert((asked.name.clone(), asked.topic_id))) {
                 topics.push(match asked.name {
-                    None => match door.store.topic_by_id(asked.topic_id) {
+                    None => match service.store.topic_by_id(asked.topic_id) {
                         Some(topic) => known(&topic),
                         None => unknown(Code::UnknownTopicId).with_topic_id(asked.topic_id),
                     },
-                    Some(name) => match find_or_create(door, &name, may_create).await {
+                    Some(name) => match find_or_create(service, &name, may_create).await {
                         Ok(topic) => known(&topic),
                         Err(code) => unknown(code).with_name(Some(name)),
                     },
@@ -46,31 +52,28 @@ pub(super) async fn answer(
             }
         }
     }
-    let (host, port) = advertised(door, local);
+    let (host, port) = advertised(service, local);
     let broker = MetadataResponseBroker::default().with_node_id(node()).with_host(text(&host)).with_port(port);
     MetadataResponse::default()
         .with_brokers(vec![broker])
-        .with_cluster_id(Some(text(&door.store.cluster_id().to_string())))
+        .with_cluster_id(Some(text(&service.store.cluster_id().to_string())))
         .with_controller_id(node())
         .with_topics(topics)
         .with_cluster_authorized_operations(NO_OPERATIONS)
 }
 
-async fn find_or_create(door: &KafkaDoor, name: &str, may_create: bool) -> Result<Arc<Topic>, Code> {
-    if let Some(topic) = door.store.topic(name) {
+async fn find_or_create(service: &Service, name: &str, may_create: bool) -> Result<Arc<Topic>, Code> {
+    if let Ok(topic) = find_by_name(service, name) {
         return Ok(topic);
     }
     let name = Name::new(name).map_err(|_| Code::InvalidTopic)?;
     if !may_create {
         return Err(Code::UnknownTopicOrPartition);
     }
-    match door
-        .store
-        .create_topic(NewTopic { name: name.clone(), partitions: door.partitions, config: Vec::new() })
-        .await
-    {
+    let new = NewTopic { name: name.clone(), partitions: service.door.partitions, config: Vec::new() };
+    match service.store.create_topic(new).await {
         Ok(topic) => Ok(topic),
-        Err(TopicError::Exists(_)) => door.store.topic(name.as_str()).ok_or(Code::UnknownTopicOrPartition),
+        Err(TopicError::Exists(_)) => find_by_name(service, name.as_str()),
         Err(error) => Err((&error).into()),
     }
 }
@@ -96,11 +99,23 @@ fn unknown(code: Code) -> MetadataResponseTopic {
     MetadataResponseTopic::default().with_error_code(code.into()).with_topic_authorized_operations(NO_OPERATIONS)
 }
 
-pub(super) fn cluster(door: &KafkaDoor, local: SocketAddr) -> DescribeClusterResponse {
-    let (host, port) = advertised(door, local);
+pub(super) fn cluster(
+    service: &Service,
+    local: SocketAddr,
+    request: &DescribeClusterRequest,
+) -> DescribeClusterResponse {
+    let (host, port) = advertised(service, local);
     let broker = DescribeClusterBroker::default().with_broker_id(node()).with_host(text(&host)).with_port(port);
+    let refuse = |code: Code, reason: &str| {
+        DescribeClusterResponse::default().with_error_code(code.into()).with_error_message(Some(text(reason)))
+    };
+    match request.endpoint_type {
+        ENDPOINT_BROKERS => {}
+        ENDPOINT_CONTROLLERS => return refuse(Code::MismatchedEndpointType, "this is a broker's listener"),
+        _ => return refuse(Code::UnsupportedEndpointType, "endpoint types are 1 (brokers) and 2 (controllers)"),
+    }
     DescribeClusterResponse::default()
-        .with_cluster_id(text(&door.store.cluster_id().to_string()))
+        .with_cluster_id(text(&service.store.cluster_id().to_string()))
         .with_controller_id(node())
         .with_brokers(vec![broker])
         .with_cluster_authorized_operations(NO_OPERATIONS)
@@ -129,9 +144,11 @@ pub(super) fn coordinator(request: &FindCoordinatorRequest, version: i16) -> Fin
 }
 
 /// Where clients are told to come: as configured, or where this one came to.
-fn advertised(door: &KafkaDoor, local: SocketAddr) -> (String, i32) {
-    match door.advertised.0.as_str() {
-        "" => (local.ip().to_string(), i32::from(local.port())),
-        host => (host.to_owned(), i32::from(door.advertised.1)),
+fn advertised(service: &Service, local: SocketAddr) -> (String, i32) {
+    let (host, port) = &service.door.advertised;
+    match host.as_str() {
+        // A listener for both kinds of addresses sees the older kind inside the newer; its clients may not.
+        "" => (local.ip().to_canonical().to_string(), i32::from(local.port())),
+        host => (host.to_owned(), i32::from(*port)),
     }
 }

@@ -1,7 +1,7 @@
 //! ListOffsets and OffsetForLeaderEpoch.
 
 use super::errors::{Code, judge_epoch};
-use super::{KafkaDoor, find};
+use super::{Service, find_by_name};
 use crate::record::{Offset, PartitionId};
 use crate::store::Partition;
 use kafka_protocol::messages::list_offsets_response::{ListOffsetsPartitionResponse, ListOffsetsTopicResponse};
@@ -9,22 +9,33 @@ use kafka_protocol::messages::offset_for_leader_epoch_response::{EpochEndOffset,
 use kafka_protocol::messages::{
     ListOffsetsRequest, ListOffsetsResponse, OffsetForLeaderEpochRequest, OffsetForLeaderEpochResponse,
 };
-use uuid::Uuid;
+use std::collections::HashSet;
 
-/// Times that stand for places.
+/// Times that stand for places, with the version that brought them.
 const LATEST: i64 = -1;
 const EARLIEST: i64 = -2;
+/// The first record that has the greatest timestamp; 7.
 const MAX_TIMESTAMP: i64 = -3;
+/// Nothing is tiered: what is local begins at the start; 8.
 const EARLIEST_LOCAL: i64 = -4;
+/// Nothing is tiered: there is no such offset; 9.
 const LATEST_TIERED: i64 = -5;
+/// Nothing is tiered: nothing waits for its upload; 11, which is not served.
+const EARLIEST_PENDING_UPLOAD: i64 = -6;
 
-pub(super) async fn list(door: &KafkaDoor, request: ListOffsetsRequest, version: i16) -> ListOffsetsResponse {
+pub(super) async fn list(service: &Service, request: ListOffsetsRequest, version: i16) -> ListOffsetsResponse {
     let mut topics = Vec::with_capacity(request.topics.len());
+    // A time costs a look into the log: a partition is answered once a request, as Kafka does.
+    let mut answered = HashSet::new();
     for asked in request.topics {
-        let topic = find(door, &asked.name, Uuid::nil());
+        let topic = find_by_name(service, &asked.name);
         let mut partitions = Vec::with_capacity(asked.partitions.len());
         for one in asked.partitions {
+            let is_again = !answered.insert((asked.name.clone(), one.partition_index));
             let found = match topic.clone().and_then(|topic| {
+                if is_again {
+                    return Err(Code::InvalidRequest);
+                }
                 let partition =
                     topic.partition(PartitionId(one.partition_index)).ok_or(Code::UnknownTopicOrPartition)?;
                 judge_epoch(one.current_leader_epoch, partition.leader_epoch()).map(|()| partition)
@@ -52,6 +63,7 @@ async fn place(partition: &Partition, timestamp: i64, version: i16) -> Result<(i
     let failed = |error: crate::store::ReadError| Code::from(&error);
     Ok(match timestamp {
         LATEST => (partition.tail().0, -1, partition.leader_epoch()),
+        EARLIEST_LOCAL if version < 8 => return Err(Code::UnsupportedVersion),
         EARLIEST | EARLIEST_LOCAL => {
             let start = partition.start();
             (start.0, -1, partition.epoch_at(start))
@@ -60,7 +72,8 @@ async fn place(partition: &Partition, timestamp: i64, version: i16) -> Result<(i
             Some(found) => (found.offset.0, found.timestamp, found.leader_epoch),
             None => nothing,
         },
-        LATEST_TIERED => nothing,
+        LATEST_TIERED if version >= 9 => nothing,
+        EARLIEST_PENDING_UPLOAD if version >= 11 => nothing,
         negative if negative < 0 => return Err(Code::UnsupportedVersion),
         time => match partition.offset_for_time(time).await.map_err(failed)? {
             Some(found) => (found.offset.0, found.timestamp, found.leader_epoch),
@@ -69,9 +82,9 @@ async fn place(partition: &Partition, timestamp: i64, version: i16) -> Result<(i
     })
 }
 
-pub(super) fn epochs(door: &KafkaDoor, request: OffsetForLeaderEpochRequest) -> OffsetForLeaderEpochResponse {
+pub(super) fn epochs(service: &Service, request: OffsetForLeaderEpochRequest) -> OffsetForLeaderEpochResponse {
     let topics = request.topics.into_iter().map(|asked| {
-        let topic = find(door, &asked.topic, Uuid::nil());
+        let topic = find_by_name(service, &asked.topic);
         let partitions = asked.partitions.iter().map(|one| {
             let out = EpochEndOffset::default().with_partition(one.partition).with_leader_epoch(-1).with_end_offset(-1);
             let found = topic.clone().and_then(|topic| {

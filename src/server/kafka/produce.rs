@@ -1,133 +1,241 @@
-//! Produce: one batch a partition, checked, recoded if it came uncompressed, appended; all partitions of a request together.
+//! Produce and InitProducerId. One batch a partition is checked, compressed if it came uncompressed, and queued for the log in the order of
+//! the request; the answer waits for all of them.
 
+use super::answer::{Answer, Reply, decode};
 use super::errors::Code;
-use super::{KafkaDoor, find, text};
+use super::frames::{Closed, Frame};
+use super::{Service, find, text};
 use crate::record::{Batch, BatchError, Codec, DECODED_SIZE_MAX, PIPELINE_PRODUCER_ID_MIN, PartitionId, TimestampType};
-use crate::store::{Append, AppendError, Appended, Topic};
-use kafka_protocol::messages::produce_response::{LeaderIdAndEpoch, PartitionProduceResponse, TopicProduceResponse};
-use kafka_protocol::messages::{BrokerId, ProduceRequest, ProduceResponse};
+use crate::store::{Append, AppendError, Appended, Partition, Queued, Topic, TopicConfig};
+use bytes::Bytes;
+use kafka_protocol::messages::produce_request::PartitionProduceData;
+use kafka_protocol::messages::produce_response::{
+    BatchIndexAndErrorMessage, LeaderIdAndEpoch, PartitionProduceResponse, TopicProduceResponse,
+};
+use kafka_protocol::messages::{
+    BrokerId, InitProducerIdRequest, InitProducerIdResponse, ProduceRequest, ProduceResponse, ProducerId,
+};
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::task::JoinHandle;
 
-/// A batch up to this size is recoded on the socket task; larger ones on a blocking thread.
+/// A batch up to this size is checked and compressed on the socket task; larger ones on the pool.
 const INLINE_SIZE_MAX: usize = 64 << 10;
+/// A full queue is waited for up to half of what the client waits, within these.
+const PATIENCE_MIN_MS: i32 = 100;
+const PATIENCE_MAX_MS: i32 = 30_000;
+/// Versions from which topics have ids, zstd may be sent.
+const BY_TOPIC_ID: i16 = 13;
+const WITH_ZSTD: i16 = 7;
 
-/// Answers, and says whether any partition failed (for producers that want no answer).
-pub(super) async fn answer(door: &KafkaDoor, request: ProduceRequest, version: i16) -> (ProduceResponse, bool) {
-    // A full queue is waited for up to half of what the client waits.
-    let patience = Duration::from_millis((request.timeout_ms / 2).clamp(100, 30_000) as u64);
-    let is_wrong = !matches!(request.acks, -1..=1);
-    let mut responses = Vec::with_capacity(request.topic_data.len());
-    let mut waiting = Vec::new();
-    for (at, data) in request.topic_data.into_iter().enumerate() {
-        let topic = if is_wrong { Err(Code::InvalidRequiredAcks) } else { find(door, &data.name, data.topic_id) };
-        responses.push(TopicProduceResponse::default().with_name(data.name).with_topic_id(data.topic_id));
-        for partition in data.partition_data {
-            let topic = topic.clone();
-            // Tasks of one request run beside each other: their batches meet in one round. The order of a partition is kept, since a
-            // connection has one produce at a time.
-            let append = tokio::spawn(async move {
-                let stored = append(topic, PartitionId(partition.index), partition.records, version, patience).await;
-                (partition.index, stored)
-            });
-            waiting.push((at, append));
-        }
-    }
-    let mut has_failed = false;
-    for (at, append) in waiting {
-        let Ok((index, stored)) = append.await else {
-            has_failed = true;
-            continue;
-        };
-        has_failed |= stored.is_err();
-        responses[at].partition_responses.push(told(index, stored));
-    }
-    (ProduceResponse::default().with_responses(responses), has_failed)
+/// A request whose batches are queued, or refused.
+pub(super) struct Accepted {
+    reply: Reply,
+    /// acks=0: only an error shows, by the connection's end.
+    wants_answer: bool,
+    topics: Vec<TopicProduceResponse>,
+    /// Topic's place, partition, what became of its batch; in the order of the request.
+    outcomes: Vec<(usize, i32, Result<Queued, Refusal>)>,
 }
 
 /// Why a partition's batch is not taken.
-type Refusal = (Code, String);
+#[derive(Debug)]
+struct Refusal {
+    code: Code,
+    reason: String,
+    /// The record that is wrong.
+    record: Option<i32>,
+}
 
-async fn append(
-    topic: Result<Arc<Topic>, Code>,
-    id: PartitionId,
-    records: Option<bytes::Bytes>,
+/// A batch on its way through the checks.
+enum Checked {
+    Done(Result<(Partition, Batch), Refusal>),
+    OnPool(Partition, JoinHandle<Option<Result<Batch, Refusal>>>),
+}
+
+/// Takes a request: when it returns, its batches stand in the log's queue in their order, behind those of the requests before it.
+pub(super) async fn accept(service: &Arc<Service>, frame: &Frame) -> Result<Accepted, Closed> {
+    let request: ProduceRequest = decode(frame)?;
+    let version = frame.version;
+    let patience = Duration::from_millis((request.timeout_ms / 2).clamp(PATIENCE_MIN_MS, PATIENCE_MAX_MS) as u64);
+    let is_wrong = !matches!(request.acks, -1..=1);
+    let mut topics = Vec::with_capacity(request.topic_data.len());
+    let mut checked = Vec::new();
+    for (at, data) in request.topic_data.into_iter().enumerate() {
+        let topic = match is_wrong {
+            true => Err(Code::InvalidRequiredAcks),
+            false => find(service, &data.name, data.topic_id, version >= BY_TOPIC_ID),
+        };
+        for partition in data.partition_data {
+            let index = partition.index;
+            checked.push((at, index, check(service, topic.as_ref(), partition, version)));
+        }
+        topics.push(TopicProduceResponse::default().with_name(data.name).with_topic_id(data.topic_id));
+    }
+    let mut outcomes = Vec::with_capacity(checked.len());
+    for (at, index, checked) in checked {
+        let batch = match checked {
+            Checked::Done(done) => done,
+            Checked::OnPool(partition, job) => match job.await {
+                Ok(Some(packed)) => packed.map(|batch| (partition, batch)),
+                Ok(None) | Err(_) => Err(refusal(Code::KafkaStorageError, "the check of the batch ended early")),
+            },
+        };
+        let outcome = match batch {
+            Ok((partition, batch)) => queue(service, &partition, batch, patience).await,
+            Err(refusal) => Err(refusal),
+        };
+        outcomes.push((at, index, outcome));
+    }
+    let reply = Reply { api: frame.api, version, correlation: frame.correlation };
+    Ok(Accepted { reply, wants_answer: request.acks != 0, topics, outcomes })
+}
+
+async fn queue(service: &Service, partition: &Partition, batch: Batch, patience: Duration) -> Result<Queued, Refusal> {
+    let (count, size) = (batch.header().count, batch.size());
+    let queued = partition.enqueue(Append { batch, lease: None, leader_epoch: -1 }, patience).await;
+    let queued = queued.map_err(|error| refused(&error))?;
+    service.meters.produced_records.increment(count as u64);
+    service.meters.produced_bytes.increment(size as u64);
+    Ok(queued)
+}
+
+impl Accepted {
+    /// Waits until every batch is durable as its topic asks, or refused. `None` if no answer is wanted.
+    ///
+    /// # Errors
+    /// [`Closed::Unanswered`] if something failed and no answer is wanted.
+    pub(super) async fn answered(self, service: &Service) -> Result<Option<Answer>, Closed> {
+        let Accepted { reply, wants_answer, mut topics, outcomes } = self;
+        let mut has_failed = false;
+        for (at, index, outcome) in outcomes {
+            let stored = match outcome {
+                Ok(queued) => queued.stored().await.map_err(|error| refused(&error)),
+                Err(refusal) => Err(refusal),
+            };
+            if let Err(refusal) = &stored {
+                has_failed = true;
+                service.meters.refused(refusal.code);
+            }
+            topics[at].partition_responses.push(told(index, stored));
+        }
+        match (wants_answer, has_failed) {
+            (true, _) => reply.with(&ProduceResponse::default().with_responses(topics)).map(Some),
+            (false, false) => Ok(None),
+            (false, true) => Err(Closed::Unanswered),
+        }
+    }
+}
+
+/// Checks what comes for one partition, as far as a socket task may; the rest of it on the pool.
+fn check(
+    service: &Arc<Service>,
+    topic: Result<&Arc<Topic>, &Code>,
+    data: PartitionProduceData,
     version: i16,
-    patience: Duration,
-) -> Result<Appended, Refusal> {
-    let topic = topic.map_err(|code| (code, String::new()))?;
-    let partition =
-        topic.partition(id).ok_or((Code::UnknownTopicOrPartition, format!("there is no partition {id}")))?;
-    let bytes = records
+) -> Checked {
+    let (topic, partition, batch) = match whole(topic, data, version) {
+        Ok(found) => found,
+        Err(refusal) => return Checked::Done(Err(refusal)),
+    };
+    let config = topic.config();
+    if !needs_walk(&batch, &config) {
+        return Checked::Done(Ok((partition, batch)));
+    }
+    let may_compress = config.compress_uncompressed;
+    if batch.size() <= INLINE_SIZE_MAX {
+        return Checked::Done(walk(batch, may_compress).map(|batch| (partition, batch)));
+    }
+    let service = service.clone();
+    let job = tokio::spawn(async move { service.on_pool(move || walk(batch, may_compress)).await });
+    Checked::OnPool(partition, job)
+}
+
+/// The partition, and the batch as far as its header and checksum tell.
+fn whole(
+    topic: Result<&Arc<Topic>, &Code>,
+    data: PartitionProduceData,
+    version: i16,
+) -> Result<(Arc<Topic>, Partition, Batch), Refusal> {
+    let topic = topic.map_err(|code| match code {
+        Code::InvalidRequiredAcks => refusal(*code, "acks must be 0, 1 or -1 (all)"),
+        code => refusal(*code, "there is no such topic"),
+    })?;
+    let partition = topic.partition(PartitionId(data.index)).ok_or_else(|| {
+        refusal(
+            Code::UnknownTopicOrPartition,
+            &format!("topic \"{}\" has {} partitions, not {}", topic.name, topic.partition_count(), data.index),
+        )
+    })?;
+    let bytes: Bytes = data
+        .records
         .filter(|bytes| !bytes.is_empty())
-        .ok_or((Code::InvalidRecord, "the request has no batch".to_owned()))?;
+        .ok_or_else(|| refusal(Code::InvalidRecord, "a partition of the request has no batch"))?;
     let limit = topic.config().max_message_bytes;
     if bytes.len() > limit {
-        let error = AppendError::TooLarge { size: bytes.len(), limit };
-        return Err(((&error).into(), error.to_string()));
+        // As received: clients split a batch by this error.
+        return Err(refused(&AppendError::TooLarge { size: bytes.len(), limit }));
     }
     let batch = Batch::check(bytes).map_err(wrong)?;
     judge(&batch, version)?;
-    let config = topic.config();
-    let needs_walk = batch.header().max_timestamp < 0 || config.check_records || batch.header().codec == Codec::None;
-    let batch = if needs_walk && batch.size() > INLINE_SIZE_MAX {
-        let walked = tokio::task::spawn_blocking(move || walk(batch, config.compress_uncompressed)).await;
-        walked.map_err(|error| (Code::KafkaStorageError, error.to_string()))??
-    } else if needs_walk {
-        walk(batch, config.compress_uncompressed)?
-    } else {
-        batch
-    };
-    metrics::counter!(crate::metrics::KAFKA_PRODUCED_RECORDS.name).increment(batch.header().count as u64);
-    let stored = partition.append(Append { batch, lease: None, leader_epoch: -1 }, patience).await;
-    stored.map_err(|error| ((&error).into(), error.to_string()))
+    Ok((topic.clone(), partition, batch))
 }
 
 /// What the header alone tells.
 fn judge(batch: &Batch, version: i16) -> Result<(), Refusal> {
     let header = batch.header();
-    let refuse = |code, reason: &str| Err((code, reason.to_owned()));
+    let refuse = |code, reason: &str| Err(refusal(code, reason));
     if !batch.is_dense() {
         return refuse(Code::InvalidRecord, "a producer's batch has one record for each offset");
     }
     if header.is_control || header.is_transactional {
         return refuse(Code::InvalidRecord, "transactions are not served");
     }
-    if header.codec == Codec::Zstd && version < 7 {
+    if header.timestamp_type == TimestampType::LogAppendTime {
+        return refuse(Code::InvalidTimestamp, "a producer does not set log append time");
+    }
+    if header.codec == Codec::Zstd && version < WITH_ZSTD {
         return refuse(Code::UnsupportedCompressionType, "zstd needs Produce version 7");
     }
     match header.producer {
         Some(producer) if producer.id >= PIPELINE_PRODUCER_ID_MIN => {
             refuse(Code::InvalidRecord, "this producer id belongs to pipelines")
         }
-        Some(producer) if producer.base_sequence < 0 => refuse(Code::InvalidRecord, "a producer id needs a sequence"),
+        Some(producer) if producer.base_sequence < 0 || producer.epoch < 0 => {
+            refuse(Code::InvalidRecord, "a producer id needs an epoch and a sequence")
+        }
         _ => Ok(()),
     }
 }
 
-/// Looks at every record, sets a time that the client left unset, and compresses what came uncompressed.
+/// Records are looked at where the header cannot be trusted or used: no greatest timestamp (Sarama), an impossible one, a batch that is to
+/// be compressed, a topic that wants it.
+fn needs_walk(batch: &Batch, config: &TopicConfig) -> bool {
+    let header = batch.header();
+    header.max_timestamp < header.base_timestamp || header.codec == Codec::None || config.check_records
+}
+
+/// Looks at every record, sets a greatest timestamp that the client left unset or wrong, and compresses what came uncompressed.
 fn walk(batch: Batch, may_compress: bool) -> Result<Batch, Refusal> {
-    let records = batch.records(DECODED_SIZE_MAX).map_err(wrong)?;
-    for (at, record) in records.iter().enumerate() {
-        if record.offset.0 != batch.base_offset().0 + at as i64 {
-            return Err((
-                Code::InvalidRecord,
-                format!("record {at} has offset delta {}", record.offset.0 - batch.base_offset().0),
-            ));
-        }
-    }
-    let greatest = records.iter().map(|record| record.timestamp).max().unwrap_or(-1);
-    let batch =
-        if batch.header().max_timestamp == greatest || batch.header().timestamp_type == TimestampType::LogAppendTime {
-            batch
-        } else {
-            batch.with_timestamps(TimestampType::CreateTime, greatest)
-        };
+    let greatest = batch.check_records(DECODED_SIZE_MAX).map_err(wrong)?;
+    let batch = match batch.header().max_timestamp == greatest {
+        true => batch,
+        false => batch.with_timestamps(TimestampType::CreateTime, greatest),
+    };
     if batch.header().codec != Codec::None || !may_compress {
         return Ok(batch);
     }
     let packed = batch.recoded(Codec::Zstd, DECODED_SIZE_MAX).map_err(wrong)?;
+    // What does not shrink by a tenth (pictures) is not worth its decompression.
     Ok(if packed.size() < batch.size() - batch.size() / 10 { packed } else { batch })
+}
+
+fn refusal(code: Code, reason: &str) -> Refusal {
+    Refusal { code, reason: reason.to_owned(), record: None }
+}
+
+fn refused(error: &AppendError) -> Refusal {
+    Refusal { code: error.into(), reason: error.to_string(), record: None }
 }
 
 fn wrong(error: BatchError) -> Refusal {
@@ -139,7 +247,11 @@ fn wrong(error: BatchError) -> Refusal {
         BatchError::Codec(_) => Code::UnsupportedCompressionType,
         _ => Code::InvalidRecord,
     };
-    (code, error.to_string())
+    let record = match error {
+        BatchError::Record { index, .. } => Some(index),
+        _ => None,
+    };
+    Refusal { code, reason: error.to_string(), record }
 }
 
 fn told(index: i32, stored: Result<Appended, Refusal>) -> PartitionProduceResponse {
@@ -150,13 +262,30 @@ fn told(index: i32, stored: Result<Appended, Refusal>) -> PartitionProduceRespon
             .with_base_offset(appended.base_offset.0)
             .with_log_append_time_ms(appended.append_time_ms)
             .with_log_start_offset(appended.log_start.0),
-        Err((code, reason)) => {
-            metrics::counter!(crate::metrics::KAFKA_ERRORS.name, "code" => format!("{code:?}")).increment(1);
+        Err(Refusal { code, reason, record }) => {
+            let reason = text(&reason);
+            let one = |record| {
+                let error = BatchIndexAndErrorMessage::default().with_batch_index(record);
+                error.with_batch_index_error_message(Some(reason.clone()))
+            };
             out.with_error_code(code.into())
                 .with_base_offset(-1)
                 .with_log_append_time_ms(-1)
                 .with_log_start_offset(-1)
-                .with_error_message(Some(text(&reason)))
+                .with_record_errors(record.map(one).into_iter().collect())
+                .with_error_message(Some(reason))
         }
+    }
+}
+
+/// A producer id for an idempotent producer. A transactional one is told at once: it would otherwise ask for ever.
+pub(super) async fn init_producer(service: &Service, request: &InitProducerIdRequest) -> InitProducerIdResponse {
+    let none = InitProducerIdResponse::default().with_producer_id(ProducerId(-1)).with_producer_epoch(-1);
+    if request.transactional_id.is_some() {
+        return none.with_error_code(Code::TransactionalIdAuthorizationFailed.into());
+    }
+    match service.store.next_producer_id().await {
+        Ok(id) => none.with_producer_id(ProducerId(id)).with_producer_epoch(0),
+        Err(_) => none.with_error_code(Code::CoordinatorNotAvailable.into()),
     }
 }

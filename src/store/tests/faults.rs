@@ -161,3 +161,27 @@ fn another_format_is_refused_by_name() {
         assert!(error.contains(text), "{error}");
     }
 }
+
+#[test]
+fn a_write_without_room_takes_its_own_partition_back_and_no_other() {
+    let sim = Sim::new(2);
+    let store = open_still(&sim);
+    topic(&store, "t", &[]);
+    topic(&store, "u", &[]);
+    let (t, u) = (partition(&store, "t"), partition(&store, "u"));
+    let producer = |base_sequence| Some(Producer { id: 4, epoch: 0, base_sequence });
+    append(&t, batch(1, 1, 0, producer(0))).unwrap();
+    settle(&t);
+    sim.fail(Fault { call: Call::Write, nth: 1, error: libc::ENOSPC });
+    assert!(matches!(append(&t, batch(2, 1, 0, producer(1))), Err(AppendError::Unknown(_))));
+    assert_eq!(store.health().poisoned, None);
+    append(&u, batch(9, 1, 0, None)).unwrap();
+    // The same batch again is no duplicate: it was taken back.
+    let again = append(&t, batch(2, 1, 0, producer(1))).unwrap();
+    assert_eq!((again.base_offset, again.is_duplicate), (Offset(1), false));
+    sim.crash();
+    drop((t, u, store));
+    let store = open(&sim);
+    assert_eq!(read_all(&partition(&store, "t")), vec![(0, 1), (1, 2)]);
+    assert_eq!(read_all(&partition(&store, "u")), vec![(0, 9)]);
+}

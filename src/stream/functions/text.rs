@@ -13,6 +13,11 @@ pub(super) fn hmac_sha256(name: &'static str) -> ScalarUDF {
     udf(name, Body::Text2(hmac))
 }
 
+/// Never computed: [`crate::stream::secrets`] puts the secret in its place when the pipeline is planned.
+pub(super) fn secret(name: &'static str) -> ScalarUDF {
+    udf(name, Body::Text(|_| None))
+}
+
 pub(super) fn json_get(name: &'static str) -> ScalarUDF {
     udf(name, Body::Text2(get))
 }

@@ -3,6 +3,7 @@
 //! Knows nothing of folders, names or cuts. At the settings: zstd pages, row groups of 32 MiB encoded, statistics for each chunk; the
 //! first rows decide which columns get no dictionary, because nearly every value of theirs is a new one.
 
+use super::staged::StagedFile;
 use crate::work::{Pool, Task};
 use arrow::array::{Array, ArrayRef};
 use arrow::datatypes::{DataType, FieldRef, SchemaRef};
@@ -17,16 +18,13 @@ use parquet::file::properties::{EnabledStatistics, WriterProperties, WriterPrope
 use parquet::file::writer::SerializedFileWriter;
 use parquet::schema::types::ColumnPath;
 use std::collections::HashSet;
-use std::fs::File;
-use std::io::{self, Write};
+use std::io;
 use std::sync::Arc;
 
 /// Encoded bytes of a row group, all columns together. It is what an open file keeps in memory.
 const ROW_GROUP_SIZE: usize = 32 << 20;
 /// Rows of a row group, however small: `i32` is what some readers count in.
 const ROW_GROUP_ROWS_MAX: usize = 16 << 20;
-/// Written bytes after which the disk is asked to take them: a cut of one large write would hold up the log's syncs.
-const SYNC_SIZE: usize = 8 << 20;
 /// Rows of one page. Pages are bounded by their size of 1 MiB; small ones cost more than they spare anybody.
 const PAGE_ROWS_MAX: usize = 100_000;
 /// First rows that are looked at to find columns of ever new values; fewer than the least tell nothing.
@@ -37,7 +35,7 @@ const SAMPLE_ROWS_MIN: usize = 256;
 pub(super) struct Encoder {
     pool: Arc<Pool>,
     schema: SchemaRef,
-    file: SerializedFileWriter<Paced>,
+    file: SerializedFileWriter<StagedFile>,
     factory: ArrowRowGroupWriterFactory,
     /// Of the row group that is open; empty between two.
     columns: Vec<Column>,
@@ -56,13 +54,13 @@ impl Encoder {
     /// # Errors
     /// The disk's.
     pub(super) fn new(
-        file: File,
+        file: StagedFile,
         pool: &Arc<Pool>,
         compression_level: i32,
         metadata: Vec<KeyValue>,
+        schema: SchemaRef,
         first: &RecordBatch,
     ) -> Result<Encoder> {
-        let schema = first.schema();
         let level = ZstdLevel::try_new(compression_level)?;
         let properties = WriterProperties::builder()
             .set_compression(Compression::ZSTD(level))
@@ -72,7 +70,7 @@ impl Encoder {
         let properties = first.columns().iter().zip(schema.fields()).fold(properties, |properties, (array, field)| {
             if is_ever_new(array) { without_dictionary(properties, field) } else { properties }
         });
-        let writer = ArrowWriter::try_new(Paced { file, unsynced: 0 }, schema.clone(), Some(properties.build()))?;
+        let writer = ArrowWriter::try_new(file, schema.clone(), Some(properties.build()))?;
         let (file, factory) = writer.into_serialized_writer()?;
         Ok(Encoder { pool: pool.clone(), schema, file, factory, columns: Vec::new(), rows: 0 })
     }
@@ -107,16 +105,14 @@ impl Encoder {
         self.file.bytes_written() + self.in_progress_size()
     }
 
-    /// Writes what is left and the footer, and syncs.
+    /// Writes what is left and the footer; durable is it after the file's own finish.
     ///
     /// # Errors
     /// The disk's. The file is of no use then.
-    pub(super) fn close(mut self, last: KeyValue) -> Result<File> {
+    pub(super) fn close(mut self, last: KeyValue) -> Result<StagedFile> {
         self.end_row_group()?;
         self.file.append_key_value_metadata(last);
-        let Paced { file, .. } = self.file.into_inner()?;
-        file.sync_all()?;
-        Ok(file)
+        self.file.into_inner()
     }
 
     /// What the open row group takes in memory.
@@ -203,28 +199,6 @@ fn without_dictionary(properties: WriterPropertiesBuilder, field: &FieldRef) -> 
         }
         // Pictures, numbers with a point and decimals as they are.
         _ => properties,
-    }
-}
-
-/// A file that is synced again and again while it grows.
-struct Paced {
-    file: File,
-    unsynced: usize,
-}
-
-impl Write for Paced {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let size = self.file.write(bytes)?;
-        self.unsynced += size;
-        if self.unsynced >= SYNC_SIZE {
-            self.file.sync_data()?;
-            self.unsynced = 0;
-        }
-        Ok(size)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.file.flush()
     }
 }
 

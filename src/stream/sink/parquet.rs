@@ -5,36 +5,39 @@
 //! renames of the last checkpoint and removes what no checkpoint names.
 
 use super::super::checkpoint::{Staged, make_folder, sync_folder};
+use super::super::lanes;
 use super::super::spec::ParquetOutput;
 use super::encode::{Encoder, disk_error};
-use crate::work::Pool;
-use arrow::array::{Array, AsArray, UInt32Array};
+use super::lake::{self, Owner};
+use super::partition::places;
+use super::staged::StagedFile;
+use crate::metrics as names;
+use arrow::array::UInt32Array;
 use arrow::compute::take;
-use arrow::datatypes::TimestampMicrosecondType;
+use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
-use chrono::format::StrftimeItems;
 use parquet::file::metadata::KeyValue;
 use std::collections::BTreeMap;
-use std::fs::{self, File};
+use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 /// Files that are open at a time; one more cuts all.
 const OPEN_MAX: usize = 64;
 /// Memory of all open row groups together; past it the largest one is written early. Many small partitions would take 32 MiB each.
 const OPEN_BYTES_MAX: usize = 64 << 20;
-/// What Hive and DuckDB read as a NULL partition value.
-const NULL_PARTITION: &str = "__HIVE_DEFAULT_PARTITION__";
 
 /// One output folder.
 pub(in crate::stream) struct Parquet {
     spec: ParquetOutput,
-    pool: Arc<Pool>,
+    schema: SchemaRef,
     pipeline: String,
     /// `<out>/<folder>`.
     folder: PathBuf,
     staging: PathBuf,
+    /// Of this opening: a run that was given up and still holds a file meets no name of ours.
+    tag: u32,
+    schema_version: u32,
     open: BTreeMap<String, Open>,
     /// Files of this cut so far, for their names.
     made: u64,
@@ -51,39 +54,42 @@ struct Open {
 pub(in crate::stream) struct CutName {
     pub(in crate::stream) generation: u64,
     pub(in crate::stream) cut: u64,
+    /// The clock when rows are written: it says which times of rows are not believed.
+    pub(in crate::stream) now_ms: i64,
 }
 
 impl Parquet {
-    /// Makes the folders, claims the output for this pipeline, finishes the last cut and removes what no checkpoint names.
+    /// Makes the folders, claims the output for `owner`, and removes what was staged but for `files`, which the checkpoint names.
     ///
     /// # Errors
-    /// The system's; `AlreadyExists` if the folder belongs to another pipeline or a file stands in the way.
+    /// The system's; `InvalidInput` if the schema does not fit the folder's.
     pub(in crate::stream) fn open(
         spec: ParquetOutput,
-        pipeline: &str,
+        schema: SchemaRef,
         out: &Path,
+        owner: &Owner,
         files: &[Staged],
-        pool: &Arc<Pool>,
     ) -> io::Result<Parquet> {
         let folder = out.join(&spec.folder);
-        let staging = folder.join("_inrush").join(pipeline);
+        let staging = folder.join("_inrush").join(&owner.name);
         make_folder(&staging)?;
-        claim(&folder, pipeline, spec.adopt.as_deref())?;
-        for file in files {
-            finish(file)?;
-        }
+        let schema_version = lake::schema_version(&folder, &schema)?;
+        lake::claim(&folder, owner)?;
         for entry in fs::read_dir(&staging)? {
             let path = entry?.path();
-            if path.extension().is_some_and(|extension| extension == "open") {
+            let is_open = path.extension().is_some_and(|extension| extension == "open");
+            if is_open && !files.iter().any(|file| file.staged == path) {
                 fs::remove_file(path)?;
             }
         }
         Ok(Parquet {
             spec,
-            pool: pool.clone(),
-            pipeline: pipeline.to_owned(),
+            schema,
+            pipeline: owner.name.clone(),
             folder,
             staging,
+            tag: fastrand::u32(..),
+            schema_version,
             open: BTreeMap::new(),
             made: 0,
         })
@@ -94,7 +100,11 @@ impl Parquet {
     /// # Errors
     /// The disk's: what was written since the last cut is then to be thrown away.
     pub(in crate::stream) fn write(&mut self, rows: &RecordBatch, times: &[i64], name: &CutName) -> io::Result<()> {
-        for (partition, places) in self.partitions(rows, times) {
+        let found = places(&self.spec, rows, times, name.now_ms);
+        if found.late > 0 {
+            metrics::counter!(names::STREAM_LATE_ROWS.name, "pipeline" => self.pipeline.clone()).increment(found.late);
+        }
+        for (partition, places) in found.rows {
             let part = match places.len() == rows.num_rows() {
                 true => rows.clone(),
                 false => {
@@ -133,21 +143,25 @@ impl Parquet {
         self.open.len() >= OPEN_MAX || self.open.values().map(size).max().unwrap_or(0) >= self.spec.roll_bytes
     }
 
+    /// Files that are open.
+    pub(in crate::stream) fn open_files(&self) -> usize {
+        self.open.len()
+    }
+
     pub(in crate::stream) fn is_empty(&self) -> bool {
         self.open.is_empty()
     }
 
-    /// Closes and syncs all files; they can be named in a checkpoint then.
+    /// Closes and syncs all files; they can be named in a checkpoint then. `offsets` says which records the cut is made of, for footers.
     ///
     /// # Errors
     /// The disk's.
-    pub(in crate::stream) fn close(&mut self, positions: &BTreeMap<i32, i64>) -> io::Result<Vec<Staged>> {
+    pub(in crate::stream) fn close(&mut self, offsets: &str) -> io::Result<Vec<Staged>> {
         let mut staged = Vec::with_capacity(self.open.len());
-        let ends: Vec<String> = positions.iter().map(|(partition, offset)| format!("{partition}:{offset}")).collect();
         for (_, file) in std::mem::take(&mut self.open) {
-            let positions = KeyValue::new("inrush.positions".to_owned(), ends.join(","));
-            let inner = file.encoder.close(positions).map_err(disk_error)?;
-            staged.push(Staged { size: inner.metadata()?.len(), staged: file.staged, finished: file.finished });
+            let offsets = KeyValue::new("inrush.offsets".to_owned(), offsets.to_owned());
+            let (size, crc) = file.encoder.close(offsets).map_err(disk_error)?.finish()?;
+            staged.push(Staged { size, crc, staged: file.staged, finished: file.finished });
         }
         if !staged.is_empty() {
             sync_folder(&self.staging)?;
@@ -168,155 +182,14 @@ impl Parquet {
     fn begin(&mut self, partition: &str, name: &CutName, first: &RecordBatch) -> io::Result<Open> {
         let file_name = format!("{}-{}-{}-{}.parquet", self.pipeline, name.generation, name.cut, self.made);
         self.made += 1;
-        let staged = self.staging.join(format!("{file_name}.open"));
+        let staged = self.staging.join(format!("{file_name}.{:08x}.open", self.tag));
         let finished = self.folder.join(partition).join(&file_name);
-        let metadata = vec![KeyValue::new("inrush.pipeline".to_owned(), self.pipeline.clone())];
-        let file = File::create(&staged)?;
-        let encoder = Encoder::new(file, &self.pool, self.spec.compression_level, metadata, first);
+        let metadata = vec![
+            KeyValue::new("inrush.pipeline".to_owned(), self.pipeline.clone()),
+            KeyValue::new("inrush.schema-version".to_owned(), self.schema_version.to_string()),
+        ];
+        let (file, level) = (StagedFile::create(&staged)?, self.spec.compression_level);
+        let encoder = Encoder::new(file, &lanes::pool(), level, metadata, self.schema.clone(), first);
         Ok(Open { encoder: encoder.map_err(disk_error)?, staged, finished })
-    }
-
-    /// Which rows belong to which partition folder.
-    fn partitions(&self, rows: &RecordBatch, times: &[i64]) -> BTreeMap<String, Vec<u32>> {
-        let mut places: BTreeMap<String, Vec<u32>> = BTreeMap::new();
-        let Some(pattern) = &self.spec.partition else {
-            places.insert(String::new(), (0..rows.num_rows() as u32).collect());
-            return places;
-        };
-        let column =
-            self.spec.time.as_deref().filter(|time| *time != "_timestamp").and_then(|time| rows.column_by_name(time));
-        // Rows of a batch mostly share their hour: the last folder is made once.
-        let mut last: Option<(Option<i64>, String)> = None;
-        for row in 0..rows.num_rows() {
-            let micros = match column {
-                None => times.get(row).map(|ms| ms.saturating_mul(1_000)),
-                Some(column) => column
-                    .as_primitive_opt::<TimestampMicrosecondType>()
-                    .and_then(|column| column.is_valid(row).then(|| column.value(row))),
-            };
-            // Minutes are finer than any sensible pattern but seconds; a pattern of seconds just hits this less.
-            if last.as_ref().is_none_or(|(known, _)| *known != micros) {
-                last = Some((micros, folder_of(pattern, micros)));
-            }
-            if let Some((_, folder)) = &last {
-                match places.get_mut(folder) {
-                    Some(list) => list.push(row as u32),
-                    None => drop(places.insert(folder.clone(), vec![row as u32])),
-                }
-            }
-        }
-        places
-    }
-}
-
-/// `dt=%Y-%m-%d/hour=%H` at a time; without one, each value is Hive's null.
-fn folder_of(pattern: &str, micros: Option<i64>) -> String {
-    let time = micros.and_then(chrono::DateTime::from_timestamp_micros);
-    match time {
-        Some(time) => time.format_with_items(StrftimeItems::new(pattern)).to_string(),
-        None => {
-            let null = |part: &str| match part.split_once('=') {
-                Some((name, _)) => format!("{name}={NULL_PARTITION}"),
-                None => NULL_PARTITION.to_owned(),
-            };
-            pattern.split('/').map(null).collect::<Vec<_>>().join("/")
-        }
-    }
-}
-
-/// Renames a file of a cut into its place, unless that was done before the crash.
-pub(in crate::stream) fn finish(file: &Staged) -> io::Result<()> {
-    if !file.staged.exists() {
-        // Renamed already; or taken away after the rename, and then never written again.
-        return Ok(());
-    }
-    if let Some(folder) = file.finished.parent() {
-        make_folder(folder)?;
-    }
-    // A link fails where a rename would replace: nothing that stands there is ever overwritten.
-    match fs::hard_link(&file.staged, &file.finished) {
-        Ok(()) => {}
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists && is_same(file)? => {}
-        Err(error) => {
-            let message =
-                format!("cannot put {} into place as {}: {error}", file.staged.display(), file.finished.display());
-            return Err(io::Error::new(error.kind(), message));
-        }
-    }
-    if let Some(folder) = file.finished.parent() {
-        sync_folder(folder)?;
-    }
-    fs::remove_file(&file.staged)
-}
-
-fn is_same(file: &Staged) -> io::Result<bool> {
-    use std::os::unix::fs::MetadataExt;
-    let (a, b) = (fs::metadata(&file.staged)?, fs::metadata(&file.finished)?);
-    Ok(a.ino() == b.ino() || (a.len() == b.len() && fs::read(&file.staged)? == fs::read(&file.finished)?))
-}
-
-/// Two pipelines must not write into one folder: the first one's name stands in it.
-fn claim(folder: &Path, pipeline: &str, adopt: Option<&str>) -> io::Result<()> {
-    let path = folder.join("_inrush").join("owner.json");
-    match fs::read_to_string(&path) {
-        Ok(text) => {
-            let owner: serde_json::Value = serde_json::from_str(&text).unwrap_or_default();
-            let owner = owner["pipeline"].as_str().unwrap_or_default();
-            if owner == pipeline {
-                return Ok(());
-            }
-            if adopt != Some(owner) {
-                let message = format!(
-                    "{} belongs to pipeline \"{owner}\"; choose another folder, or take it over with adopt = \"{owner}\"",
-                    folder.display()
-                );
-                return Err(io::Error::new(io::ErrorKind::AlreadyExists, message));
-            }
-        }
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-        Err(error) => return Err(error),
-    }
-    let temporary = path.with_extension("new");
-    fs::write(&temporary, serde_json::json!({ "pipeline": pipeline }).to_string())?;
-    File::open(&temporary)?.sync_all()?;
-    fs::rename(&temporary, &path)?;
-    sync_folder(&folder.join("_inrush"))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_missing_time_is_hives_null() {
-        let pattern = "dt=%Y-%m-%d/hour=%H";
-        assert_eq!(folder_of(pattern, Some(1_700_000_000_000_000)), "dt=2023-11-14/hour=22");
-        assert_eq!(folder_of(pattern, None), format!("dt={NULL_PARTITION}/hour={NULL_PARTITION}"));
-    }
-
-    #[test]
-    fn a_folder_belongs_to_one_pipeline() {
-        let folder = tempfile::tempdir().unwrap();
-        make_folder(&folder.path().join("_inrush")).unwrap();
-        claim(folder.path(), "a", None).unwrap();
-        claim(folder.path(), "a", None).unwrap();
-        assert!(claim(folder.path(), "b", None).unwrap_err().to_string().contains("adopt"));
-        claim(folder.path(), "b", Some("a")).unwrap();
-    }
-
-    #[test]
-    fn a_rename_that_a_crash_cut_off_is_finished_once() {
-        let folder = tempfile::tempdir().unwrap();
-        let file =
-            Staged { staged: folder.path().join("x.open"), finished: folder.path().join("p/x.parquet"), size: 3 };
-        fs::write(&file.staged, "abc").unwrap();
-        finish(&file).unwrap();
-        finish(&file).unwrap();
-        assert_eq!(fs::read(&file.finished).unwrap(), b"abc");
-        fs::write(&file.staged, "abc").unwrap();
-        finish(&file).unwrap();
-        assert!(!file.staged.exists());
-        fs::write(&file.staged, "xyz").unwrap();
-        assert!(finish(&file).is_err(), "another file was overwritten");
     }
 }

@@ -1,0 +1,102 @@
+//! Which request is whose: reads it, has it answered, writes the answer.
+
+use super::connection::Ends;
+use super::frames::{Closed, Frame};
+use super::{Service, admin, configs, fetch, metadata, offsets, produce, versions};
+use crate::budget::Lease;
+use crate::wire;
+use bytes::{BufMut, Bytes, BytesMut};
+use kafka_protocol::messages::{ApiKey, ApiVersionsRequest, FetchRequest, RequestHeader, ResponseHeader};
+use kafka_protocol::protocol::{Decodable, Encodable};
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+/// What a connection knows of its client.
+#[derive(Debug, Default)]
+pub(super) struct Client {
+    /// Whether it is known to read zstd; others get batches decompressed.
+    reads_zstd: bool,
+}
+
+/// A frame to be sent.
+pub(super) struct Answer {
+    pub(super) pieces: Vec<Bytes>,
+    /// For the bytes of its batches.
+    pub(super) leases: Vec<Lease>,
+}
+
+/// What an answer's header needs.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Reply {
+    pub(super) api: ApiKey,
+    pub(super) version: i16,
+    pub(super) correlation: i32,
+}
+
+/// Answers everything but Produce.
+pub(super) async fn answer(
+    service: &Arc<Service>,
+    client: &mut Client,
+    local: SocketAddr,
+    frame: Frame,
+    ends: &mut Ends,
+) -> Result<Answer, Closed> {
+    let version = frame.version;
+    let reply = Reply { api: frame.api, version, correlation: frame.correlation };
+    if !frame.is_served {
+        return Reply { version: 0, ..reply }.with(&versions::other_version());
+    }
+    match frame.api {
+        ApiKey::ApiVersions => {
+            let request: ApiVersionsRequest = decode(&frame)?;
+            client.reads_zstd = versions::reads_zstd(&request.client_software_name);
+            reply.with(&versions::answer(&request, version))
+        }
+        ApiKey::Metadata => reply.with(&metadata::answer(service, local, decode(&frame)?, version).await),
+        ApiKey::DescribeCluster => reply.with(&metadata::cluster(service, local, &decode(&frame)?)),
+        ApiKey::FindCoordinator => reply.with(&metadata::coordinator(&decode(&frame)?, version)),
+        ApiKey::Fetch => {
+            let request: FetchRequest = decode(&frame)?;
+            // What was asked is read: a long poll holds no bytes of the budget.
+            drop(frame);
+            let (answer, leases) = fetch::answer(service, client.reads_zstd, request, version, ends).await;
+            Ok(Answer { pieces: wire::fetch::encode(&answer, reply.correlation, version), leases })
+        }
+        ApiKey::ListOffsets => reply.with(&offsets::list(service, decode(&frame)?, version).await),
+        ApiKey::OffsetForLeaderEpoch => reply.with(&offsets::epochs(service, decode(&frame)?)),
+        ApiKey::InitProducerId => reply.with(&produce::init_producer(service, &decode(&frame)?).await),
+        ApiKey::CreateTopics => reply.with(&admin::create(service, decode(&frame)?).await),
+        ApiKey::DeleteTopics => reply.with(&admin::delete(service, decode(&frame)?, version).await),
+        ApiKey::DescribeConfigs => reply.with(&configs::describe(service, decode(&frame)?)),
+        other => Err(Closed::Version(other, version)),
+    }
+}
+
+/// Reads a request whose shape is right. Bytes behind it are passed over, as Kafka does: librdkafka leaves three behind a Metadata request
+/// for one topic.
+pub(super) fn decode<T: Decodable>(frame: &Frame) -> Result<T, Closed> {
+    let mut body = frame.bytes.clone();
+    RequestHeader::decode(&mut body, frame.api.request_header_version(frame.version))
+        .map_err(|error| frame.malformed(error))?;
+    wire::shape::check(frame.api, frame.version, &body).map_err(|error| frame.malformed(error))?;
+    T::decode(&mut body, frame.version).map_err(|error| frame.malformed(error))
+}
+
+impl Reply {
+    pub(super) fn with(&self, body: &impl Encodable) -> Result<Answer, Closed> {
+        let Reply { api, version, correlation } = *self;
+        // Our own answer that cannot be written is a mistake in this door; the client sees the connection end, and the log says why.
+        let cannot = |error: String| {
+            tracing::error!(?api, version, %error, "an answer cannot be written");
+            Closed::Malformed { api, version, reason: error }
+        };
+        let mut out = BytesMut::with_capacity(128);
+        out.put_i32(0);
+        let header = ResponseHeader::default().with_correlation_id(correlation);
+        header.encode(&mut out, api.response_header_version(version)).map_err(|error| cannot(error.to_string()))?;
+        body.encode(&mut out, version).map_err(|error| cannot(error.to_string()))?;
+        let size = (out.len() - 4) as i32;
+        out[..4].copy_from_slice(&size.to_be_bytes());
+        Ok(Answer { pieces: vec![out.freeze()], leases: Vec::new() })
+    }
+}

@@ -1,0 +1,108 @@
+//! A pipeline's thread as its supervisor sees it: signs of life, the order to stop, and the right to write the checkpoint.
+//!
+//! A thread that hangs in a call to the disk cannot be ended. It is given up: another one takes its seat, and should the first wake, it
+//! may not write the checkpoint any more, so nothing it did since the last cut counts.
+
+use super::checkpoint::Checkpoint;
+use std::io;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// The place of a pipeline that one thread at a time has.
+#[derive(Default)]
+pub(super) struct Seat {
+    number: AtomicU64,
+    /// Held while a checkpoint is written.
+    writing: Mutex<()>,
+}
+
+/// One thread's life.
+pub(super) struct Life {
+    seat: Arc<Seat>,
+    number: u64,
+    stop: AtomicBool,
+    beats: AtomicU64,
+    note: Mutex<Option<String>>,
+}
+
+impl Life {
+    /// Takes the seat; `None` while who has it is writing a checkpoint.
+    pub(super) fn begin(seat: &Arc<Seat>) -> Option<Arc<Life>> {
+        let _writing = match seat.writing.try_lock() {
+            Ok(writing) => writing,
+            Err(std::sync::TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+            Err(std::sync::TryLockError::WouldBlock) => return None,
+        };
+        // SeqCst: pairs with the load in `has_seat`; it happens once a start.
+        let number = seat.number.fetch_add(1, Ordering::SeqCst) + 1;
+        Some(Arc::new(Life {
+            seat: seat.clone(),
+            number,
+            stop: AtomicBool::new(false),
+            beats: AtomicU64::new(0),
+            note: Mutex::default(),
+        }))
+    }
+
+    pub(super) fn stop(&self) {
+        self.stop.store(true, Ordering::Release);
+    }
+
+    pub(super) fn is_stopping(&self) -> bool {
+        self.stop.load(Ordering::Acquire) || !self.has_seat()
+    }
+
+    /// Whether no other thread was started in this one's place.
+    pub(super) fn has_seat(&self) -> bool {
+        self.seat.number.load(Ordering::SeqCst) == self.number
+    }
+
+    pub(super) fn beat(&self) {
+        self.beats.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn beats(&self) -> u64 {
+        self.beats.load(Ordering::Relaxed)
+    }
+
+    /// What the supervisor wants to be said beside the status: that the file on disk is broken.
+    pub(super) fn set_note(&self, note: Option<String>) {
+        *self.note.lock().unwrap_or_else(PoisonError::into_inner) = note;
+    }
+
+    pub(super) fn note(&self) -> Option<String> {
+        self.note.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Replaces the checkpoint, unless another thread has the seat.
+    ///
+    /// # Errors
+    /// The system's; `PermissionDenied` without the seat.
+    pub(super) fn save(&self, checkpoint: &Checkpoint, path: &Path) -> io::Result<()> {
+        let _writing = self.seat.writing.lock().unwrap_or_else(PoisonError::into_inner);
+        if !self.has_seat() {
+            return Err(io::Error::new(io::ErrorKind::PermissionDenied, "another run of this pipeline has begun"));
+        }
+        checkpoint.save(path)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_lost_its_seat_writes_no_checkpoint() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("checkpoint");
+        let seat = Arc::new(Seat::default());
+        let first = Life::begin(&seat).unwrap();
+        first.save(&Checkpoint::new("first"), &path).unwrap();
+        let second = Life::begin(&seat).unwrap();
+        assert!(first.is_stopping() && !second.is_stopping());
+        assert!(first.save(&Checkpoint::new("late"), &path).is_err());
+        second.save(&Checkpoint::new("second"), &path).unwrap();
+        assert_eq!(Checkpoint::load(&path).unwrap().unwrap().text, "second");
+    }
+}

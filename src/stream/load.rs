@@ -1,0 +1,91 @@
+//! From a pipeline file to what a thread runs: read, parsed, planned, and judged as a whole.
+
+use super::parse::parse_all;
+use super::plan::Plan;
+use super::spec::{Output, Spec};
+use crate::config::Mistake;
+use arrow::datatypes::DataType;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// A pipeline file is not larger.
+const FILE_SIZE_MAX: u64 = 1 << 20;
+
+/// A planned pipeline.
+#[derive(Clone)]
+pub(super) struct Job {
+    pub(super) spec: Arc<Spec>,
+    pub(super) plan: Arc<Plan>,
+}
+
+/// The pipeline files of a folder, by name. A folder that does not exist has none.
+pub(super) fn files(folder: &Path) -> Result<Vec<PathBuf>, String> {
+    let entries = match std::fs::read_dir(folder) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(format!("cannot read {}: {error}", folder.display())),
+        Ok(entries) => entries,
+    };
+    let mut files: Vec<PathBuf> = entries.filter_map(|entry| entry.ok().map(|entry| entry.path())).collect();
+    files.retain(|path| path.extension().is_some_and(|extension| extension == "toml"));
+    files.sort();
+    Ok(files)
+}
+
+/// Reads, checks and plans one file.
+///
+/// # Errors
+/// All its mistakes.
+pub(super) fn file(path: &Path) -> Result<Job, Vec<Mistake>> {
+    let unreadable =
+        |message: String| vec![Mistake { file: path.to_owned(), line: 0, column: 0, field: None, message }];
+    let size = std::fs::metadata(path).map_err(|error| unreadable(format!("cannot read it: {error}")))?.len();
+    if size > FILE_SIZE_MAX {
+        return Err(unreadable(format!("it has {size} bytes; a pipeline file has at most {FILE_SIZE_MAX}")));
+    }
+    let text = std::fs::read_to_string(path).map_err(|error| unreadable(format!("cannot read it: {error}")))?;
+    self::text(path, &text)
+}
+
+/// Checks and plans a file's text. Where the file has mistakes, its SQL is judged all the same, as far as it can be.
+///
+/// # Errors
+/// All its mistakes, by place.
+pub(super) fn text(path: &Path, text: &str) -> Result<Job, Vec<Mistake>> {
+    let (spec, mut mistakes) = parse_all(path, text);
+    let Some(spec) = spec else { return Err(mistakes) };
+    let plan = Plan::of(&spec);
+    match plan {
+        Ok(plan) => {
+            mistakes.extend(misfits(&spec, &plan));
+            if mistakes.is_empty() {
+                return Ok(Job { spec: Arc::new(spec), plan: Arc::new(plan) });
+            }
+        }
+        Err(wrong) => mistakes.extend(wrong),
+    }
+    mistakes.sort_by_key(|mistake| (mistake.line, mistake.column));
+    Err(mistakes)
+}
+
+/// What the output asks of columns and does not find in them.
+fn misfits(spec: &Spec, plan: &Plan) -> Vec<Mistake> {
+    let (field, name) = match &spec.to {
+        Output::Parquet(out) => ("time", out.time.as_deref().filter(|time| *time != "_timestamp")),
+        Output::Topic(out) => ("key", out.key.as_deref()),
+    };
+    let Some(name) = name else { return Vec::new() };
+    let found = plan.output().field_with_name(name);
+    let message = match found {
+        Err(_) => {
+            let known: Vec<&str> = plan.output().fields().iter().map(|field| field.name().as_str()).collect();
+            format!("\"{name}\" is no column of the output; known: {}", known.join(", "))
+        }
+        Ok(column) if field == "time" && !matches!(column.data_type(), DataType::Timestamp(..) | DataType::Date32) => {
+            format!("\"{name}\" is {}; a partition is made from a timestamp or a date", column.data_type())
+        }
+        Ok(_) => return Vec::new(),
+    };
+    let (line, column) = spec.named_at;
+    vec![Mistake { file: spec.file.clone(), line, column, field: Some(format!("to.{field}")), message }]
+}

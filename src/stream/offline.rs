@@ -1,0 +1,311 @@
+//! `inrush pipeline run`: a pipeline file on recorded events, without a daemon and without positions. The same decoder, plan and Parquet
+//! writer as the real one; rows go to a writer as JSON lines, or into a folder.
+
+use super::fault::{Fault, Reason};
+use super::load::{self, Job};
+use super::rows::{Decoder, ROWS_BYTES_MAX, ROWS_MAX};
+use super::sink::lake::{self, Claim, Owner};
+use super::sink::parquet::{CutName, Parquet};
+use super::sink::staged::finish;
+use super::spec::Output;
+use crate::clock::Clock;
+use crate::config::Mistake;
+use crate::record::{Offset, Record};
+use arrow::json::writer::{LineDelimited, WriterBuilder};
+use bytes::Bytes;
+use serde_json::Value;
+use std::io::{self, BufRead, Write};
+use std::path::{Path, PathBuf};
+use uuid::Uuid;
+
+/// A recorded event is not longer.
+const LINE_SIZE_MAX: u64 = 100 << 20;
+
+/// Where rows go.
+pub enum Destination<'a> {
+    /// One JSON object a line.
+    Lines(&'a mut dyn Write),
+    /// The file's Parquet folder below this one.
+    Folder(PathBuf),
+}
+
+/// What became of the events.
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize)]
+pub struct Ran {
+    pub read: u64,
+    pub rows: u64,
+    pub filtered: u64,
+    pub dead_letters: u64,
+    pub files: Vec<PathBuf>,
+}
+
+/// A record that would become a dead letter.
+#[derive(Clone, Debug, serde::Serialize)]
+pub struct Dead {
+    /// Of the events, from 1.
+    pub line: u64,
+    pub reason: &'static str,
+    pub column: Option<String>,
+    pub message: String,
+    pub value: String,
+}
+
+/// Why a run ended early.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    #[error("the pipeline file has {} mistakes", .0.len())]
+    Mistakes(Vec<Mistake>),
+    #[error("the pipeline writes into {0}, which is no folder; leave out --to to see its rows")]
+    NoFolder(String),
+    #[error("cannot {what}: {source}")]
+    Io { what: &'static str, source: io::Error },
+}
+
+/// Runs a pipeline file on events: each line is a record as `inrush consume` prints it, or else the value of one. `dead` is told of what
+/// would become dead letters.
+///
+/// # Errors
+/// [`RunError`]; rows before it may be written.
+pub fn run<'a>(
+    file: &Path,
+    events: &mut dyn BufRead,
+    to: Destination<'a>,
+    clock: &'a Clock,
+    dead: &mut dyn FnMut(Dead),
+) -> Result<Ran, RunError> {
+    let job = load::file(file).map_err(RunError::Mistakes)?;
+    let mut run = Run {
+        decoder: Decoder::new(job.plan.columns().to_vec(), job.plan.input().clone()),
+        out: Out::open(&job, to)?,
+        job,
+        clock,
+        ran: Ran::default(),
+    };
+    let (mut records, mut size, mut line) = (Vec::new(), 0, 0);
+    let mut text = Vec::new();
+    loop {
+        text.clear();
+        let failed = |source| RunError::Io { what: "read the events", source };
+        let count = io::Read::take(&mut *events, LINE_SIZE_MAX).read_until(b'\n', &mut text).map_err(failed)?;
+        if count > 0 {
+            line += 1;
+            let event = text.trim_ascii();
+            size += event.len();
+            if !event.is_empty() {
+                records.push((line, record(event, line as i64 - 1, clock)));
+            }
+        }
+        if count == 0 || records.len() == ROWS_MAX || size >= ROWS_BYTES_MAX {
+            run.batch(&std::mem::take(&mut records), dead)?;
+            size = 0;
+        }
+        if count == 0 {
+            run.out.cut(&mut run.ran)?;
+            return Ok(run.ran);
+        }
+    }
+}
+
+struct Run<'a> {
+    job: Job,
+    decoder: Decoder,
+    out: Out<'a>,
+    clock: &'a Clock,
+    ran: Ran,
+}
+
+impl Run<'_> {
+    fn batch(&mut self, numbered: &[(u64, Record)], dead: &mut dyn FnMut(Dead)) -> Result<(), RunError> {
+        let records: Vec<Record> = numbered.iter().map(|(_, record)| record.clone()).collect();
+        let decoded = self.decoder.decode(0, &records);
+        let done = self.job.plan.run(&decoded.rows);
+        let mut bad: Vec<(u32, Fault)> = decoded.faults;
+        bad.extend(done.faults.into_iter().map(|(row, fault)| (decoded.sources[row as usize], fault)));
+        bad.sort_by_key(|(at, _)| *at);
+        for (at, fault) in &bad {
+            let (line, record) = &numbered[*at as usize];
+            dead(Dead {
+                line: *line,
+                reason: Reason::as_str(fault.reason),
+                column: fault.column.clone(),
+                message: fault.message.to_string(),
+                value: String::from_utf8_lossy(record.value.as_deref().unwrap_or_default()).into_owned(),
+            });
+        }
+        self.ran.read += records.len() as u64;
+        self.ran.rows += done.rows.num_rows() as u64;
+        self.ran.dead_letters += bad.len() as u64;
+        self.ran.filtered += u64::from(done.rejected_false + done.rejected_null + decoded.passed_over);
+        if done.rows.num_rows() == 0 {
+            return Ok(());
+        }
+        let failed = |source| RunError::Io { what: "write the rows", source };
+        match &mut self.out {
+            Out::Lines(out) => {
+                let mut writer = WriterBuilder::new().with_explicit_nulls(true).build::<_, LineDelimited>(&mut **out);
+                let written = writer.write(&done.rows).and_then(|()| writer.finish());
+                written.map_err(|error| failed(io::Error::other(error)))
+            }
+            Out::Folder { sink, generation, cut } => {
+                let at = |row: &u32| records[decoded.sources[*row as usize] as usize].timestamp;
+                let times: Vec<i64> = done.sources.iter().map(at).collect();
+                let name = CutName { generation: *generation, cut: *cut, now_ms: self.clock.now_ms() };
+                sink.write(&done.rows, &times, &name).map_err(failed)?;
+                if sink.is_full() { self.out.cut(&mut self.ran) } else { Ok(()) }
+            }
+        }
+    }
+}
+
+enum Out<'a> {
+    Lines(&'a mut dyn Write),
+    Folder { sink: Box<Parquet>, generation: u64, cut: u64 },
+}
+
+impl<'a> Out<'a> {
+    fn open(job: &Job, to: Destination<'a>) -> Result<Out<'a>, RunError> {
+        let out = match to {
+            Destination::Lines(out) => return Ok(Out::Lines(out)),
+            Destination::Folder(out) => out,
+        };
+        let Output::Parquet(spec) = &job.spec.to else { return Err(RunError::NoFolder(job.spec.to.to_string())) };
+        let failed = |source| RunError::Io { what: "use the folder", source };
+        // Nobody's pipeline: the folder of a real one is refused, one of an earlier run is gone on with.
+        let (cluster, pipeline, name) = (Uuid::nil(), Uuid::nil(), job.spec.name.clone());
+        let folder = out.join(&spec.folder);
+        let mut owner = Owner { cluster, pipeline, name, generation: 0 };
+        if lake::whose(&folder, &owner, None).map_err(failed)? == Claim::Ours {
+            owner.generation = lake::generation(&folder).map_err(failed)? + 1;
+        }
+        let schema = job.plan.output().clone();
+        let sink = Parquet::open(spec.clone(), schema, &out, &owner, &[]).map_err(failed)?;
+        Ok(Out::Folder { sink: Box::new(sink), generation: owner.generation, cut: 0 })
+    }
+
+    /// Closes all files and gives them their names.
+    fn cut(&mut self, ran: &mut Ran) -> Result<(), RunError> {
+        let Out::Folder { sink, cut, .. } = self else { return Ok(()) };
+        let failed = |source| RunError::Io { what: "finish the files", source };
+        for file in sink.close("").map_err(failed)? {
+            finish(&file).map_err(failed)?;
+            ran.files.push(file.finished);
+        }
+        *cut += 1;
+        Ok(())
+    }
+}
+
+/// A line as `inrush consume` prints it (an object with `offset`, `timestamp`, `key`, `value`, `headers`), or else the value itself.
+fn record(line: &[u8], number: i64, clock: &Clock) -> Record {
+    let plain = || Record {
+        offset: Offset(number),
+        timestamp: clock.now_ms(),
+        key: None,
+        value: Some(Bytes::copy_from_slice(line)),
+        headers: Vec::new(),
+    };
+    let Ok(Value::Object(printed)) = serde_json::from_slice::<Value>(line) else { return plain() };
+    let is_printed = ["offset", "timestamp", "headers"].iter().all(|key| printed.contains_key(*key));
+    let (Some(offset), Some(timestamp), true) =
+        (printed.get("offset").and_then(Value::as_i64), printed.get("timestamp").and_then(Value::as_i64), is_printed)
+    else {
+        return plain();
+    };
+    let bytes = |name: &str| -> Option<Bytes> {
+        match printed.get(name) {
+            None => {
+                printed.get(&format!("{name}_base64")).and_then(Value::as_str).and_then(from_base64).map(Bytes::from)
+            }
+            Some(value) => text_of(value),
+        }
+    };
+    let headers = printed.get("headers").and_then(Value::as_object);
+    let header = |(name, value): (&String, &Value)| match name.strip_suffix("_base64") {
+        Some(name) => (Bytes::from(name.to_owned()), value.as_str().and_then(from_base64).map(Bytes::from)),
+        None => (Bytes::from(name.clone()), text_of(value)),
+    };
+    Record {
+        offset: Offset(offset),
+        timestamp,
+        key: bytes("key"),
+        value: bytes("value"),
+        headers: headers.into_iter().flatten().map(header).collect(),
+    }
+}
+
+fn text_of(value: &Value) -> Option<Bytes> {
+    match value {
+        Value::Null => None,
+        Value::String(text) => Some(Bytes::from(text.clone())),
+        other => Some(Bytes::from(other.to_string())),
+    }
+}
+
+/// RFC 4648, with padding; `None` for anything else.
+fn from_base64(text: &str) -> Option<Vec<u8>> {
+    let digit = |byte: u8| match byte {
+        b'A'..=b'Z' => Some(u32::from(byte - b'A')),
+        b'a'..=b'z' => Some(u32::from(byte - b'a') + 26),
+        b'0'..=b'9' => Some(u32::from(byte - b'0') + 52),
+        b'+' => Some(62),
+        b'/' => Some(63),
+        _ => None,
+    };
+    let digits = text.trim_end_matches('=');
+    let mut out = Vec::with_capacity(digits.len() * 3 / 4);
+    for group in digits.as_bytes().chunks(4) {
+        let mut bits = 0;
+        for byte in group {
+            bits = bits << 6 | digit(*byte)?;
+        }
+        bits <<= 6 * (4 - group.len());
+        out.extend_from_slice(&bits.to_be_bytes()[1..group.len().max(1)]);
+    }
+    Some(out)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TEXT: &str = "from = \"topic:t\"\nwhere = \"n > 0\"\nselect = \"n, h\"\nto = { parquet = \"lake\" }\n[columns]\nn = \"int64\"\nh = { header = \"h\", type = \"string\" }\n";
+    const EVENTS: &str = "{\"n\":1}\n\n{\"n\":\"x\"}\n{\"n\":0}\n{\"offset\":7,\"timestamp\":5,\"key\":null,\"value\":{\"n\":2},\"headers\":{\"h\":\"y\"}}\n";
+
+    fn pipeline(text: &str) -> (tempfile::TempDir, PathBuf) {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("p.toml");
+        std::fs::write(&file, text).unwrap();
+        (folder, file)
+    }
+
+    #[test]
+    fn recorded_events_become_lines_and_what_fails_is_told_with_its_line() {
+        let (_folder, file) = pipeline(TEXT);
+        let (mut out, mut dead) = (Vec::new(), Vec::new());
+        let to = Destination::Lines(&mut out);
+        let ran = run(&file, &mut EVENTS.as_bytes(), to, &Clock::manual(9), &mut |letter| dead.push(letter)).unwrap();
+        assert_eq!((ran.read, ran.rows, ran.filtered, ran.dead_letters), (4, 2, 1, 1));
+        assert_eq!(String::from_utf8(out).unwrap(), "{\"n\":1,\"h\":null}\n{\"n\":2,\"h\":\"y\"}\n");
+        assert_eq!((dead[0].line, dead[0].reason, dead[0].column.as_deref()), (3, "wrong-type", Some("n")));
+    }
+
+    #[test]
+    fn a_folder_can_be_run_into_again_and_again() {
+        let (folder, file) = pipeline(TEXT);
+        let mut files = Vec::new();
+        for _ in 0..2 {
+            let to = Destination::Folder(folder.path().join("out"));
+            files.extend(run(&file, &mut EVENTS.as_bytes(), to, &Clock::manual(9), &mut drop).unwrap().files);
+        }
+        assert_eq!(files.len(), 2);
+        assert!(files.iter().all(|file| file.is_file()) && files[0] != files[1], "{files:?}");
+    }
+
+    #[test]
+    fn base64_is_read_as_it_is_printed() {
+        for (text, bytes) in [("", ""), ("Zg==", "f"), ("Zm8=", "fo"), ("Zm9v", "foo"), ("Zm9vYmFy", "foobar")] {
+            assert_eq!(from_base64(text).unwrap(), bytes.as_bytes());
+        }
+        assert_eq!(from_base64("Z?=="), None);
+    }
+}

@@ -1,0 +1,367 @@
+//! What a pipeline writes into topics, rows and dead letters alike, exactly once.
+//!
+//! It builds its own batches with a producer id that no door lets through. A batch holds rows of one source partition and ends between
+//! two source records; its last record carries the header `inrush-source`: `PIPELINE TOPIC PARTITION NEXT` (two ids, two numbers), which
+//! says that this output partition has everything of the source partition below `NEXT`. One batch is whole or not there, by its CRC.
+//! A start looks at the headers behind the ends of the last checkpoint and skips what is there. Sequences go on from there too, so a
+//! batch of a run that was given up and comes late is refused or known, never a second one.
+
+use super::super::checkpoint::{End, TopicState};
+use super::super::hooks::{Hooks, Step};
+use crate::record::{
+    Batch, BatchBuilder, Codec, DECODED_SIZE_MAX, NewRecord, Offset, PartitionId, Producer, Record, TopicName,
+};
+use crate::store::{Append, AppendError, Durability, NewTopic, ReadError, Store, Topic, TopicError};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use tokio::runtime::Handle;
+use tracing::error;
+use uuid::Uuid;
+
+/// The header that says how far an output partition is; never copied from a source record.
+pub(in crate::stream) const SOURCE_HEADER: &[u8] = b"inrush-source";
+/// Uncompressed bytes of one batch.
+const BATCH_SIZE: usize = 512 << 10;
+/// What is read at a time to see what is there already.
+const SCAN_SIZE: usize = 4 << 20;
+/// What a record adds to a batch beside its parts, at most.
+const RECORD_OVERHEAD: usize = 64;
+/// What batch header and source header take, at most.
+const BATCH_OVERHEAD: usize = 256;
+
+/// A topic that a pipeline writes to.
+pub(in crate::stream) struct Journal {
+    topic: Arc<Topic>,
+    source: SourceTopic,
+    /// Rows are spread over so many until the next cut.
+    partitions: i32,
+    /// By source partition: below it everything is there.
+    floor: BTreeMap<i32, i64>,
+    /// By source and output partition, where it is above the floor.
+    held: BTreeMap<(i32, i32), i64>,
+    sequences: BTreeMap<i32, i32>,
+    hooks: Hooks,
+}
+
+/// Who writes, out of what.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::stream) struct SourceTopic {
+    pub(in crate::stream) pipeline: Uuid,
+    pub(in crate::stream) topic: Uuid,
+    /// Producer id of the pipeline's batches.
+    pub(in crate::stream) producer: i64,
+}
+
+/// A record to be written.
+pub(in crate::stream) struct Row<'a> {
+    /// Of the source record.
+    pub(in crate::stream) offset: i64,
+    pub(in crate::stream) timestamp: i64,
+    pub(in crate::stream) key: Option<&'a [u8]>,
+    pub(in crate::stream) value: Option<&'a [u8]>,
+    pub(in crate::stream) headers: Vec<(&'a [u8], Option<&'a [u8]>)>,
+}
+
+/// Why a topic cannot be written to; the pipeline waits then, nothing is lost.
+#[derive(Debug, thiserror::Error)]
+pub(in crate::stream) enum Error {
+    #[error("cannot make topic {0}: {1}")]
+    Topic(TopicName, TopicError),
+    #[error("cannot read topic {0}: {1}")]
+    Read(TopicName, ReadError),
+    #[error("cannot write to topic {0}: {1}")]
+    Append(TopicName, AppendError),
+    #[error("topic {0} has no partition {1}")]
+    NoPartition(TopicName, i32),
+}
+
+/// The topic of that name, made with `partitions` and `config` if it is not there.
+///
+/// # Errors
+/// [`Error::Topic`]
+pub(in crate::stream) fn topic(
+    store: &Store,
+    runtime: &Handle,
+    name: &TopicName,
+    partitions: i32,
+    config: Vec<(String, String)>,
+) -> Result<Arc<Topic>, Error> {
+    if let Some(topic) = store.topic(name.as_str()) {
+        return Ok(topic);
+    }
+    let failed = |error| Error::Topic(name.clone(), error);
+    match runtime.block_on(store.create_topic(NewTopic { name: name.clone(), partitions, config })) {
+        Err(TopicError::Exists(_)) => {
+            store.topic(name.as_str()).ok_or_else(|| failed(TopicError::Missing(name.clone())))
+        }
+        made => made.map_err(failed),
+    }
+}
+
+/// How a topic stands for a pipeline that never wrote to it: everything in it is somebody else's.
+pub(in crate::stream) fn untouched(topic: &Topic) -> TopicState {
+    let end = |partition: &crate::store::Partition| (partition.id().0, End { offset: partition.tail().0, sequence: 0 });
+    TopicState {
+        topic: topic.id,
+        partitions: topic.partition_count(),
+        ends: topic.partitions().iter().map(end).collect(),
+    }
+}
+
+impl Journal {
+    /// Looks at what stands behind `state`, which is of this topic; `floor` are the positions of the same checkpoint.
+    ///
+    /// # Errors
+    /// [`Error::Read`]
+    pub(in crate::stream) fn open(
+        topic: Arc<Topic>,
+        source: SourceTopic,
+        state: &TopicState,
+        floor: &BTreeMap<i32, i64>,
+        hooks: Hooks,
+    ) -> Result<Journal, Error> {
+        let mut journal = Journal {
+            topic,
+            source,
+            partitions: state.partitions,
+            floor: floor.clone(),
+            held: BTreeMap::new(),
+            sequences: state.ends.iter().map(|(partition, end)| (*partition, end.sequence)).collect(),
+            hooks,
+        };
+        for partition in journal.topic.clone().partitions().iter() {
+            let known = state.ends.get(&partition.id().0).map_or(0, |end| end.offset);
+            if known > partition.tail().0 {
+                error!(topic = %partition.topic(), partition = partition.id().0, from = partition.tail().0, to = known,
+                    "records that the pipeline wrote left the end of the log");
+            }
+            let mut next = Offset(known.min(partition.tail().0)).max(partition.start());
+            while next < partition.tail() {
+                let slice = partition.read_blocking(next, SCAN_SIZE);
+                let slice = slice.map_err(|error| Error::Read(partition.topic().clone(), error))?;
+                let Some(last) = slice.batches.last() else { break };
+                let end = last.next_offset();
+                slice.batches.iter().for_each(|batch| journal.note(partition.id().0, batch));
+                next = end;
+            }
+        }
+        Ok(journal)
+    }
+
+    /// Remembers a batch that is there, if it is this pipeline's.
+    fn note(&mut self, partition: i32, batch: &Batch) {
+        let header = batch.header();
+        let Some(producer) = header.producer.filter(|producer| producer.id == self.source.producer) else { return };
+        let next = i64::from(producer.base_sequence) + i64::from(header.count);
+        self.sequences.insert(partition, (next & i64::from(i32::MAX)) as i32);
+        // Our own batches always decode: their CRC was checked.
+        let records = batch.records(DECODED_SIZE_MAX).unwrap_or_default();
+        let marked = records.last().and_then(|record| self.source.marked(record));
+        if let Some((source, next)) = marked {
+            let held = self.held.entry((source, partition)).or_insert(next);
+            *held = next.max(*held);
+        }
+    }
+
+    pub(in crate::stream) fn topic(&self) -> &Arc<Topic> {
+        &self.topic
+    }
+
+    /// How many partitions rows are spread over.
+    pub(in crate::stream) fn partitions(&self) -> i32 {
+        self.partitions
+    }
+
+    /// Rows of source records below it are in this output partition.
+    pub(in crate::stream) fn position(&self, source: i32, partition: i32) -> i64 {
+        let floor = self.floor.get(&source).copied().unwrap_or(0);
+        self.held.get(&(source, partition)).copied().unwrap_or(floor).max(floor)
+    }
+
+    /// By source partition the offset up to which at least one output partition has rows.
+    pub(in crate::stream) fn furthest(&self) -> BTreeMap<i32, i64> {
+        let mut furthest: BTreeMap<i32, i64> = BTreeMap::new();
+        for ((source, _), next) in &self.held {
+            let known = furthest.entry(*source).or_insert(*next);
+            *known = (*known).max(*next);
+        }
+        furthest
+    }
+
+    /// The largest batch that the topic takes.
+    fn batch_size_max(&self) -> usize {
+        self.topic.config().max_message_bytes
+    }
+
+    /// The size of the smallest batch that holds a row, if the topic does not take it.
+    pub(in crate::stream) fn too_large(&self, row: &Row<'_>) -> Option<usize> {
+        let limit = self.batch_size_max();
+        if bound(row) + BATCH_OVERHEAD <= limit {
+            return None;
+        }
+        // It may still fit compressed.
+        let size = self.batch(0, 0, std::slice::from_ref(row)).map_or(usize::MAX, |batch| batch.size());
+        (size > limit).then_some(size)
+    }
+
+    /// Writes rows of one source partition, ascending, by output partition; what is there already is skipped. Durable as the topic's
+    /// class says when it returns.
+    ///
+    /// # Errors
+    /// [`Error`]; a part may be written: open anew and go on from there.
+    pub(in crate::stream) fn write(&mut self, source: i32, rows: BTreeMap<i32, Vec<Row<'_>>>) -> Result<(), Error> {
+        let name = self.topic.name.clone();
+        let failed = |error| Error::Append(name.clone(), error);
+        let mut waiting = Vec::new();
+        for (id, mut rows) in rows {
+            let position = self.position(source, id);
+            rows.retain(|row| row.offset >= position);
+            let home = self.topic.partition(PartitionId(id)).ok_or_else(|| Error::NoPartition(name.clone(), id))?;
+            let mut rest = rows.as_slice();
+            while !rest.is_empty() {
+                let (now, later) = rest.split_at(self.fitting(rest));
+                let sequence = self.sequences.get(&id).copied().unwrap_or(0);
+                let Some(batch) = self.batch(source, sequence, now) else { break };
+                let next_sequence = (i64::from(sequence) + now.len() as i64) & i64::from(i32::MAX);
+                self.sequences.insert(id, next_sequence as i32);
+                let next = now.last().map_or(position, |row| row.offset + 1);
+                match home.try_append(Append { batch, lease: None, leader_epoch: -1 }) {
+                    Ok(answer) => waiting.push(((source, id), next, answer)),
+                    // The queue is full: what is in it is answered first.
+                    Err((append, AppendError::QueueFull)) => {
+                        self.settle(&mut waiting)?;
+                        home.append_blocking(append).map_err(failed)?;
+                        self.held.insert((source, id), next);
+                    }
+                    Err((_, error)) => return Err(failed(error)),
+                }
+                rest = later;
+            }
+        }
+        self.settle(&mut waiting)
+    }
+
+    /// Waits for the answers, in order.
+    #[allow(clippy::type_complexity)] // The receiver of an append, as the store gives it.
+    fn settle(
+        &mut self,
+        waiting: &mut Vec<(
+            (i32, i32),
+            i64,
+            tokio::sync::oneshot::Receiver<Result<crate::store::Appended, AppendError>>,
+        )>,
+    ) -> Result<(), Error> {
+        for (pair, next, answer) in waiting.drain(..) {
+            let gone = || Err(AppendError::Unknown("the log writer is gone".to_owned()));
+            answer
+                .blocking_recv()
+                .unwrap_or_else(|_| gone())
+                .map_err(|error| Error::Append(self.topic.name.clone(), error))?;
+            self.held.insert(pair, next);
+            self.hooks.at(Step::Appended);
+        }
+        Ok(())
+    }
+
+    /// How many of the first rows make one batch; at least one.
+    fn fitting(&self, rows: &[Row<'_>]) -> usize {
+        let limit = BATCH_SIZE.min(self.batch_size_max());
+        let mut size = BATCH_OVERHEAD;
+        let fits = |row: &&Row<'_>| {
+            size += bound(row);
+            size <= limit
+        };
+        rows.iter().take_while(fits).count().max(1)
+    }
+
+    fn batch(&self, source: i32, sequence: i32, rows: &[Row<'_>]) -> Option<Batch> {
+        let mut builder = BatchBuilder::new();
+        builder.producer(Producer { id: self.source.producer, epoch: 0, base_sequence: sequence });
+        let mark = self.source.mark(source, rows.last()?.offset + 1);
+        for (at, row) in rows.iter().enumerate() {
+            let is_last = at + 1 == rows.len();
+            let mark = is_last.then_some((SOURCE_HEADER, Some(mark.as_bytes())));
+            let headers: Vec<_> = row.headers.iter().copied().chain(mark).collect();
+            builder.push(NewRecord { timestamp: row.timestamp, key: row.key, value: row.value, headers: &headers });
+        }
+        builder.build(Codec::Zstd).ok()
+    }
+
+    /// Whether everything written is durable in the sense of the log's checkpoint; at once for topics that sync before they answer.
+    pub(in crate::stream) fn is_durable(&self) -> bool {
+        self.topic.partitions().iter().all(|partition| is_durable(&self.topic, partition, partition.tail()))
+    }
+
+    /// For a checkpoint.
+    pub(in crate::stream) fn state(&self) -> TopicState {
+        let end = |partition: &crate::store::Partition| {
+            let sequence = self.sequences.get(&partition.id().0).copied().unwrap_or(0);
+            (partition.id().0, End { offset: partition.tail().0, sequence })
+        };
+        TopicState {
+            topic: self.topic.id,
+            partitions: self.topic.partition_count(),
+            ends: self.topic.partitions().iter().map(end).collect(),
+        }
+    }
+
+    /// After a checkpoint with [`Journal::state`] at `positions`.
+    pub(in crate::stream) fn cut(&mut self, state: &TopicState, positions: &BTreeMap<i32, i64>) {
+        self.partitions = state.partitions;
+        self.floor.clone_from(positions);
+        self.held.retain(|(source, _), next| positions.get(source).is_none_or(|position| *next > *position));
+    }
+}
+
+/// Whether a crash of the machine cannot take away records below `offset`.
+pub(in crate::stream) fn is_durable(topic: &Topic, partition: &crate::store::Partition, offset: Offset) -> bool {
+    topic.config().durability == Durability::Fsync || partition.checkpointed() >= offset
+}
+
+impl SourceTopic {
+    fn mark(&self, partition: i32, next: i64) -> String {
+        format!("{} {} {partition} {next}", self.pipeline, self.topic)
+    }
+
+    /// Source partition and next offset that a record says its output partition has reached, if it speaks of this source.
+    fn marked(&self, record: &Record) -> Option<(i32, i64)> {
+        let (_, value) = record.headers.iter().rev().find(|(name, _)| name.as_ref() == SOURCE_HEADER)?;
+        let text = std::str::from_utf8(value.as_deref()?).ok()?;
+        let mut words = text.split(' ');
+        let is_ours = words.next()?.parse() == Ok(self.pipeline) && words.next()?.parse() == Ok(self.topic);
+        let (partition, next) = (words.next()?.parse().ok()?, words.next()?.parse().ok()?);
+        is_ours.then_some((partition, next))
+    }
+}
+
+fn bound(row: &Row<'_>) -> usize {
+    let headers: usize = row.headers.iter().map(|(name, value)| name.len() + value.map_or(0, <[u8]>::len) + 10).sum();
+    row.key.map_or(0, <[u8]>::len) + row.value.map_or(0, <[u8]>::len) + headers + RECORD_OVERHEAD
+}
+
+/// A record's headers without the mark of the pipeline that wrote it.
+pub(in crate::stream) fn copied_headers(record: &Record) -> impl Iterator<Item = (&[u8], Option<&[u8]>)> {
+    let all = record.headers.iter().map(|(name, value)| (name.as_ref(), value.as_deref()));
+    all.filter(|(name, _)| *name != SOURCE_HEADER)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mark_is_read_by_its_own_pipeline_only() {
+        let source = SourceTopic { pipeline: Uuid::new_v4(), topic: Uuid::new_v4(), producer: 1 };
+        let record = |value: &str| Record {
+            offset: Offset(0),
+            timestamp: 0,
+            key: None,
+            value: None,
+            headers: vec![("inrush-source".into(), Some(value.to_owned().into()))],
+        };
+        assert_eq!(source.marked(&record(&source.mark(3, 77))), Some((3, 77)));
+        let other = SourceTopic { pipeline: Uuid::new_v4(), ..source };
+        assert_eq!(other.marked(&record(&source.mark(3, 77))), None);
+        assert_eq!(source.marked(&record("rubbish")), None);
+    }
+}

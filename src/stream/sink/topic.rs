@@ -1,0 +1,131 @@
+//! Rows to a topic as JSON objects, one record a row, exactly once by way of the [`Journal`].
+
+use super::super::fault::{Fault, Reason};
+use super::journal::{Error, Journal, Row, copied_headers};
+use crate::record::{Record, partition_for_key};
+use arrow::array::{Array, ArrayRef, AsArray};
+use arrow::datatypes::DataType;
+use arrow::json::writer::{LineDelimited, WriterBuilder};
+use arrow::record_batch::RecordBatch;
+use arrow::util::display::{ArrayFormatter, FormatOptions};
+use std::collections::BTreeMap;
+use std::ops::Range;
+
+/// A topic that rows go to.
+pub(in crate::stream) struct TopicSink {
+    pub(in crate::stream) journal: Journal,
+    /// Name of the column that keys come from.
+    pub(in crate::stream) key: Option<String>,
+}
+
+/// Rows as they will be written.
+pub(in crate::stream) struct Lines {
+    json: Vec<u8>,
+    /// By row, of `json`; `None` for a row that cannot be written.
+    lines: Vec<Option<Range<usize>>>,
+    keys: Vec<Option<Vec<u8>>>,
+}
+
+impl TopicSink {
+    /// Encodes rows; `sources` says which record each comes from. Rows that cannot be written are told by their row.
+    pub(in crate::stream) fn shape(
+        &self,
+        rows: &RecordBatch,
+        sources: &[u32],
+        records: &[Record],
+    ) -> (Lines, Vec<(u32, Fault)>) {
+        let fault = |reason, column: Option<&str>, message: String| Fault {
+            reason,
+            column: column.map(str::to_owned),
+            message: message.into(),
+        };
+        let mut faults = Vec::new();
+        let mut writer = WriterBuilder::new().with_explicit_nulls(true).build::<_, LineDelimited>(Vec::new());
+        let written = writer.write(rows).and_then(|()| writer.finish());
+        let json = writer.into_inner();
+        let mut lines = Vec::with_capacity(rows.num_rows());
+        let mut from = 0;
+        for end in memchr::memchr_iter(b'\n', &json) {
+            lines.push(Some(from..end));
+            from = end + 1;
+        }
+        if written.is_err() || lines.len() != rows.num_rows() {
+            // No type of ours has no JSON form; should one come, its rows are told and not lost.
+            let why = written.err().map_or("rows without a JSON form".to_owned(), |error| error.to_string());
+            lines = vec![None; rows.num_rows()];
+            faults.extend((0..rows.num_rows() as u32).map(|row| (row, fault(Reason::Expression, None, why.clone()))));
+        }
+        let keys = self.keys(rows);
+        let mut shaped = Lines { json, lines, keys };
+        for row in 0..rows.num_rows() {
+            let record = &records[sources[row] as usize];
+            let too_large = shaped.row(row, record).and_then(|row| self.journal.too_large(&row));
+            if let Some(size) = too_large {
+                let limit = self.journal.topic().config().max_message_bytes;
+                let message = format!("a batch of {size} bytes exceeds max.message.bytes of {limit}");
+                faults.push((row as u32, fault(Reason::TooLarge, None, message)));
+                shaped.lines[row] = None;
+            }
+        }
+        (shaped, faults)
+    }
+
+    /// Writes them. Durable as the topic's class says when it returns.
+    ///
+    /// # Errors
+    /// [`Error`]: to be opened anew.
+    pub(in crate::stream) fn write(
+        &mut self,
+        source: i32,
+        shaped: &Lines,
+        sources: &[u32],
+        records: &[Record],
+    ) -> Result<(), Error> {
+        let count = self.journal.partitions().max(1);
+        let mut rows: BTreeMap<i32, Vec<Row<'_>>> = BTreeMap::new();
+        for (at, source_at) in sources.iter().enumerate() {
+            let Some(row) = shaped.row(at, &records[*source_at as usize]) else { continue };
+            let home = row.key.map_or(source % count, |key| partition_for_key(key, count).0);
+            rows.entry(home).or_default().push(row);
+        }
+        self.journal.write(source, rows)
+    }
+
+    fn keys(&self, rows: &RecordBatch) -> Vec<Option<Vec<u8>>> {
+        match self.key.as_deref().and_then(|key| rows.column_by_name(key)) {
+            Some(column) => (0..rows.num_rows()).map(|row| key_of(column, row)).collect(),
+            None => vec![None; rows.num_rows()],
+        }
+    }
+}
+
+impl Lines {
+    fn row<'a>(&'a self, at: usize, record: &'a Record) -> Option<Row<'a>> {
+        let line = self.lines[at].clone()?;
+        Some(Row {
+            offset: record.offset.0,
+            timestamp: record.timestamp,
+            key: self.keys[at].as_deref(),
+            value: Some(&self.json[line]),
+            headers: copied_headers(record).collect(),
+        })
+    }
+}
+
+/// A key's bytes: text and binary as they are, everything else as its text.
+fn key_of(column: &ArrayRef, row: usize) -> Option<Vec<u8>> {
+    if column.is_null(row) {
+        return None;
+    }
+    Some(match column.data_type() {
+        DataType::Utf8 => column.as_string::<i32>().value(row).as_bytes().to_vec(),
+        DataType::Utf8View => column.as_string_view().value(row).as_bytes().to_vec(),
+        DataType::Binary => column.as_binary::<i32>().value(row).to_vec(),
+        DataType::BinaryView => column.as_binary_view().value(row).to_vec(),
+        _ => {
+            let options = FormatOptions::default();
+            let formatter = ArrayFormatter::try_new(column.as_ref(), &options).ok()?;
+            formatter.value(row).try_to_string().ok()?.into_bytes()
+        }
+    })
+}

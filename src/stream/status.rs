@@ -1,0 +1,123 @@
+//! What a pipeline tells of itself: its line on the board, and its gauges.
+
+use super::runner::{Open, Runner};
+use super::spec::Output;
+use crate::control::{PipelineStatus, State};
+use crate::metrics as names;
+use crate::record::Offset;
+use crate::store::Partition;
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+use std::time::{Duration, Instant};
+
+/// While nothing changes, status is published at most this often.
+const INTERVAL: Duration = Duration::from_millis(100);
+/// Warnings kept; older ones make room.
+const WARNINGS_MAX: usize = 8;
+
+/// What is remembered for the status.
+#[derive(Default)]
+pub(super) struct Board {
+    published: Option<(Instant, State)>,
+    /// Greatest timestamp of the last batch read, by partition.
+    read_to_ms: BTreeMap<i32, i64>,
+    pub(super) cut_at: Option<Instant>,
+    pub(super) retries: u64,
+    pub(super) stalls: u64,
+    warnings: Vec<String>,
+}
+
+impl Board {
+    /// Notes how far in time a partition was read.
+    pub(super) fn read_to(&mut self, partition: i32, timestamp: i64) {
+        self.read_to_ms.insert(partition, timestamp);
+    }
+
+    /// Something that a person should look at, though the pipeline goes on; it stays until the pipeline starts again.
+    pub(super) fn warn(&mut self, text: String) {
+        if self.warnings.len() == WARNINGS_MAX {
+            self.warnings.remove(0);
+        }
+        self.warnings.push(text);
+    }
+}
+
+impl Runner {
+    pub(super) fn publish_running(&mut self, open: &Open) {
+        self.publish(State::Running, None);
+        metrics::gauge!(names::STREAM_OPEN_FILES.name, "pipeline" => self.job.spec.name.clone())
+            .set(open.sink.open_files() as f64);
+    }
+
+    /// Gives a sign of life, and says how it is.
+    pub(super) fn publish(&mut self, state: State, reason: Option<String>) {
+        self.life.beat();
+        let is_fresh = |(at, known): &(Instant, State)| *known == state && at.elapsed() < INTERVAL;
+        if self.status.published.as_ref().is_some_and(is_fresh) || !self.life.has_seat() {
+            return;
+        }
+        self.status.published = Some((Instant::now(), state));
+        let (lag_records, lag_seconds) = self.lag();
+        let pipeline = &self.job.spec.name;
+        let gauge = |metric: names::Metric, value: f64| {
+            metrics::gauge!(metric.name, "pipeline" => pipeline.clone()).set(value);
+        };
+        gauge(names::STREAM_LAG_RECORDS, lag_records as f64);
+        gauge(names::STREAM_LAG_SECONDS, lag_seconds);
+        gauge(names::STREAM_STALLED, f64::from(u8::from(state == State::Stalled)));
+        gauge(names::STREAM_LAST_CUT_AGE, self.status.cut_at.map_or(0.0, |at| at.elapsed().as_secs_f64()));
+        let output = match &self.job.spec.to {
+            Output::Parquet(out) => format!("parquet {}", self.options.out.join(&out.folder).display()),
+            Output::Topic(out) => format!("topic {}", out.topic),
+        };
+        self.options.control.publish(PipelineStatus {
+            name: pipeline.clone(),
+            file: self.job.spec.file.display().to_string(),
+            state,
+            reason,
+            warnings: self.status.warnings.iter().cloned().chain(self.life.note()).collect(),
+            source: format!("topic:{}", self.job.spec.from),
+            outputs: vec![output, format!("dead letters {}", self.job.spec.on_error.then)],
+            positions: self.positions.clone(),
+            committed: self.checkpoint.positions.clone(),
+            lag_records,
+            lag_seconds,
+            records_read: self.counts.read,
+            rows_written: self.counts.written,
+            filtered: self.counts.filtered,
+            dead_letters: self.counts.dead,
+            retries: self.status.retries,
+            stalls: self.status.stalls,
+            beat_ms: self.options.clock.now_ms(),
+        });
+    }
+
+    /// Records between the pipeline and the end of its topic, and how old the oldest of them is, in seconds.
+    fn lag(&mut self) -> (i64, f64) {
+        let topic = self.options.store.topic(self.job.spec.from.as_str());
+        let partitions = topic.map(|topic| topic.partitions()).unwrap_or_default();
+        let now_ms = self.options.clock.now_ms();
+        let (mut records, mut oldest_ms) = (0, now_ms);
+        for partition in partitions.iter() {
+            let next = self.positions.get(&partition.id().0).map_or(partition.start(), |next| Offset(*next));
+            if partition.tail() > next {
+                records += partition.tail().0 - next.0.max(partition.start().0);
+                oldest_ms = oldest_ms.min(self.read_to_ms(partition, next).unwrap_or(now_ms));
+            }
+        }
+        (records, (now_ms - oldest_ms) as f64 / 1000.0)
+    }
+
+    /// The time up to which a partition was read; of one that was not read yet, that of its next batch.
+    fn read_to_ms(&mut self, partition: &Partition, next: Offset) -> Option<i64> {
+        let known = match self.status.read_to_ms.entry(partition.id().0) {
+            Entry::Occupied(known) => *known.get(),
+            Entry::Vacant(unknown) => {
+                let slice = partition.read_blocking(next.max(partition.start()), 1).ok()?;
+                *unknown.insert(slice.batches.first()?.header().base_timestamp)
+            }
+        };
+        // Clients may set no time at all.
+        (known >= 0).then_some(known)
+    }
+}

@@ -1,0 +1,282 @@
+//! Fetch: whole batches, limits, long polls, sessions, ids and epochs, and batches decompressed for those who may not read zstd.
+
+use crate::door::{Client, Door, NOW, batch, built, fetch_request, frame};
+use inrush::record::{Batch, Codec};
+use kafka_protocol::messages as kp;
+use kafka_protocol::messages::ApiKey;
+use kafka_protocol::messages::fetch_response::PartitionData;
+use uuid::Uuid;
+
+fn filled(config: &[(&str, &str)], batches: usize) -> (Door, Client) {
+    let door = Door::open();
+    door.topic("t", config);
+    let mut client = door.known_client();
+    for _ in 0..batches {
+        assert_eq!(client.produce("t", built(Codec::Lz4, 10, 200, None).bytes().clone()).error_code, 0);
+    }
+    (door, client)
+}
+
+fn data(answer: &kp::FetchResponse) -> Vec<&PartitionData> {
+    answer.responses.iter().flat_map(|topic| &topic.partitions).collect()
+}
+
+fn size(data: &PartitionData) -> usize {
+    data.records.as_ref().map_or(0, bytes::Bytes::len)
+}
+
+#[test]
+fn behaviour_09_a_fetch_inside_a_batch_returns_the_whole_batch() {
+    let (_door, mut client) = filled(&[], 3);
+    for offset in [10, 11, 19] {
+        let batches = client.batches("t", offset);
+        assert_eq!((batches[0].base_offset().0, batches.len()), (10, 2), "from {offset}");
+    }
+}
+
+#[test]
+fn behaviour_09_it_does_so_from_the_disk_too() {
+    let (door, client) = filled(&[("segment.bytes", "16384")], 30);
+    drop(client);
+    let door = door.restart();
+    let batches = door.known_client().batches("t", 155);
+    assert_eq!(batches[0].base_offset().0, 150);
+    assert!(batches.iter().all(|batch| batch.header().codec == Codec::Lz4));
+}
+
+#[test]
+fn behaviour_10_at_least_one_whole_batch_comes_and_the_rest_keeps_to_the_limits() {
+    let (_door, mut client) = filled(&[], 5);
+    let one = size(&client.fetch("t", 40));
+    let mut call = |request: &kp::FetchRequest| -> Vec<usize> {
+        let answer: kp::FetchResponse = client.call(ApiKey::Fetch, 12, request);
+        data(&answer).into_iter().map(size).collect()
+    };
+    assert_eq!(call(&fetch_request(&[("t", 0, 0, 1)])), [one], "a partition's limit below one batch");
+    assert_eq!(call(&fetch_request(&[("t", 0, 0, 2 * one as i32 + 1)])), [2 * one]);
+    let twice = [("t", 0, 0, 1 << 20), ("t", 0, 10, 1 << 20)];
+    let mut request = fetch_request(&twice);
+    request.max_bytes = 1;
+    assert_eq!(call(&request), [one, 0], "the first in the request's order gets its batch");
+    request.max_bytes = 3 * one as i32;
+    assert_eq!(call(&request), [3 * one, 0]);
+    request.max_bytes = 50 << 20;
+    assert_eq!(call(&request), [5 * one, 4 * one]);
+}
+
+#[test]
+fn behaviour_11_a_long_poll_ends_when_enough_has_come() {
+    let (door, mut client) = filled(&[], 1);
+    let one = size(&client.fetch("t", 0));
+    let mut request = fetch_request(&[("t", 0, 0, 1 << 20)]);
+    (request.max_wait_ms, request.min_bytes) = (60_000, 3 * one as i32);
+    let correlation = client.send(ApiKey::Fetch, 12, &request);
+    let mut other = door.client();
+    for _ in 0..2 {
+        other.produce("t", built(Codec::Lz4, 10, 200, None).bytes().clone());
+    }
+    let answer: kp::FetchResponse = client.answer(ApiKey::Fetch, 12, correlation);
+    assert_eq!(size(data(&answer)[0]), 3 * one);
+}
+
+#[test]
+fn behaviour_11_a_long_poll_ends_at_once_when_waiting_gains_nothing() {
+    let (_door, mut client) = filled(&[], 3);
+    // Would these wait, the test would end by its read timeout.
+    let mut call = |partitions: &[(&str, i32, i64, i32)]| -> Vec<i16> {
+        let mut request = fetch_request(partitions);
+        (request.max_wait_ms, request.min_bytes) = (600_000, 40 << 20);
+        let answer: kp::FetchResponse = client.call(ApiKey::Fetch, 12, &request);
+        data(&answer).into_iter().map(|data| data.error_code).collect()
+    };
+    assert_eq!(call(&[("t", 0, 0, 400)]), [0], "the partition has more than it may send");
+    assert_eq!(call(&[("t", 0, 0, 1 << 20), ("t", 9, 0, 1 << 20)]), [0, 3], "an error");
+    assert_eq!(call(&[("t", 1, 5, 1 << 20)]), [1]);
+}
+
+#[test]
+fn behaviour_11_a_long_poll_without_records_ends_by_its_time_or_with_the_client() {
+    let (mut door, mut client) = filled(&[], 0);
+    let mut request = fetch_request(&[("t", 0, 0, 1 << 20)]);
+    request.max_wait_ms = 30;
+    let answer: kp::FetchResponse = client.call(ApiKey::Fetch, 12, &request);
+    assert_eq!((size(data(&answer)[0]), data(&answer)[0].error_code), (0, 0));
+    request.max_wait_ms = 600_000;
+    let correlation = client.send(ApiKey::Fetch, 12, &request);
+    client.stream.shutdown(std::net::Shutdown::Write).unwrap();
+    let _: kp::FetchResponse = client.answer(ApiKey::Fetch, 12, correlation);
+    assert!(client.is_closed());
+    // And the door does not wait for those who do.
+    let mut other = door.client();
+    // In one piece, so that the poll has been read when the first answer is there.
+    let mut both = frame(ApiKey::Metadata, 9, 90, &kp::MetadataRequest::default());
+    both.extend(frame(ApiKey::Fetch, 12, 91, &request));
+    other.raw(&both);
+    let _: kp::MetadataResponse = other.answer(ApiKey::Metadata, 9, 90);
+    door.close();
+    let _: kp::FetchResponse = other.answer(ApiKey::Fetch, 12, 91);
+}
+
+#[test]
+fn behaviour_12_every_answer_says_where_the_log_begins_and_ends() {
+    let (door, mut client) = filled(&[("segment.bytes", "16384")], 60);
+    door.wait(door.partition("t").delete_below(inrush::record::Offset(300))).unwrap();
+    for offset in [0, 299, 601, -5] {
+        let data = client.fetch("t", offset);
+        assert_eq!(data.error_code, 1, "offset {offset}");
+        assert_eq!((data.high_watermark, data.last_stable_offset, data.log_start_offset), (600, 600, 300));
+        assert_eq!(size(&data), 0);
+    }
+    let data = client.fetch("t", 600);
+    assert_eq!((data.error_code, data.high_watermark, data.log_start_offset), (0, 600, 300));
+    assert_eq!(client.fetch("t", 300).error_code, 0);
+    assert_eq!(client.fetch("no-such-topic", 0).error_code, 3);
+}
+
+#[test]
+fn behaviour_13_there_are_no_sessions_and_clients_stay_in_full_fetches() {
+    let (_door, mut client) = filled(&[], 1);
+    let mut request = fetch_request(&[("t", 0, 0, 1 << 20)]);
+    for (id, epoch) in [(0, 0), (0, -1), (77, -1)] {
+        (request.session_id, request.session_epoch) = (id, epoch);
+        let answer: kp::FetchResponse = client.call(ApiKey::Fetch, 11, &request);
+        assert_eq!((answer.error_code, answer.session_id, answer.responses.len()), (0, 0, 1), "{id} {epoch}");
+    }
+    (request.session_id, request.session_epoch) = (77, 1);
+    let answer: kp::FetchResponse = client.call(ApiKey::Fetch, 11, &request);
+    assert_eq!((answer.error_code, answer.session_id, answer.responses.len()), (70, 0, 0));
+}
+
+#[test]
+fn behaviour_32_topics_are_found_by_id_and_a_topic_made_again_has_another() {
+    let (door, mut client) = filled(&[], 1);
+    let id = door.store.topic("t").unwrap().id;
+    let mut by_id = |id: Uuid| {
+        let mut request = fetch_request(&[("", 0, 0, 1 << 20)]);
+        request.topics[0].topic_id = id;
+        let answer: kp::FetchResponse = client.call(ApiKey::Fetch, 13, &request);
+        assert_eq!(answer.responses[0].topic_id, id);
+        answer.responses[0].partitions[0].error_code
+    };
+    assert_eq!(by_id(id), 0);
+    assert_eq!((by_id(Uuid::from_u128(1)), by_id(Uuid::nil())), (100, 100));
+    door.wait(door.store.delete_topic(&inrush::record::TopicName::new("t").unwrap())).unwrap();
+    let again = door.topic("t", &[]);
+    assert_ne!(again, id);
+    assert_eq!((by_id(id), by_id(again)), (100, 0));
+}
+
+#[test]
+fn a_topic_that_is_deleted_ends_the_poll_on_it() {
+    let (door, mut client) = filled(&[], 0);
+    let mut request = fetch_request(&[("t", 0, 0, 1 << 20)]);
+    request.max_wait_ms = 600_000;
+    let correlation = client.send(ApiKey::Fetch, 12, &request);
+    // The fetch may come before or after this: both end.
+    door.wait(door.store.delete_topic(&inrush::record::TopicName::new("t").unwrap())).unwrap();
+    let answer: kp::FetchResponse = client.answer(ApiKey::Fetch, 12, correlation);
+    assert_eq!(data(&answer)[0].error_code, 3);
+}
+
+#[test]
+fn another_leader_epoch_is_fenced_or_unknown() {
+    let (door, client) = filled(&[], 1);
+    drop(client);
+    let door = door.restart();
+    let current = door.partition("t").leader_epoch();
+    for (epoch, code) in [(current, 0), (-1, 0), (current - 1, 74), (current + 1, 75)] {
+        let mut request = fetch_request(&[("t", 0, 0, 1 << 20)]);
+        request.topics[0].partitions[0].current_leader_epoch = epoch;
+        let answer: kp::FetchResponse = door.client().call(ApiKey::Fetch, 12, &request);
+        assert_eq!(data(&answer)[0].error_code, code, "epoch {epoch} of {current}");
+        assert_eq!(data(&answer)[0].high_watermark, 10, "on an error too");
+    }
+}
+
+#[test]
+fn who_is_not_known_to_read_zstd_gets_batches_decompressed() {
+    let door = Door::open();
+    door.topic("t", &[]);
+    door.topic("never", &[("inrush.fetch.transcode", "never")]);
+    let mut known = door.known_client();
+    for topic in ["t", "never"] {
+        for codec in [Codec::Zstd, Codec::Lz4, Codec::Zstd] {
+            known.produce(topic, built(codec, 5, 100, None).bytes().clone());
+        }
+    }
+    let straight = known.batches("t", 0);
+    let plain = door.client().batches("t", 0);
+    let codecs = |batches: &[Batch]| -> Vec<Codec> { batches.iter().map(|batch| batch.header().codec).collect() };
+    assert_eq!(codecs(&straight), [Codec::Zstd, Codec::Lz4, Codec::Zstd]);
+    assert_eq!(codecs(&plain), [Codec::None, Codec::Lz4, Codec::None]);
+    for (straight, plain) in straight.iter().zip(&plain) {
+        assert_eq!(straight.records(1 << 20), plain.records(1 << 20), "same offsets, times, keys, values, headers");
+    }
+    assert_eq!(codecs(&door.client().batches("never", 0))[0], Codec::Zstd);
+}
+
+#[test]
+fn what_is_decompressed_keeps_to_the_limits_and_a_batch_that_cannot_be_goes_as_it_is() {
+    let door = Door::open();
+    door.topic("t", &[]);
+    let mut known = door.known_client();
+    // Each is small on the disk and 1 MB decompressed.
+    for _ in 0..20 {
+        known.produce("t", built(Codec::Zstd, 10, 50_000, None).bytes().clone());
+    }
+    let mut unknown = door.client();
+    let mut offset = 0;
+    while offset < 200 {
+        let batches = unknown.batches("t", offset);
+        let total: usize = batches.iter().map(Batch::size).sum();
+        assert!(batches.len() == 1 || total <= 1 << 20, "{total} bytes in {} batches", batches.len());
+        assert_eq!(batches[0].base_offset().0, offset);
+        offset = batches.last().unwrap().next_offset().0;
+    }
+    assert_eq!(door.answers.free(), door.answers.limit(), "bytes of answers were kept");
+    let mut bytes = batch(Codec::Zstd, 3).bytes().to_vec();
+    bytes.truncate(75);
+    bytes[8..12].copy_from_slice(&63i32.to_be_bytes());
+    let crc = crc32c::crc32c(&bytes[21..]);
+    bytes[17..21].copy_from_slice(&crc.to_be_bytes());
+    assert_eq!(known.produce("t", bytes).error_code, 0);
+    assert_eq!(unknown.batches("t", 200)[0].header().codec, Codec::Zstd);
+}
+
+#[test]
+fn many_readers_share_the_budget_of_answers_and_all_get_on() {
+    let door = Door::with(|door| door.answers = inrush::budget::Budget::new(256 << 10));
+    door.topic("t", &[]);
+    let mut writer = door.client();
+    for _ in 0..30 {
+        writer.produce("t", built(Codec::None, 10, 10_000, None).bytes().clone());
+    }
+    std::thread::scope(|scope| {
+        for _ in 0..12 {
+            scope.spawn(|| {
+                let mut client = door.client();
+                let mut offset = 0;
+                while offset < 300 {
+                    let batches = client.batches("t", offset);
+                    offset = batches.last().map_or(offset, |last| last.next_offset().0);
+                }
+            });
+        }
+    });
+}
+
+#[test]
+fn a_reader_at_the_end_sees_each_record_that_is_appended_at_once() {
+    let (door, mut client) = filled(&[], 0);
+    let mut writer = door.client();
+    for n in 0..50 {
+        let mut request = fetch_request(&[("t", 0, n * 2, 1 << 20)]);
+        request.max_wait_ms = 600_000;
+        let correlation = client.send(ApiKey::Fetch, 12, &request);
+        writer.produce("t", batch(Codec::Lz4, 2).bytes().clone());
+        let answer: kp::FetchResponse = client.answer(ApiKey::Fetch, 12, correlation);
+        let batches = Batch::check_chain(data(&answer)[0].records.clone().unwrap()).unwrap();
+        assert_eq!((batches[0].base_offset().0, batches[0].header().max_timestamp), (n * 2, NOW + 1));
+    }
+    assert_eq!(door.budget.free(), door.budget.limit());
+}

@@ -1,0 +1,273 @@
+//! Metadata, CreateTopics, DeleteTopics, DescribeConfigs, DescribeCluster, FindCoordinator.
+
+use crate::door::{Client, Door, batch, name, text};
+use inrush::record::Codec;
+use kafka_protocol::messages as kp;
+use kafka_protocol::messages::ApiKey;
+use kafka_protocol::messages::create_topics_request::{
+    CreatableReplicaAssignment, CreatableTopic, CreatableTopicConfig,
+};
+use kafka_protocol::messages::create_topics_response::CreatableTopicResult;
+use kafka_protocol::messages::delete_topics_request::DeleteTopicState;
+use kafka_protocol::messages::describe_configs_request::DescribeConfigsResource;
+use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
+use std::collections::BTreeMap;
+use uuid::Uuid;
+
+fn asked(names: &[&str], may_create: bool) -> kp::MetadataRequest {
+    let topics = names.iter().map(|topic| MetadataRequestTopic::default().with_name(Some(name(topic))));
+    kp::MetadataRequest::default().with_topics(Some(topics.collect())).with_allow_auto_topic_creation(may_create)
+}
+
+fn metadata(client: &mut Client, version: i16, request: &kp::MetadataRequest) -> kp::MetadataResponse {
+    client.call(ApiKey::Metadata, version, request)
+}
+
+fn codes(answer: &kp::MetadataResponse) -> Vec<i16> {
+    answer.topics.iter().map(|topic| topic.error_code).collect()
+}
+
+#[test]
+fn behaviour_29_a_topic_is_made_by_asking_for_it_and_takes_records_at_once() {
+    let door = Door::open();
+    let mut client = door.client();
+    let answer = metadata(&mut client, 5, &asked(&["new"], true));
+    assert_eq!((codes(&answer), answer.topics[0].partitions.len()), (vec![0], 4));
+    assert!(answer.topics[0].partitions.iter().all(|one| one.leader_id.0 == 1 && one.isr_nodes == [kp::BrokerId(1)]));
+    assert_eq!(client.produce("new", batch(Codec::Lz4, 1).bytes().clone()).error_code, 0);
+    // Before version 4 there was no saying no.
+    assert_eq!(codes(&metadata(&mut client, 1, &asked(&["old"], true))), [0]);
+    assert_eq!(codes(&metadata(&mut client, 4, &asked(&["not-now"], false))), [3]);
+    let long = "x".repeat(250);
+    for bad in ["a/b", "..", "ä", long.as_str(), ""] {
+        assert_eq!(codes(&metadata(&mut client, 5, &asked(&[bad], true))), [17], "{bad:?}");
+    }
+    let names: Vec<String> = door.store.topics().iter().map(|topic| topic.name.to_string()).collect();
+    assert_eq!(names, ["new", "old"]);
+}
+
+#[test]
+fn behaviour_29_a_door_for_others_makes_none() {
+    let door = Door::with(|door| door.auto_create = false);
+    assert_eq!(codes(&metadata(&mut door.client(), 9, &asked(&["new"], true))), [3]);
+    assert!(door.store.topics().is_empty());
+}
+
+#[test]
+fn all_topics_are_asked_for_by_null_and_none_by_an_empty_list() {
+    let door = Door::open();
+    door.topic("a", &[]);
+    door.topic("b", &[]);
+    let mut client = door.client();
+    let empty = kp::MetadataRequest::default().with_topics(Some(Vec::new()));
+    let null = kp::MetadataRequest::default().with_topics(None);
+    assert_eq!(metadata(&mut client, 0, &empty).topics.len(), 2, "version 0 has no null");
+    assert_eq!(metadata(&mut client, 1, &empty).topics.len(), 0);
+    assert_eq!(metadata(&mut client, 1, &null).topics.len(), 2);
+    let answer = metadata(&mut client, 12, &null);
+    assert_eq!((answer.topics.len(), answer.controller_id.0, answer.brokers.len()), (2, 1, 1));
+    assert_eq!(answer.cluster_id.unwrap().to_string(), door.store.cluster_id().to_string());
+    let broker = &answer.brokers[0];
+    assert_eq!((broker.host.to_string(), broker.port as u16), ("127.0.0.1".to_owned(), door.address.port()));
+    let repeated = metadata(&mut client, 9, &asked(&["a", "a", "a"], false));
+    assert_eq!(repeated.topics.len(), 1, "an answer would grow without end");
+}
+
+#[test]
+fn behaviour_37_clients_are_told_the_address_that_was_configured() {
+    let door = Door::with(|door| door.advertised = ("events.example".to_owned(), 19_092));
+    let answer = metadata(&mut door.client(), 9, &asked(&[], false));
+    assert_eq!((answer.brokers[0].host.to_string(), answer.brokers[0].port), ("events.example".to_owned(), 19_092));
+}
+
+#[test]
+fn behaviour_32_topic_ids_are_told_and_stay_over_a_restart() {
+    let door = Door::open();
+    let id = door.topic("t", &[]);
+    let door = door.restart();
+    let mut client = door.client();
+    assert_eq!(metadata(&mut client, 10, &asked(&["t"], false)).topics[0].topic_id, id);
+    let by_id = |id| {
+        let topic = MetadataRequestTopic::default().with_topic_id(id).with_name(None);
+        kp::MetadataRequest::default().with_topics(Some(vec![topic]))
+    };
+    let known = metadata(&mut client, 12, &by_id(id));
+    assert_eq!(known.topics[0].name.as_ref().unwrap().to_string(), "t");
+    let unknown = metadata(&mut client, 12, &by_id(Uuid::from_u128(5)));
+    assert_eq!((codes(&unknown), unknown.topics[0].topic_id), (vec![100], Uuid::from_u128(5)));
+}
+
+fn new(topic: &str, partitions: i32) -> CreatableTopic {
+    CreatableTopic::default().with_name(name(topic)).with_num_partitions(partitions).with_replication_factor(-1)
+}
+
+fn create(client: &mut Client, topics: Vec<CreatableTopic>, only_check: bool) -> Vec<CreatableTopicResult> {
+    let request = kp::CreateTopicsRequest::default().with_topics(topics).with_validate_only(only_check);
+    client.call::<kp::CreateTopicsResponse>(ApiKey::CreateTopics, 7, &request).topics
+}
+
+fn config(name: &str, value: Option<&str>) -> CreatableTopicConfig {
+    CreatableTopicConfig::default().with_name(text(name)).with_value(value.map(text))
+}
+
+#[test]
+fn topics_are_created_as_asked_and_told_with_all_their_settings() {
+    let door = Door::open();
+    let mut client = door.client();
+    let asked = new("a", 3).with_configs(vec![config("retention.ms", Some("1000"))]);
+    let made = create(&mut client, vec![asked, new("b", -1)], false);
+    assert_eq!(made.iter().map(|one| (one.error_code, one.num_partitions)).collect::<Vec<_>>(), [(0, 3), (0, 4)]);
+    assert_eq!((made[0].topic_id, made[0].replication_factor), (door.store.topic("a").unwrap().id, 1));
+    let configs = made[0].configs.as_ref().unwrap();
+    let retention = configs.iter().find(|one| one.name.as_str() == "retention.ms").unwrap();
+    assert_eq!((retention.value.as_ref().unwrap().as_str(), retention.config_source), ("1000", 1));
+    assert!(configs.len() > 15 && configs.iter().filter(|one| one.config_source == 5).count() == configs.len() - 1);
+}
+
+#[test]
+fn topics_that_cannot_be_are_refused_by_kafkas_codes() {
+    let door = Door::open();
+    door.topic("there", &[]);
+    let mut client = door.client();
+    let assignment = |partition, brokers: &[i32]| {
+        let brokers = brokers.iter().map(|id| kp::BrokerId(*id)).collect();
+        CreatableReplicaAssignment::default().with_partition_index(partition).with_broker_ids(brokers)
+    };
+    let assigned = |topic: &str, assignments| new(topic, -1).with_assignments(assignments);
+    let cases = [
+        (new("there", 1), 36),
+        (new("a/b", 1), 17),
+        (new("x", 0), 37),
+        (new("x", -2), 37),
+        (new("x", 100_000), 37),
+        (new("x", 1).with_replication_factor(3), 38),
+        (new("x", 1).with_replication_factor(0), 38),
+        (assigned("x", vec![assignment(0, &[2])]), 39),
+        (assigned("x", vec![assignment(0, &[1]), assignment(2, &[1])]), 39),
+        (assigned("x", vec![assignment(0, &[1])]).with_num_partitions(1), 42),
+        (new("x", 1).with_configs(vec![config("retention.msec", Some("1"))]), 40),
+        (new("x", 1).with_configs(vec![config("retention.ms", Some("soon"))]), 40),
+        (new("x", 1).with_configs(vec![config("retention.ms", None)]), 40),
+    ];
+    for only_check in [true, false] {
+        for (topic, code) in &cases {
+            let refused = &create(&mut client, vec![topic.clone()], only_check)[0];
+            assert_eq!(refused.error_code, *code, "{topic:?}");
+            assert!(refused.error_message.is_some());
+        }
+    }
+    let twice = create(&mut client, vec![new("twice", 1), new("twice", 2)], false);
+    assert_eq!((twice.len(), twice[0].error_code), (1, 42));
+    assert_eq!(door.store.topics().len(), 1, "something was made");
+    let checked = &create(&mut client, vec![new("x", 5)], true)[0];
+    assert_eq!((checked.error_code, checked.num_partitions, checked.topic_id), (0, 5, Uuid::nil()));
+    assert!(door.store.topic("x").is_none());
+    let made = &create(&mut client, vec![assigned("x", vec![assignment(1, &[1]), assignment(0, &[1])])], false)[0];
+    assert_eq!((made.error_code, made.num_partitions), (0, 2));
+}
+
+#[test]
+fn topics_are_deleted_by_name_and_by_id() {
+    let door = Door::open();
+    let ids = ["a", "b", "c"].map(|name| door.topic(name, &[]));
+    let mut client = door.client();
+    let old = kp::DeleteTopicsRequest::default().with_topic_names(vec![name("a"), name("none")]);
+    let answer: kp::DeleteTopicsResponse = client.call(ApiKey::DeleteTopics, 5, &old);
+    assert_eq!(answer.responses.iter().map(|one| one.error_code).collect::<Vec<_>>(), [0, 3]);
+    let state = |name: Option<kp::TopicName>, id| DeleteTopicState::default().with_name(name).with_topic_id(id);
+    let states = vec![
+        state(None, ids[1]),
+        state(None, ids[1]),
+        state(Some(name("c")), ids[2]),
+        state(None, Uuid::nil()),
+        state(Some(name("c")), Uuid::nil()),
+    ];
+    let request = kp::DeleteTopicsRequest::default().with_topics(states);
+    let answer: kp::DeleteTopicsResponse = client.call(ApiKey::DeleteTopics, 6, &request);
+    assert_eq!(answer.responses.iter().map(|one| one.error_code).collect::<Vec<_>>(), [0, 100, 42, 42, 0]);
+    assert_eq!(answer.responses[0].name.as_ref().unwrap().to_string(), "b");
+    assert!(door.store.topics().is_empty());
+}
+
+fn described(client: &mut Client, kind: i8, resource: &str, keys: Option<&[&str]>) -> kp::DescribeConfigsResponse {
+    let keys = keys.map(|keys| keys.iter().map(|key| text(key)).collect());
+    let resource = DescribeConfigsResource::default()
+        .with_resource_type(kind)
+        .with_resource_name(text(resource))
+        .with_configuration_keys(keys);
+    let request = kp::DescribeConfigsRequest::default()
+        .with_resources(vec![resource])
+        .with_include_synonyms(true)
+        .with_include_documentation(true);
+    client.call(ApiKey::DescribeConfigs, 4, &request)
+}
+
+#[test]
+fn behaviour_30_every_setting_is_described_with_its_source_kind_and_meaning() {
+    let door = Door::open();
+    door.topic("t", &[("retention.ms", "1000")]);
+    let mut client = door.client();
+    let answer = described(&mut client, 2, "t", None);
+    let configs: BTreeMap<_, _> =
+        answer.results[0].configs.iter().map(|config| (config.name.to_string(), config)).collect();
+    for name in ["cleanup.policy", "compression.type", "max.message.bytes", "segment.bytes", "inrush.durability"] {
+        let config = configs[name];
+        assert_eq!((config.config_source, config.read_only, config.is_sensitive), (5, false, false), "{name}");
+        assert!(config.documentation.as_ref().is_some_and(|meaning| !meaning.is_empty()) && config.config_type > 0);
+        assert_eq!(config.synonyms.len(), 1);
+    }
+    let set = configs["retention.ms"];
+    assert_eq!((set.value.as_ref().unwrap().as_str(), set.config_source, set.config_type), ("1000", 1, 5));
+    let synonyms: Vec<_> =
+        set.synonyms.iter().map(|one| (one.value.clone().unwrap().to_string(), one.source)).collect();
+    assert_eq!(synonyms, [("1000".to_owned(), 1), ("604800000".to_owned(), 5)]);
+    let some = described(&mut client, 2, "t", Some(&["retention.ms", "no.such"]));
+    assert_eq!(some.results[0].configs.len(), 1);
+    assert_eq!(described(&mut client, 2, "t", Some(&[])).results[0].configs.len(), configs.len());
+    for (kind, name, code) in [(2, "none", 3), (2, "a/b", 17), (4, "7", 42), (99, "t", 42)] {
+        assert_eq!(described(&mut client, kind, name, None).results[0].error_code, code, "{kind} {name}");
+    }
+}
+
+#[test]
+fn the_node_is_described_read_only() {
+    let door = Door::open();
+    let answer = described(&mut door.client(), 4, "1", None);
+    let configs = &answer.results[0].configs;
+    let value =
+        |name: &str| configs.iter().find(|one| one.name.as_str() == name).unwrap().value.clone().unwrap().to_string();
+    assert_eq!(
+        (value("num.partitions"), value("node.id"), value("auto.create.topics.enable")),
+        ("4".into(), "1".into(), "true".into())
+    );
+    assert!(configs.iter().all(|one| one.read_only && one.config_source == 4));
+    assert!(described(&mut door.client(), 4, "", None).results[0].configs.is_empty());
+}
+
+#[test]
+fn the_cluster_is_one_node() {
+    let door = Door::open();
+    let mut client = door.client();
+    let mut ask = |kind: i8| -> kp::DescribeClusterResponse {
+        client.call(ApiKey::DescribeCluster, 2, &kp::DescribeClusterRequest::default().with_endpoint_type(kind))
+    };
+    let answer = ask(1);
+    assert_eq!((answer.error_code, answer.controller_id.0, answer.brokers.len()), (0, 1, 1));
+    assert_eq!(answer.brokers[0].port as u16, door.address.port());
+    assert_eq!((ask(2).error_code, ask(3).error_code), (114, 115));
+}
+
+#[test]
+fn groups_are_told_to_ask_again_each_by_its_key() {
+    let door = Door::open();
+    let mut client = door.client();
+    let request = kp::FindCoordinatorRequest::default().with_coordinator_keys(vec![text("a"), text("b")]);
+    let answer: kp::FindCoordinatorResponse = client.call(ApiKey::FindCoordinator, 6, &request);
+    let told: Vec<_> =
+        answer.coordinators.iter().map(|one| (one.key.to_string(), one.error_code, one.node_id.0)).collect();
+    assert_eq!(told, [("a".to_owned(), 15, -1), ("b".to_owned(), 15, -1)]);
+    // Old librdkafka looks for version 0 before it uses lz4.
+    let request = kp::FindCoordinatorRequest::default().with_key(text("a"));
+    let answer: kp::FindCoordinatorResponse = client.call(ApiKey::FindCoordinator, 0, &request);
+    assert_eq!((answer.error_code, answer.node_id.0), (15, -1));
+}
