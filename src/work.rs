@@ -3,6 +3,7 @@
 //! Such work never runs on a socket task or on a log writer. It is not for blocking I/O.
 
 use crossbeam::channel::{Sender, TrySendError, bounded};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
 type Job = Box<dyn FnOnce() + Send>;
@@ -19,6 +20,35 @@ pub struct Pool {
 
 /// The pool's queue is full; the job comes back to the caller.
 pub struct Full<F>(pub F);
+
+/// A job that whoever comes first runs: a thread of the pool, or the one that waits for its result. So a waiting thread is never idle
+/// while its own work lies in the queue, and a pool without threads is right too. Dropped before it began, it is not run.
+#[derive(Debug)]
+pub struct Task<T>(Arc<Shared<T>>);
+
+#[derive(Debug)]
+struct Shared<T> {
+    state: Mutex<State<T>>,
+    done: Condvar,
+}
+
+enum State<T> {
+    Waiting(Box<dyn FnOnce() -> T + Send>),
+    Running,
+    Done(std::thread::Result<T>),
+    Taken,
+}
+
+impl<T> std::fmt::Debug for State<T> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            State::Waiting(_) => "waiting",
+            State::Running => "running",
+            State::Done(_) => "done",
+            State::Taken => "taken",
+        })
+    }
+}
 
 impl Pool {
     /// Starts `threads` threads named `inrush-NAME-N`.
@@ -41,6 +71,26 @@ impl Pool {
         Ok(Pool { queue: Some(queue), threads })
     }
 
+    /// A pool whose tasks are run by those who wait for them.
+    pub fn without_threads() -> Pool {
+        Pool { queue: None, threads: Vec::new() }
+    }
+
+    /// How many threads it has.
+    pub fn threads(&self) -> usize {
+        self.threads.len()
+    }
+
+    /// Queues `work`, whose result is wanted later. If the queue is full, it is run by who waits for it.
+    pub fn offer<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Task<T> {
+        let shared = Arc::new(Shared { state: Mutex::new(State::Waiting(Box::new(work))), done: Condvar::new() });
+        if let Some(queue) = &self.queue {
+            let own = shared.clone();
+            let _ = queue.try_send(Box::new(move || own.run()));
+        }
+        Task(shared)
+    }
+
     /// Queues `job`.
     ///
     /// # Errors
@@ -58,6 +108,57 @@ impl Pool {
                 Ok(())
             }
         }
+    }
+}
+
+impl<T> Task<T> {
+    /// The result; runs the work on this thread if no other has begun it.
+    ///
+    /// # Panics
+    /// As the work did.
+    pub fn join(self) -> T {
+        self.0.run();
+        let mut state = self.0.lock();
+        loop {
+            match std::mem::replace(&mut *state, State::Taken) {
+                State::Done(Ok(result)) => return result,
+                State::Done(Err(panic)) => std::panic::resume_unwind(panic),
+                other => {
+                    *state = other;
+                    state = self.0.done.wait(state).unwrap_or_else(PoisonError::into_inner);
+                }
+            }
+        }
+    }
+}
+
+impl<T> Drop for Task<T> {
+    fn drop(&mut self) {
+        let mut state = self.0.lock();
+        if matches!(*state, State::Waiting(_)) {
+            *state = State::Taken;
+        }
+    }
+}
+
+impl<T> Shared<T> {
+    /// Runs the work, if nobody has begun it.
+    fn run(&self) {
+        let mut state = self.lock();
+        if !matches!(*state, State::Waiting(_)) {
+            return;
+        }
+        let State::Waiting(work) = std::mem::replace(&mut *state, State::Running) else { return };
+        drop(state);
+        let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(work));
+        let mut state = self.lock();
+        *state = State::Done(result);
+        self.done.notify_all();
+    }
+
+    /// The state is whole at any time: a panic under the lock cannot leave it half done.
+    fn lock(&self) -> MutexGuard<'_, State<T>> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -81,5 +182,41 @@ mod tests {
         assert!(pool.run(|| panic!("on purpose")).is_ok());
         assert!(pool.run(move || answer.send(7).unwrap()).is_ok());
         assert_eq!(answers.recv().unwrap(), 7);
+    }
+
+    #[test]
+    fn a_task_is_run_once_by_whoever_comes_first() {
+        for pool in [Pool::without_threads(), Pool::start(2, "work").unwrap()] {
+            let count = Arc::new(std::sync::atomic::AtomicUsize::new(0));
+            let tasks: Vec<Task<usize>> = (0..2 * QUEUE_JOBS_MAX)
+                .map(|number| {
+                    let count = count.clone();
+                    pool.offer(move || {
+                        count.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+                        number
+                    })
+                })
+                .collect();
+            let results: Vec<usize> = tasks.into_iter().map(Task::join).collect();
+            assert_eq!(results, (0..2 * QUEUE_JOBS_MAX).collect::<Vec<_>>());
+            assert_eq!(count.load(std::sync::atomic::Ordering::SeqCst), 2 * QUEUE_JOBS_MAX);
+        }
+    }
+
+    #[test]
+    fn a_task_that_panics_panics_its_waiter_and_one_that_is_dropped_does_not_run() {
+        let pool = Pool::start(1, "work").unwrap();
+        let (begun, begins) = bounded(1);
+        let (go, goes) = bounded::<()>(1);
+        let first = pool.offer(move || {
+            begun.send(()).unwrap();
+            goes.recv().unwrap();
+        });
+        begins.recv().unwrap();
+        drop(pool.offer(|| panic!("a dropped task ran")));
+        go.send(()).unwrap();
+        first.join();
+        let panics = pool.offer(|| -> usize { panic!("on purpose") });
+        assert!(std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| panics.join())).is_err());
     }
 }

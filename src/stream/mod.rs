@@ -12,6 +12,7 @@ pub mod functions;
 mod hooks;
 mod json;
 mod kinds;
+mod lanes;
 mod life;
 mod load;
 mod offline;
@@ -29,7 +30,9 @@ mod supervisor;
 mod tests;
 
 pub use check::{Report, Tested, Trial, check, read_checkpoint, test};
+pub use lanes::{Counts, transform};
 pub use offline::{Dead, Destination, Ran, RunError, run};
+pub use runner::drain;
 pub use supervisor::{Running, start};
 
 use crate::clock::Clock;

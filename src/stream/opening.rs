@@ -3,7 +3,7 @@
 
 use super::checkpoint::Checkpoint;
 use super::dead_letters::{self, DeadLetters, Sender};
-use super::rows::Decoder;
+use super::lanes::{self, Lanes};
 use super::runner::{Fail, Open, Runner};
 use super::sink::Sink;
 use super::sink::journal::{self, Journal, SourceTopic};
@@ -45,8 +45,7 @@ impl Runner {
             return self.open(topic);
         }
         let plan = &self.job.plan;
-        let decoder = Decoder::new(plan.columns().to_vec(), plan.input().clone());
-        Ok(Open { topic, decoder, sink, letters, until: None })
+        Ok(Open { topic, lanes: Arc::new(Lanes::new(&lanes::pool(), plan)), sink, letters, until: None })
     }
 
     /// Gives the files of the last cut their names, unless that was done.

@@ -134,14 +134,14 @@ impl Plan {
 
     /// Evaluates all rows or none.
     fn evaluate(&self, rows: &RecordBatch, base: u32, done: &mut Transformed) -> SqlResult<RecordBatch> {
-        let (kept, kept_at) = match &self.filter {
-            None => (rows.clone(), (0..rows.num_rows() as u32).collect::<Vec<_>>()),
+        let (kept, kept_at, nulls) = match &self.filter {
+            None => (rows.clone(), (0..rows.num_rows() as u32).collect::<Vec<_>>(), 0),
             Some(filter) => {
                 let answers = filter.evaluate(rows)?.into_array(rows.num_rows())?;
                 let answers: &BooleanArray = answers.as_boolean();
                 let kept_at =
                     answers.iter().enumerate().filter(|(_, a)| *a == Some(true)).map(|(at, _)| at as u32).collect();
-                (filter_record_batch(rows, answers)?, kept_at)
+                (filter_record_batch(rows, answers)?, kept_at, answers.null_count() as u32)
             }
         };
         let mut arrays = Vec::with_capacity(self.projections.len());
@@ -153,7 +153,6 @@ impl Plan {
         // Nothing is told before everything has succeeded: a part that fails is evaluated again.
         if self.filter.is_some() {
             let rejected = (rows.num_rows() - kept_at.len()) as u32;
-            let nulls = self.rejected_nulls(rows)?;
             done.rejected_null += nulls;
             done.rejected_false += rejected - nulls;
         }
@@ -174,11 +173,6 @@ impl Plan {
         }
         done.sources.extend(sources);
         Ok(part)
-    }
-
-    fn rejected_nulls(&self, rows: &RecordBatch) -> SqlResult<u32> {
-        let Some(filter) = &self.filter else { return Ok(0) };
-        Ok(filter.evaluate(rows)?.into_array(rows.num_rows())?.null_count() as u32)
     }
 }
 

@@ -8,19 +8,19 @@ use super::checkpoint::{Checkpoint, Counts, make_folder};
 use super::dead_letters::{DeadLetters, Letter};
 use super::fault::{Fault, Reason};
 use super::hooks::{Hooks, Step};
-use super::life::Life;
+use super::lanes::{Lanes, Outcome, Ready};
+use super::life::{Life, Seat};
 use super::load::{self, Job};
-use super::rows::{Decoder, ROWS_BYTES_MAX, ROWS_MAX};
 use super::sink::parquet::CutName;
 use super::sink::{Shaped, Sink, WriteError};
 use super::{Options, status};
 use crate::control::State;
 use crate::metrics as names;
-use crate::record::{Batch, DECODED_SIZE_MAX, Offset, PartitionId, Record, TimestampType};
+use crate::record::{Batch, Offset, PartitionId, Record, TimestampType};
 use crate::store::{Partition, ReadError, Topic};
 use std::collections::BTreeMap;
 use std::future::poll_fn;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::Poll;
@@ -66,6 +66,18 @@ enum Done {
     Held,
 }
 
+/// Why the rest of a read is left for later.
+enum Ended {
+    Held,
+    Fail(Fail),
+}
+
+impl From<Fail> for Ended {
+    fn from(fail: Fail) -> Ended {
+        Ended::Fail(fail)
+    }
+}
+
 pub(super) struct Runner {
     pub(super) options: Arc<Options>,
     pub(super) job: Job,
@@ -89,7 +101,7 @@ pub(super) struct Runner {
 /// What is open while the source is there.
 pub(super) struct Open {
     pub(super) topic: Arc<Topic>,
-    pub(super) decoder: Decoder,
+    pub(super) lanes: Arc<Lanes>,
     pub(super) sink: Sink,
     pub(super) letters: DeadLetters,
     /// By partition where to stop: a replay of an older text ends where its outputs stand. `None` = never.
@@ -101,13 +113,39 @@ pub(super) struct Open {
 /// # Errors
 /// What makes it impossible to begin or go on: a damaged checkpoint, a breaker.
 pub(super) fn run(options: &Arc<Options>, job: &Job, life: &Arc<Life>, hooks: &Hooks) -> Result<(), String> {
+    let mut runner = begin(options, job, life, hooks)?;
+    runner.replay();
+    runner.run()
+}
+
+/// Runs one pipeline on this thread up to the end that its topic has now, cuts and returns the rows it has written by then.
+///
+/// # Errors
+/// The file's mistakes; what makes it impossible to go on, also what a daemon would wait for.
+pub fn drain(options: Options, file: &Path) -> Result<u64, String> {
+    let job =
+        load::file(file).map_err(|mistakes| mistakes.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))?;
+    let topic = options.store.topic(job.spec.from.as_str());
+    let topic = topic.ok_or_else(|| format!("topic {} does not exist", job.spec.from))?;
+    let life = Life::begin(&Arc::<Seat>::default()).ok_or("a new seat is free")?;
+    let mut runner = begin(&Arc::new(options), &job, &life, &Hooks::default())?;
+    let ends = topic.partitions().iter().map(|partition| (partition.id().0, partition.tail().0)).collect();
+    let drained = runner.open(topic).and_then(|mut open| {
+        open.until = Some(ends);
+        runner.turns(&mut open)
+    });
+    drained.map_err(|(Fail::Down(reason) | Fail::Broken(reason))| reason)?;
+    Ok(runner.counts.written)
+}
+
+fn begin(options: &Arc<Options>, job: &Job, life: &Arc<Life>, hooks: &Hooks) -> Result<Runner, String> {
     let path = checkpoint_path(options, &job.spec.name);
     if let Some(folder) = path.parent() {
         make_folder(folder).map_err(|error| format!("cannot make {}: {error}", folder.display()))?;
     }
     let loaded = Checkpoint::load(&path).map_err(|error| error.to_string())?;
     let checkpoint = loaded.unwrap_or_else(|| Checkpoint::new(&job.spec.text));
-    let mut runner = Runner {
+    Ok(Runner {
         options: options.clone(),
         job: job.clone(),
         life: life.clone(),
@@ -121,9 +159,7 @@ pub(super) fn run(options: &Arc<Options>, job: &Job, life: &Arc<Life>, hooks: &H
         held: BTreeMap::new(),
         given_up: None,
         watched: (0, 0),
-    };
-    runner.replay();
-    runner.run()
+    })
 }
 
 /// Where a pipeline keeps its checkpoint.
@@ -286,40 +322,24 @@ impl Runner {
             Err(ReadError::Deleted) => return Ok(false),
             Err(error) => return Err(Fail::Down(error.to_string())),
         };
-        let is_wanted = |record: &Record| record.offset >= next && record.offset.0 < until;
-        let mut pending: Vec<Record> = Vec::new();
-        let (mut size, mut kind, mut position) = (0, TimestampType::CreateTime, next);
-        for batch in &batches {
-            if kind != batch.header().timestamp_type {
-                if self.process(open, id.0, kind, &std::mem::take(&mut pending))? == Done::Held {
-                    return Ok(true);
+        let lanes = open.lanes.clone();
+        let ran = lanes.run(id.0, next.0..until, &batches, |outcome| {
+            let done = match outcome {
+                Outcome::Piece(piece) => self.process(open, id.0, piece.kind, &piece.records, Some(piece.ready))?,
+                Outcome::Undecodable { batch, reason } => {
+                    self.undecodable(open, id.0, batch.header().timestamp_type, &batch, reason)?;
+                    Done::All
                 }
-                kind = batch.header().timestamp_type;
+            };
+            if done == Done::All { Ok(()) } else { Err(Ended::Held) }
+        });
+        match ran {
+            Ok(()) => {
+                let position = batches.last().map_or(next, Batch::next_offset);
+                self.positions.insert(id.0, position.0.min(until));
             }
-            match batch.records(DECODED_SIZE_MAX) {
-                Ok(records) => {
-                    for record in records.into_iter().filter(is_wanted) {
-                        size += record.value.as_ref().map_or(0, |value| value.len());
-                        pending.push(record);
-                        if pending.len() == ROWS_MAX || size >= ROWS_BYTES_MAX {
-                            size = 0;
-                            if self.process(open, id.0, kind, &std::mem::take(&mut pending))? == Done::Held {
-                                return Ok(true);
-                            }
-                        }
-                    }
-                }
-                Err(error) => {
-                    if self.process(open, id.0, kind, &std::mem::take(&mut pending))? == Done::Held {
-                        return Ok(true);
-                    }
-                    self.undecodable(open, id.0, kind, batch, error.to_string())?;
-                }
-            }
-            position = batch.next_offset();
-        }
-        if self.process(open, id.0, kind, &pending)? == Done::All {
-            self.positions.insert(id.0, position.0.min(until));
+            Err(Ended::Held) => {}
+            Err(Ended::Fail(fail)) => return Err(fail),
         }
         if let Some(last) = batches.last() {
             self.since.get_or_insert_with(Instant::now);
@@ -345,10 +365,18 @@ impl Runner {
     }
 
     /// Decodes, transforms and writes records of one partition, ascending; moves the position as far as it comes.
-    fn process(&mut self, open: &mut Open, id: i32, kind: TimestampType, records: &[Record]) -> Result<Done, Fail> {
+    /// `ready` is what became of them, if that was made ahead.
+    fn process(
+        &mut self,
+        open: &mut Open,
+        id: i32,
+        kind: TimestampType,
+        records: &[Record],
+        ready: Option<Ready>,
+    ) -> Result<Done, Fail> {
         let Some(last) = records.last() else { return Ok(Done::All) };
         self.life.beat();
-        let work = self.transform(open, id, records);
+        let work = shape(open, records, ready.unwrap_or_else(|| open.lanes.transform(id, records)));
         let first_bad = work.bad.first().map(|(at, _)| *at as usize);
         if let Some(at) = first_bad.filter(|_| self.job.spec.on_error.retries_all)
             && self.given_up != Some((id, records[at].offset.0))
@@ -392,7 +420,7 @@ impl Runner {
         at: usize,
         refused: Option<String>,
     ) -> Result<Done, Fail> {
-        if self.process(open, id, kind, &records[..at])? == Done::Held {
+        if self.process(open, id, kind, &records[..at], None)? == Done::Held {
             return Ok(Done::Held);
         }
         let offset = records[at].offset.0;
@@ -415,11 +443,11 @@ impl Runner {
             }
             None => {
                 self.given_up = Some((id, offset));
-                self.process(open, id, kind, &records[at..=at])?;
+                self.process(open, id, kind, &records[at..=at], None)?;
             }
         }
         self.positions.insert(id, offset + 1);
-        self.process(open, id, kind, &records[at + 1..])
+        self.process(open, id, kind, &records[at + 1..], None)
     }
 
     /// One dead letter that is not the decoder's or the plan's.
@@ -433,22 +461,6 @@ impl Runner {
     ) -> Result<(), Fail> {
         let letter = Letter { record, fault, timestamp_type };
         open.letters.send(id, &[letter]).map_err(|error| Fail::Down(error.to_string()))
-    }
-
-    fn transform(&self, open: &Open, id: i32, records: &[Record]) -> Work {
-        let decoded = open.decoder.decode(id, records);
-        let done = self.job.plan.run(&decoded.rows);
-        let sources: Vec<u32> = done.sources.iter().map(|row| decoded.sources[*row as usize]).collect();
-        let mut bad: Vec<(u32, Fault)> = decoded.faults;
-        bad.extend(done.faults.into_iter().map(|(row, fault)| (decoded.sources[row as usize], fault)));
-        let rows = done.rows.num_rows();
-        let (shaped, unfit) = open.sink.shape(done.rows, &sources, records);
-        let written = (rows - unfit.len()) as u64;
-        bad.extend(unfit.into_iter().map(|(row, fault)| (sources[row as usize], fault)));
-        bad.sort_by_key(|(at, _)| *at);
-        let filtered =
-            [("false", done.rejected_false), ("null", done.rejected_null), ("content-type", decoded.passed_over)];
-        Work { shaped, sources, written, bad, filtered }
     }
 
     /// A batch with a right checksum that cannot be decoded is one dead letter with its bytes, and the pipeline goes on.
@@ -547,4 +559,15 @@ struct Work {
     /// By index of their record, ascending.
     bad: Vec<(u32, Fault)>,
     filtered: [(&'static str, u32); 3],
+}
+
+/// Brings rows into their output's form; what it can never take is bad too.
+fn shape(open: &Open, records: &[Record], ready: Ready) -> Work {
+    let Ready { rows, sources, mut bad, filtered } = ready;
+    let count = rows.num_rows();
+    let (shaped, unfit) = open.sink.shape(rows, &sources, records);
+    let written = (count - unfit.len()) as u64;
+    bad.extend(unfit.into_iter().map(|(row, fault)| (sources[row as usize], fault)));
+    bad.sort_by_key(|(at, _)| *at);
+    Work { shaped, sources, written, bad, filtered }
 }

@@ -1,5 +1,6 @@
 //! Where rows go: a folder of Parquet files, or a topic.
 
+mod encode;
 pub(super) mod journal;
 pub(super) mod lake;
 pub(super) mod parquet;

@@ -5,7 +5,9 @@
 //! renames of the last checkpoint and removes what no checkpoint names.
 
 use super::super::checkpoint::{Staged, make_folder, sync_folder};
+use super::super::lanes;
 use super::super::spec::ParquetOutput;
+use super::encode::{Encoder, disk_error};
 use super::lake::{self, Owner};
 use super::partition::places;
 use super::staged::StagedFile;
@@ -14,11 +16,7 @@ use arrow::array::UInt32Array;
 use arrow::compute::take;
 use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
-use parquet::arrow::ArrowWriter;
-use parquet::basic::{Compression, ZstdLevel};
-use parquet::errors::ParquetError;
 use parquet::file::metadata::KeyValue;
-use parquet::file::properties::{EnabledStatistics, WriterProperties};
 use std::collections::BTreeMap;
 use std::fs;
 use std::io;
@@ -26,8 +24,8 @@ use std::path::{Path, PathBuf};
 
 /// Files that are open at a time; one more cuts all.
 const OPEN_MAX: usize = 64;
-/// Encoded bytes of a row group.
-const ROW_GROUP_SIZE: usize = 32 << 20;
+/// Memory of all open row groups together; past it the largest one is written early. Many small partitions would take 32 MiB each.
+const OPEN_BYTES_MAX: usize = 64 << 20;
 
 /// One output folder.
 pub(in crate::stream) struct Parquet {
@@ -46,7 +44,7 @@ pub(in crate::stream) struct Parquet {
 }
 
 struct Open {
-    writer: ArrowWriter<StagedFile>,
+    encoder: Encoder,
     staged: PathBuf,
     finished: PathBuf,
 }
@@ -107,11 +105,6 @@ impl Parquet {
             metrics::counter!(names::STREAM_LATE_ROWS.name, "pipeline" => self.pipeline.clone()).increment(found.late);
         }
         for (partition, places) in found.rows {
-            if !self.open.contains_key(&partition) {
-                let file = self.begin(&partition, name)?;
-                self.open.insert(partition.clone(), file);
-            }
-            let Some(file) = self.open.get_mut(&partition) else { continue };
             let part = match places.len() == rows.num_rows() {
                 true => rows.clone(),
                 false => {
@@ -121,17 +114,32 @@ impl Parquet {
                     RecordBatch::try_new(rows.schema(), columns).map_err(io::Error::other)?
                 }
             };
-            file.writer.write(&part).map_err(disk_error)?;
-            if file.writer.in_progress_size() >= ROW_GROUP_SIZE {
-                file.writer.flush().map_err(disk_error)?;
+            if !self.open.contains_key(&partition) {
+                let file = self.begin(&partition, name, &part)?;
+                self.open.insert(partition.clone(), file);
             }
+            let Some(file) = self.open.get_mut(&partition) else { continue };
+            file.encoder.write(&part).map_err(disk_error)?;
+            self.relieve()?;
+        }
+        Ok(())
+    }
+
+    /// Writes the largest row group to its file while all together hold too much.
+    fn relieve(&mut self) -> io::Result<()> {
+        // With one file open the row group's own limit holds.
+        while self.open.len() > 1
+            && self.open.values().map(|file| file.encoder.memory_size()).sum::<usize>() > OPEN_BYTES_MAX
+        {
+            let Some(largest) = self.open.values_mut().max_by_key(|file| file.encoder.memory_size()) else { break };
+            largest.encoder.end_row_group().map_err(disk_error)?;
         }
         Ok(())
     }
 
     /// Whether it is time for a cut because of size or count.
     pub(in crate::stream) fn is_full(&self) -> bool {
-        let size = |file: &Open| (file.writer.bytes_written() + file.writer.in_progress_size()) as u64;
+        let size = |file: &Open| file.encoder.size() as u64;
         self.open.len() >= OPEN_MAX || self.open.values().map(size).max().unwrap_or(0) >= self.spec.roll_bytes
     }
 
@@ -150,9 +158,9 @@ impl Parquet {
     /// The disk's.
     pub(in crate::stream) fn close(&mut self, offsets: &str) -> io::Result<Vec<Staged>> {
         let mut staged = Vec::with_capacity(self.open.len());
-        for (_, mut file) in std::mem::take(&mut self.open) {
-            file.writer.append_key_value_metadata(KeyValue::new("inrush.offsets".to_owned(), offsets.to_owned()));
-            let (size, crc) = file.writer.into_inner().map_err(disk_error)?.finish()?;
+        for (_, file) in std::mem::take(&mut self.open) {
+            let offsets = KeyValue::new("inrush.offsets".to_owned(), offsets.to_owned());
+            let (size, crc) = file.encoder.close(offsets).map_err(disk_error)?.finish()?;
             staged.push(Staged { size, crc, staged: file.staged, finished: file.finished });
         }
         if !staged.is_empty() {
@@ -165,38 +173,23 @@ impl Parquet {
     /// Throws away what is open: after an error, the records are read again from the last cut.
     pub(in crate::stream) fn discard(&mut self) {
         for (_, file) in std::mem::take(&mut self.open) {
-            drop(file.writer);
+            drop(file.encoder);
             let _ = fs::remove_file(file.staged);
         }
         self.made = 0;
     }
 
-    fn begin(&mut self, partition: &str, name: &CutName) -> io::Result<Open> {
+    fn begin(&mut self, partition: &str, name: &CutName, first: &RecordBatch) -> io::Result<Open> {
         let file_name = format!("{}-{}-{}-{}.parquet", self.pipeline, name.generation, name.cut, self.made);
         self.made += 1;
         let staged = self.staging.join(format!("{file_name}.{:08x}.open", self.tag));
         let finished = self.folder.join(partition).join(&file_name);
-        let level = ZstdLevel::try_new(self.spec.compression_level).map_err(io::Error::other)?;
-        let properties = WriterProperties::builder()
-            .set_compression(Compression::ZSTD(level))
-            .set_statistics_enabled(EnabledStatistics::Chunk)
-            .set_key_value_metadata(Some(vec![
-                KeyValue::new("inrush.pipeline".to_owned(), self.pipeline.clone()),
-                KeyValue::new("inrush.schema-version".to_owned(), self.schema_version.to_string()),
-            ]))
-            .build();
-        let writer = ArrowWriter::try_new(StagedFile::create(&staged)?, self.schema.clone(), Some(properties))
-            .map_err(disk_error)?;
-        Ok(Open { writer, staged, finished })
-    }
-}
-
-fn disk_error(error: ParquetError) -> io::Error {
-    match error {
-        ParquetError::External(inner) => match inner.downcast::<io::Error>() {
-            Ok(io) => *io,
-            Err(other) => io::Error::other(other),
-        },
-        other => io::Error::other(other),
+        let metadata = vec![
+            KeyValue::new("inrush.pipeline".to_owned(), self.pipeline.clone()),
+            KeyValue::new("inrush.schema-version".to_owned(), self.schema_version.to_string()),
+        ];
+        let (file, level) = (StagedFile::create(&staged)?, self.spec.compression_level);
+        let encoder = Encoder::new(file, &lanes::pool(), level, metadata, self.schema.clone(), first);
+        Ok(Open { encoder: encoder.map_err(disk_error)?, staged, finished })
     }
 }

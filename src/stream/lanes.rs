@@ -1,0 +1,301 @@
+//! Batches of the log to finished rows, several lanes at a time and in the log's order: decompression, JSON, `where` and `select`.
+//!
+//! Knows no output and no position. The runner asks for a slice of one partition and gets [`Outcome`]s one after another; while it
+//! writes one, the pool makes the next ones. Without threads in the pool all is done by the runner, at the moment it asks.
+
+use super::fault::Fault;
+use super::load;
+use super::plan::Plan;
+use super::rows::{Decoder, ROWS_BYTES_MAX, ROWS_MAX};
+use crate::config::Mistake;
+use crate::record::{Batch, Codec, DECODED_SIZE_MAX, Record, TimestampType};
+use crate::work::{Pool, Task};
+use arrow::record_batch::RecordBatch;
+use std::collections::VecDeque;
+use std::num::NonZero;
+use std::ops::Range;
+use std::path::Path;
+use std::sync::{Arc, LazyLock};
+
+/// Decompressed bytes that are in flight ahead of the one that is written, as far as a batch's size tells. One job is always allowed.
+const AHEAD_BYTES_MAX: usize = 32 << 20;
+/// Threads of the pool.
+const THREADS_MAX: usize = 15;
+/// What a batch is thought to decompress to; clicks shrink to a sixth.
+const RATIO_GUESSED: usize = 8;
+
+/// The way from batches to rows of one pipeline.
+pub(super) struct Lanes {
+    pool: Arc<Pool>,
+    work: Arc<Work>,
+}
+
+struct Work {
+    decoder: Decoder,
+    plan: Arc<Plan>,
+}
+
+/// What came of a stretch of the log.
+pub(super) enum Outcome {
+    Piece(Piece),
+    /// Its checksum is right and it cannot be decoded.
+    Undecodable {
+        batch: Batch,
+        reason: String,
+    },
+}
+
+/// Records that were decoded together, and what became of them.
+pub(super) struct Piece {
+    /// Of one partition, ascending; the same for all.
+    pub(super) kind: TimestampType,
+    pub(super) records: Vec<Record>,
+    pub(super) ready: Ready,
+}
+
+/// Records decoded and transformed.
+pub(super) struct Ready {
+    pub(super) rows: RecordBatch,
+    /// For each row the index of its record, ascending.
+    pub(super) sources: Vec<u32>,
+    /// Bad records by index, ascending.
+    pub(super) bad: Vec<(u32, Fault)>,
+    /// What is no row and not bad, by reason.
+    pub(super) filtered: [(&'static str, u32); 3],
+}
+
+/// One pool a process, since its cores are the process's. A pipeline's own thread works too: with one core there is no other.
+pub(super) fn pool() -> Arc<Pool> {
+    static POOL: LazyLock<Arc<Pool>> = LazyLock::new(|| {
+        let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
+        // Without threads all goes on, a core at a time.
+        let pool = match cores {
+            1 => Pool::without_threads(),
+            _ => Pool::start((cores - 1).min(THREADS_MAX), "rows").unwrap_or_else(|_| Pool::without_threads()),
+        };
+        Arc::new(pool)
+    });
+    POOL.clone()
+}
+
+impl Lanes {
+    pub(super) fn new(pool: &Arc<Pool>, plan: &Arc<Plan>) -> Lanes {
+        let decoder = Decoder::new(plan.columns().to_vec(), plan.input().clone());
+        Lanes { pool: pool.clone(), work: Arc::new(Work { decoder, plan: plan.clone() }) }
+    }
+
+    /// Decodes and transforms records of one partition here and now.
+    pub(super) fn transform(&self, partition: i32, records: &[Record]) -> Ready {
+        self.work.transform(partition, records)
+    }
+
+    /// Gives what comes of the records with these offsets to `each`, in order. Batches may reach beyond them.
+    ///
+    /// # Errors
+    /// The first one of `each`; what was begun ahead is given up then.
+    pub(super) fn run<E>(
+        &self,
+        partition: i32,
+        offsets: Range<i64>,
+        batches: &[Batch],
+        mut each: impl FnMut(Outcome) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let mut rest = batches;
+        // One job for each thread that could take it, and one that lies ready.
+        let jobs_max = self.pool.threads() + 1;
+        let mut ahead: VecDeque<(Task<Vec<Outcome>>, usize)> = VecDeque::new();
+        let mut size = 0;
+        loop {
+            while ahead.len() < jobs_max && !rest.is_empty() && (ahead.is_empty() || size < AHEAD_BYTES_MAX) {
+                let (batches, after) = rest.split_at(job_len(rest));
+                rest = after;
+                let job_size = batches.iter().map(decoded_size).sum();
+                let (work, batches, offsets) = (self.work.clone(), batches.to_vec(), offsets.clone());
+                let job = move || work.outcomes(partition, &offsets, batches);
+                ahead.push_back((self.pool.offer(job), job_size));
+                size += job_size;
+            }
+            let Some((task, job_size)) = ahead.pop_front() else { return Ok(()) };
+            size -= job_size;
+            for outcome in task.join() {
+                each(outcome)?;
+            }
+        }
+    }
+}
+
+/// What [`transform`] met.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    pub records: u64,
+    pub rows: u64,
+    pub bad: u64,
+}
+
+/// Decodes and transforms batches as a pipeline file says and throws the rows away: how fast that much of the way is.
+///
+/// # Errors
+/// The file's mistakes.
+pub fn transform(file: &Path, pool: &Arc<Pool>, batches: &[Batch]) -> Result<Counts, Vec<Mistake>> {
+    let lanes = Lanes::new(pool, &load::file(file)?.plan);
+    let mut counts = Counts::default();
+    let ran = lanes.run(0, 0..i64::MAX, batches, |outcome| {
+        match outcome {
+            Outcome::Piece(piece) => {
+                counts.records += piece.records.len() as u64;
+                counts.rows += piece.ready.rows.num_rows() as u64;
+                counts.bad += piece.ready.bad.len() as u64;
+            }
+            Outcome::Undecodable { .. } => counts.bad += 1,
+        }
+        Ok::<(), std::convert::Infallible>(())
+    });
+    ran.unwrap_or_else(|never| match never {});
+    Ok(counts)
+}
+
+/// How many of the batches make one job: about as many records as one piece holds.
+fn job_len(batches: &[Batch]) -> usize {
+    let (mut records, mut size) = (0, 0);
+    let fits = |batch: &&Batch| {
+        records += batch.header().count.max(0) as usize;
+        size += decoded_size(batch);
+        records <= ROWS_MAX && size <= ROWS_BYTES_MAX
+    };
+    batches.iter().take_while(fits).count().max(1)
+}
+
+fn decoded_size(batch: &Batch) -> usize {
+    match batch.header().codec {
+        Codec::None => batch.size(),
+        _ => batch.size().saturating_mul(RATIO_GUESSED).min(DECODED_SIZE_MAX),
+    }
+}
+
+impl Work {
+    fn outcomes(&self, partition: i32, offsets: &Range<i64>, batches: Vec<Batch>) -> Vec<Outcome> {
+        let mut outcomes = Vec::new();
+        let mut records = Vec::new();
+        let (mut size, mut kind) = (0, TimestampType::CreateTime);
+        for batch in batches {
+            if kind != batch.header().timestamp_type {
+                size = 0;
+                self.finish(partition, kind, &mut records, &mut outcomes);
+                kind = batch.header().timestamp_type;
+            }
+            match batch.records(DECODED_SIZE_MAX) {
+                Ok(found) => {
+                    for record in found.into_iter().filter(|record| offsets.contains(&record.offset.0)) {
+                        size += record.value.as_ref().map_or(0, |value| value.len());
+                        records.push(record);
+                        if records.len() >= ROWS_MAX || size >= ROWS_BYTES_MAX {
+                            size = 0;
+                            self.finish(partition, kind, &mut records, &mut outcomes);
+                        }
+                    }
+                }
+                Err(error) => {
+                    size = 0;
+                    self.finish(partition, kind, &mut records, &mut outcomes);
+                    outcomes.push(Outcome::Undecodable { batch, reason: error.to_string() });
+                }
+            }
+        }
+        self.finish(partition, kind, &mut records, &mut outcomes);
+        outcomes
+    }
+
+    fn finish(&self, partition: i32, kind: TimestampType, records: &mut Vec<Record>, outcomes: &mut Vec<Outcome>) {
+        let records = std::mem::take(records);
+        if !records.is_empty() {
+            let ready = self.transform(partition, &records);
+            outcomes.push(Outcome::Piece(Piece { kind, records, ready }));
+        }
+    }
+
+    fn transform(&self, partition: i32, records: &[Record]) -> Ready {
+        let decoded = self.decoder.decode(partition, records);
+        let done = self.plan.run(&decoded.rows);
+        let source = |row: u32| decoded.sources[row as usize];
+        let mut bad = decoded.faults;
+        bad.extend(done.faults.into_iter().map(|(row, fault)| (source(row), fault)));
+        bad.sort_by_key(|(index, _)| *index);
+        Ready {
+            sources: done.sources.iter().map(|row| source(*row)).collect(),
+            rows: done.rows,
+            bad,
+            filtered: [
+                ("false", done.rejected_false),
+                ("null", done.rejected_null),
+                ("content-type", decoded.passed_over),
+            ],
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::parse::parse;
+    use super::*;
+    use crate::record::{BatchBuilder, NewRecord, Offset};
+
+    fn batches(count: i64, each: i64) -> Vec<Batch> {
+        let batch = |number: i64| {
+            let mut builder = BatchBuilder::new();
+            for record in 0..each {
+                let value = match record % 7 {
+                    3 => "broken".to_owned(),
+                    _ => format!("{{\"n\":{}}}", number * each + record),
+                };
+                builder.push(NewRecord { timestamp: 0, key: None, value: Some(value.as_bytes()), headers: &[] });
+            }
+            builder.build(Codec::Zstd).unwrap().stamped(Offset(number * each), 0)
+        };
+        (0..count).map(batch).collect()
+    }
+
+    /// By offset, what became of each record from 5 on.
+    fn fates(pool: Pool, batches: &[Batch]) -> Vec<(i64, &'static str)> {
+        let text = "from = \"topic:t\"\nwhere = \"n % 2 = 0\"\nto = { parquet = \"t\" }\n[columns]\nn = \"int64\"\n";
+        let plan = Plan::of(&parse(Path::new("p.toml"), text).unwrap()).unwrap();
+        let lanes = Lanes::new(&Arc::new(pool), &Arc::new(plan));
+        let mut fates = Vec::new();
+        let ran = lanes.run(0, 5..i64::MAX, batches, |outcome| {
+            let Outcome::Piece(piece) = outcome else { return Err("a batch was not decoded") };
+            let offset = |index: &u32| piece.records[*index as usize].offset.0;
+            fates.extend(piece.ready.sources.iter().map(|index| (offset(index), "row")));
+            fates.extend(piece.ready.bad.iter().map(|(index, _)| (offset(index), "bad")));
+            let rejected = piece.records.len() - piece.ready.sources.len() - piece.ready.bad.len();
+            assert_eq!(rejected as u32, piece.ready.filtered[0].1);
+            // Pieces come in the log's order.
+            let last = piece.records[piece.records.len() - 1].offset.0;
+            assert!(fates.iter().all(|(offset, _)| *offset <= last));
+            Ok(())
+        });
+        ran.unwrap();
+        fates.sort_unstable();
+        fates
+    }
+
+    #[test]
+    fn many_threads_and_none_make_the_same_rows_in_the_same_order() {
+        let batches = batches(40, 1_000);
+        let alone = fates(Pool::without_threads(), &batches);
+        assert_eq!(alone.first(), Some(&(6, "row")));
+        assert!(alone.iter().filter(|(_, fate)| *fate == "bad").count() > 5_000);
+        assert_eq!(fates(Pool::start(3, "rows").unwrap(), &batches), alone);
+    }
+
+    #[test]
+    fn an_error_of_the_writer_gives_up_what_was_begun_ahead() {
+        let text = "from = \"topic:t\"\nto = { parquet = \"t\" }\n[columns]\nn = \"int64\"\n";
+        let plan = Plan::of(&parse(Path::new("p.toml"), text).unwrap()).unwrap();
+        let lanes = Lanes::new(&Arc::new(Pool::start(1, "rows").unwrap()), &Arc::new(plan));
+        let mut seen = 0;
+        let ran = lanes.run(0, 0..i64::MAX, &batches(40, 1_000), |_| {
+            seen += 1;
+            if seen == 2 { Err("full") } else { Ok(()) }
+        });
+        assert_eq!((ran, seen), (Err("full"), 2));
+    }
+}

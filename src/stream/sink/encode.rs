@@ -1,0 +1,214 @@
+//! One Parquet file that grows: rows to column chunks, a column at a time on whichever thread is free, row groups to the file.
+//!
+//! Knows nothing of folders, names or cuts. At the settings: zstd pages, row groups of 32 MiB encoded, statistics for each chunk; the
+//! first rows decide which columns get no dictionary, because nearly every value of theirs is a new one.
+
+use super::staged::StagedFile;
+use crate::work::{Pool, Task};
+use arrow::array::{Array, ArrayRef};
+use arrow::datatypes::{DataType, FieldRef, SchemaRef};
+use arrow::record_batch::RecordBatch;
+use arrow::row::{RowConverter, SortField};
+use parquet::arrow::ArrowWriter;
+use parquet::arrow::arrow_writer::{ArrowColumnChunk, ArrowColumnWriter, ArrowRowGroupWriterFactory, compute_leaves};
+use parquet::basic::{Compression, Encoding, ZstdLevel};
+use parquet::errors::{ParquetError, Result};
+use parquet::file::metadata::KeyValue;
+use parquet::file::properties::{EnabledStatistics, WriterProperties, WriterPropertiesBuilder};
+use parquet::file::writer::SerializedFileWriter;
+use parquet::schema::types::ColumnPath;
+use std::collections::HashSet;
+use std::io;
+use std::sync::Arc;
+
+/// Encoded bytes of a row group, all columns together. It is what an open file keeps in memory.
+const ROW_GROUP_SIZE: usize = 32 << 20;
+/// Rows of a row group, however small: `i32` is what some readers count in.
+const ROW_GROUP_ROWS_MAX: usize = 16 << 20;
+/// Rows of one page. Pages are bounded by their size of 1 MiB; small ones cost more than they spare anybody.
+const PAGE_ROWS_MAX: usize = 100_000;
+/// First rows that are looked at to find columns of ever new values; fewer than the least tell nothing.
+const SAMPLE_ROWS_MAX: usize = 2_048;
+const SAMPLE_ROWS_MIN: usize = 256;
+
+/// A file that rows are encoded into.
+pub(super) struct Encoder {
+    pool: Arc<Pool>,
+    schema: SchemaRef,
+    file: SerializedFileWriter<StagedFile>,
+    factory: ArrowRowGroupWriterFactory,
+    /// Of the row group that is open; empty between two.
+    columns: Vec<Column>,
+    rows: usize,
+}
+
+/// One output column of the open row group, with a writer for each leaf of it.
+struct Column {
+    field: FieldRef,
+    writers: Vec<ArrowColumnWriter>,
+}
+
+impl Encoder {
+    /// Begins a file; `first` are its first rows, which are not written by this.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub(super) fn new(
+        file: StagedFile,
+        pool: &Arc<Pool>,
+        compression_level: i32,
+        metadata: Vec<KeyValue>,
+        schema: SchemaRef,
+        first: &RecordBatch,
+    ) -> Result<Encoder> {
+        let level = ZstdLevel::try_new(compression_level)?;
+        let properties = WriterProperties::builder()
+            .set_compression(Compression::ZSTD(level))
+            .set_statistics_enabled(EnabledStatistics::Chunk)
+            .set_data_page_row_count_limit(PAGE_ROWS_MAX)
+            .set_key_value_metadata(Some(metadata));
+        let properties = first.columns().iter().zip(schema.fields()).fold(properties, |properties, (array, field)| {
+            if is_ever_new(array) { without_dictionary(properties, field) } else { properties }
+        });
+        let writer = ArrowWriter::try_new(file, schema.clone(), Some(properties.build()))?;
+        let (file, factory) = writer.into_serialized_writer()?;
+        Ok(Encoder { pool: pool.clone(), schema, file, factory, columns: Vec::new(), rows: 0 })
+    }
+
+    /// Encodes rows; a full row group goes to the file.
+    ///
+    /// # Errors
+    /// The disk's. The file is of no use then.
+    pub(super) fn write(&mut self, rows: &RecordBatch) -> Result<()> {
+        if self.columns.is_empty() {
+            self.begin_row_group()?;
+        }
+        let columns = std::mem::take(&mut self.columns).into_iter().zip(rows.columns().to_vec());
+        let jobs = columns.map(|(mut column, array)| {
+            move || {
+                for (leaf, writer) in compute_leaves(&column.field, &array)?.iter().zip(&mut column.writers) {
+                    writer.write(leaf)?;
+                }
+                Ok(column)
+            }
+        });
+        self.columns = all(&self.pool, jobs)?;
+        self.rows += rows.num_rows();
+        if self.in_progress_size() >= ROW_GROUP_SIZE || self.rows >= ROW_GROUP_ROWS_MAX {
+            self.end_row_group()?;
+        }
+        Ok(())
+    }
+
+    /// Bytes so far, as they will be in the file.
+    pub(super) fn size(&self) -> usize {
+        self.file.bytes_written() + self.in_progress_size()
+    }
+
+    /// Writes what is left and the footer; durable is it after the file's own finish.
+    ///
+    /// # Errors
+    /// The disk's. The file is of no use then.
+    pub(super) fn close(mut self, last: KeyValue) -> Result<StagedFile> {
+        self.end_row_group()?;
+        self.file.append_key_value_metadata(last);
+        self.file.into_inner()
+    }
+
+    /// What the open row group takes in memory.
+    pub(super) fn memory_size(&self) -> usize {
+        self.columns.iter().flat_map(|column| &column.writers).map(ArrowColumnWriter::memory_size).sum()
+    }
+
+    fn in_progress_size(&self) -> usize {
+        self.columns.iter().flat_map(|column| &column.writers).map(ArrowColumnWriter::get_estimated_total_bytes).sum()
+    }
+
+    fn begin_row_group(&mut self) -> Result<()> {
+        let mut writers = self.factory.create_column_writers(self.file.flushed_row_groups().len())?;
+        let leaves = self.file.schema_descr();
+        let root = |leaf: usize| leaves.get_column_root_idx(leaf);
+        let mut counts = vec![0; self.schema.fields().len()];
+        (0..leaves.num_columns()).for_each(|leaf| counts[root(leaf)] += 1);
+        let columns = self.schema.fields().iter().zip(counts);
+        self.columns = columns
+            .map(|(field, count)| Column { field: field.clone(), writers: writers.drain(..count).collect() })
+            .collect();
+        Ok(())
+    }
+
+    /// Writes the open row group to the file, if there is one.
+    ///
+    /// # Errors
+    /// The disk's. The file is of no use then.
+    pub(super) fn end_row_group(&mut self) -> Result<()> {
+        self.rows = 0;
+        if self.columns.is_empty() {
+            return Ok(());
+        }
+        let jobs = std::mem::take(&mut self.columns).into_iter().map(|column| {
+            move || column.writers.into_iter().map(ArrowColumnWriter::close).collect::<Result<Vec<ArrowColumnChunk>>>()
+        });
+        let chunks = all(&self.pool, jobs)?;
+        let mut group = self.file.next_row_group()?;
+        for chunk in chunks.into_iter().flatten() {
+            chunk.append_to_row_group(&mut group)?;
+        }
+        group.close()?;
+        Ok(())
+    }
+}
+
+/// Runs the jobs, this thread among others, and gives the results in order.
+fn all<T: Send + 'static>(
+    pool: &Pool,
+    jobs: impl Iterator<Item = impl FnOnce() -> Result<T> + Send + 'static>,
+) -> Result<Vec<T>> {
+    if pool.threads() == 0 {
+        return jobs.map(|job| job()).collect();
+    }
+    let tasks: Vec<Task<Result<T>>> = jobs.map(|job| pool.offer(job)).collect();
+    // The pool begins with the first, this thread with the last.
+    let mut results: Vec<Result<T>> = tasks.into_iter().rev().map(Task::join).collect();
+    results.reverse();
+    results.into_iter().collect()
+}
+
+/// Whether more than half of the first values differ: a dictionary of such a column is as large as the column.
+fn is_ever_new(array: &ArrayRef) -> bool {
+    let rows = array.len().min(SAMPLE_ROWS_MAX);
+    let kind = array.data_type();
+    // Booleans have none, and what is nested has leaves of its own.
+    if rows < SAMPLE_ROWS_MIN || kind.is_nested() || *kind == DataType::Boolean {
+        return false;
+    }
+    let sample = array.slice(0, rows);
+    let Ok(converter) = RowConverter::new(vec![SortField::new(kind.clone())]) else { return false };
+    let Ok(values) = converter.convert_columns(&[sample]) else { return false };
+    let distinct: HashSet<&[u8]> = values.iter().map(|row| row.data()).collect();
+    distinct.len() > rows / 2
+}
+
+fn without_dictionary(properties: WriterPropertiesBuilder, field: &FieldRef) -> WriterPropertiesBuilder {
+    let path = ColumnPath::from(vec![field.name().clone()]);
+    let properties = properties.set_column_dictionary_enabled(path.clone(), false);
+    match field.data_type() {
+        DataType::Utf8 => properties.set_column_encoding(path, Encoding::DELTA_LENGTH_BYTE_ARRAY),
+        kind if kind.is_integer() || kind.is_temporal() => {
+            properties.set_column_encoding(path, Encoding::DELTA_BINARY_PACKED)
+        }
+        // Pictures, numbers with a point and decimals as they are.
+        _ => properties,
+    }
+}
+
+/// The disk's own error out of Parquet's.
+pub(super) fn disk_error(error: ParquetError) -> io::Error {
+    match error {
+        ParquetError::External(inner) => match inner.downcast::<io::Error>() {
+            Ok(io) => *io,
+            Err(other) => io::Error::other(other),
+        },
+        other => io::Error::other(other),
+    }
+}
