@@ -17,7 +17,7 @@ use kafka_protocol::protocol::{Decodable, Encodable, StrBytes};
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::runtime::Runtime;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -83,6 +83,15 @@ impl Door {
         let (stop, stopping) = watch::channel(false);
         let served = Some(runtime.spawn(serve(listener, Arc::new(door), stopping)));
         Door { address, store, sim, clock, budget, answers, stop, served, runtime }
+    }
+
+    /// Waits until what connections held is given back: an answer is with its client a moment before that.
+    pub fn wait_until_free(&self) {
+        let until = Instant::now() + Duration::from_secs(60);
+        while self.budget.free() < self.budget.limit() || self.answers.free() < self.answers.limit() {
+            assert!(Instant::now() < until, "{} of {} bytes are free", self.budget.free(), self.budget.limit());
+            std::thread::yield_now();
+        }
     }
 
     pub fn wait<T>(&self, future: impl Future<Output = T>) -> T {

@@ -15,15 +15,6 @@ fn is_well(door: &Door) {
     assert_eq!((answer.error_code, answer.base_offset), (0, end));
 }
 
-/// Waits until what connections held is given back.
-fn is_free(door: &Door) {
-    let until = Instant::now() + Duration::from_secs(60);
-    while door.budget.free() < door.budget.limit() || door.answers.free() < door.answers.limit() {
-        assert!(Instant::now() < until, "{} of {} bytes are free", door.budget.free(), door.budget.limit());
-        std::thread::yield_now();
-    }
-}
-
 fn open() -> Door {
     let door = Door::open();
     door.topic("t", &[]);
@@ -64,7 +55,7 @@ fn frames_that_cannot_be_are_refused_by_their_first_bytes() {
         .collect();
     is_well(&door);
     drop(waiting);
-    is_free(&door);
+    door.wait_until_free();
 }
 
 #[test]
@@ -87,7 +78,7 @@ fn counts_that_lie_end_a_connection_and_not_the_process() {
         assert!(client.is_closed());
     }
     is_well(&door);
-    is_free(&door);
+    door.wait_until_free();
 }
 
 #[test]
@@ -120,7 +111,7 @@ fn garbage_and_requests_with_changed_or_missing_bytes_harm_nobody_else() {
         let _ = client.stream.read_to_end(&mut answer);
     }
     is_well(&door);
-    is_free(&door);
+    door.wait_until_free();
 }
 
 #[test]
@@ -134,7 +125,7 @@ fn who_begins_a_request_and_does_not_go_on_is_closed() {
         assert!(client.is_closed(), "after {sent} bytes");
     }
     is_well(&door);
-    is_free(&door);
+    door.wait_until_free();
 }
 
 #[test]
@@ -161,7 +152,7 @@ fn who_does_not_take_its_answers_is_closed_and_its_bytes_come_back() {
     // It asks on and never reads, until the door has had enough.
     while slow.stream.write_all(&ask).is_ok() {}
     is_well(&door);
-    is_free(&door);
+    door.wait_until_free();
 }
 
 #[test]
