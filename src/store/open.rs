@@ -154,6 +154,8 @@ fn close(core: &Arc<Core>) -> Result<(), Error> {
     }
     checkpoints::save(core, true).map_err(|error| Error::Close(error.to_string()))?;
     core.lock.lock().unwrap_or_else(PoisonError::into_inner).take();
+    // Partitions hold the core, and the core holds its topics: somebody has to let go.
+    core.topics.store(Arc::new(Topics::default()));
     info!("the log is closed");
     Ok(())
 }

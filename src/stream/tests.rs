@@ -36,6 +36,13 @@ struct Bench {
     runtime: tokio::runtime::Runtime,
 }
 
+impl Drop for Bench {
+    fn drop(&mut self) {
+        // Its threads and its simulated disk would stay till the tests end. A poisoned one cannot be closed well.
+        let _ = self.runtime.block_on(self.store.close(Duration::from_secs(10)));
+    }
+}
+
 /// A pipeline's thread.
 struct Runs {
     life: Arc<Life>,
