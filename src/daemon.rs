@@ -167,7 +167,8 @@ pub fn start(options: Options) -> Result<Running, Error> {
         vec![
             runtime.spawn(server::http::serve(http, http_door, stopping.clone())),
             runtime.spawn(server::kafka::serve(kafka, kafka_door, stopping.clone())),
-            runtime.spawn(server::admin::serve(admin, admin_door, stopping)),
+            runtime.spawn(server::admin::serve(admin, admin_door, stopping.clone())),
+            runtime.spawn(keep_metrics(metrics, stopping)),
         ]
     };
     metrics::gauge!(names::DAEMON_START_SECONDS.name).set(began.elapsed().as_secs_f64());
@@ -240,6 +241,8 @@ impl Running {
 
 /// Each step of a stop gets at least this.
 const STEP_MIN: Duration = Duration::from_secs(2);
+/// How long histograms' samples are kept apart.
+const METRICS_INTERVAL: Duration = Duration::from_secs(1);
 /// Bytes of Fetch answers that are being read or sent.
 const KAFKA_ANSWERS_BYTES: usize = 64 << 20;
 
@@ -251,6 +254,17 @@ fn listen(door: &'static str, address: SocketAddr) -> Result<TcpListener, Error>
 
 fn address_of(listener: &TcpListener, asked: SocketAddr) -> SocketAddr {
     listener.local_addr().unwrap_or(asked)
+}
+
+/// Folds histograms' samples together every now and then: the recorder keeps each one until then, or until somebody scrapes.
+async fn keep_metrics(metrics: &PrometheusHandle, mut stopping: watch::Receiver<bool>) {
+    let mut ticks = tokio::time::interval(METRICS_INTERVAL);
+    loop {
+        tokio::select! {
+            _ = ticks.tick() => metrics.run_upkeep(),
+            _ = stopping.wait_for(|stopping| *stopping) => return,
+        }
+    }
 }
 
 /// The process's one metrics recorder; several daemons in one process (tests) share it.

@@ -4,6 +4,7 @@
 
 pub mod budget;
 pub mod clock;
+pub(crate) mod json;
 pub mod metrics;
 pub mod pulse;
 pub mod work;

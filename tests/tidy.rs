@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 const FLOORS: &[(&str, u32)] = &[
     ("budget", 0),
     ("clock", 0),
+    ("json", 0),
     ("metrics", 0),
     ("pulse", 0),
     ("work", 0),

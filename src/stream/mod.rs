@@ -10,7 +10,6 @@ mod dead_letters;
 pub mod fault;
 pub mod functions;
 mod hooks;
-mod json;
 mod kinds;
 mod lanes;
 mod life;

@@ -34,11 +34,12 @@ pub(super) async fn receive(door: &HttpDoor, caller: &Caller, body: &mut Incomin
     let taken = caller.budget.take(first.max(1), limits.budget_patience).await;
     let mut lease = taken.map_err(|full| busy(&full))?;
     let began = Instant::now();
+    let mut now = began;
     let mut whole = Whole { first: Bytes::new(), rest: BytesMut::new(), announced: announced.unwrap_or(0) };
     loop {
         // The latest moment at which the next bytes still keep the pace.
         let paced = Duration::from_millis(whole.size() as u64 * 1000 / limits.rate_min.max(1));
-        let last = (began + paced.max(limits.rate_grace)).min(Instant::now() + limits.pause_max);
+        let last = (began + paced.max(limits.rate_grace)).min(now + limits.pause_max);
         let frame = match tokio::time::timeout_at(last, body.frame()).await {
             Err(_) => {
                 let reason = format!("the body came too slowly; send at least {} bytes a second", limits.rate_min);
@@ -61,6 +62,7 @@ pub(super) async fn receive(door: &HttpDoor, caller: &Caller, body: &mut Incomin
         if announced == Some(whole.size()) {
             break;
         }
+        now = Instant::now();
     }
     lease.shrink_to(whole.size().max(1));
     Ok((whole.into_bytes(), lease))

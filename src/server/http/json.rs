@@ -1,8 +1,10 @@
 //! Judging one event: whether it is well-formed JSON within the depth, and, in the same pass, the values its topic's pointers name.
 //!
-//! The walk over the text is serde_json's; nothing is built of it but the two values that are asked for.
+//! What the scanner of [`crate::json`] finds plainly right is right; else the walk over the text is serde_json's, which also says what is
+//! wrong. Nothing is built of a text but the two values that are asked for.
 
 use super::split::DEPTH_MAX;
+use crate::json;
 use crate::store::HttpCheck;
 use bytes::Bytes;
 use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
@@ -71,6 +73,9 @@ impl Judge {
             }
             HttpCheck::Json => {}
         }
+        if !self.has_pointers() && json::is_plain(value, DEPTH_MAX as u32) {
+            return Ok(self.unread());
+        }
         let said = if self.has_pointers() { self.read(value)? } else { check(value).map(|()| self.unread())? };
         let is_json = true;
         std::str::from_utf8(value).map_err(|error| Fault { reason: format!("not UTF-8: {error}"), is_json })?;
@@ -124,7 +129,8 @@ fn check(value: &[u8]) -> Result<(), Fault> {
 
 /// Whether a text is one JSON value that a reader with a usual depth can take.
 pub(super) fn is_json(value: &[u8]) -> bool {
-    check(value).is_ok() && std::str::from_utf8(value).is_ok() && !is_too_deep(value)
+    json::is_plain(value, DEPTH_MAX as u32)
+        || check(value).is_ok() && std::str::from_utf8(value).is_ok() && !is_too_deep(value)
 }
 
 /// The tokens of a pointer (RFC 6901) that begins with '/'.

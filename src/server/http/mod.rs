@@ -192,9 +192,25 @@ async fn answer(
     let path = path.as_ref().map_or("/", |path| path.path());
     let Some(rest) = path.strip_prefix("/v1/topics") else { return unknown(&request) };
     let mut parts = rest.trim_matches('/').splitn(3, '/');
-    let (topic, leaf, more) = (parts.next().unwrap_or_default(), parts.next(), parts.next());
+    match (parts.next().unwrap_or_default(), parts.next(), parts.next()) {
+        (topic, Some("events"), None) if request.method() == Method::POST => {
+            post::events(door, topic, caller, request).await
+        }
+        // Boxed: a connection has room for the largest of its requests, and what comes thousandfold is small.
+        asked => Box::pin(answer_other(door, caller, asked, request, stop)).await,
+    }
+}
+
+/// Everything but events.
+async fn answer_other(
+    door: &Arc<HttpDoor>,
+    caller: &Caller,
+    asked: (&str, Option<&str>, Option<&str>),
+    request: Request<Incoming>,
+    stop: &watch::Receiver<bool>,
+) -> Reply {
     let method = request.method();
-    match (topic, leaf, more) {
+    match asked {
         ("", None, None) => {
             if let Err(reply) = door.check_reader(caller, request.headers()) {
                 return reply;
@@ -206,7 +222,6 @@ async fn answer(
             }
         }
         (topic, Some("events"), None) => match *method {
-            Method::POST => post::events(door, topic, caller, request).await,
             Method::OPTIONS => {
                 let mut reply = reply::json(StatusCode::OK, &serde_json::json!({}));
                 door.origins.grant_preflight(request.headers(), reply.headers_mut());

@@ -25,6 +25,7 @@ const SPLIT_INLINE_MAX: usize = 256 << 10;
 /// A larger packed body is unpacked off the socket task.
 const UNPACK_INLINE_MAX: usize = 16 << 10;
 
+// Every byte that this future holds over an await is moved with each request and kept for each connection: what is seldom is boxed.
 pub(super) async fn events(door: &HttpDoor, topic: &str, caller: &Caller, request: Request<Incoming>) -> Reply {
     let began = Instant::now();
     let (head, mut incoming) = request.into_parts();
@@ -33,7 +34,7 @@ pub(super) async fn events(door: &HttpDoor, topic: &str, caller: &Caller, reques
         Ok(reply) => reply,
         Err(reply) => {
             if !incoming.is_end_stream() && !head.headers.contains_key(EXPECT) {
-                body::discard(&mut incoming).await;
+                Box::pin(body::discard(&mut incoming)).await;
             }
             reply
         }
@@ -106,7 +107,7 @@ async fn read(
         return work(content_type).map_err(bad_body);
     }
     let content_type = content_type.to_owned();
-    door.off_task(move || work(&content_type)).await?.map_err(bad_body)
+    Box::pin(door.off_task(move || work(&content_type))).await?.map_err(bad_body)
 }
 
 fn bad_body(error: BodyError) -> Reply {
@@ -146,7 +147,8 @@ impl Post<'_> {
         if !found.bad.is_empty() {
             found.bad.iter().for_each(|bad| answer.list_bad(bad.line, &bad.reason));
             if config.http_quarantine {
-                answer.quarantined = quarantine::keep(door, &topic, &body, &found.bad, &shared, received_ms).await;
+                let keep = quarantine::keep(door, &topic, &body, &found.bad, &shared, received_ms);
+                answer.quarantined = Box::pin(keep).await;
             }
         }
         if found.events.is_empty() {
@@ -272,6 +274,10 @@ async fn topic(door: &HttpDoor, name: &str, headers: &HeaderMap) -> Result<Arc<T
         return Ok(topic);
     }
     let name = TopicName::new(name).map_err(|error| refuse(StatusCode::BAD_REQUEST, error.to_string()))?;
+    Box::pin(make_topic(door, name, headers)).await
+}
+
+async fn make_topic(door: &HttpDoor, name: TopicName, headers: &HeaderMap) -> Result<Arc<Topic>, Reply> {
     let is_foreign =
         headers.get(ORIGIN).is_some_and(|origin| !origin.to_str().is_ok_and(|origin| door.origins.allows(origin)));
     if !door.auto_create || is_foreign {

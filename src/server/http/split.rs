@@ -3,6 +3,7 @@
 use super::json::{Fault, Judge, Said, is_too_deep};
 use super::sniff::BodyError;
 use crate::ingest::Event;
+use crate::json::{Odd, Scan, Scanner};
 use crate::store::HttpCheck;
 use serde::de::{Error, SeqAccess, Visitor};
 use serde_json::value::RawValue;
@@ -113,6 +114,36 @@ fn is_whole(verdict: &Result<Said, Fault>) -> bool {
 }
 
 fn elements(body: &[u8], whole: Range<usize>, judge: &Judge) -> Result<Found, BodyError> {
+    match plain_elements(body, whole.clone(), judge) {
+        Ok(found) => found,
+        Err(Odd) => odd_elements(body, whole, judge),
+    }
+}
+
+/// As [`odd_elements`] for arrays without anything to complain about, which one pass can tell.
+fn plain_elements(body: &[u8], whole: Range<usize>, judge: &Judge) -> Scan<Result<Found, BodyError>> {
+    let mut found = Found::default();
+    let mut scan = Scanner::new(&body[whole.clone()]);
+    scan.pass(b'[')?;
+    loop {
+        scan.token()?;
+        let start = whole.start + scan.place();
+        scan.skip_within(DEPTH_MAX as u32)?;
+        let place = start..whole.start + scan.place();
+        let verdict = if judge.has_pointers() { judge.judge(&body[place.clone()]) } else { Ok(judge.unread()) };
+        let number = (found.events.len() + found.bad.len()) as u32 + 1;
+        if let Err(refused) = found.judged(number, place, verdict) {
+            return Ok(Err(refused));
+        }
+        if scan.pass(b',').is_err() {
+            scan.pass(b']')?;
+            scan.end()?;
+            return Ok(Ok(found));
+        }
+    }
+}
+
+fn odd_elements(body: &[u8], whole: Range<usize>, judge: &Judge) -> Result<Found, BodyError> {
     let array = &body[whole.clone()];
     let Elements(raw) = serde_json::from_slice(array).map_err(|error| match error.to_string() {
         reason if reason.starts_with(TOO_MANY) => BodyError::TooMany,
@@ -260,6 +291,20 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn an_array_is_read_alike_at_first_sight_and_thoroughly(body in proptest::collection::vec(prop::sample::select(b"[[]]{}\",,,:\n 1ae-.\\\xff".to_vec()), 0..40)) {
+            let body = [b"[".as_slice(), &body, b"]"].concat();
+            let (plain, key) = (judge(HttpCheck::Json), Judge::new(HttpCheck::Json, Some("/a"), None, 0));
+            for judge in [plain, key] {
+                let Ok(Ok(fast)) = plain_elements(&body, 0..body.len(), &judge) else { continue };
+                let thorough = odd_elements(&body, 0..body.len(), &judge).ok().unwrap();
+                prop_assert_eq!(fast.lines, thorough.lines);
+                prop_assert_eq!(fast.bad, thorough.bad);
+                let places = |events: Vec<Event>| events.into_iter().map(|event| (event.value, event.key)).collect::<Vec<_>>();
+                prop_assert_eq!(places(fast.events), places(thorough.events));
+            }
+        }
+
         #[test]
         fn what_is_found_lies_in_the_body_in_order(body in proptest::collection::vec(prop::sample::select(b"[]{}\",:\n\r 1ae\\\xff".to_vec()), 0..80)) {
             for check in [HttpCheck::Json, HttpCheck::Utf8, HttpCheck::None] {

@@ -5,7 +5,6 @@
 mod builder;
 mod pass;
 mod scalar;
-mod scan;
 mod shape;
 #[cfg(test)]
 mod tests;

@@ -1,14 +1,14 @@
 //! The fast way: one pass over a record's JSON, straight into the columns' builders. What is odd about a record is left to the tree.
 
 use super::super::fault::Fault;
-use super::super::json::Node;
 use super::super::spec::{From, Kind};
 use super::Decoder;
 use super::builder::{Builders, Inner};
 use super::scalar::{Number, epoch_micros, number_of, plain_decimal, plain_rfc3339, text_number, text_of};
-use super::scan::{Number as Digits, Odd, Scan, Scanner, Text, unescape};
 use super::shape::{Met, Order, Use};
 use super::tree::{self, Cell};
+use crate::json::Node;
+use crate::json::{Number as Digits, Odd, Scan, Scanner, Text, unescape};
 use crate::record::RecordRef;
 use arrow::array::ArrayRef;
 

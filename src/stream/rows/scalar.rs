@@ -1,9 +1,9 @@
 //! Numbers, times and texts of one column: what a JSON scalar or a header's text is in its kind, or why it is none.
 
 use super::super::fault::Reason;
-use super::super::json::Node;
 use super::super::spec::{Kind, Unit};
-use super::scan::Number as Digits;
+use crate::json::Node;
+use crate::json::Number as Digits;
 use std::borrow::Cow;
 
 /// Why a value is not of its column's type.

@@ -2,7 +2,7 @@
 //! next field is guessed and only compared.
 
 use super::super::spec::{Column, From};
-use super::scan::{Odd, Scan, Scanner, Text, unescape};
+use crate::json::{Odd, Scan, Scanner, Text, unescape};
 
 /// Names that a pass learns of one shape; later ones are looked up among the shape's fields each time.
 const KNOWN_MAX: usize = 128;

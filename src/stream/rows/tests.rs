@@ -1,7 +1,6 @@
 //! Facts about decoding, and the fast way held against a plain one that builds each column from trees.
 
 use super::super::fault::Reason;
-use super::super::json::{Found, Node};
 use super::super::kinds;
 use super::super::parse::parse;
 use super::super::plan::Plan;
@@ -9,6 +8,7 @@ use super::super::spec::Kind;
 use super::scalar::{Number, plain_rfc3339};
 use super::tree::{Cell, as_bool, as_number, as_text, cell};
 use super::*;
+use crate::json::{Found, Node};
 use crate::record::Offset;
 use arrow::array::{
     ArrayRef, BinaryBuilder, BooleanArray, Date32Array, Decimal128Array, Float64Array, Int32Array, Int64Array,

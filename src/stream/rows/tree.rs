@@ -2,12 +2,12 @@
 //! the fast way finds odd and that are right after all are built from here too.
 
 use super::super::fault::{Fault, Reason};
-use super::super::json::{Found, Node, object_json};
 use super::super::kinds;
 use super::super::spec::{Column, From, Kind, RecordField, Unit};
 use super::Decoder;
 use super::builder::{Builders, Inner};
 use super::scalar::{Number, Wrong, epoch_micros, number_of, short, text_number, text_of, wrong_type};
+use crate::json::{Found, Node, object_json};
 use crate::record::{HeadersRef, RecordRef};
 use std::borrow::Cow;
 

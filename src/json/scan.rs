@@ -1,10 +1,10 @@
 //! JSON bytes, read once from left to right and without a tree. Everything that is not plainly right is [`Odd`]: the caller then asks the
-//! tree of [`super::super::json`], which decides what is an error and says why. So this side may refuse too much, and must never take
+//! tree of [`super::tree`], which decides what is an error and says why. So this side may refuse too much, and must never take
 //! what serde_json would not take, or read it as another value.
 //!
 //! Unsafe: one load of 16 bytes ([`stops`]).
 
-use super::super::json::Node;
+use super::Node;
 
 /// Deeper values are left to the tree, which has its own limit.
 const DEPTH_MAX: u32 = 100;
@@ -14,12 +14,12 @@ const INT_DIGITS_MAX: usize = 18;
 
 /// The text is not what the fast way reads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Odd;
+pub(crate) struct Odd;
 
-pub(super) type Scan<T> = Result<T, Odd>;
+pub(crate) type Scan<T> = Result<T, Odd>;
 
 /// A place in one JSON text.
-pub(super) struct Scanner<'a> {
+pub(crate) struct Scanner<'a> {
     text: &'a [u8],
     at: usize,
     /// A byte that is not ASCII was passed: the text must be checked for UTF-8 in the end.
@@ -28,41 +28,41 @@ pub(super) struct Scanner<'a> {
 
 /// What stands between two quotes.
 #[derive(Clone, Copy)]
-pub(super) struct Text<'a> {
-    pub(super) raw: &'a [u8],
-    pub(super) is_escaped: bool,
+pub(crate) struct Text<'a> {
+    pub(crate) raw: &'a [u8],
+    pub(crate) is_escaped: bool,
 }
 
 /// A number of right grammar.
 #[derive(Clone, Copy)]
-pub(super) struct Number<'a> {
-    pub(super) token: &'a [u8],
+pub(crate) struct Number<'a> {
+    pub(crate) token: &'a [u8],
     is_negative: bool,
     /// All digits before the exponent as one number, if they are at most [`INT_DIGITS_MAX`].
-    pub(super) mantissa: u64,
+    pub(crate) mantissa: u64,
     digits: usize,
     /// How many of the digits stand behind the point.
-    pub(super) places: usize,
+    pub(crate) places: usize,
     has_exponent: bool,
 }
 
 impl<'a> Scanner<'a> {
-    pub(super) fn new(text: &'a [u8]) -> Scanner<'a> {
+    pub(crate) fn new(text: &'a [u8]) -> Scanner<'a> {
         Scanner { text, at: 0, has_high: false }
     }
 
-    pub(super) fn place(&self) -> usize {
+    pub(crate) fn place(&self) -> usize {
         self.at
     }
 
     /// Goes back to a place it was at.
-    pub(super) fn go_to(&mut self, place: usize) {
+    pub(crate) fn go_to(&mut self, place: usize) {
         self.at = place;
     }
 
     /// The next byte that is not white space; it is not passed.
     #[inline]
-    pub(super) fn token(&mut self) -> Scan<u8> {
+    pub(crate) fn token(&mut self) -> Scan<u8> {
         loop {
             match self.text.get(self.at) {
                 Some(b' ' | b'\n' | b'\r' | b'\t') => self.at += 1,
@@ -74,7 +74,7 @@ impl<'a> Scanner<'a> {
 
     /// Passes `byte`, the next that is not white space.
     #[inline]
-    pub(super) fn pass(&mut self, byte: u8) -> Scan<()> {
+    pub(crate) fn pass(&mut self, byte: u8) -> Scan<()> {
         if self.token()? == byte {
             self.at += 1;
             Ok(())
@@ -85,7 +85,7 @@ impl<'a> Scanner<'a> {
 
     /// Passes `word` if it is what comes next to the byte.
     #[inline]
-    pub(super) fn pass_exactly(&mut self, word: &[u8]) -> bool {
+    pub(crate) fn pass_exactly(&mut self, word: &[u8]) -> bool {
         // Slices of equal length compare by one call; the get keeps it in bounds.
         let is_next = self.text.get(self.at..self.at + word.len()) == Some(word);
         if is_next {
@@ -95,21 +95,21 @@ impl<'a> Scanner<'a> {
     }
 
     #[inline]
-    pub(super) fn literal(&mut self, word: &[u8]) -> Scan<()> {
+    pub(crate) fn literal(&mut self, word: &[u8]) -> Scan<()> {
         if self.pass_exactly(word) { Ok(()) } else { Err(Odd) }
     }
 
     /// Bytes from a place to here.
-    pub(super) fn since(&self, place: usize) -> &'a [u8] {
+    pub(crate) fn since(&self, place: usize) -> &'a [u8] {
         &self.text[place..self.at]
     }
 
-    pub(super) fn note_high(&mut self, has_high: bool) {
+    pub(crate) fn note_high(&mut self, has_high: bool) {
         self.has_high |= has_high;
     }
 
     /// Whether only white space is left and all of the text is UTF-8.
-    pub(super) fn end(mut self) -> Scan<()> {
+    pub(crate) fn end(mut self) -> Scan<()> {
         let is_end = self.token().is_err();
         let is_text = !self.has_high || std::str::from_utf8(self.text).is_ok();
         if is_end && is_text { Ok(()) } else { Err(Odd) }
@@ -117,7 +117,7 @@ impl<'a> Scanner<'a> {
 
     /// The text of a string whose opening quote was passed; passes the closing one.
     #[inline]
-    pub(super) fn string(&mut self) -> Scan<Text<'a>> {
+    pub(crate) fn string(&mut self) -> Scan<Text<'a>> {
         let from = self.at;
         let mut is_escaped = false;
         loop {
@@ -163,7 +163,7 @@ impl<'a> Scanner<'a> {
 
     /// Passes a number.
     #[inline]
-    pub(super) fn number(&mut self) -> Scan<Number<'a>> {
+    pub(crate) fn number(&mut self) -> Scan<Number<'a>> {
         let from = self.at;
         let is_negative = self.pass_exactly(b"-");
         let mut mantissa = 0u64;
@@ -212,8 +212,13 @@ impl<'a> Scanner<'a> {
         }
     }
 
+    /// As [`Scanner::skip`], for a value that is nested at most `levels` deep.
+    pub(crate) fn skip_within(&mut self, levels: u32) -> Scan<()> {
+        self.skip(DEPTH_MAX - levels.min(DEPTH_MAX))
+    }
+
     /// Passes a value that nobody reads. It is checked all the same: a broken record must not become a row.
-    pub(super) fn skip(&mut self, depth: u32) -> Scan<()> {
+    pub(crate) fn skip(&mut self, depth: u32) -> Scan<()> {
         match self.token()? {
             b'"' => {
                 self.at += 1;
@@ -242,7 +247,7 @@ impl<'a> Scanner<'a> {
     }
 
     /// Passes a list or an object, whose brace or bracket comes next; `member` passes one item or field.
-    pub(super) fn members(&mut self, depth: u32, mut member: impl FnMut(&mut Self) -> Scan<()>) -> Scan<()> {
+    pub(crate) fn members(&mut self, depth: u32, mut member: impl FnMut(&mut Self) -> Scan<()>) -> Scan<()> {
         if depth >= DEPTH_MAX {
             return Err(Odd);
         }
@@ -266,7 +271,7 @@ impl<'a> Scanner<'a> {
     }
 
     /// Passes a value and appends it as the tree would write it: no white space, numbers and escapes in one form.
-    pub(super) fn copy(&mut self, depth: u32, out: &mut Vec<u8>) -> Scan<()> {
+    pub(crate) fn copy(&mut self, depth: u32, out: &mut Vec<u8>) -> Scan<()> {
         match self.token()? {
             b'"' => {
                 self.at += 1;
@@ -320,7 +325,7 @@ impl<'a> Scanner<'a> {
 
 impl Text<'_> {
     /// Appends it as a JSON string in the one form that serde_json writes.
-    pub(super) fn copy(self, out: &mut Vec<u8>) -> Scan<()> {
+    pub(crate) fn copy(self, out: &mut Vec<u8>) -> Scan<()> {
         if !self.is_escaped {
             out.push(b'"');
             out.extend_from_slice(self.raw);
@@ -337,7 +342,7 @@ impl Text<'_> {
 impl Number<'_> {
     /// Its value, if it is a plain integer that its own digits show.
     #[inline]
-    pub(super) fn int(&self) -> Option<i64> {
+    pub(crate) fn int(&self) -> Option<i64> {
         let is_plain = self.places == 0 && !self.has_exponent && self.digits <= INT_DIGITS_MAX;
         // To the tree −0 is a float.
         if !is_plain || (self.is_negative && self.mantissa == 0) {
@@ -348,7 +353,7 @@ impl Number<'_> {
 
     /// Its value, if it has a point and so few digits that one division rounds right, as serde_json does it.
     #[inline]
-    pub(super) fn float(&self) -> Option<f64> {
+    pub(crate) fn float(&self) -> Option<f64> {
         const POWERS: [f64; FLOAT_DIGITS_MAX + 1] =
             [1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15];
         if self.has_exponent || self.places == 0 || self.digits > FLOAT_DIGITS_MAX {
@@ -358,12 +363,12 @@ impl Number<'_> {
         Some(if self.is_negative { -value } else { value })
     }
 
-    pub(super) fn is_negative(&self) -> bool {
+    pub(crate) fn is_negative(&self) -> bool {
         self.is_negative
     }
 
     /// As the tree has it.
-    pub(super) fn node(&self) -> Scan<Node<'static>> {
+    pub(crate) fn node(&self) -> Scan<Node<'static>> {
         match (self.int(), self.float()) {
             (Some(value), _) => Ok(Node::Int(value)),
             (_, Some(value)) => Ok(Node::Float(value)),
@@ -378,7 +383,7 @@ impl Number<'_> {
 }
 
 /// Appends the text of `raw`, whose escapes are replaced. Lone surrogates are odd.
-pub(super) fn unescape(mut raw: &[u8], out: &mut Vec<u8>) -> Scan<()> {
+pub(crate) fn unescape(mut raw: &[u8], out: &mut Vec<u8>) -> Scan<()> {
     while let Some(at) = memchr::memchr(b'\\', raw) {
         out.extend_from_slice(&raw[..at]);
         let kind = *raw.get(at + 1).ok_or(Odd)?;

@@ -6,7 +6,7 @@ use std::fmt;
 
 /// One JSON value.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) enum Node<'a> {
+pub(crate) enum Node<'a> {
     Null,
     Bool(bool),
     Int(i64),
@@ -19,7 +19,7 @@ pub(super) enum Node<'a> {
 
 /// What stands at a path.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) enum Found<'n, 'a> {
+pub(crate) enum Found<'n, 'a> {
     Missing,
     Twice,
     Node(&'n Node<'a>),
@@ -27,12 +27,12 @@ pub(super) enum Found<'n, 'a> {
 
 impl<'a> Node<'a> {
     /// Parses a whole text.
-    pub(super) fn parse(text: &'a [u8]) -> serde_json::Result<Node<'a>> {
+    pub(crate) fn parse(text: &'a [u8]) -> serde_json::Result<Node<'a>> {
         serde_json::from_slice(text)
     }
 
     /// Follows the unescaped segments of a JSON pointer.
-    pub(super) fn find<'n>(&'n self, path: &[String]) -> Found<'n, 'a> {
+    pub(crate) fn find<'n>(&'n self, path: &[String]) -> Found<'n, 'a> {
         let mut node = self;
         for segment in path {
             node = match node {
@@ -55,7 +55,7 @@ impl<'a> Node<'a> {
     }
 
     /// JSON text of this value.
-    pub(super) fn to_json(&self) -> String {
+    pub(crate) fn to_json(&self) -> String {
         let mut out = String::new();
         self.write(&mut out);
         out
@@ -85,7 +85,7 @@ impl<'a> Node<'a> {
 }
 
 /// An object of these fields, as JSON text.
-pub(super) fn object_json<'n, 'a: 'n>(fields: impl Iterator<Item = (&'n str, &'n Node<'a>)>) -> String {
+pub(crate) fn object_json<'n, 'a: 'n>(fields: impl Iterator<Item = (&'n str, &'n Node<'a>)>) -> String {
     let mut out = String::new();
     write_object(fields, &mut out);
     out
