@@ -19,10 +19,10 @@ use uuid::Uuid;
 const QUEUE_MAX: usize = 16_384;
 /// Chunks that are taken before what may go is sealed.
 const TAKEN_MAX: usize = 4_096;
-/// With open lanes the thread looks again after this long, for lingering batches and as a net under wake-ups.
-const NAP: Duration = Duration::from_millis(1);
-/// While batches are on their way, whose answers wake the thread anyway, it is woken for this many chunks or a large one: a wake-up for
-/// each would cost more than all else that is done for a small event.
+/// With open lanes the thread looks again after this long, for batches that wait for more and as a net under wake-ups.
+const NAP: Duration = Duration::from_micros(500);
+/// While batches are on their way, whose answers wake the thread anyway, or wait for more, it is woken for this many chunks or a large one:
+/// a wake-up for each would cost more than all else that is done for a small event.
 const CROWD: usize = 32;
 const LARGE_SIZE: usize = 16 << 10;
 
@@ -96,14 +96,13 @@ impl Inbox {
         }
     }
 
-    /// `news` is what the thread knew when it last looked at its lanes.
-    fn sleep(&self, news: usize, has_open: bool, is_waiting: bool) {
-        let wake_at = if is_waiting { CROWD } else { 1 };
+    /// Until so many chunks wait, or a large one, or there are other news than what the thread knew when it last looked at its lanes.
+    fn sleep(&self, news: usize, wake_at: usize, nap: Duration) {
         self.wake_at.store(wake_at, Ordering::SeqCst);
         self.is_parked.store(true, Ordering::SeqCst);
         let is_new = self.chunks.len() >= wake_at || self.news.load(Ordering::SeqCst) != news;
         if !is_new && !self.is_stopping.load(Ordering::SeqCst) {
-            std::thread::park_timeout(if has_open || is_waiting { NAP } else { BEAT_INTERVAL });
+            std::thread::park_timeout(nap);
         }
         self.is_parked.store(false, Ordering::SeqCst);
     }
@@ -125,11 +124,12 @@ pub(super) fn run(inbox: &Inbox, sealer: &Sealer, pulse: &Pulse) {
             lanes.add(Job::new(chunk, done));
         }
         let news = inbox.news.load(Ordering::SeqCst);
-        let (mut has_open, mut is_waiting) = (false, false);
+        let (mut has_open, mut is_waiting, mut missing) = (false, false, CROWD);
         let mut sealed = 0;
         topics.retain(|_, lanes| {
             sealed += lanes.seal(sealer);
             has_open |= lanes.has_open();
+            missing = missing.min(lanes.missing().unwrap_or(CROWD));
             is_waiting |= lanes.is_waiting();
             !lanes.is_over()
         });
@@ -137,7 +137,11 @@ pub(super) fn run(inbox: &Inbox, sealer: &Sealer, pulse: &Pulse) {
             if inbox.is_stopping.load(Ordering::SeqCst) && !has_open && inbox.len() == 0 {
                 return;
             }
-            inbox.sleep(news, has_open, is_waiting);
+            if has_open || is_waiting {
+                inbox.sleep(news, missing, NAP);
+            } else {
+                inbox.sleep(news, 1, BEAT_INTERVAL);
+            }
         }
     }
 }

@@ -11,6 +11,12 @@ use tokio::sync::oneshot;
 
 /// A batch is sealed at this size, uncompressed.
 const BATCH_SIZE: usize = 1 << 20;
+/// Where so many requests are about at once, a batch waits until half of them are in it, or it has [`CROWD_SIZE`], or [`CROWD_PATIENCE`]
+/// is over: each batch costs a round of the log, half a dozen changes between threads and the waking of its clients, which for few small
+/// events is more than all that the events cost. One half is at the disk while the other gathers. Who is among few never waits.
+const CROWD_MIN: usize = 16;
+const CROWD_SIZE: usize = 128 << 10;
+const CROWD_PATIENCE: Duration = Duration::from_micros(500);
 /// A larger event is a batch of its own: a picture must not hold up clicks.
 const ALONE_SIZE: usize = 256 << 10;
 /// Room for the header and the frame of a record beside its parts.
@@ -80,6 +86,8 @@ struct Lane {
     size: usize,
     since: Instant,
     in_flight: Arc<InFlight>,
+    /// How many requests were about lately: in the open batch, or on their way.
+    crowd: usize,
 }
 
 impl Lanes {
@@ -94,7 +102,8 @@ impl Lanes {
         for partition in self.topic.partitions().iter().skip(self.lanes.len()) {
             let in_flight = Arc::default();
             let partition = partition.clone();
-            self.lanes.push(Lane { partition, open: VecDeque::new(), size: 0, since: Instant::now(), in_flight });
+            let (open, since) = (VecDeque::new(), Instant::now());
+            self.lanes.push(Lane { partition, open, size: 0, since, in_flight, crowd: 0 });
         }
     }
 
@@ -139,6 +148,12 @@ impl Lanes {
         sealed
     }
 
+    /// The least number of requests that a lane waits for before it is sealed, if one waits for nothing else.
+    pub(super) fn missing(&self) -> Option<usize> {
+        let waiting = self.lanes.iter().filter(|lane| !lane.open.is_empty() && lane.in_flight.is_empty());
+        waiting.map(|lane| (lane.crowd / 2).saturating_sub(lane.open.len()).max(1)).min()
+    }
+
     pub(super) fn has_open(&self) -> bool {
         self.lanes.iter().any(|lane| !lane.open.is_empty())
     }
@@ -164,13 +179,17 @@ impl Lane {
     }
 
     fn may_seal(&self, linger: Duration) -> bool {
+        let is_crowd_in = self.crowd < CROWD_MIN || 2 * self.open.len() >= self.crowd || self.size >= CROWD_SIZE;
+        let is_enough = self.size >= BATCH_SIZE || linger.is_zero() && is_crowd_in;
         !self.open.is_empty()
             && self.in_flight.has_room(self.size)
-            && (self.size >= BATCH_SIZE || linger.is_zero() || self.since.elapsed() >= linger)
+            && (is_enough || self.since.elapsed() >= linger.max(CROWD_PATIENCE))
     }
 
     /// Fills one batch with the oldest events and sends it on.
     fn seal(&mut self, size_max: usize, sealer: &Sealer) {
+        let about = self.open.len() + self.in_flight.requests();
+        self.crowd = about.max(self.crowd - self.crowd.div_ceil(8));
         let mut builder = sealer.builder();
         let mut members: Vec<(Arc<Job>, Indexes)> = Vec::with_capacity(self.open.len());
         let mut is_compressible = false;

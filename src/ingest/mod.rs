@@ -2,7 +2,7 @@
 //!
 //! Bodies travel, not events: a [`Chunk`] is the body of one request with the places of its events. One thread, the batcher, takes chunks
 //! from a lock-free queue and copies each event once, into the batch it leaves in. While a partition's batch is at the log, the next
-//! gathers; so batches grow with load and linger is zero without it. Knows neither Kafka nor SQL.
+//! gathers; so batches grow with load, and who sends alone waits for nothing. Knows neither Kafka nor SQL.
 
 mod batcher;
 mod lane;

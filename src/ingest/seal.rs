@@ -17,8 +17,8 @@ const IN_FLIGHT_MAX: usize = 6;
 /// With nothing on the way a batch goes at once, be it one event. With one on the way the next must have this size, with each more twice
 /// that: what is behind the disk is compressed while it waits, and a round takes all of it. Two of any size, sealed as soon as there was
 /// room, made the one behind the disk small and let everything else wait for two rounds: 2.5 times the disk's time instead of 1.5.
-const BEHIND_SIZE: usize = 32 << 10;
-/// Batches up to this size are compressed on the batcher's own thread: handing them over would cost more.
+const BEHIND_SIZE: usize = 128 << 10;
+/// Batches up to this size are compressed on the batcher's own thread: handing them over would cost more. On one core all are.
 const INLINE_SIZE_MAX: usize = 64 << 10;
 /// Threads for larger ones, at most.
 const COMPRESSORS_MAX: usize = 4;
@@ -32,12 +32,19 @@ const SPARE_SIZE_MAX: usize = 2 << 20;
 #[derive(Default)]
 pub(super) struct InFlight {
     count: AtomicUsize,
+    requests: AtomicUsize,
     is_compressing: AtomicBool,
 }
 
 impl InFlight {
     pub(super) fn is_empty(&self) -> bool {
         self.count.load(Ordering::Acquire) == 0
+    }
+
+    /// Requests with events in these batches.
+    pub(super) fn requests(&self) -> usize {
+        // Relaxed: an estimate.
+        self.requests.load(Ordering::Relaxed)
     }
 
     /// Whether another batch may be sealed if it has `size` bytes.
@@ -53,12 +60,16 @@ impl InFlight {
     }
 }
 
-/// One batch's part of [`InFlight::count`]; also a panic gives it back.
-struct Flight(Arc<InFlight>);
+/// One batch's part of [`InFlight`]; also a panic gives it back.
+struct Flight {
+    of: Arc<InFlight>,
+    requests: usize,
+}
 
 impl Drop for Flight {
     fn drop(&mut self) {
-        self.0.count.fetch_sub(1, Ordering::Release);
+        self.of.requests.fetch_sub(self.requests, Ordering::Relaxed);
+        self.of.count.fetch_sub(1, Ordering::Release);
     }
 }
 
@@ -87,6 +98,7 @@ pub(super) struct Sealed {
 pub(super) struct Sealer {
     line: Arc<Line>,
     pool: Pool,
+    inline_max: usize,
 }
 
 /// What the batcher and the pool's threads share.
@@ -110,7 +122,8 @@ impl Sealer {
             raw_bytes: metrics::counter!(names::INGEST_RAW_BYTES.name),
             stored_bytes: metrics::counter!(names::INGEST_STORED_BYTES.name),
         };
-        Ok(Sealer { line: Arc::new(line), pool: Pool::start(cores.min(COMPRESSORS_MAX), "compress")? })
+        let inline_max = if cores == 1 { usize::MAX } else { INLINE_SIZE_MAX };
+        Ok(Sealer { line: Arc::new(line), pool: Pool::start(cores.min(COMPRESSORS_MAX), "compress")?, inline_max })
     }
 
     /// An empty builder in memory that an earlier one left.
@@ -122,8 +135,10 @@ impl Sealer {
     pub(super) fn send(&self, sealed: Sealed, in_flight: &Arc<InFlight>) {
         // Relaxed: only the batcher adds, and it is the one that looks.
         in_flight.count.fetch_add(1, Ordering::Relaxed);
-        let flight = Flight(in_flight.clone());
-        if sealed.builder.size() <= INLINE_SIZE_MAX || !sealed.is_compressible {
+        let requests = sealed.members.len();
+        in_flight.requests.fetch_add(requests, Ordering::Relaxed);
+        let flight = Flight { of: in_flight.clone(), requests };
+        if sealed.builder.size() <= self.inline_max || !sealed.is_compressible {
             return self.line.append(sealed, flight);
         }
         in_flight.is_compressing.store(true, Ordering::Relaxed);

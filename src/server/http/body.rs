@@ -68,6 +68,15 @@ pub(super) async fn receive(door: &HttpDoor, caller: &Caller, body: &mut Incomin
     Ok((whole.into_bytes(), lease))
 }
 
+/// The lease of a body that is there.
+///
+/// # Errors
+/// The answer: 429.
+pub(super) async fn reserve(door: &HttpDoor, caller: &Caller, bytes: usize) -> Result<Lease, Reply> {
+    let taken = caller.budget.take(bytes.max(1), door.limits.budget_patience).await;
+    taken.map_err(|full| busy(&full))
+}
+
 /// Takes more bytes of the budget.
 ///
 /// # Errors

@@ -1,10 +1,11 @@
-//! Connections: who is let in, how long each may take for what, and how they end.
+//! Connections: who is let in, how long each may take for what, and how they end. Each begins on the [`fast_path`] and goes on with hyper.
 //!
 //! hyper has a timer for a request's head, but it starts when the last answer is sent: a kept connection would be cut after five seconds
 //! of silence. So each connection notes what it is doing since when ([`Activity`]), and one sweep looks at all of them.
 
-use super::HttpDoor;
+use super::{HttpDoor, fast_path};
 use crate::budget::Budget;
+use bytes::Bytes;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use std::collections::HashMap;
@@ -32,7 +33,7 @@ const HEAD_SIZE_MAX: usize = 32 << 10;
 /// What a connection is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
-enum Phase {
+pub(super) enum Phase {
     /// Between two requests.
     Idle = 0,
     /// The head of a request is coming in.
@@ -75,6 +76,13 @@ pub(super) struct Caller {
     pub(super) peer: SocketAddr,
     pub(super) budget: Budget,
     activity: Activity,
+}
+
+impl Caller {
+    /// Notes what its connection is doing from now on.
+    pub(super) fn set(&self, phase: Phase) {
+        self.activity.set(phase);
+    }
 }
 
 /// All connections.
@@ -239,25 +247,37 @@ pub async fn serve(listener: TcpListener, door: Arc<HttpDoor>, mut stop: watch::
     }
 }
 
-async fn connection(stream: TcpStream, door: Arc<HttpDoor>, mut stop: watch::Receiver<bool>, place: Place) {
+async fn connection(mut stream: TcpStream, door: Arc<HttpDoor>, stop: watch::Receiver<bool>, place: Place) {
     let caller = place.caller.clone();
+    if let Some(read) = fast_path::serve(&mut stream, &door, &caller, &stop).await {
+        let stream = Watched { stream, read: read.into(), caller: caller.clone() };
+        // Boxed: most connections never come here.
+        Box::pin(connection_of_hyper(stream, door, caller, stop)).await;
+    }
+}
+
+async fn connection_of_hyper(
+    stream: Watched,
+    door: Arc<HttpDoor>,
+    caller: Arc<Caller>,
+    mut stop: watch::Receiver<bool>,
+) {
     let stopping = stop.clone();
     let shared = Arc::new((door, caller.clone(), stopping));
     let service = service_fn(move |request| {
         let shared = shared.clone();
         async move {
             let (door, caller, stop) = &*shared;
-            caller.activity.set(Phase::Busy);
+            caller.set(Phase::Busy);
             let reply = super::answer(door, caller, request, stop).await;
-            caller.activity.set(Phase::Answer);
+            caller.set(Phase::Answer);
             Ok::<_, Infallible>(reply)
         }
     });
-    let stream = TokioIo::new(Watched { stream, caller: caller.clone() });
     let connection = hyper::server::conn::http1::Builder::new()
         .max_header_size(HEAD_SIZE_MAX)
         .pipeline_flush(true)
-        .serve_connection(stream, service);
+        .serve_connection(TokioIo::new(stream), service);
     let mut connection = std::pin::pin!(connection);
     let ended = tokio::select! {
         biased;
@@ -280,6 +300,8 @@ pub(super) async fn stopped(stop: &mut watch::Receiver<bool>) {
 /// A socket that notes what it is doing.
 struct Watched {
     stream: TcpStream,
+    /// What was read before and comes first.
+    read: Bytes,
     caller: Arc<Caller>,
 }
 
@@ -300,7 +322,13 @@ impl AsyncRead for Watched {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
-        let done = Pin::new(&mut self.stream).poll_read(context, buffer);
+        let done = if self.read.is_empty() {
+            Pin::new(&mut self.stream).poll_read(context, buffer)
+        } else {
+            let size = self.read.len().min(buffer.remaining());
+            buffer.put_slice(&self.read.split_to(size));
+            Poll::Ready(Ok(()))
+        };
         if buffer.filled().len() > before && self.caller.activity.phase() == Phase::Idle {
             self.caller.activity.set(Phase::Head);
         }

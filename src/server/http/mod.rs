@@ -12,6 +12,7 @@
 
 mod body;
 mod connection;
+mod fast_path;
 mod fetch;
 pub(crate) mod json;
 mod keys;

@@ -3,6 +3,7 @@
 use super::HttpDoor;
 use super::body;
 use super::connection::Caller;
+use super::fast_path;
 use super::json::Judge;
 use super::quarantine;
 use super::query;
@@ -25,44 +26,75 @@ const SPLIT_INLINE_MAX: usize = 256 << 10;
 /// A larger packed body is unpacked off the socket task.
 const UNPACK_INLINE_MAX: usize = 16 << 10;
 
-// Every byte that this future holds over an await is moved with each request and kept for each connection: what is seldom is boxed.
+/// What a request for events says beside its body.
+struct Asked<'a> {
+    topic: &'a str,
+    query: Option<&'a str>,
+    headers: &'a HeaderMap,
+}
+
+/// A request that hyper reads: its body comes after what its head says was looked at.
 pub(super) async fn events(door: &HttpDoor, topic: &str, caller: &Caller, request: Request<Incoming>) -> Reply {
     let began = Instant::now();
     let (head, mut incoming) = request.into_parts();
-    let taken = take(door, topic, caller, &head.headers, head.uri.query(), &mut incoming).await;
-    let mut reply = match taken {
-        Ok(reply) => reply,
-        Err(reply) => {
-            if !incoming.is_end_stream() && !head.headers.contains_key(EXPECT) {
-                Box::pin(body::discard(&mut incoming)).await;
-            }
-            reply
-        }
+    let asked = Asked { topic, query: head.uri.query(), headers: &head.headers };
+    let taken = async {
+        let topic = admit(door, &asked).await?;
+        let (packed, lease) = body::receive(door, caller, &mut incoming).await?;
+        take(door, &asked, caller, topic, packed, lease).await
     };
-    door.origins.grant(&head.headers, reply.headers_mut());
+    let taken = taken.await;
+    if taken.is_err() && !incoming.is_end_stream() && !head.headers.contains_key(EXPECT) {
+        Box::pin(body::discard(&mut incoming)).await;
+    }
+    finish(door, &head.headers, began, taken)
+}
+
+/// A request whose body is there.
+pub(super) async fn whole(door: &HttpDoor, caller: &Caller, request: fast_path::Request) -> Reply {
+    let began = Instant::now();
+    let fast_path::Request { topic, query, headers, body } = request;
+    let asked = Asked { topic: &topic, query: query.as_deref(), headers: &headers };
+    let taken = async {
+        let topic = admit(door, &asked).await?;
+        let lease = body::reserve(door, caller, body.len()).await?;
+        take(door, &asked, caller, topic, body, lease).await
+    };
+    let taken = taken.await;
+    finish(door, &headers, began, taken)
+}
+
+/// Both kinds of answer, with what a browser needs to see it.
+fn finish(door: &HttpDoor, headers: &HeaderMap, began: Instant, taken: Result<Reply, Reply>) -> Reply {
+    let (Ok(mut reply) | Err(mut reply)) = taken;
+    door.origins.grant(headers, reply.headers_mut());
     door.meters.post_seconds.record(began.elapsed().as_secs_f64());
     reply
 }
 
+/// Whether a request may bring events, and where to.
+async fn admit(door: &HttpDoor, asked: &Asked<'_>) -> Result<Arc<Topic>, Reply> {
+    door.write_keys.check(asked.headers, asked.query).map_err(|reason| refuse(StatusCode::UNAUTHORIZED, reason))?;
+    topic(door, asked.topic, asked.headers).await
+}
+
+// What this future holds over an await is moved with each request and kept by each connection: what is seldom is boxed.
 async fn take(
     door: &HttpDoor,
-    name: &str,
+    asked: &Asked<'_>,
     caller: &Caller,
-    headers: &HeaderMap,
-    query: Option<&str>,
-    incoming: &mut Incoming,
+    topic: Arc<Topic>,
+    packed: Bytes,
+    lease: Lease,
 ) -> Result<Reply, Reply> {
-    door.write_keys.check(headers, query).map_err(|reason| refuse(StatusCode::UNAUTHORIZED, reason))?;
-    let topic = topic(door, name, headers).await?;
-    let (packed, lease) = body::receive(door, caller, incoming).await?;
     let received_ms = door.clock.now_ms();
     let config = topic.config();
     let judge =
         Judge::new(config.http_check, config.http_key.as_deref(), config.http_timestamp.as_deref(), received_ms);
-    let read = read(door, headers, packed, lease, judge).await?;
-    let mut shared = shared_headers(door, &config, caller, headers, received_ms);
+    let read = read(door, asked.headers, packed, lease, judge).await?;
+    let mut shared = shared_headers(door, &config, caller, asked.headers, received_ms);
     if read.found.events.iter().any(|event| !event.headers.is_empty()) {
-        describe(&mut shared, &read, query);
+        describe(&mut shared, &read, asked.query);
     }
     Ok(Post { door, topic, config, shared, received_ms }.store(read).await)
 }

@@ -23,6 +23,16 @@ pub enum Content {
     Live { pieces: mpsc::Receiver<Bytes>, _permit: OwnedSemaphorePermit },
 }
 
+impl Content {
+    /// What is left of an answer that is whole; a live one has nothing yet.
+    pub(super) fn into_bytes(self) -> Bytes {
+        match self {
+            Content::Whole(bytes) | Content::Leased { bytes, .. } => bytes,
+            Content::Live { .. } => Bytes::new(),
+        }
+    }
+}
+
 impl Body for Content {
     type Data = Bytes;
     type Error = Infallible;
