@@ -47,6 +47,8 @@ pub const STORE_QUEUE_APPENDS: Metric = metric(
     "",
     "appends that waited for the writer when it took its last round",
 );
+pub const STORE_QUEUE_BYTES: Metric =
+    metric("inrush_store_queue_bytes", Kind::Gauge, "", "bytes of the batches that waited then");
 pub const STORE_ROUND_BYTES: Metric = metric(
     "inrush_store_round_bytes",
     Kind::Histogram,
@@ -279,6 +281,7 @@ pub const ALL: &[Metric] = &[
     STORE_APPENDED_RECORDS,
     STORE_APPENDED_BATCHES,
     STORE_QUEUE_APPENDS,
+    STORE_QUEUE_BYTES,
     STORE_ROUND_BYTES,
     STORE_WRITE_SECONDS,
     STORE_SYNC_SECONDS,

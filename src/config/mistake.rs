@@ -77,14 +77,19 @@ pub fn position(text: &str, at: usize) -> (usize, usize) {
     (line, column)
 }
 
-/// ` Did you mean "x"?` if a known word is near, else nothing.
+/// What a word is closed with that is not known.
 pub(super) fn did_you_mean(word: &str, known: &[&str]) -> String {
-    let nearest =
-        known.iter().map(|known| (strsim::jaro_winkler(known, word), known)).max_by(|a, b| a.0.total_cmp(&b.0));
-    match nearest {
-        Some((likeness, known)) if likeness > 0.75 => format!("; did you mean \"{known}\"?"),
-        _ => format!("; known: {}", known.join(", ")),
+    match nearest(word, known) {
+        Some(known) => format!("; did you mean \"{known}\"?"),
+        None => format!("; known: {}", known.join(", ")),
     }
+}
+
+/// The known word that is so near that it must have been meant.
+pub fn nearest<'a>(word: &str, known: &[&'a str]) -> Option<&'a str> {
+    let likeness = known.iter().map(|known| (strsim::jaro_winkler(known, word), *known));
+    let (likeness, known) = likeness.max_by(|a, b| a.0.total_cmp(&b.0))?;
+    (likeness > 0.75).then_some(known)
 }
 
 #[cfg(test)]

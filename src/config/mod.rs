@@ -6,6 +6,6 @@ mod mistake;
 mod section;
 mod units;
 
-pub use mistake::{Mistake, Mistakes, position};
+pub use mistake::{Mistake, Mistakes, nearest, position};
 pub use section::{Document, Section, Value};
 pub use units::{duration, size};

@@ -15,7 +15,7 @@ use crate::record::{Offset, TimestampType};
 use crossbeam::queue::ArrayQueue;
 use std::collections::HashMap;
 use std::io;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, MutexGuard, OnceLock};
 use std::thread::Thread;
 use std::time::{Duration, Instant};
@@ -43,6 +43,8 @@ pub(super) struct Job {
 /// The way to one writer.
 pub(super) struct Queue {
     jobs: ArrayQueue<Job>,
+    /// Bytes of the batches in it.
+    bytes: AtomicUsize,
     thread: OnceLock<Thread>,
     is_parked: AtomicBool,
     is_stopping: AtomicBool,
@@ -53,6 +55,7 @@ impl Queue {
     pub(super) fn new() -> Queue {
         Queue {
             jobs: ArrayQueue::new(QUEUE_MAX),
+            bytes: AtomicUsize::new(0),
             thread: OnceLock::new(),
             is_parked: AtomicBool::new(false),
             is_stopping: AtomicBool::new(false),
@@ -62,9 +65,21 @@ impl Queue {
 
     /// Queues a job and wakes the writer if it sleeps; a full queue gives the job back.
     pub(super) fn push(&self, job: Job) -> Result<(), Job> {
-        self.jobs.push(job)?;
+        let size = job.append.batch.size();
+        // Added first, so that the sum never falls below zero. Relaxed: a number for people.
+        self.bytes.fetch_add(size, Ordering::Relaxed);
+        if let Err(job) = self.jobs.push(job) {
+            self.bytes.fetch_sub(size, Ordering::Relaxed);
+            return Err(job);
+        }
         self.wake();
         Ok(())
+    }
+
+    fn pop(&self) -> Option<Job> {
+        let job = self.jobs.pop()?;
+        self.bytes.fetch_sub(job.append.batch.size(), Ordering::Relaxed);
+        Some(job)
     }
 
     pub(super) fn len(&self) -> usize {
@@ -100,7 +115,7 @@ impl Queue {
     /// Waits for a job; `None` when stopping and empty.
     fn wait(&self) -> Option<Job> {
         loop {
-            if let Some(job) = self.jobs.pop() {
+            if let Some(job) = self.pop() {
                 return Some(job);
             }
             self.is_parked.store(true, Ordering::SeqCst);
@@ -136,7 +151,7 @@ pub(super) fn run(core: &Arc<Core>, number: usize, ready: &crossbeam::channel::S
         error!(writer = number, "the log writer panicked");
         core.poison("the log writer panicked: this is a bug, see the log".to_owned());
         // Whoever waits gets an answer: dropping a job's sender says "unknown".
-        while queue.jobs.pop().is_some() {}
+        while queue.pop().is_some() {}
     }
 }
 
@@ -193,9 +208,10 @@ impl Writer {
             groups[place].size += size;
             groups[place].jobs.push((job.append, job.answer));
             total += size;
-            next = queue.jobs.pop();
+            next = queue.pop();
         }
         self.meters.queued.set(queue.len() as f64);
+        self.meters.queued_bytes.set(queue.bytes.load(Ordering::Relaxed) as f64);
         queue.room.notify_waiters();
         Some(groups)
     }
@@ -467,6 +483,7 @@ impl From<SequenceError> for AppendError {
 struct Meters {
     batches: metrics::Counter,
     queued: metrics::Gauge,
+    queued_bytes: metrics::Gauge,
     round_bytes: metrics::Histogram,
     write_seconds: metrics::Histogram,
     sync_seconds: metrics::Histogram,
@@ -478,6 +495,7 @@ impl Meters {
         Meters {
             batches: metrics::counter!(names::STORE_APPENDED_BATCHES.name),
             queued: metrics::gauge!(names::STORE_QUEUE_APPENDS.name),
+            queued_bytes: metrics::gauge!(names::STORE_QUEUE_BYTES.name),
             round_bytes: metrics::histogram!(names::STORE_ROUND_BYTES.name),
             write_seconds: metrics::histogram!(names::STORE_WRITE_SECONDS.name),
             sync_seconds: metrics::histogram!(names::STORE_SYNC_SECONDS.name),

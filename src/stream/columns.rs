@@ -1,13 +1,29 @@
 //! The `[columns]` table: what to read out of each record, and as what.
 
 use super::spec::{Column, From, Kind, Unit};
-use crate::config::Section;
+use crate::config::{Section, nearest};
 use toml_edit::{Item, Value};
 
 /// Names that always mean a record's own fields.
 pub(super) const RECORD_FIELDS: [&str; 6] = ["_key", "_value", "_offset", "_partition", "_timestamp", "_headers"];
 
 const KINDS: &str = "bool, int32, int64, uint64, float64, decimal(p,s), string, binary, date, timestamp, timestamp(s|ms|us), json, [\"TYPE\"], { name = \"TYPE\" }";
+/// Of these the ones that are one word.
+const KIND_NAMES: [&str; 13] = [
+    "bool",
+    "int32",
+    "int64",
+    "uint64",
+    "float64",
+    "string",
+    "binary",
+    "date",
+    "timestamp",
+    "timestamp(s)",
+    "timestamp(ms)",
+    "timestamp(us)",
+    "json",
+];
 
 /// Reads all columns but the keys that belong elsewhere; mistakes are noted.
 pub(super) fn read(section: &Section<'_>, elsewhere: &[&str]) -> Vec<Column> {
@@ -110,9 +126,25 @@ fn kind(section: &Section<'_>, name: &str, value: &Value) -> Option<Kind> {
     };
     if found.is_none() {
         let shown = value.to_string();
-        section.wrong(name, format!("{} is no type; known: {KINDS}", shown.trim()));
+        let meant = value.as_str().and_then(|text| nearest(usual_name(text), &KIND_NAMES));
+        let hint = meant.map_or(String::new(), |meant| format!("; did you mean \"{meant}\"?"));
+        section.wrong(name, format!("{} is no type{hint}; known: {KINDS}", shown.trim()));
     }
     found
+}
+
+/// What a type is called here that other systems call otherwise.
+fn usual_name(text: &str) -> &str {
+    match text.to_ascii_lowercase().as_str() {
+        "int" | "integer" | "long" | "bigint" => "int64",
+        "float" | "double" | "number" | "real" => "float64",
+        "text" | "str" | "varchar" | "utf8" => "string",
+        "boolean" => "bool",
+        "bytes" | "blob" => "binary",
+        "datetime" | "time" => "timestamp",
+        "object" | "map" => "json",
+        _ => text,
+    }
 }
 
 /// A type by its text; `None` if there is none of that name.

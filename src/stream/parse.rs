@@ -45,9 +45,14 @@ fn read(root: &Section<'_>, file: &Path, text: &str) -> Option<Spec> {
     if TopicName::new(&name).is_err() {
         root.wrong("", format!("the file name \"{name}\" names the pipeline: use letters, digits, '.', '_' and '-'"));
     }
+    let mut moved = Vec::new();
+    let columns = root.table("columns").map(|section| {
+        moved = misplaced(&section, "[columns]", is_top_value);
+        columns::read(&section, &moved)
+    });
     let from = root.string("from");
     let from_topic = from.as_ref().and_then(|from| topic(root, "from", &from.value));
-    if from.is_none() && !root.has("from") {
+    if from.is_none() && !root.has("from") && !moved.contains(&"from") {
         root.wrong("from", "say what to read: from = \"topic:clicks\"");
     }
     for key in ["step", "route"] {
@@ -58,13 +63,10 @@ fn read(root: &Section<'_>, file: &Path, text: &str) -> Option<Spec> {
             );
         }
     }
-    let columns = root.table("columns").map(|section| {
-        let elsewhere = misplaced(&section, "[columns]", is_top_value);
-        columns::read(&section, &elsewhere)
-    });
     let filter = root.string("where").map(|sql| sql_of(root, sql));
     let select = root.string("select").map(|sql| sql_of(root, sql));
-    let (to, named_at) = output(root).unwrap_or((None, (0, 0)));
+    let is_moved = moved.contains(&"to");
+    let (to, named_at) = if is_moved { None } else { output(root) }.unwrap_or((None, (0, 0)));
     let on_error = on_error(root, from_topic.as_ref());
     circles(root, from_topic.as_ref(), to.as_ref(), on_error.as_ref());
     let tests = root.tables("test").iter().filter_map(|section| test(section)).collect();
@@ -433,13 +435,17 @@ expect = '{"user_id":null}'
         );
         assert!(found.iter().any(|line| line.contains(":2:") && line.contains("--out")), "{found:#?}");
         assert!(found.iter().any(|line| line.contains("to.rol") && line.contains("\"roll\"")), "{found:#?}");
-        assert!(found.iter().any(|line| line.starts_with("p.toml:4:") && line.contains("timestamp")), "{found:#?}");
+        let of_type = |line: &String| line.starts_with("p.toml:4:") && line.contains("did you mean \"timestamp\"?");
+        assert!(found.iter().any(of_type), "{found:#?}");
     }
 
     #[test]
     fn a_line_below_the_wrong_header_is_told_to_move() {
-        let found = mistakes("from = \"topic:c\"\n[columns]\nts = \"timestamp\"\nto = { parquet = \"c\" }\n");
-        assert!(found.iter().any(|line| line.contains("move this line above [columns]")), "{found:#?}");
+        for below in ["ts = \"timestamp\"\nto = { parquet = \"c\" }\n", "from = \"topic:c\"\n"] {
+            let above = if below.contains("from") { "to = { parquet = \"c\" }" } else { "from = \"topic:c\"" };
+            let found = mistakes(&format!("{above}\n[columns]\n{below}"));
+            assert!(found.len() == 1 && found[0].contains("move this line above [columns]"), "{found:#?}");
+        }
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! Write keys. They are public identifiers that stand in web pages: what they are good for is to be taken away from one sender.
 
+use base64::{Engine, engine::general_purpose::STANDARD_PAD_INDIFFERENT};
 use hyper::header::{AUTHORIZATION, HeaderMap};
 use sha2::{Digest, Sha256};
 
@@ -65,26 +66,7 @@ fn is_equal(a: &[u8; 32], b: &[u8; 32]) -> bool {
 
 /// The user of HTTP Basic: base64 of `user:password` or `user`.
 fn basic_user(encoded: &str) -> Option<String> {
-    let mut bytes = Vec::new();
-    let (mut bits, mut held) = (0u32, 0u32);
-    for symbol in encoded.trim().trim_end_matches('=').bytes() {
-        let value = match symbol {
-            b'A'..=b'Z' => symbol - b'A',
-            b'a'..=b'z' => symbol - b'a' + 26,
-            b'0'..=b'9' => symbol - b'0' + 52,
-            b'+' => 62,
-            b'/' => 63,
-            _ => return None,
-        };
-        bits = (bits << 6) | u32::from(value);
-        held += 6;
-        if held >= 8 {
-            held -= 8;
-            bytes.push((bits >> held) as u8);
-            bits &= (1 << held) - 1;
-        }
-    }
-    let text = String::from_utf8(bytes).ok()?;
+    let text = String::from_utf8(STANDARD_PAD_INDIFFERENT.decode(encoded.trim()).ok()?).ok()?;
     Some(text.split(':').next().unwrap_or_default().to_owned())
 }
 
