@@ -11,10 +11,11 @@ use tokio::sync::oneshot;
 
 /// A batch is sealed at this size, uncompressed.
 const BATCH_SIZE: usize = 1 << 20;
-/// Where so many requests are about at once, a batch waits until half of them are in it, or it has [`CROWD_SIZE`], or [`CROWD_PATIENCE`]
+/// Where so many requests are about at once, a batch waits until a third of them are in it, or it has [`CROWD_SIZE`], or [`CROWD_PATIENCE`]
 /// is over: each batch costs a round of the log, half a dozen changes between threads and the waking of its clients, which for few small
-/// events is more than all that the events cost. One half is at the disk while the other gathers. Who is among few never waits.
+/// events is more than all that the events cost. One third gathers, one is at the disk, one is answered. Who is among few never waits.
 const CROWD_MIN: usize = 16;
+const CROWD_PARTS: usize = 3;
 const CROWD_SIZE: usize = 128 << 10;
 const CROWD_PATIENCE: Duration = Duration::from_micros(500);
 /// A larger event is a batch of its own: a picture must not hold up clicks.
@@ -151,7 +152,7 @@ impl Lanes {
     /// The least number of requests that a lane waits for before it is sealed, if one waits for nothing else.
     pub(super) fn missing(&self) -> Option<usize> {
         let waiting = self.lanes.iter().filter(|lane| !lane.open.is_empty() && lane.in_flight.is_empty());
-        waiting.map(|lane| (lane.crowd / 2).saturating_sub(lane.open.len()).max(1)).min()
+        waiting.map(|lane| (lane.crowd / CROWD_PARTS).saturating_sub(lane.open.len()).max(1)).min()
     }
 
     pub(super) fn has_open(&self) -> bool {
@@ -179,7 +180,8 @@ impl Lane {
     }
 
     fn may_seal(&self, linger: Duration) -> bool {
-        let is_crowd_in = self.crowd < CROWD_MIN || 2 * self.open.len() >= self.crowd || self.size >= CROWD_SIZE;
+        let is_crowd_in =
+            self.crowd < CROWD_MIN || CROWD_PARTS * self.open.len() >= self.crowd || self.size >= CROWD_SIZE;
         let is_enough = self.size >= BATCH_SIZE || linger.is_zero() && is_crowd_in;
         !self.open.is_empty()
             && self.in_flight.has_room(self.size)
@@ -335,6 +337,30 @@ mod tests {
         let [a, b, c] = sends;
         let (a, b, c) = tokio::join!(a, b, c);
         [a, b, c].into_iter().map(|sent| sent.ok().unwrap()).collect()
+    }
+
+    #[tokio::test]
+    async fn a_crowd_is_waited_for_and_who_is_among_few_is_not() {
+        let store = store();
+        let mut lanes = Lanes::new(topic(&store, 1).await);
+        let may_seal_at = |lanes: &mut Lanes, crowd: usize, requests: usize| {
+            let lane = &mut lanes.lanes[0];
+            (lane.crowd, lane.size) = (crowd, 0);
+            lane.open.clear();
+            for _ in 0..requests {
+                lane.add(Job::new(chunk("a", &[]), tokio::sync::oneshot::channel().0), Indexes::Run(0..1));
+            }
+            // Patience is no part of this.
+            lane.since = Instant::now() + Duration::from_secs(3_600);
+            lane.may_seal(Duration::ZERO)
+        };
+        assert!(may_seal_at(&mut lanes, CROWD_MIN - 1, 1));
+        assert!(!may_seal_at(&mut lanes, 60, 19));
+        assert_eq!(lanes.missing(), Some(1));
+        assert!(may_seal_at(&mut lanes, 60, 20));
+        lanes.lanes[0].since = Instant::now() - CROWD_PATIENCE;
+        lanes.lanes[0].crowd = 1_000;
+        assert!(lanes.lanes[0].may_seal(Duration::ZERO));
     }
 
     #[tokio::test]
