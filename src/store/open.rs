@@ -139,6 +139,16 @@ fn close(core: &Arc<Core>) -> Result<(), Error> {
         return Ok(());
     }
     join_threads(core);
+    let saved = save(core);
+    // Partitions hold the core, and the core holds its topics: somebody has to let go.
+    core.topics.store(Arc::new(Topics::default()));
+    saved?;
+    info!("the log is closed");
+    Ok(())
+}
+
+/// Cuts every file to its batches and writes the last checkpoint; a poisoned log is left as it is.
+fn save(core: &Arc<Core>) -> Result<(), Error> {
     if let Some(cause) = core.poisoned() {
         return Err(Error::Close(cause.to_owned()));
     }
@@ -154,9 +164,6 @@ fn close(core: &Arc<Core>) -> Result<(), Error> {
     }
     checkpoints::save(core, true).map_err(|error| Error::Close(error.to_string()))?;
     core.lock.lock().unwrap_or_else(PoisonError::into_inner).take();
-    // Partitions hold the core, and the core holds its topics: somebody has to let go.
-    core.topics.store(Arc::new(Topics::default()));
-    info!("the log is closed");
     Ok(())
 }
 

@@ -325,6 +325,8 @@ fn simulate(seed: u64, lie: Option<Lie>) -> Result<(), String> {
         }
         core_of(&store).is_closing.store(true, std::sync::atomic::Ordering::Release);
         super::open::join_threads(core_of(&store));
+        // As a process that ends would: else each life of each seed keeps its memory.
+        core_of(&store).topics.store(Arc::default());
         sim.kill();
     }
     Ok(())

@@ -88,6 +88,16 @@ pub(super) fn start_with(
     Ok(Running { stop, thread: thread.spawn(move || supervisor.run(requests, &own))? })
 }
 
+/// What seldom happens to a pipeline, and is counted from its start all the same.
+const FROM_ZERO: [names::Metric; 6] = [
+    names::STREAM_RETRIES,
+    names::STREAM_STALLS,
+    names::STREAM_SILENT_RESTARTS,
+    names::STREAM_LATE_ROWS,
+    names::STREAM_LOST_RECORDS,
+    names::STREAM_FILES_TAKEN_AWAY,
+];
+
 struct Supervisor {
     options: Arc<Options>,
     hooks: Hooks,
@@ -195,6 +205,10 @@ impl Supervisor {
         let (options, own_job, own_life, hooks) = (self.options.clone(), job.clone(), life.clone(), self.hooks.clone());
         let thread = std::thread::Builder::new().name(format!("inrush-{}", job.spec.name));
         let thread = thread.spawn(move || runner::run(&options, &own_job, &own_life, &hooks))?;
+        // A counter that appears with its first event hides that event from `increase`.
+        for counter in FROM_ZERO {
+            metrics::counter!(counter.name, "pipeline" => job.spec.name.clone()).increment(0);
+        }
         let heard = (0, Instant::now());
         let pipeline = Pipeline { job, life, thread: Some(thread), restart_at: None, heard };
         self.pipelines.insert(pipeline.job.spec.name.clone(), pipeline);
