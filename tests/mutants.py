@@ -35,8 +35,8 @@ MUTANTS = [
     (
         "answer-before-tail",
         "src/store/writer.rs",
-        "        let Part { partition, state, round, answers, .. } = part;\n",
-        "        let Part { partition, state, round, mut answers, .. } = part;\n"
+        "        let Part { partition, mut state, mut round, answers, .. } = part;\n",
+        "        let Part { partition, mut state, mut round, mut answers, .. } = part;\n"
         '        if crate::mutant("answer-before-tail") {\n'
         "            answers.drain(..).for_each(|(answer, appended)| drop(answer.send(Ok(appended))));\n"
         "            std::thread::yield_now();\n"
@@ -64,8 +64,9 @@ MUTANTS = [
     (
         "dedupe-window-1",
         "src/log/producers.rs",
-        "        if known.batches.len() == BATCHES_KEPT {",
-        '        if known.batches.len() == BATCHES_KEPT || crate::mutant("dedupe-window-1") {',
+        "        Producers { known: HashMap::new(), window: BATCHES_KEPT }",
+        '        let window = if crate::mutant("dedupe-window-1") { 1 } else { BATCHES_KEPT };\n'
+        "        Producers { known: HashMap::new(), window }",
     ),
     (
         "no-folder-sync",

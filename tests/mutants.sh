@@ -6,7 +6,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
-cp -r Cargo.toml Cargo.lock src tests deploy pipelines fuzz "$folder/" 2>/dev/null || true
+cp -r Cargo.toml Cargo.lock build.rs benches src tests deploy pipelines fuzz "$folder/" 2>/dev/null || true
 [ -d "$folder/fuzz/target" ] && rm -rf "$folder/fuzz/target"
 mapfile -t mutants < <(python3 tests/mutants.py "$folder" || echo failed)
 [ "${mutants[-1]}" != failed ] || { python3 tests/mutants.py "$folder" >/dev/null || true; echo "the mutants do not fit the source any more"; exit 1; }
