@@ -15,7 +15,7 @@ target=${CARGO_TARGET_DIR:-$PWD/target}/clients
 client=$target/release/inrush-rdkafka
 [ -x "$client" ] || (cd tests/clients/rdkafka && CARGO_TARGET_DIR=$target cargo build --locked --release --quiet)
 
-folder=$(mktemp -d -p "${INRUSH_BENCH_DATA:-$PWD/target}")
+folder=$(mktemp -d -p "${BENCH_FOLDER:-$PWD/target}")
 daemons=()
 trap 'kill "${daemons[@]}" 2>/dev/null || true; wait "${daemons[@]}" 2>/dev/null || true; rm -rf "$folder"' EXIT
 # start NAME CORES: the daemon's process in $daemon, its Kafka door in $kafka.

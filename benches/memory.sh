@@ -6,7 +6,7 @@ cd "$(dirname "$0")/.."
 seconds=${1:-20}
 inrush=${INRUSH:-${CARGO_TARGET_DIR:-target}/release/inrush}
 [ -x "$inrush" ] || { echo "$inrush is missing: cargo build --release" >&2; exit 1; }
-folder=$(mktemp -d "${BENCH_DIR:-${CARGO_TARGET_DIR:-target}}/memory.XXXXXX")
+folder=$(mktemp -d "${BENCH_FOLDER:-$PWD/target}/memory.XXXXXX")
 daemon=
 cleanup() { [ -z "$daemon" ] || kill -9 "$daemon" 2>/dev/null || true; wait 2>/dev/null || true; rm -rf "$folder"; }
 trap cleanup EXIT

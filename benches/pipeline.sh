@@ -4,7 +4,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 events=${1:-500000} runs=${2:-5}
-folder=$(mktemp -d "${TMPDIR:-/tmp}/inrush-bench-XXXXXX")
+folder=$(mktemp -d "${BENCH_FOLDER:-$PWD/target}/pipeline-bench.XXXXXX")
 trap 'rm -rf "$folder"' EXIT
 cargo build --release --locked --bench pipeline 2>&1 | tail -n 1
 bench=$(ls -t target/release/deps/pipeline-* | grep -v '\.d$' | head -n 1)

@@ -8,7 +8,7 @@ inrush=${1:-${CARGO_TARGET_DIR:-target}/release/inrush}
 rounds=${ROUNDS:-5} megabytes=${MEGABYTES:-10000} partitions=${PARTITIONS:-100}
 [ -x "$inrush" ] || { echo "$inrush is missing: cargo build --release" >&2; exit 1; }
 for tool in kcat python3; do command -v $tool >/dev/null || { echo "$tool is missing: apt-get install kcat python3" >&2; exit 1; }; done
-folder=$(mktemp -d "${BENCH_FOLDER:-${CARGO_TARGET_DIR:-target}}/recovery.XXXXXX")
+folder=$(mktemp -d "${BENCH_FOLDER:-$PWD/target}/recovery.XXXXXX")
 free_port() { python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])'; }
 http=127.0.0.1:$(free_port) kafka=127.0.0.1:$(free_port)
 daemon=

@@ -2,6 +2,7 @@
 //!
 //! One table says name, kind, default and meaning; describe lists it, parse reads it.
 
+use crate::config::nearest;
 use std::time::Duration;
 
 /// When an append is answered.
@@ -251,9 +252,8 @@ impl TopicConfig {
         if SETTINGS.iter().any(|setting| setting.name == name) {
             return Ok(());
         }
-        let nearest = SETTINGS.iter().map(|known| (strsim::jaro_winkler(known.name, name), known.name));
-        let nearest = nearest.max_by(|a, b| a.0.total_cmp(&b.0)).filter(|(likeness, _)| *likeness > 0.8);
-        let hint = nearest.map_or(String::new(), |(_, known)| format!("; did you mean {known}?"));
+        let known: Vec<&str> = SETTINGS.iter().map(|setting| setting.name).collect();
+        let hint = nearest(name, &known).map_or(String::new(), |known| format!("; did you mean {known}?"));
         Err(ConfigError::Unknown { name: name.to_owned(), hint })
     }
 

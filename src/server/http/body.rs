@@ -31,8 +31,7 @@ pub(super) async fn receive(door: &HttpDoor, caller: &Caller, body: &mut Incomin
     }
     let announced = announced.map(|size| size as usize);
     let first = announced.map_or(RESERVE_STEP, |size| size.min(RESERVE_STEP));
-    let taken = caller.budget.take(first.max(1), limits.budget_patience).await;
-    let mut lease = taken.map_err(|full| busy(&full))?;
+    let mut lease = reserve(door, caller, first).await?;
     let began = Instant::now();
     let mut now = began;
     let mut whole = Whole { first: Bytes::new(), rest: BytesMut::new(), announced: announced.unwrap_or(0) };
@@ -68,7 +67,7 @@ pub(super) async fn receive(door: &HttpDoor, caller: &Caller, body: &mut Incomin
     Ok((whole.into_bytes(), lease))
 }
 
-/// The lease of a body that is there.
+/// A lease of the first or all bytes of a body.
 ///
 /// # Errors
 /// The answer: 429.

@@ -28,7 +28,7 @@ const SWEEP_INTERVAL: Duration = Duration::from_millis(250);
 /// One address holds at most this part of the bytes in flight; loopback and trusted proxies are exempt.
 const ADDRESS_SHARE: usize = 2;
 /// The largest head of a request.
-const HEAD_SIZE_MAX: usize = 32 << 10;
+pub(super) const HEAD_SIZE_MAX: usize = 32 << 10;
 
 /// What a connection is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -250,7 +250,7 @@ pub async fn serve(listener: TcpListener, door: Arc<HttpDoor>, mut stop: watch::
 async fn connection(mut stream: TcpStream, door: Arc<HttpDoor>, stop: watch::Receiver<bool>, place: Place) {
     let caller = place.caller.clone();
     if let Some(read) = fast_path::serve(&mut stream, &door, &caller, &stop).await {
-        let stream = Watched { stream, read: read.into(), caller: caller.clone() };
+        let stream = Watched { stream, read, caller: caller.clone() };
         // Boxed: most connections never come here.
         Box::pin(connection_of_hyper(stream, door, caller, stop)).await;
     }

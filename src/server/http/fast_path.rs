@@ -6,7 +6,7 @@
 //! must never read a request otherwise than hyper would.
 
 use super::HttpDoor;
-use super::connection::{Caller, Phase, stopped};
+use super::connection::{Caller, HEAD_SIZE_MAX, Phase, stopped};
 use super::post;
 use super::reply::Reply;
 use bytes::Bytes;
@@ -41,9 +41,9 @@ pub(super) struct Request {
 
 enum Next {
     /// A request, and what came behind it.
-    Events(Request, Vec<u8>),
+    Events(Request, Bytes),
     /// Bytes that are not for this path.
-    Other(Vec<u8>),
+    Other(Bytes),
     Closed,
 }
 
@@ -53,11 +53,11 @@ pub(super) async fn serve(
     door: &HttpDoor,
     caller: &Caller,
     stop: &watch::Receiver<bool>,
-) -> Option<Vec<u8>> {
+) -> Option<Bytes> {
     let (mut waiting, flag) = (stop.clone(), stop.clone());
     let mut stopping = std::pin::pin!(stopped(&mut waiting));
     let mut is_registered = false;
-    let mut rest = Vec::new();
+    let mut rest = Bytes::new();
     loop {
         let next = if rest.is_empty() {
             std::future::poll_fn(|context| {
@@ -75,7 +75,7 @@ pub(super) async fn serve(
             })
             .await
         } else {
-            next_of(&rest)
+            next_of(&rest, |at| rest.slice(at..))
         };
         let request = match next {
             Next::Events(request, behind) => {
@@ -103,16 +103,17 @@ fn poll_next(stream: &mut TcpStream, context: &mut Context<'_>) -> Poll<Next> {
     READ.with_borrow_mut(|buffer| {
         let mut read = ReadBuf::new(buffer);
         Pin::new(stream).poll_read(context, &mut read).map(|done| match (done, read.filled()) {
-            (Ok(()), read) if !read.is_empty() => next_of(read),
+            (Ok(()), read) if !read.is_empty() => next_of(read, |at| Bytes::copy_from_slice(&read[at..])),
             _ => Next::Closed,
         })
     })
 }
 
-fn next_of(bytes: &[u8]) -> Next {
+/// What `bytes` begin with; `from` keeps what of them is left.
+fn next_of(bytes: &[u8], from: impl Fn(usize) -> Bytes) -> Next {
     match parse(bytes) {
-        Some((request, size)) => Next::Events(request, bytes[size..].to_vec()),
-        None => Next::Other(bytes.to_vec()),
+        Some((request, size)) => Next::Events(request, from(size)),
+        None => Next::Other(from(0)),
     }
 }
 
@@ -121,7 +122,7 @@ fn parse(bytes: &[u8]) -> Option<(Request, usize)> {
     let mut headers = [httparse::EMPTY_HEADER; HEADERS_MAX];
     let mut head = httparse::Request::new(&mut headers);
     let httparse::Status::Complete(head_size) = head.parse(bytes).ok()? else { return None };
-    if head.method != Some("POST") || head.version != Some(1) {
+    if head.method != Some("POST") || head.version != Some(1) || head_size > HEAD_SIZE_MAX {
         return None;
     }
     let target = head.path?;
@@ -233,6 +234,7 @@ mod tests {
         ] {
             assert!(parse(text.as_bytes()).is_none(), "{text}");
         }
+        assert!(parse(changed("X-A: 1", &format!("X-A: {}", "1".repeat(HEAD_SIZE_MAX))).as_bytes()).is_none());
         for cut in 0..PLAIN.len() {
             assert!(parse(&PLAIN.as_bytes()[..cut]).is_none());
         }
