@@ -94,12 +94,9 @@ impl Pool {
     /// Queues `job`.
     ///
     /// # Errors
-    /// [`Full`] with the job, if the queue is full.
+    /// [`Full`] with the job, if the queue is full, as that of a pool without threads always is.
     pub fn run<F: FnOnce() + Send + 'static>(&self, job: F) -> Result<(), Full<F>> {
-        let queue = self.queue.as_ref().expect("the queue is taken only by drop");
-        if queue.is_full() {
-            return Err(Full(job));
-        }
+        let Some(queue) = self.queue.as_ref().filter(|queue| !queue.is_full()) else { return Err(Full(job)) };
         // Another thread may fill the queue in between: then this waits for one job, which is bounded by that job's work.
         match queue.try_send(Box::new(job)) {
             Ok(()) => Ok(()),
@@ -182,6 +179,11 @@ mod tests {
         assert!(pool.run(|| panic!("on purpose")).is_ok());
         assert!(pool.run(move || answer.send(7).unwrap()).is_ok());
         assert_eq!(answers.recv().unwrap(), 7);
+    }
+
+    #[test]
+    fn a_pool_without_threads_gives_jobs_back() {
+        assert!(Pool::without_threads().run(|| ()).is_err());
     }
 
     #[test]

@@ -21,9 +21,9 @@ const QUEUE_MAX: usize = 16_384;
 const TAKEN_MAX: usize = 4_096;
 /// With open lanes the thread looks again after this long, for batches that wait for more and as a net under wake-ups.
 const NAP: Duration = Duration::from_micros(500);
-/// While batches are on their way, whose answers wake the thread anyway, or wait for more, it is woken for this many chunks or a large one:
-/// a wake-up for each would cost more than all else that is done for a small event.
-const CROWD: usize = 32;
+/// While batches are on their way, whose answers wake the thread anyway, or wait for a crowd, it is woken for a large chunk, for what the
+/// crowd still misses, or for this many: a wake-up for each would cost more than all else that is done for a small event.
+const WAKE_AT_MAX: usize = 32;
 const LARGE_SIZE: usize = 16 << 10;
 
 /// The way in.
@@ -124,12 +124,12 @@ pub(super) fn run(inbox: &Inbox, sealer: &Sealer, pulse: &Pulse) {
             lanes.add(Job::new(chunk, done));
         }
         let news = inbox.news.load(Ordering::SeqCst);
-        let (mut has_open, mut is_waiting, mut missing) = (false, false, CROWD);
+        let (mut has_open, mut is_waiting, mut missing) = (false, false, WAKE_AT_MAX);
         let mut sealed = 0;
         topics.retain(|_, lanes| {
             sealed += lanes.seal(sealer);
             has_open |= lanes.has_open();
-            missing = missing.min(lanes.missing().unwrap_or(CROWD));
+            missing = missing.min(lanes.missing().unwrap_or(WAKE_AT_MAX));
             is_waiting |= lanes.is_waiting();
             !lanes.is_over()
         });

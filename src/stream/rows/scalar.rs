@@ -46,7 +46,7 @@ pub(super) fn number_of(kind: &Kind, node: &Node<'_>) -> Result<Number, Wrong> {
 }
 
 pub(super) fn text_number(kind: &Kind, text: &str) -> Result<Number, Wrong> {
-    let not = || (Reason::WrongType, format!("\"{}\" is not a {}", short(text), name(kind)));
+    let not = || (Reason::WrongType, format!("\"{}\" is no {}", short(text), name(kind)));
     match kind {
         Kind::Timestamp => {
             if let Some(micros) = plain_rfc3339(text.as_bytes()) {
@@ -107,7 +107,7 @@ pub(super) fn text_of<'n>(kind: &Kind, node: &'n Node<'_>) -> Result<Cow<'n, str
 }
 
 pub(super) fn wrong_type(kind: &Kind, node: &Node<'_>) -> Wrong {
-    (Reason::WrongType, format!("{} is not a {}", shown(node), name(kind)))
+    (Reason::WrongType, format!("{} is no {}", shown(node), name(kind)))
 }
 
 fn name(kind: &Kind) -> String {
