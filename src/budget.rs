@@ -97,6 +97,12 @@ impl Budget {
         Ok(lease)
     }
 
+    /// Takes `bytes` now or not at all; for code that cannot wait.
+    pub fn try_take(&self, bytes: usize) -> Option<Lease> {
+        let mut lease = self.lease();
+        lease.try_grow(bytes).then_some(lease)
+    }
+
     /// A lease of nothing yet; its place in the queue is that of now.
     fn lease(&self) -> Lease {
         let age = self.pool.ages.fetch_add(1, Ordering::Relaxed);

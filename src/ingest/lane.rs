@@ -11,13 +11,14 @@ use tokio::sync::oneshot;
 
 /// A batch is sealed at this size, uncompressed.
 const BATCH_SIZE: usize = 1 << 20;
-/// Where so many requests are about at once, a batch waits until a third of them are in it, or it has [`CROWD_SIZE`], or [`CROWD_PATIENCE`]
+/// Where so many requests are about at once, a batch waits until half of them are in it, or it has [`CROWD_SIZE`], or [`CROWD_PATIENCE`]
 /// is over: each batch costs a round of the log, half a dozen changes between threads and the waking of its clients, which for few small
-/// events is more than all that the events cost. One third gathers, one is at the disk, one is answered. Who is among few never waits.
+/// events is more than all that the events cost. One half gathers while the other is at the disk. Who is among few never waits.
 const CROWD_MIN: usize = 16;
-const CROWD_PARTS: usize = 3;
+const CROWD_PARTS: usize = 2;
 const CROWD_SIZE: usize = 128 << 10;
-const CROWD_PATIENCE: Duration = Duration::from_micros(500);
+/// Who waited in vain takes the crowd for gone.
+const CROWD_PATIENCE: Duration = Duration::from_millis(2);
 /// A larger event is a batch of its own: a picture must not hold up clicks.
 const ALONE_SIZE: usize = 256 << 10;
 /// Room for the header and the frame of a record beside its parts.
@@ -151,7 +152,8 @@ impl Lanes {
 
     /// The least number of requests that a lane waits for before it is sealed, if one waits for nothing else.
     pub(super) fn missing(&self) -> Option<usize> {
-        let waiting = self.lanes.iter().filter(|lane| !lane.open.is_empty() && lane.in_flight.is_empty());
+        let may_go = |lane: &&Lane| !lane.open.is_empty() && lane.in_flight.has_room(0, lane.crowd >= CROWD_MIN);
+        let waiting = self.lanes.iter().filter(may_go);
         waiting.map(|lane| (lane.crowd / CROWD_PARTS).saturating_sub(lane.open.len()).max(1)).min()
     }
 
@@ -180,18 +182,22 @@ impl Lane {
     }
 
     fn may_seal(&self, linger: Duration) -> bool {
-        let is_crowd_in =
-            self.crowd < CROWD_MIN || CROWD_PARTS * self.open.len() >= self.crowd || self.size >= CROWD_SIZE;
-        let is_enough = self.size >= BATCH_SIZE || linger.is_zero() && is_crowd_in;
+        let is_enough = self.size >= BATCH_SIZE || linger.is_zero() && self.is_crowd_in();
         !self.open.is_empty()
-            && self.in_flight.has_room(self.size)
+            && self.in_flight.has_room(self.size, self.crowd >= CROWD_MIN && self.is_crowd_in())
             && (is_enough || self.since.elapsed() >= linger.max(CROWD_PATIENCE))
+    }
+
+    /// Waiting for more would be in vain.
+    fn is_crowd_in(&self) -> bool {
+        self.crowd < CROWD_MIN || CROWD_PARTS * self.open.len() >= self.crowd || self.size >= CROWD_SIZE
     }
 
     /// Fills one batch with the oldest events and sends it on.
     fn seal(&mut self, size_max: usize, sealer: &Sealer) {
         let about = self.open.len() + self.in_flight.requests();
-        self.crowd = about.max(self.crowd - self.crowd.div_ceil(8));
+        let remembered = if self.is_crowd_in() { self.crowd - self.crowd.div_ceil(8) } else { 0 };
+        self.crowd = about.max(remembered);
         let mut builder = sealer.builder();
         let mut members: Vec<(Arc<Job>, Indexes)> = Vec::with_capacity(self.open.len());
         let mut is_compressible = false;
@@ -355,9 +361,9 @@ mod tests {
             lane.may_seal(Duration::ZERO)
         };
         assert!(may_seal_at(&mut lanes, CROWD_MIN - 1, 1));
-        assert!(!may_seal_at(&mut lanes, 60, 19));
+        assert!(!may_seal_at(&mut lanes, 60, 29));
         assert_eq!(lanes.missing(), Some(1));
-        assert!(may_seal_at(&mut lanes, 60, 20));
+        assert!(may_seal_at(&mut lanes, 60, 30));
         lanes.lanes[0].since = Instant::now() - CROWD_PATIENCE;
         lanes.lanes[0].crowd = 1_000;
         assert!(lanes.lanes[0].may_seal(Duration::ZERO));

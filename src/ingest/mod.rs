@@ -89,6 +89,22 @@ impl Indexes {
     }
 }
 
+/// A chunk in the batcher's hands. Dropping it does not take the events back.
+pub struct Submitted {
+    outcomes: oneshot::Receiver<Vec<Outcome>>,
+    count: u32,
+}
+
+impl Submitted {
+    /// Waits until each event is durable or refused.
+    pub async fn outcomes(self) -> Vec<Outcome> {
+        self.outcomes.await.unwrap_or_else(|_| {
+            let gone = Err(AppendError::Unknown("the batcher is gone".to_owned()));
+            vec![Outcome { events: Indexes::Run(0..self.count), result: gone }]
+        })
+    }
+}
+
 /// The batcher. Clones share it.
 #[derive(Clone)]
 pub struct Ingest {
@@ -113,18 +129,23 @@ impl Ingest {
         Ok(Ingest { inbox, pulse, thread: Arc::new(Mutex::new(Some(thread))) })
     }
 
-    /// Queues the chunk and waits until each of its events is durable or refused. Keyless events of a chunk go to one partition, keyed
-    /// ones where Kafka's clients would send them. Dropping the future does not take the events back.
+    /// Queues the chunk. Keyless events of a chunk go to one partition, keyed ones where Kafka's clients would send them.
     ///
     /// # Errors
     /// The chunk, if the queue is full: nothing of it was taken.
-    pub async fn send(&self, topic: &Arc<Topic>, chunk: Chunk) -> Result<Vec<Outcome>, Chunk> {
+    pub fn submit(&self, topic: &Arc<Topic>, chunk: Chunk) -> Result<Submitted, Chunk> {
         let (done, outcomes) = oneshot::channel();
-        let all = Indexes::Run(0..chunk.events.len() as u32);
+        let count = chunk.events.len() as u32;
         self.inbox.push(topic.clone(), chunk, done)?;
-        Ok(outcomes.await.unwrap_or_else(|_| {
-            vec![Outcome { events: all, result: Err(AppendError::Unknown("the batcher is gone".to_owned())) }]
-        }))
+        Ok(Submitted { outcomes, count })
+    }
+
+    /// As [`Ingest::submit`], and waits until each event is durable or refused.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn send(&self, topic: &Arc<Topic>, chunk: Chunk) -> Result<Vec<Outcome>, Chunk> {
+        Ok(self.submit(topic, chunk)?.outcomes().await)
     }
 
     /// Chunks that wait for the batcher.

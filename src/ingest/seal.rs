@@ -14,9 +14,10 @@ use std::time::Duration;
 
 /// Batches of one partition between seal and answer, at most.
 const IN_FLIGHT_MAX: usize = 6;
-/// With nothing on the way a batch goes at once, be it one event. With one on the way the next must have this size, with each more twice
-/// that: what is behind the disk is compressed while it waits, and a round takes all of it. Two of any size, sealed as soon as there was
-/// room, made the one behind the disk small and let everything else wait for two rounds: 2.5 times the disk's time instead of 1.5.
+/// With nothing on the way a batch goes at once, be it one event. With one on the way the next must have this size or be half of a crowd,
+/// with each more twice that size: what is behind the disk is compressed while it waits, and a round takes all of it. Two of any size,
+/// sealed as soon as there was room, made the one behind the disk small and let everything else wait for two rounds: 2.5 times the disk's
+/// time instead of 1.5.
 const BEHIND_SIZE: usize = 128 << 10;
 /// Batches up to this size are compressed on the batcher's own thread: handing them over would cost more. On one core all are.
 const INLINE_SIZE_MAX: usize = 64 << 10;
@@ -47,14 +48,15 @@ impl InFlight {
         self.requests.load(Ordering::Relaxed)
     }
 
-    /// Whether another batch may be sealed if it has `size` bytes.
-    pub(super) fn has_room(&self, size: usize) -> bool {
+    /// Whether another batch may be sealed if it has `size` bytes, or is half of a crowd.
+    pub(super) fn has_room(&self, size: usize, is_crowd: bool) -> bool {
         // Acquire pairs with the Releases of the guards below: who sees room sees what the earlier batch queued.
         if self.is_compressing.load(Ordering::Acquire) {
             return false;
         }
         match self.count.load(Ordering::Acquire) {
             0 => true,
+            1 if is_crowd => true,
             count => count < IN_FLIGHT_MAX && size >= BEHIND_SIZE << (count - 1),
         }
     }

@@ -1,9 +1,13 @@
 //! Whether a text is JSON without white space between its tokens, as nearly all programs send it: 64 bytes at a time, and a step for each
-//! value and name instead of each byte. Says no to all that is not plain at first sight; others judge that.
+//! bracket, number and word instead of each byte. Says no to all that is not plain at first sight; others judge that.
 //!
 //! Masks have a bit a byte, the lowest first. What a mask must know of the block before (is this still a string?) is carried in [`Before`].
+//! Strings and separators are judged a block at a time, by what may stand beside what: a value begins behind a separator or an opener, a
+//! separator follows a value, a closer follows a value or an opener, a colon follows a string. What is left is that in an object colons and
+//! commas take turns, beginning with a colon, and that a list has no colons: [`Walk::are_right`], from bracket to bracket.
 //!
-//! Unsafe: loads of 32 bytes out of a block ([`Block::of`]), and the call of what needs AVX2 once it is known to be there.
+//! Unsafe: loads of 32 and 64 bytes out of a block ([`Block::of_halves`], [`Block::of`]), and the calls of what needs AVX2 or AVX-512 once
+//! they are known to be there.
 
 /// What a value may be nested within: a bit a level in [`Walk::objects`].
 const LEVELS_MAX: u32 = 64;
@@ -11,24 +15,68 @@ const BLOCK: usize = 64;
 
 /// Whether `text` is one JSON value in UTF-8 without white space between tokens, nested at most `depth_max`. A no says nothing.
 pub(super) fn is_compact(text: &[u8], depth_max: u32) -> bool {
+    let depth_max = depth_max.min(LEVELS_MAX);
+    Width::ALL.into_iter().find(Width::is_there).is_some_and(|width| width.check(text, depth_max))
+}
+
+/// How many bytes of a block the processor looks at in one step.
+#[derive(Clone, Copy, Debug)]
+enum Width {
+    All,
+    Half,
+}
+
+impl Width {
+    const ALL: [Width; 2] = [Width::All, Width::Half];
+
     #[cfg(target_arch = "x86_64")]
-    if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("bmi1") {
-        // SAFETY: the processor was just asked for both.
-        return unsafe { check(text, depth_max.min(LEVELS_MAX)) };
+    fn is_there(&self) -> bool {
+        let has_bits = is_x86_feature_detected!("bmi1") && is_x86_feature_detected!("pclmulqdq");
+        match self {
+            Width::All => has_bits && is_x86_feature_detected!("avx512bw"),
+            Width::Half => has_bits && is_x86_feature_detected!("avx2"),
+        }
     }
-    let _ = (text, depth_max);
-    false
+
+    #[cfg(not(target_arch = "x86_64"))]
+    fn is_there(&self) -> bool {
+        false
+    }
+
+    /// Only if it [`Width::is_there`].
+    #[cfg(target_arch = "x86_64")]
+    fn check(self, text: &[u8], depth_max: u32) -> bool {
+        #[target_feature(enable = "avx512bw,bmi1,pclmulqdq")]
+        fn by_all(text: &[u8], depth_max: u32) -> bool {
+            check(text, depth_max, |bytes| Block::of(bytes), |bits| prefix_xor(bits))
+        }
+        #[target_feature(enable = "avx2,bmi1,pclmulqdq")]
+        fn by_halves(text: &[u8], depth_max: u32) -> bool {
+            check(text, depth_max, |bytes| Block::of_halves(bytes), |bits| prefix_xor(bits))
+        }
+        // SAFETY: the processor was asked for both before.
+        match self {
+            Width::All => unsafe { by_all(text, depth_max) },
+            Width::Half => unsafe { by_halves(text, depth_max) },
+        }
+    }
+
+    #[cfg(not(target_arch = "x86_64"))]
+    fn check(self, text: &[u8], depth_max: u32) -> bool {
+        check(text, depth_max, |_| Block::default(), |bits| bits)
+    }
 }
 
 /// Which of 64 bytes are what.
+#[derive(Default)]
 struct Block {
     quotes: u64,
     backslashes: u64,
     /// Control characters, which strings must not have and of which some are white space.
     controls: u64,
     spaces: u64,
-    /// `,` and `:`.
-    separators: u64,
+    commas: u64,
+    colons: u64,
     /// `{` and `[`.
     openers: u64,
     /// `}` and `]`.
@@ -37,49 +85,51 @@ struct Block {
     high: u64,
 }
 
-/// What a block leaves to the next one.
-#[derive(Default)]
+/// What a block leaves to the next one. Of a mask all ones or none, else the lowest bit, of the block's last byte.
 struct Before {
     /// All ones within a string.
     in_string: u64,
-    /// One, if the block's first byte follows a backslash.
+    /// The next byte follows a backslash.
     is_escaped: u64,
-    /// One, if a scalar's byte was the last.
     scalar: u64,
-    /// One, if a value's last byte was the last.
     value_end: u64,
+    string_end: u64,
+    opener: u64,
+    /// A value may begin.
+    room: u64,
+    /// Not all is ASCII.
     high: u64,
-}
-
-/// What may come next.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Want {
-    Value,
-    ValueOrClose,
-    Name,
-    NameOrClose,
-    Close,
-    Nothing,
 }
 
 /// Where in the nesting the walk is.
 struct Walk<'a> {
     text: &'a [u8],
-    want: Want,
     depth: u32,
     depth_max: u32,
     /// The lowest bit is the innermost level; set for an object.
     objects: u64,
+    /// In an object: all ones or none, such that `parity ^ turn` is set at the separators that are to be colons.
+    turn: u64,
 }
 
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx2,bmi1")]
-fn check(text: &[u8], depth_max: u32) -> bool {
-    let mut walk = Walk { text, want: Want::Value, depth: 0, depth_max, objects: 0 };
-    let mut before = Before::default();
+/// The separators of a block.
+struct Separators {
+    all: u64,
+    colons: u64,
+    /// At each bit: whether the separators up to it are odd in number.
+    parity: u64,
+}
+
+// Always inlined: so all of it is made for the processor that `of` is for.
+#[inline(always)]
+fn check(text: &[u8], depth_max: u32, of: impl Fn(&[u8; BLOCK]) -> Block, prefix_xor: impl Fn(u64) -> u64) -> bool {
+    let mut walk = Walk { text, depth: 0, depth_max, objects: 0, turn: 0 };
+    // A value may begin where the text does.
+    let mut before =
+        Before { in_string: 0, is_escaped: 0, scalar: 0, value_end: 0, string_end: 0, opener: 0, room: 1, high: 0 };
     let (blocks, rest) = text.as_chunks::<BLOCK>();
     for (at, block) in blocks.iter().enumerate() {
-        if !walk.block(at * BLOCK, &Block::of(block), !0, &mut before) {
+        if !walk.block(at * BLOCK, &of(block), !0, &mut before, &prefix_xor) {
             return false;
         }
     }
@@ -87,19 +137,44 @@ fn check(text: &[u8], depth_max: u32) -> bool {
         let mut last = [b' '; BLOCK];
         last[..rest.len()].copy_from_slice(rest);
         let present = !0 >> (BLOCK - rest.len());
-        if !walk.block(blocks.len() * BLOCK, &Block::of(&last), present, &mut before) {
+        if !walk.block(blocks.len() * BLOCK, &of(&last), present, &mut before, &prefix_xor) {
             return false;
         }
     }
     let is_text = before.high == 0 || std::str::from_utf8(text).is_ok();
-    walk.want == Want::Nothing && before.in_string == 0 && is_text
+    walk.depth == 0 && before.value_end == 1 && before.in_string == 0 && is_text
 }
 
 #[cfg(target_arch = "x86_64")]
 impl Block {
-    #[target_feature(enable = "avx2,bmi1")]
+    #[target_feature(enable = "avx512bw")]
     #[inline]
     fn of(bytes: &[u8; BLOCK]) -> Block {
+        use std::arch::x86_64::{
+            _mm512_cmpeq_epi8_mask, _mm512_cmplt_epu8_mask, _mm512_loadu_si512, _mm512_movepi8_mask, _mm512_or_si512,
+            _mm512_set1_epi8,
+        };
+        // SAFETY: the array makes 64 bytes readable, and this load wants no alignment.
+        let all = unsafe { _mm512_loadu_si512(bytes.as_ptr().cast()) };
+        let is = |byte: u8| _mm512_cmpeq_epi8_mask(all, _mm512_set1_epi8(byte as i8));
+        // '[' and '{', ']' and '}' differ in one bit, and nothing else falls on them.
+        let folded = _mm512_or_si512(all, _mm512_set1_epi8(0x20));
+        Block {
+            quotes: is(b'"'),
+            backslashes: is(b'\\'),
+            controls: _mm512_cmplt_epu8_mask(all, _mm512_set1_epi8(0x20)),
+            spaces: is(b' '),
+            commas: is(b','),
+            colons: is(b':'),
+            openers: _mm512_cmpeq_epi8_mask(folded, _mm512_set1_epi8(b'{' as i8)),
+            closers: _mm512_cmpeq_epi8_mask(folded, _mm512_set1_epi8(b'}' as i8)),
+            high: _mm512_movepi8_mask(all),
+        }
+    }
+
+    #[target_feature(enable = "avx2")]
+    #[inline]
+    fn of_halves(bytes: &[u8; BLOCK]) -> Block {
         use std::arch::x86_64::{
             __m256i, _mm256_cmpeq_epi8, _mm256_loadu_si256, _mm256_min_epu8, _mm256_movemask_epi8, _mm256_or_si256,
             _mm256_set1_epi8,
@@ -116,13 +191,13 @@ impl Block {
             |halves: [__m256i; 2], byte: u8| halves.map(|half| _mm256_cmpeq_epi8(half, _mm256_set1_epi8(byte as i8)));
         // '[' and '{', ']' and '}' differ in one bit, and nothing else falls on them.
         let folded = halves.map(|half| _mm256_or_si256(half, _mm256_set1_epi8(0x20)));
-        let ([c0, c1], [d0, d1]) = (equal(halves, b','), equal(halves, b':'));
         Block {
             quotes: mask(equal(halves, b'"')),
             backslashes: mask(equal(halves, b'\\')),
             controls: mask(halves.map(|half| _mm256_cmpeq_epi8(_mm256_min_epu8(half, _mm256_set1_epi8(0x1f)), half))),
             spaces: mask(equal(halves, b' ')),
-            separators: mask([_mm256_or_si256(c0, d0), _mm256_or_si256(c1, d1)]),
+            commas: mask(equal(halves, b',')),
+            colons: mask(equal(halves, b':')),
             openers: mask(equal(folded, b'{')),
             closers: mask(equal(folded, b'}')),
             high: mask(halves),
@@ -132,8 +207,15 @@ impl Block {
 
 impl Walk<'_> {
     /// Goes through the block that begins at `from`; bytes that are not `present` are padding.
-    #[inline]
-    fn block(&mut self, from: usize, block: &Block, present: u64, before: &mut Before) -> bool {
+    #[inline(always)]
+    fn block(
+        &mut self,
+        from: usize,
+        block: &Block,
+        present: u64,
+        before: &mut Before,
+        prefix_xor: &impl Fn(u64) -> u64,
+    ) -> bool {
         let escaped = before.is_escaped | if block.backslashes == 0 { 0 } else { 1 };
         let quotes = match escaped {
             0 => block.quotes,
@@ -147,28 +229,103 @@ impl Walk<'_> {
         before.in_string = ((in_string as i64) >> 63) as u64;
         let ends = quotes & !in_string;
         let outside = !(in_string | ends) & present;
-        let (separators, openers, closers) =
-            (block.separators & outside, block.openers & outside, block.closers & outside);
+        let (commas, colons) = (block.commas & outside, block.colons & outside);
+        let (openers, closers) = (block.openers & outside, block.closers & outside);
+        let separators = commas | colons;
         let scalars = outside & !(separators | openers | closers);
+        let scalar_starts = scalars & !(scalars << 1 | before.scalar);
+        let value_starts = quotes & in_string | scalar_starts | openers;
         let value_ends = ends | scalars | closers;
+        let room = separators | openers;
         let is_odd = block.controls & in_string
             | (block.controls | block.spaces) & outside
-            | separators & !(value_ends << 1 | before.value_end);
+            | value_starts & !(room << 1 | before.room)
+            | separators & !(value_ends << 1 | before.value_end)
+            | closers & !((value_ends | openers) << 1 | before.value_end | before.opener)
+            | colons & !(ends << 1 | before.string_end);
         if is_odd != 0 {
             return false;
         }
-        let starts = scalars & !(scalars << 1 | before.scalar);
-        (before.scalar, before.value_end) = (scalars >> 63, value_ends >> 63);
+        let opened = openers << 1 | before.opener;
+        let unused = present.leading_zeros();
+        let last = |mask: u64| mask << unused >> 63;
+        before.scalar = last(scalars);
+        before.value_end = last(value_ends);
+        before.string_end = last(ends);
+        before.opener = last(openers);
+        before.room = last(room);
         before.high |= block.high;
-        let mut tokens = ends | starts | openers | closers;
-        while tokens != 0 {
-            let at = from + tokens.trailing_zeros() as usize;
-            tokens &= tokens - 1;
-            if !self.token(at) {
+        self.are_scalars(from, scalar_starts) && {
+            let separators = Separators { all: separators, colons, parity: prefix_xor(separators) };
+            self.brackets(from, openers, closers, opened, &separators)
+        }
+    }
+
+    /// Whether the numbers and words that begin at these bits are any.
+    #[inline(always)]
+    fn are_scalars(&self, from: usize, mut starts: u64) -> bool {
+        while starts != 0 {
+            let at = from + starts.trailing_zeros() as usize;
+            starts &= starts - 1;
+            let Some(end) = scalar_end(self.text, at) else { return false };
+            if !matches!(self.text.get(end), None | Some(b',' | b'}' | b']')) {
                 return false;
             }
         }
         true
+    }
+
+    /// Goes from bracket to bracket.
+    #[inline(always)]
+    fn brackets(&mut self, from: usize, openers: u64, closers: u64, opened: u64, separators: &Separators) -> bool {
+        let mut left = openers | closers;
+        // What no bracket has come after yet.
+        let mut rest = !0u64;
+        while left != 0 {
+            let bit = left & left.wrapping_neg();
+            left &= left - 1;
+            if !self.are_right(separators, rest & (bit - 1)) {
+                return false;
+            }
+            rest = !(bit - 1);
+            let byte = self.text[from + bit.trailing_zeros() as usize];
+            let parity = if separators.parity & bit == 0 { 0 } else { !0 };
+            let is_in_object = self.objects & 1 == 1;
+            let is_comma_next = self.turn != parity;
+            if openers & bit != 0 {
+                // In an object a value stands behind a colon.
+                if self.depth == self.depth_max || is_in_object && !is_comma_next {
+                    return false;
+                }
+                self.depth += 1;
+                self.objects = self.objects << 1 | u64::from(byte == b'{');
+                self.turn = parity;
+            } else {
+                let is_whole = !is_in_object || is_comma_next || opened & bit != 0;
+                if self.depth == 0 || is_in_object != (byte == b'}') || !is_whole {
+                    return false;
+                }
+                self.depth -= 1;
+                self.objects >>= 1;
+                self.turn = !parity;
+            }
+        }
+        let is_right = self.are_right(separators, rest);
+        // The next block counts anew.
+        self.turn ^= ((separators.parity as i64) >> 63) as u64;
+        is_right
+    }
+
+    /// Whether the separators of a stretch without brackets may stand there.
+    #[inline(always)]
+    fn are_right(&self, separators: &Separators, stretch: u64) -> bool {
+        let Separators { all, colons, parity } = separators;
+        let (all, colons) = (all & stretch, colons & stretch);
+        match (self.depth, self.objects & 1) {
+            (0, _) => all == 0,
+            (_, 0) => colons == 0,
+            _ => colons == all & (parity ^ self.turn),
+        }
     }
 
     /// The bytes that follow a backslash which is none of these itself; none, if one of them makes no escape.
@@ -195,62 +352,15 @@ impl Walk<'_> {
         }
         Some(escaped)
     }
-
-    /// One value's last quote or first byte, a name's last quote, or a bracket.
-    #[inline]
-    fn token(&mut self, at: usize) -> bool {
-        use Want::{Close, Name, NameOrClose, Nothing, Value, ValueOrClose};
-        let byte = self.text[at];
-        match (byte, self.want) {
-            (b'"', Name | NameOrClose) => {
-                self.want = Value;
-                self.text.get(at + 1) == Some(&b':')
-            }
-            (b'"', Value | ValueOrClose) => self.after_value(at + 1),
-            (b'{' | b'[', Value | ValueOrClose) => {
-                let is_object = byte == b'{';
-                self.objects = self.objects << 1 | u64::from(is_object);
-                self.depth += 1;
-                self.want = if is_object { NameOrClose } else { ValueOrClose };
-                self.depth <= self.depth_max
-            }
-            (b'}' | b']', Close | NameOrClose | ValueOrClose) => {
-                let is_object = self.objects & 1 == 1;
-                self.objects >>= 1;
-                self.depth = self.depth.wrapping_sub(1);
-                is_object == (byte == b'}') && self.after_value(at + 1)
-            }
-            (_, Name | NameOrClose | Close | Nothing) => false,
-            (_, Value | ValueOrClose) => match scalar_end(self.text, at) {
-                Some(end) => self.after_value(end),
-                None => false,
-            },
-        }
-    }
-
-    /// A value ends before `at`: what stands there says what comes next.
-    #[inline]
-    fn after_value(&mut self, at: usize) -> bool {
-        if self.depth == 0 {
-            self.want = Want::Nothing;
-            return at == self.text.len();
-        }
-        match self.text.get(at) {
-            Some(b',') => self.want = if self.objects & 1 == 1 { Want::Name } else { Want::Value },
-            Some(b'}' | b']') => self.want = Want::Close,
-            _ => return false,
-        }
-        true
-    }
 }
 
-/// Each bit: whether the bits up to it are odd in number.
+/// Each bit: whether the bits up to it are odd in number. It is the product with all ones, where sums carry nothing.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "pclmulqdq")]
 #[inline]
-fn prefix_xor(mut bits: u64) -> u64 {
-    for shift in [1, 2, 4, 8, 16, 32] {
-        bits ^= bits << shift;
-    }
-    bits
+fn prefix_xor(bits: u64) -> u64 {
+    use std::arch::x86_64::{_mm_clmulepi64_si128, _mm_cvtsi64_si128, _mm_cvtsi128_si64, _mm_set1_epi8};
+    _mm_cvtsi128_si64(_mm_clmulepi64_si128(_mm_cvtsi64_si128(bits as i64), _mm_set1_epi8(-1), 0)) as u64
 }
 
 /// Where the number or word ends that begins at `at`.
@@ -298,6 +408,16 @@ fn number_size(text: &[u8]) -> Option<usize> {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    /// By every width that this machine has; they agree.
+    fn is_compact(text: &[u8], depth_max: u32) -> bool {
+        let by_all = Width::ALL.map(|width| width.is_there().then(|| width.check(text, depth_max.min(LEVELS_MAX))));
+        let mut said = by_all.into_iter().flatten();
+        let first = said.next().unwrap_or_default();
+        assert!(said.all(|other| other == first), "{:?}", String::from_utf8_lossy(text));
+        assert_eq!(super::is_compact(text, depth_max), first);
+        first
+    }
 
     fn holds(text: &[u8]) -> bool {
         !is_compact(text, 32)

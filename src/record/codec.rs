@@ -10,6 +10,9 @@ pub const DECODED_SIZE_MAX: usize = 64 << 20;
 
 /// Level of our own zstd batches. Level 3 costs a fifth more time and gains nothing on events.
 const ZSTD_LEVEL: i32 = 1;
+/// As a power of two, the entries of the table in which it looks for repetitions: 32 KiB, which stays in a core's first cache. Level 1 would
+/// take twice that for more than 256 KiB, which is 9 % slower and saves 0.7 %.
+const ZSTD_HASH_LOG: u32 = 13;
 /// Memory that a thread keeps for its next compression.
 const SCRATCH_SIZE_MAX: usize = 2 << 20;
 /// The largest zstd window that is read, as a power of two: 8 MiB, what RFC 8878 asks every decoder to have.
@@ -126,7 +129,11 @@ fn compress_zstd(records: &[u8], out: &mut Vec<u8>) -> std::io::Result<()> {
     ZSTD.with_borrow_mut(|(kept, scratch)| {
         let compressor = match kept {
             Some(compressor) => compressor,
-            None => kept.insert(zstd::bulk::Compressor::new(ZSTD_LEVEL)?),
+            None => {
+                let compressor = kept.insert(zstd::bulk::Compressor::new(ZSTD_LEVEL)?);
+                compressor.set_parameter(zstd::zstd_safe::CParameter::HashLog(ZSTD_HASH_LOG))?;
+                compressor
+            }
         };
         // Into memory that is there already, then copied: a batch that kept the room for the worst case would hold five times its size in
         // the tail cache, all of it zeroed first.

@@ -2,6 +2,7 @@
 
 use super::HttpDoor;
 use super::connection::Caller;
+use super::limits::Limits;
 use super::reply::{Reply, refuse};
 use super::sniff::{BODY_SIZE_MAX, BodyError};
 use crate::budget::{Lease, NoRoom};
@@ -10,6 +11,8 @@ use http_body_util::BodyExt;
 use hyper::StatusCode;
 use hyper::body::{Body, Incoming};
 use std::time::Duration;
+use tokio::io::AsyncReadExt;
+use tokio::net::TcpStream;
 use tokio::time::Instant;
 
 /// Bytes are reserved in steps of this size.
@@ -32,23 +35,13 @@ pub(super) async fn receive(door: &HttpDoor, caller: &Caller, body: &mut Incomin
     let announced = announced.map(|size| size as usize);
     let first = announced.map_or(RESERVE_STEP, |size| size.min(RESERVE_STEP));
     let mut lease = reserve(door, caller, first).await?;
-    let began = Instant::now();
-    let mut now = began;
+    let mut pace = Pace::new(limits);
     let mut whole = Whole { first: Bytes::new(), rest: BytesMut::new(), announced: announced.unwrap_or(0) };
     loop {
-        // The latest moment at which the next bytes still keep the pace.
-        let paced = Duration::from_millis(whole.size() as u64 * 1000 / limits.rate_min.max(1));
-        let last = (began + paced.max(limits.rate_grace)).min(now + limits.pause_max);
-        let frame = match tokio::time::timeout_at(last, body.frame()).await {
-            Err(_) => {
-                let reason = format!("the body came too slowly; send at least {} bytes a second", limits.rate_min);
-                return Err(refuse(StatusCode::REQUEST_TIMEOUT, reason));
-            }
-            Ok(None) => break,
-            Ok(Some(Err(error))) => {
-                return Err(refuse(StatusCode::BAD_REQUEST, format!("the body broke off: {error}")));
-            }
-            Ok(Some(Ok(frame))) => frame,
+        let frame = match pace.wait(whole.size(), body.frame()).await? {
+            None => break,
+            Some(Err(error)) => return Err(broke_off(&error)),
+            Some(Ok(frame)) => frame,
         };
         let Ok(data) = frame.into_data() else { continue };
         if whole.size() + data.len() > BODY_SIZE_MAX {
@@ -61,10 +54,101 @@ pub(super) async fn receive(door: &HttpDoor, caller: &Caller, body: &mut Incomin
         if announced == Some(whole.size()) {
             break;
         }
-        now = Instant::now();
     }
     lease.shrink_to(whole.size().max(1));
     Ok((whole.into_bytes(), lease))
+}
+
+/// A body on a socket that the fast path reads: what came of it, and its whole size.
+pub(super) struct Coming<'a> {
+    pub(super) stream: &'a mut TcpStream,
+    pub(super) came: Vec<u8>,
+    pub(super) size: usize,
+}
+
+impl Coming<'_> {
+    /// As [`receive`].
+    ///
+    /// # Errors
+    /// As there.
+    pub(super) async fn receive(&mut self, door: &HttpDoor, caller: &Caller) -> Result<(Bytes, Lease), Reply> {
+        // Of who sent much at once more is believed.
+        let first = self.size.min(RESERVE_STEP.max(8 * self.came.len()));
+        let mut lease = reserve(door, caller, first).await?;
+        let mut came = Vec::with_capacity(first);
+        came.append(&mut self.came);
+        self.came = came;
+        let mut pace = Pace::new(&door.limits);
+        while self.came.len() < self.size {
+            let missing = lease.bytes().min(self.size) - self.came.len();
+            if missing == 0 {
+                grow(door, &mut lease, RESERVE_STEP.min(self.size - self.came.len())).await?;
+                continue;
+            }
+            self.came.reserve(missing);
+            let mut rest = (&mut *self.stream).take(missing as u64);
+            match pace.wait(self.came.len(), rest.read_buf(&mut self.came)).await? {
+                Ok(1..) => {}
+                Ok(0) => return Err(broke_off(&"the connection was closed")),
+                Err(error) => return Err(broke_off(&error)),
+            }
+        }
+        lease.shrink_to(self.size.max(1));
+        Ok((std::mem::take(&mut self.came).into(), lease))
+    }
+
+    /// Reads to the end of the body, see [`discard`]; whether it came there.
+    pub(super) async fn discard(&mut self) -> bool {
+        let mut left = self.size - self.came.len();
+        let discard = async {
+            let mut scrap = vec![0; RESERVE_STEP];
+            while left > 0 {
+                let read_max = left.min(scrap.len());
+                match self.stream.read(&mut scrap[..read_max]).await {
+                    Ok(read @ 1..) => left -= read,
+                    _ => return,
+                }
+            }
+        };
+        let _ = tokio::time::timeout(DISCARD_PATIENCE, discard).await;
+        left == 0
+    }
+}
+
+/// How fast a body has to come.
+struct Pace<'a> {
+    limits: &'a Limits,
+    began: Instant,
+    /// When its last bytes came.
+    last: Instant,
+}
+
+impl Pace<'_> {
+    fn new(limits: &Limits) -> Pace<'_> {
+        let now = Instant::now();
+        Pace { limits, began: now, last: now }
+    }
+
+    /// Waits for bytes behind the first `size`.
+    ///
+    /// # Errors
+    /// The answer to who is too slow: 408.
+    async fn wait<T>(&mut self, size: usize, bytes: impl Future<Output = T>) -> Result<T, Reply> {
+        let Pace { limits, began, last } = self;
+        // The latest moment at which the next bytes still keep the pace.
+        let paced = Duration::from_millis(size as u64 * 1000 / limits.rate_min.max(1));
+        let patience = (*began + paced.max(limits.rate_grace)).min(*last + limits.pause_max);
+        let Ok(bytes) = tokio::time::timeout_at(patience, bytes).await else {
+            let reason = format!("the body came too slowly; send at least {} bytes a second", limits.rate_min);
+            return Err(refuse(StatusCode::REQUEST_TIMEOUT, reason));
+        };
+        *last = Instant::now();
+        Ok(bytes)
+    }
+}
+
+fn broke_off(reason: &dyn std::fmt::Display) -> Reply {
+    refuse(StatusCode::BAD_REQUEST, format!("the body broke off: {reason}"))
 }
 
 /// A lease of the first or all bytes of a body.

@@ -1,50 +1,75 @@
-//! The fast path: a request that is whole when it is first read and only brings events, as nearly all do, is answered here.
+//! The fast path: a request that only brings events, as nearly all do, is answered here, and at once if it is whole when it is first read.
 //!
 //! hyper makes a buffer, a channel and several turns of a task of each request, so that bodies may stream; for a small event that is as
-//! much work as all the rest. So each connection begins here, and the first request that is anything else (longer, chunked, split, another
-//! method, any doubt) goes to hyper with the bytes that were read, and its connection with it. This side may pass on what it likes; it
-//! must never read a request otherwise than hyper would.
+//! much work as all the rest. So each connection begins here, and the first request that is anything else (a head that is split or long,
+//! a chunked body, another method, any doubt) goes to hyper with the bytes that were read, and its connection with it. This side may pass
+//! on what it likes; it must never read a request otherwise than hyper would.
 
 use super::HttpDoor;
 use super::connection::{Caller, HEAD_SIZE_MAX, Phase, stopped};
-use super::post;
-use super::reply::Reply;
+use super::headers::Headers;
+use super::post::{self, Asked, First};
+use super::reply::{Answer, ONE};
+use super::sniff::BODY_SIZE_MAX;
 use bytes::Bytes;
-use hyper::header::{CONNECTION, HeaderMap, HeaderName, HeaderValue};
+use hyper::header::{CONNECTION, HeaderMap};
 use std::cell::RefCell;
-use std::io::Write;
+use std::io::{ErrorKind, Write};
+use std::ops::Range;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 
-/// The largest request that is whole at once.
-const READ_SIZE: usize = 64 << 10;
+/// What is read at once: a small request is whole then, and of a large one the rest is read to where it stays.
+const READ_SIZE: usize = 16 << 10;
 const HEADERS_MAX: usize = 32;
+/// Headers that change where a request ends or what its connection does, unless they say the usual.
+const LEFT_TO_HYPER: [&str; 7] =
+    ["content-length", "connection", "transfer-encoding", "expect", "upgrade", "te", "trailer"];
+
+/// What [`encode`] would write of a [`Answer::One`] before its date.
+const ONE_HEAD: &str = "HTTP/1.1 200 OK\r\ncontent-length: 48\r\ncontent-type: application/json\r\nvary: origin\r\n";
 
 thread_local! {
     /// What sockets are read into: idle connections hold no buffer, and what stays of a request is copied to its size.
     static READ: RefCell<Box<[u8]>> = RefCell::new(vec![0; READ_SIZE].into_boxed_slice());
+    /// What an answer is built in.
+    static ANSWER: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
     /// The Date header of a second.
     static DATE: RefCell<(i64, String)> = const { RefCell::new((0, String::new())) };
 }
 
-/// A request for events, read to its end.
-#[derive(Debug, PartialEq)]
+/// A request for events that has something to wait for, the rest of its body for instance.
 pub(super) struct Request {
     pub(super) topic: String,
     pub(super) query: Option<String>,
     pub(super) headers: HeaderMap,
-    pub(super) body: Bytes,
+    /// What came of the body.
+    pub(super) body: Vec<u8>,
+    /// Of the whole body.
+    pub(super) size: usize,
 }
 
 enum Next {
-    /// A request, and what came behind it.
-    Events(Request, Bytes),
+    /// A request, as far as it came while it was read, and what came behind it.
+    Events(First, Bytes),
     /// Bytes that are not for this path.
     Other(Bytes),
     Closed,
+}
+
+impl Request {
+    pub(super) fn of(asked: &Asked<'_>, body: &[u8], size: usize) -> Request {
+        Request {
+            topic: asked.topic.to_owned(),
+            query: asked.query.map(str::to_owned),
+            headers: asked.headers.to_map(),
+            body: body.to_vec(),
+            size,
+        }
+    }
 }
 
 /// Answers requests until one is not for this path: what was read of it is returned. None, if the connection is at its end.
@@ -61,7 +86,7 @@ pub(super) async fn serve(
     loop {
         let next = if rest.is_empty() {
             std::future::poll_fn(|context| {
-                if let Poll::Ready(next) = poll_next(stream, context) {
+                if let Poll::Ready(next) = poll_next(stream, door, caller, context) {
                     return Poll::Ready(next);
                 }
                 // Once the task's waker is known there it need not be told again with each request.
@@ -75,22 +100,32 @@ pub(super) async fn serve(
             })
             .await
         } else {
-            next_of(&rest, |at| rest.slice(at..))
+            next_of(&rest, door, caller, |at| rest.slice(at..))
         };
-        let request = match next {
-            Next::Events(request, behind) => {
+        let first = match next {
+            Next::Events(first, behind) => {
                 rest = behind;
-                request
+                first
             }
             Next::Other(read) => return Some(read),
             Next::Closed => return None,
         };
-        caller.set(Phase::Busy);
-        let reply = post::whole(door, caller, request).await;
+        let mut is_read = true;
+        let answer = match first {
+            First::Sent(sent) => sent.stored(door).await,
+            First::Answered(reply) => Answer::Reply(reply),
+            First::Wait(request) => {
+                let reply;
+                // Boxed: seldom and large.
+                (reply, is_read) = Box::pin(post::patiently(door, caller, *request, stream)).await;
+                Answer::Reply(Box::new(reply))
+            }
+        };
         caller.set(Phase::Answer);
-        let is_last = *flag.borrow() || reply.headers().get(CONNECTION).is_some_and(|value| value == "close");
-        let answer = encode(reply, door.clock.now_ms(), is_last);
-        stream.write_all(&answer).await.ok()?;
+        let is_last = !is_read || *flag.borrow() || asks_to_close(&answer);
+        if let Some(unsent) = send(stream, answer, door.clock.now_ms(), is_last).ok()? {
+            stream.write_all(&unsent).await.ok()?;
+        }
         if is_last {
             let _ = stream.shutdown().await;
             return None;
@@ -99,28 +134,34 @@ pub(super) async fn serve(
     }
 }
 
-fn poll_next(stream: &mut TcpStream, context: &mut Context<'_>) -> Poll<Next> {
+fn poll_next(stream: &mut TcpStream, door: &HttpDoor, caller: &Caller, context: &mut Context<'_>) -> Poll<Next> {
     READ.with_borrow_mut(|buffer| {
         let mut read = ReadBuf::new(buffer);
         Pin::new(stream).poll_read(context, &mut read).map(|done| match (done, read.filled()) {
-            (Ok(()), read) if !read.is_empty() => next_of(read, |at| Bytes::copy_from_slice(&read[at..])),
+            (Ok(()), read) if !read.is_empty() => next_of(read, door, caller, |at| Bytes::copy_from_slice(&read[at..])),
             _ => Next::Closed,
         })
     })
 }
 
-/// What `bytes` begin with; `from` keeps what of them is left.
-fn next_of(bytes: &[u8], from: impl Fn(usize) -> Bytes) -> Next {
-    match parse(bytes) {
-        Some((request, size)) => Next::Events(request, from(size)),
-        None => Next::Other(from(0)),
-    }
+/// Does what can be done at once with what `bytes` begin with; `from` keeps what of them is left.
+fn next_of(bytes: &[u8], door: &HttpDoor, caller: &Caller, from: impl Fn(usize) -> Bytes) -> Next {
+    let mut headers = [httparse::EMPTY_HEADER; HEADERS_MAX];
+    let Some((asked, body)) = parse(bytes, &mut headers) else { return Next::Other(from(0)) };
+    caller.set(Phase::Busy);
+    let end = body.end.min(bytes.len());
+    let came = &bytes[body.start..end];
+    let first = if came.len() == body.len() {
+        post::at_once(door, caller, &asked, came)
+    } else {
+        First::Wait(Box::new(Request::of(&asked, came, body.len())))
+    };
+    Next::Events(first, from(end))
 }
 
-/// The request that `bytes` begin with and its size, if it is whole and plain.
-fn parse(bytes: &[u8]) -> Option<(Request, usize)> {
-    let mut headers = [httparse::EMPTY_HEADER; HEADERS_MAX];
-    let mut head = httparse::Request::new(&mut headers);
+/// The request that `bytes` begin with and where its body stands, if its head is whole and plain.
+fn parse<'b>(bytes: &'b [u8], headers: &'b mut [httparse::Header<'b>]) -> Option<(Asked<'b>, Range<usize>)> {
+    let mut head = httparse::Request::new(headers);
     let httparse::Status::Complete(head_size) = head.parse(bytes).ok()? else { return None };
     if head.method != Some("POST") || head.version != Some(1) || head_size > HEAD_SIZE_MAX {
         return None;
@@ -133,63 +174,82 @@ fn parse(bytes: &[u8]) -> Option<(Request, usize)> {
         return None;
     }
     let mut size = None;
-    let mut map = HeaderMap::with_capacity(head.headers.len());
     for header in head.headers.iter() {
-        let name = HeaderName::from_bytes(header.name.as_bytes()).ok()?;
-        match name.as_str() {
-            "content-length" if size.is_none() => size = Some(content_length(header.value)?),
-            "connection" if header.value.eq_ignore_ascii_case(b"keep-alive") => {}
-            "content-length" | "connection" | "transfer-encoding" | "expect" | "upgrade" | "te" | "trailer" => {
-                return None;
-            }
-            _ => {}
+        let is = |name: &str| header.name.eq_ignore_ascii_case(name);
+        if is("content-length") && size.is_none() {
+            size = Some(content_length(header.value)?);
+        } else if is("connection") && header.value.eq_ignore_ascii_case(b"keep-alive") {
+        } else if LEFT_TO_HYPER.into_iter().any(is) {
+            return None;
         }
-        map.append(name, HeaderValue::from_bytes(header.value).ok()?);
     }
-    let end = head_size + size?;
-    let body = Bytes::copy_from_slice(bytes.get(head_size..end)?);
-    Some((Request { topic: topic.to_owned(), query: query.map(str::to_owned), headers: map, body }, end))
+    Some((Asked::new(topic, query, Headers::Slices(head.headers)), head_size..head_size + size?))
 }
 
 fn content_length(value: &[u8]) -> Option<usize> {
-    let is_number = (1..=5).contains(&value.len()) && value.iter().all(u8::is_ascii_digit);
-    std::str::from_utf8(value).ok().filter(|_| is_number)?.parse().ok()
+    let is_number = (1..=7).contains(&value.len()) && value.iter().all(u8::is_ascii_digit);
+    let size = std::str::from_utf8(value).ok().filter(|_| is_number)?.parse().ok()?;
+    (size <= BODY_SIZE_MAX).then_some(size)
+}
+
+fn asks_to_close(answer: &Answer) -> bool {
+    matches!(answer, Answer::Reply(reply) if reply.headers().get(CONNECTION).is_some_and(|value| value == "close"))
+}
+
+/// Sends an answer; what the socket does not take at once is returned.
+fn send(stream: &TcpStream, answer: Answer, now_ms: i64, is_last: bool) -> std::io::Result<Option<Vec<u8>>> {
+    ANSWER.with_borrow_mut(|out| {
+        out.clear();
+        encode(out, answer, now_ms / 1000, is_last);
+        let sent = match stream.try_write(out) {
+            Err(error) if error.kind() == ErrorKind::WouldBlock => 0,
+            sent => sent?,
+        };
+        Ok((sent < out.len()).then(|| out[sent..].to_vec()))
+    })
 }
 
 /// An answer as it goes out.
-fn encode(reply: Reply, now_ms: i64, is_last: bool) -> Vec<u8> {
-    let (head, body) = reply.into_parts();
-    let body = body.into_bytes();
-    let mut out = Vec::with_capacity(256 + body.len());
-    // Writing to memory cannot fail.
-    let reason = head.status.canonical_reason().unwrap_or_default();
-    let _ = write!(out, "HTTP/1.1 {} {reason}\r\ncontent-length: {}\r\ndate: ", head.status.as_str(), body.len());
-    put_date(&mut out, now_ms / 1000);
-    for (name, value) in head.headers.iter().filter(|(name, _)| *name != CONNECTION) {
-        out.extend_from_slice(b"\r\n");
-        out.extend_from_slice(name.as_str().as_bytes());
-        out.extend_from_slice(b": ");
-        out.extend_from_slice(value.as_bytes());
-    }
-    out.extend_from_slice(if is_last { b"\r\nconnection: close\r\n\r\n" } else { b"\r\n\r\n" });
-    out.extend_from_slice(&body);
-    out
-}
-
-fn put_date(out: &mut Vec<u8>, seconds: i64) {
+fn encode(out: &mut Vec<u8>, answer: Answer, seconds: i64, is_last: bool) {
+    let put = |out: &mut Vec<u8>, name: &str, value: &[u8]| {
+        [name.as_bytes(), b": ", value, b"\r\n"].iter().for_each(|piece| out.extend_from_slice(piece));
+    };
+    let body = match answer {
+        Answer::One => {
+            out.extend_from_slice(ONE_HEAD.as_bytes());
+            Bytes::from_static(ONE.as_bytes())
+        }
+        Answer::Reply(reply) => {
+            let (head, body) = reply.into_parts();
+            let body = body.into_bytes();
+            let reason = head.status.canonical_reason().unwrap_or_default();
+            // Writing to memory cannot fail.
+            let _ = write!(out, "HTTP/1.1 {} {reason}\r\ncontent-length: {}\r\n", head.status.as_str(), body.len());
+            for (name, value) in head.headers.iter().filter(|(name, _)| *name != CONNECTION) {
+                put(out, name.as_str(), value.as_bytes());
+            }
+            body
+        }
+    };
     DATE.with_borrow_mut(|(of, text)| {
         if *of != seconds || text.is_empty() {
             let time = chrono::DateTime::from_timestamp(seconds, 0).unwrap_or_default();
             (*of, *text) = (seconds, time.format("%a, %d %b %Y %H:%M:%S GMT").to_string());
         }
-        out.extend_from_slice(text.as_bytes());
+        put(out, "date", text.as_bytes());
     });
+    if is_last {
+        put(out, "connection", b"close");
+    }
+    out.extend_from_slice(b"\r\n");
+    out.extend_from_slice(&body);
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::server::http::reply::{json, refuse};
+    use crate::server::http::origin::Origins;
+    use crate::server::http::reply::{Taken, json, refuse};
     use hyper::StatusCode;
 
     const PLAIN: &str = "POST /v1/topics/clicks/events?key=a%20b HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\nConnection: Keep-Alive\r\nX-A: 1\r\nx-a: 2\r\n\r\n{}";
@@ -197,10 +257,17 @@ mod tests {
     #[test]
     fn a_plain_request_is_read_to_its_end() {
         let behind = format!("{PLAIN}POST");
-        let (request, size) = parse(behind.as_bytes()).unwrap();
-        assert_eq!((request.topic.as_str(), request.query.as_deref()), ("clicks", Some("key=a%20b")));
-        assert_eq!((request.body.as_ref(), size), (b"{}".as_slice(), PLAIN.len()));
-        assert_eq!(request.headers.get_all("x-a").iter().collect::<Vec<_>>(), ["1", "2"]);
+        let mut headers = [httparse::EMPTY_HEADER; HEADERS_MAX];
+        let (asked, body) = parse(behind.as_bytes(), &mut headers).unwrap();
+        assert_eq!((asked.topic, asked.query), ("clicks", Some("key=a%20b")));
+        assert_eq!(body, PLAIN.len() - 2..PLAIN.len());
+        assert_eq!(asked.headers.all("x-a").collect::<Vec<_>>(), [b"1", b"2"]);
+        let kept = Request::of(&asked, b"{}", 2);
+        assert_eq!(kept.headers.get_all("x-a").iter().collect::<Vec<_>>(), ["1", "2"]);
+    }
+
+    fn is_read(text: &str) -> bool {
+        parse(text.as_bytes(), &mut [httparse::EMPTY_HEADER; HEADERS_MAX]).is_some()
     }
 
     #[test]
@@ -219,35 +286,49 @@ mod tests {
             changed("clicks", ""),
             changed("key=a%20b", "key=a#b"),
             changed("/v1", "http://x/v1"),
-            changed("Content-Length: 2", "Content-Length: 3"),
             changed("Content-Length: 2", "Content-Length: +2"),
             changed("Content-Length: 2", "Content-Length: 2, 2"),
             changed("Content-Length: 2", "Content-Length: 2\r\nContent-Length: 2"),
-            changed("Content-Length: 2", "Content-Length: 000002"),
+            changed("Content-Length: 2", "Content-Length: 00000002"),
+            changed("Content-Length: 2", "Content-Length: 8388609"),
             changed("Content-Length: 2\r\n", ""),
             changed("X-A: 1", "Transfer-Encoding: chunked"),
             changed("X-A: 1", "Expect: 100-continue"),
             changed("Keep-Alive", "close"),
             changed("X-A: 1", "X-A : 1"),
             changed("Host: x", " Host: x"),
-            changed("{}", "{"),
         ] {
-            assert!(parse(text.as_bytes()).is_none(), "{text}");
+            assert!(!is_read(&text), "{text}");
         }
-        assert!(parse(changed("X-A: 1", &format!("X-A: {}", "1".repeat(HEAD_SIZE_MAX))).as_bytes()).is_none());
-        for cut in 0..PLAIN.len() {
-            assert!(parse(&PLAIN.as_bytes()[..cut]).is_none());
+        assert!(!is_read(&changed("X-A: 1", &format!("X-A: {}", "1".repeat(HEAD_SIZE_MAX)))));
+        for cut in 0..PLAIN.len() - 2 {
+            assert!(!is_read(&PLAIN[..cut]));
         }
+    }
+
+    fn encoded(answer: Answer, seconds: i64, is_last: bool) -> String {
+        let mut out = Vec::new();
+        encode(&mut out, answer, seconds, is_last);
+        String::from_utf8(out).unwrap()
     }
 
     #[test]
     fn answers_are_whole() {
-        let answer = encode(json(StatusCode::OK, &1), 784_111_777_000, false);
-        let expected = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\ndate: Sun, 06 Nov 1994 08:49:37 GMT\r\ncontent-type: application/json\r\n\r\n1\n";
-        assert_eq!(String::from_utf8(answer).unwrap(), expected);
-        let refused = encode(refuse(StatusCode::TOO_MANY_REQUESTS, "later"), 0, true);
-        let refused = String::from_utf8(refused).unwrap();
+        let answer = |reply| Answer::Reply(Box::new(reply));
+        let expected = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\ncontent-type: application/json\r\ndate: Sun, 06 Nov 1994 08:49:37 GMT\r\n\r\n1\n";
+        assert_eq!(encoded(answer(json(StatusCode::OK, &1)), 784_111_777, false), expected);
+        let refused = refuse(StatusCode::TOO_MANY_REQUESTS, "later");
+        let refused = answer(refused);
+        assert!(asks_to_close(&refused));
+        let refused = encoded(refused, 0, true);
         assert!(refused.starts_with("HTTP/1.1 429 Too Many Requests\r\n") && refused.contains("retry-after: 1\r\n"));
         assert_eq!(refused.matches("connection: close").count(), 1);
+    }
+
+    #[test]
+    fn the_answer_kept_ready_is_the_one_that_would_be_built() {
+        let mut reply = Taken { taken: 1, ..Taken::default() }.answer(StatusCode::OK);
+        Origins::grant(None, reply.headers_mut());
+        assert_eq!(encoded(Answer::One, 5, false), encoded(Answer::Reply(Box::new(reply)), 5, false));
     }
 }

@@ -14,6 +14,7 @@ mod body;
 mod connection;
 mod fast_path;
 mod fetch;
+mod headers;
 pub(crate) mod json;
 mod keys;
 mod limits;
@@ -47,6 +48,7 @@ use crate::pulse::Pulse;
 use crate::store::Store;
 use crate::work::Pool;
 use connection::Caller;
+use headers::Headers;
 use hyper::body::Incoming;
 use hyper::header::{ALLOW, HeaderValue};
 use hyper::{Method, Request, StatusCode};
@@ -163,7 +165,7 @@ impl HttpDoor {
     }
 
     /// Where a request comes from, as far as that can be believed.
-    fn client(&self, caller: &Caller, request: &hyper::HeaderMap) -> IpAddr {
+    fn client(&self, caller: &Caller, request: &Headers<'_>) -> IpAddr {
         self.proxies.client(caller.peer.ip(), request)
     }
 
@@ -175,7 +177,7 @@ impl HttpDoor {
         }
         // A proxy that nobody named speaks for others too.
         let is_forwarded = request.contains_key("x-forwarded-for") && !self.proxies.contains(caller.peer.ip());
-        if self.client(caller, request).is_loopback() && !is_forwarded {
+        if self.client(caller, &Headers::Map(request)).is_loopback() && !is_forwarded {
             return Ok(());
         }
         let hint = "a door with write keys is read and its topics are changed from its own machine only; insecure = true opens it";

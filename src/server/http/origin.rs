@@ -3,6 +3,7 @@
 //! Beacons are always sent with credentials, so the page's origin is echoed and never `*`.
 
 use super::super::host::{is_ours, name_of};
+use super::headers::Headers;
 use hyper::header::{
     ACCESS_CONTROL_ALLOW_CREDENTIALS, ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS,
     ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_MAX_AGE, ACCESS_CONTROL_REQUEST_HEADERS, HOST, HeaderMap, HeaderValue,
@@ -27,20 +28,24 @@ impl Origins {
             || self.allowed.iter().any(|known| known == origin)
     }
 
-    /// Adds what a browser needs to show the answer to its page.
-    pub fn grant(&self, request: &HeaderMap, answer: &mut HeaderMap) {
+    /// The origin whose pages may see the answer to a request.
+    pub(super) fn granted(&self, request: &Headers<'_>) -> Option<HeaderValue> {
+        let origin = request.text("origin").filter(|origin| self.allows(origin))?;
+        HeaderValue::from_str(origin).ok()
+    }
+
+    /// Adds what a browser needs to show the answer to its page, if it may.
+    pub(super) fn grant(granted: Option<HeaderValue>, answer: &mut HeaderMap) {
         answer.insert(VARY, HeaderValue::from_static("origin"));
-        let Some(origin) = request.get(ORIGIN).filter(|origin| origin.to_str().is_ok_and(|origin| self.allows(origin)))
-        else {
-            return;
-        };
-        answer.insert(ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone());
-        answer.insert(ACCESS_CONTROL_ALLOW_CREDENTIALS, HeaderValue::from_static("true"));
+        if let Some(origin) = granted {
+            answer.insert(ACCESS_CONTROL_ALLOW_ORIGIN, origin);
+            answer.insert(ACCESS_CONTROL_ALLOW_CREDENTIALS, HeaderValue::from_static("true"));
+        }
     }
 
     /// As [`Origins::grant`], for the question before a request.
     pub fn grant_preflight(&self, request: &HeaderMap, answer: &mut HeaderMap) {
-        self.grant(request, answer);
+        Origins::grant(self.granted(&Headers::Map(request)), answer);
         if !answer.contains_key(ACCESS_CONTROL_ALLOW_ORIGIN) {
             return;
         }

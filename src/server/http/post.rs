@@ -4,22 +4,25 @@ use super::HttpDoor;
 use super::body;
 use super::connection::Caller;
 use super::fast_path;
+use super::headers::Headers;
 use super::json::Judge;
+use super::origin::Origins;
 use super::quarantine;
 use super::query;
-use super::reply::{Reply, Taken, ranges, refuse, refused};
+use super::reply::{Answer, Bad, Reply, Taken, listed, ranges, refuse};
 use super::sniff::{self, BodyError, Packing};
 use super::split::Found;
 use crate::budget::Lease;
-use crate::ingest::{Chunk, Event, Outcome};
+use crate::ingest::{Chunk, Event, Outcome, Submitted};
 use crate::record::TopicName;
 use crate::store::{AppendError, HttpCheck, NewTopic, Topic, TopicConfig, TopicError};
 use bytes::Bytes;
 use hyper::body::{Body, Incoming};
-use hyper::header::{CONTENT_ENCODING, CONTENT_TYPE, EXPECT, HeaderMap, HeaderName, ORIGIN};
+use hyper::header::{EXPECT, HeaderValue};
 use hyper::{Request, StatusCode};
 use std::sync::Arc;
 use std::time::Instant;
+use tokio::net::TcpStream;
 
 /// A larger body is split off the socket task: a millisecond at most stays on it.
 const SPLIT_INLINE_MAX: usize = 256 << 10;
@@ -27,101 +30,213 @@ const SPLIT_INLINE_MAX: usize = 256 << 10;
 const UNPACK_INLINE_MAX: usize = 16 << 10;
 
 /// What a request for events says beside its body.
-struct Asked<'a> {
-    topic: &'a str,
-    query: Option<&'a str>,
-    headers: &'a HeaderMap,
+pub(super) struct Asked<'a> {
+    pub(super) topic: &'a str,
+    pub(super) query: Option<&'a str>,
+    pub(super) headers: Headers<'a>,
+    content_type: &'a str,
+}
+
+impl<'a> Asked<'a> {
+    pub(super) fn new(topic: &'a str, query: Option<&'a str>, headers: Headers<'a>) -> Asked<'a> {
+        let content_type = headers.text("content-type").unwrap_or_default();
+        Asked { topic, query, headers, content_type }
+    }
 }
 
 /// A request that hyper reads: its body comes after what its head says was looked at.
 pub(super) async fn events(door: &HttpDoor, topic: &str, caller: &Caller, request: Request<Incoming>) -> Reply {
-    let began = Instant::now();
     let (head, mut incoming) = request.into_parts();
-    let asked = Asked { topic, query: head.uri.query(), headers: &head.headers };
+    let asked = Asked::new(topic, head.uri.query(), Headers::Map(&head.headers));
+    let began = Began::new(door, &asked);
     let taken = async {
         let topic = admit(door, &asked).await?;
         let (packed, lease) = body::receive(door, caller, &mut incoming).await?;
-        take(door, &asked, caller, topic, packed, lease).await
+        take(Post::new(door, caller, &asked, topic), packed, lease).await
     };
     let taken = taken.await;
     if taken.is_err() && !incoming.is_end_stream() && !head.headers.contains_key(EXPECT) {
         Box::pin(body::discard(&mut incoming)).await;
     }
-    finish(door, &head.headers, began, taken)
+    began.finish(door, taken)
 }
 
-/// A request whose body is there.
-pub(super) async fn whole(door: &HttpDoor, caller: &Caller, request: fast_path::Request) -> Reply {
-    let began = Instant::now();
-    let fast_path::Request { topic, query, headers, body } = request;
-    let asked = Asked { topic: &topic, query: query.as_deref(), headers: &headers };
+/// A request that has something to wait for, its body for instance. Returns with the answer whether the body was read to its end.
+pub(super) async fn patiently(
+    door: &HttpDoor,
+    caller: &Caller,
+    request: fast_path::Request,
+    stream: &mut TcpStream,
+) -> (Reply, bool) {
+    let fast_path::Request { topic, query, headers, body, size } = request;
+    let asked = Asked::new(&topic, query.as_deref(), Headers::Map(&headers));
+    let mut coming = body::Coming { stream, came: body, size };
+    let mut is_read = false;
+    let began = Began::new(door, &asked);
     let taken = async {
         let topic = admit(door, &asked).await?;
-        let lease = body::reserve(door, caller, body.len()).await?;
-        take(door, &asked, caller, topic, body, lease).await
+        let (packed, lease) = coming.receive(door, caller).await?;
+        is_read = true;
+        take(Post::new(door, caller, &asked, topic), packed, lease).await
     };
     let taken = taken.await;
-    finish(door, &headers, began, taken)
+    let is_read = is_read || coming.discard().await;
+    (began.finish(door, taken), is_read)
 }
 
-/// Both kinds of answer, with what a browser needs to see it.
-fn finish(door: &HttpDoor, headers: &HeaderMap, began: Instant, taken: Result<Reply, Reply>) -> Reply {
-    let (Ok(mut reply) | Err(mut reply)) = taken;
-    door.origins.grant(headers, reply.headers_mut());
-    door.meters.post_seconds.record(began.elapsed().as_secs_f64());
-    reply
+/// How far a request came without waiting.
+pub(super) enum First {
+    /// Its events are in the batcher's hands.
+    Sent(Sent),
+    Answered(Box<Reply>),
+    /// Something comes first: the rest of its body, a topic that is to be made, bytes or a worker that are to become free, bad lines that
+    /// are to be kept. Nothing was done.
+    Wait(Box<fast_path::Request>),
 }
 
-/// Whether a request may bring events, and where to.
+/// A request whose body is there, as far as it goes at once: nearly all go to the end.
+pub(super) fn at_once(door: &HttpDoor, caller: &Caller, asked: &Asked<'_>, body: &[u8]) -> First {
+    let began = Began::new(door, asked);
+    match send_at_once(door, caller, asked, body) {
+        Ok(Some(events)) => First::Sent(Sent { events, began }),
+        Ok(None) => First::Wait(Box::new(fast_path::Request::of(asked, body, body.len()))),
+        Err(reply) => First::Answered(Box::new(began.finish(door, Err(reply)))),
+    }
+}
+
+fn send_at_once(door: &HttpDoor, caller: &Caller, asked: &Asked<'_>, body: &[u8]) -> Result<Option<Events>, Reply> {
+    let Some(topic) = known(door, asked)? else { return Ok(None) };
+    let Some(lease) = caller.budget.try_take(body.len().max(1)) else { return Ok(None) };
+    let post = Post::new(door, caller, asked, topic);
+    let reading = post.reading(Bytes::copy_from_slice(body), lease)?;
+    if !reading.is_small() {
+        return Ok(None);
+    }
+    let read = reading.run(asked.content_type).map_err(bad_body)?;
+    if post.keeps_bad(&read) {
+        return Ok(None);
+    }
+    let shared = post.shared_headers(&read);
+    post.send(read, shared, 0).map(Some)
+}
+
+/// A request whose events are on their way.
+pub(super) struct Sent {
+    events: Events,
+    began: Began,
+}
+
+impl Sent {
+    /// Waits for them.
+    pub(super) async fn stored(self, door: &HttpDoor) -> Answer {
+        let Sent { events, began } = self;
+        let (status, taken) = events.stored(door).await;
+        if began.granted.is_none() && status == StatusCode::OK && taken.is_one() {
+            began.note(door);
+            return Answer::One;
+        }
+        Answer::Reply(Box::new(began.finish(door, Ok(taken.answer(status)))))
+    }
+}
+
+/// When a request began, and the page that may see its answer.
+struct Began {
+    at: Instant,
+    // Boxed: few requests come from pages.
+    granted: Option<Box<HeaderValue>>,
+}
+
+impl Began {
+    fn new(door: &HttpDoor, asked: &Asked<'_>) -> Began {
+        Began { at: Instant::now(), granted: door.origins.granted(&asked.headers).map(Box::new) }
+    }
+
+    /// Both kinds of answer, with what a browser needs to see it.
+    fn finish(self, door: &HttpDoor, taken: Result<Reply, Reply>) -> Reply {
+        let (Ok(mut reply) | Err(mut reply)) = taken;
+        self.note(door);
+        Origins::grant(self.granted.map(|origin| *origin), reply.headers_mut());
+        reply
+    }
+
+    fn note(&self, door: &HttpDoor) {
+        door.meters.post_seconds.record(self.at.elapsed().as_secs_f64());
+    }
+}
+
+/// Where a request may bring its events; `None` if there is no such topic.
+fn known(door: &HttpDoor, asked: &Asked<'_>) -> Result<Option<Arc<Topic>>, Reply> {
+    door.write_keys.check(&asked.headers, asked.query).map_err(|reason| refuse(StatusCode::UNAUTHORIZED, reason))?;
+    Ok(door.store.topic(asked.topic))
+}
+
+/// As [`known`]; a topic that is not there is made, if it may be.
 async fn admit(door: &HttpDoor, asked: &Asked<'_>) -> Result<Arc<Topic>, Reply> {
-    door.write_keys.check(asked.headers, asked.query).map_err(|reason| refuse(StatusCode::UNAUTHORIZED, reason))?;
-    topic(door, asked.topic, asked.headers).await
+    match known(door, asked)? {
+        Some(topic) => Ok(topic),
+        None => Box::pin(make_topic(door, asked)).await,
+    }
+}
+
+/// Never for a page of another origin, or anybody could fill the catalog through a visitor's browser.
+async fn make_topic(door: &HttpDoor, asked: &Asked<'_>) -> Result<Arc<Topic>, Reply> {
+    let name = TopicName::new(asked.topic).map_err(|error| refuse(StatusCode::BAD_REQUEST, error.to_string()))?;
+    let is_foreign = asked.headers.get("origin").is_some() && door.origins.granted(&asked.headers).is_none();
+    if !door.auto_create || is_foreign {
+        let hint = format!("topic \"{name}\" does not exist; create it: inrush topic create {name}");
+        return Err(refuse(StatusCode::NOT_FOUND, hint));
+    }
+    match door.store.create_topic(NewTopic { name: name.clone(), partitions: 1, config: Vec::new() }).await {
+        Ok(topic) => Ok(topic),
+        // Another request was first.
+        Err(TopicError::Exists(name)) => {
+            door.store.topic(name.as_str()).ok_or_else(|| refuse(StatusCode::SERVICE_UNAVAILABLE, "try again"))
+        }
+        Err(error) => Err(refuse(StatusCode::SERVICE_UNAVAILABLE, error.to_string())),
+    }
 }
 
 // What this future holds over an await is moved with each request and kept by each connection: what is seldom is boxed.
-async fn take(
-    door: &HttpDoor,
-    asked: &Asked<'_>,
-    caller: &Caller,
-    topic: Arc<Topic>,
-    packed: Bytes,
-    lease: Lease,
-) -> Result<Reply, Reply> {
-    let received_ms = door.clock.now_ms();
-    let config = topic.config();
-    let judge =
-        Judge::new(config.http_check, config.http_key.as_deref(), config.http_timestamp.as_deref(), received_ms);
-    let read = read(door, asked.headers, packed, lease, judge).await?;
-    let mut shared = shared_headers(door, &config, caller, asked.headers, received_ms);
-    if read.found.events.iter().any(|event| !event.headers.is_empty()) {
-        describe(&mut shared, &read, asked.query);
-    }
-    Ok(Post { door, topic, config, shared, received_ms }.store(read).await)
-}
-
-/// A body that was understood.
-struct Read {
-    body: Bytes,
-    lease: Lease,
-    found: Found,
-    is_multipart: bool,
-}
-
-/// Unpacks the body and finds its events, off the socket task if it is large.
-async fn read(
-    door: &HttpDoor,
-    headers: &HeaderMap,
-    packed: Bytes,
-    mut lease: Lease,
-    judge: Judge,
-) -> Result<Read, Reply> {
-    let content_type = text(headers, &CONTENT_TYPE).unwrap_or_default();
-    let packing = sniff::packing(&packed, text(headers, &CONTENT_ENCODING), content_type).map_err(bad_body)?;
-    let is_small = match packing {
-        Packing::Plain => packed.len() <= SPLIT_INLINE_MAX,
-        _ => packed.len() <= UNPACK_INLINE_MAX,
+async fn take(post: Post<'_>, packed: Bytes, lease: Lease) -> Result<Reply, Reply> {
+    let door = post.door;
+    let content_type = post.asked.content_type;
+    let reading = post.reading(packed, lease)?;
+    let read = if reading.is_small() {
+        reading.run(content_type)
+    } else {
+        let content_type = content_type.to_owned();
+        Box::pin(door.off_task(move || reading.run(&content_type))).await?
     };
-    let work = move |content_type: &str| {
+    let read = read.map_err(bad_body)?;
+    let shared = post.shared_headers(&read);
+    let mut quarantined = 0;
+    if post.keeps_bad(&read) {
+        let keep = quarantine::keep(door, &post.topic, &read.body, &read.found.bad, &shared, post.received_ms);
+        quarantined = Box::pin(keep).await;
+    }
+    let (status, taken) = post.send(read, shared, quarantined)?.stored(door).await;
+    Ok(taken.answer(status))
+}
+
+/// A body that is to be unpacked and split.
+struct Reading {
+    packed: Bytes,
+    packing: Packing,
+    lease: Lease,
+    judge: Judge,
+}
+
+impl Reading {
+    /// Whether it is little enough work for the socket's task.
+    fn is_small(&self) -> bool {
+        match self.packing {
+            Packing::Plain => self.packed.len() <= SPLIT_INLINE_MAX,
+            _ => self.packed.len() <= UNPACK_INLINE_MAX,
+        }
+    }
+
+    fn run(self, content_type: &str) -> Result<Read, BodyError> {
+        let Reading { packed, packing, mut lease, judge } = self;
         let body = match packing {
             Packing::Plain => packed,
             packing => {
@@ -134,12 +249,15 @@ async fn read(
         let found = sniff::events(&body, content_type, &judge)?;
         let is_multipart = content_type.get(..10).is_some_and(|start| start.eq_ignore_ascii_case("multipart/"));
         Ok(Read { body, lease, found, is_multipart })
-    };
-    if is_small {
-        return work(content_type).map_err(bad_body);
     }
-    let content_type = content_type.to_owned();
-    Box::pin(door.off_task(move || work(&content_type))).await?.map_err(bad_body)
+}
+
+/// A body that was understood.
+struct Read {
+    body: Bytes,
+    lease: Lease,
+    found: Found,
+    is_multipart: bool,
 }
 
 fn bad_body(error: BodyError) -> Reply {
@@ -162,54 +280,108 @@ fn describe(shared: &mut Vec<(Bytes, Bytes)>, read: &Read, query: Option<&str>) 
     }
 }
 
-/// What a request is stored with.
+/// A request that was let in.
 struct Post<'a> {
     door: &'a HttpDoor,
+    caller: &'a Caller,
+    asked: &'a Asked<'a>,
     topic: Arc<Topic>,
     config: Arc<TopicConfig>,
-    shared: Vec<(Bytes, Bytes)>,
     received_ms: i64,
 }
 
-impl Post<'_> {
-    async fn store(self, read: Read) -> Reply {
-        let Post { door, topic, config, shared, received_ms } = self;
-        let Read { body, lease, found, .. } = read;
-        let mut answer = Taken::default();
-        if !found.bad.is_empty() {
-            found.bad.iter().for_each(|bad| answer.list_bad(bad.line, &bad.reason));
-            if config.http_quarantine {
-                let keep = quarantine::keep(door, &topic, &body, &found.bad, &shared, received_ms);
-                answer.quarantined = Box::pin(keep).await;
+impl<'a> Post<'a> {
+    fn new(door: &'a HttpDoor, caller: &'a Caller, asked: &'a Asked<'a>, topic: Arc<Topic>) -> Post<'a> {
+        let config = topic.config();
+        Post { door, caller, asked, topic, config, received_ms: door.clock.now_ms() }
+    }
+
+    fn reading(&self, packed: Bytes, lease: Lease) -> Result<Reading, Reply> {
+        let (config, asked) = (&self.config, self.asked);
+        let (key, time) = (config.http_key.as_deref(), config.http_timestamp.as_deref());
+        let judge = Judge::new(config.http_check, key, time, self.received_ms);
+        let encoding = asked.headers.text("content-encoding");
+        let packing = sniff::packing(&packed, encoding, asked.content_type).map_err(bad_body)?;
+        Ok(Reading { packed, packing, lease, judge })
+    }
+
+    /// Whether bad lines go to the dead letters.
+    fn keeps_bad(&self, read: &Read) -> bool {
+        self.config.http_quarantine && !read.found.bad.is_empty()
+    }
+
+    /// What each record carries: when it came, what the topic's config captures of the request's head, and of pictures and parts what the
+    /// request says of all of them.
+    fn shared_headers(&self, read: &Read) -> Vec<(Bytes, Bytes)> {
+        let Post { config, asked, .. } = self;
+        let mut shared = Vec::with_capacity(2 + config.http_capture.len());
+        shared.push((Bytes::from_static(b"received"), Bytes::from(self.received_ms.to_string())));
+        // Where anything goes, the type is the only one who knows what it is.
+        if config.http_check != HttpCheck::Json
+            && let Some(kind) = asked.headers.get("content-type").filter(|kind| is_telling(kind))
+        {
+            shared.push((Bytes::from_static(b"content-type"), Bytes::copy_from_slice(kind)));
+        }
+        for name in &config.http_capture {
+            if name == "ip" {
+                let client = self.door.client(self.caller, &asked.headers);
+                shared.push((Bytes::from_static(b"ip"), Bytes::from(client.to_string())));
+            } else if let Some(value) = asked.headers.get(name) {
+                shared.push((Bytes::copy_from_slice(name.as_bytes()), Bytes::copy_from_slice(value)));
             }
         }
-        if found.events.is_empty() {
-            answer.error = Some("no line of the body is an event".to_owned());
-            let mut reply = answer.reply(StatusCode::BAD_REQUEST);
-            refused(&mut reply);
-            return reply;
+        if read.found.events.iter().any(|event| !event.headers.is_empty()) {
+            describe(&mut shared, read, asked.query);
         }
-        let count = found.events.len();
-        let size: usize = found.events.iter().map(|event| event.value.len()).sum();
-        let is_compressible = size / 2 >= pictures_size(&found.events);
-        let chunk = Chunk { body, events: found.events, headers: shared, lease: Some(lease), is_compressible };
-        let Ok(outcomes) = door.ingest.send(&topic, chunk).await else {
-            return refuse(StatusCode::TOO_MANY_REQUESTS, "the batcher's queue is full; try again");
-        };
-        let status = settle(&mut answer, &found.lines, outcomes);
-        if answer.taken > 0 {
-            door.meters.events.increment(answer.taken as u64);
+        shared
+    }
+
+    /// Hands the events to the batcher.
+    fn send(&self, read: Read, shared: Vec<(Bytes, Bytes)>, quarantined: usize) -> Result<Events, Reply> {
+        let Read { body, lease, found, .. } = read;
+        let Found { events, lines, bad, times_off } = found;
+        if events.is_empty() {
+            let error = Some("no line of the body is an event".to_owned());
+            return Err(
+                Taken { bad: listed(&bad), quarantined, error, ..Taken::default() }.answer(StatusCode::BAD_REQUEST)
+            );
+        }
+        let size: usize = events.iter().map(|event| event.value.len()).sum();
+        let is_compressible = size / 2 >= pictures_size(&events);
+        let chunk = Chunk { body, events, headers: shared, lease: Some(lease), is_compressible };
+        match self.door.ingest.submit(&self.topic, chunk) {
+            Ok(submitted) => Ok(Events { submitted, bad: listed(&bad), quarantined, lines, size, times_off }),
+            Err(_) => Err(refuse(StatusCode::TOO_MANY_REQUESTS, "the batcher's queue is full; try again")),
+        }
+    }
+}
+
+/// Events that are on their way, and what is known of the others.
+struct Events {
+    submitted: Submitted,
+    /// Line of each.
+    lines: Vec<u32>,
+    size: usize,
+    times_off: usize,
+    bad: Vec<Bad>,
+    quarantined: usize,
+}
+
+impl Events {
+    /// Waits for them.
+    async fn stored(self, door: &HttpDoor) -> (StatusCode, Taken) {
+        let Events { submitted, lines, size, times_off, bad, quarantined } = self;
+        let mut taken = Taken { bad, quarantined, ..Taken::default() };
+        let status = settle(&mut taken, &lines, submitted.outcomes().await);
+        if taken.taken > 0 {
+            door.meters.events.increment(taken.taken as u64);
             // Of a request that was taken in part, its part.
-            door.meters.event_bytes.increment((size * answer.taken / count) as u64);
+            door.meters.event_bytes.increment((size * taken.taken / lines.len()) as u64);
         }
-        if found.times_off > 0 {
-            door.meters.times_not_believed.increment(found.times_off as u64);
+        if times_off > 0 {
+            door.meters.times_not_believed.increment(times_off as u64);
         }
-        let mut reply = answer.reply(status);
-        if status != StatusCode::OK {
-            refused(&mut reply);
-        }
-        reply
+        (status, taken)
     }
 }
 
@@ -259,33 +431,6 @@ fn settle(answer: &mut Taken, lines: &[u32], outcomes: Vec<Outcome>) -> StatusCo
     }
 }
 
-/// What each record of a request carries: when it came, and what the topic's config captures of the request's head.
-fn shared_headers(
-    door: &HttpDoor,
-    config: &TopicConfig,
-    caller: &Caller,
-    headers: &HeaderMap,
-    received_ms: i64,
-) -> Vec<(Bytes, Bytes)> {
-    let mut shared = Vec::with_capacity(2 + config.http_capture.len());
-    shared.push((Bytes::from_static(b"received"), Bytes::from(received_ms.to_string())));
-    // Where anything goes, the type is the only one who knows what it is.
-    if config.http_check != HttpCheck::Json
-        && let Some(kind) = headers.get(CONTENT_TYPE).filter(|kind| is_telling(kind.as_bytes()))
-    {
-        shared.push((Bytes::from_static(b"content-type"), Bytes::copy_from_slice(kind.as_bytes())));
-    }
-    for name in &config.http_capture {
-        if name == "ip" {
-            let client = door.client(caller, headers);
-            shared.push((Bytes::from_static(b"ip"), Bytes::from(client.to_string())));
-        } else if let Some(value) = headers.get(name.as_str()) {
-            shared.push((Bytes::copy_from_slice(name.as_bytes()), Bytes::copy_from_slice(value.as_bytes())));
-        }
-    }
-    shared
-}
-
 /// Whether a content type says more than a tool's default. Binary ones and parts have a header of their own.
 fn is_telling(kind: &[u8]) -> bool {
     let kind = kind.to_ascii_lowercase();
@@ -298,36 +443,6 @@ fn is_telling(kind: &[u8]) -> bool {
         b"image/",
     ];
     !silent.iter().any(|silent| kind.starts_with(silent))
-}
-
-/// The topic, made if it may be: never for a page of another origin, or anybody could fill the catalog through a visitor's browser.
-async fn topic(door: &HttpDoor, name: &str, headers: &HeaderMap) -> Result<Arc<Topic>, Reply> {
-    if let Some(topic) = door.store.topic(name) {
-        return Ok(topic);
-    }
-    let name = TopicName::new(name).map_err(|error| refuse(StatusCode::BAD_REQUEST, error.to_string()))?;
-    Box::pin(make_topic(door, name, headers)).await
-}
-
-async fn make_topic(door: &HttpDoor, name: TopicName, headers: &HeaderMap) -> Result<Arc<Topic>, Reply> {
-    let is_foreign =
-        headers.get(ORIGIN).is_some_and(|origin| !origin.to_str().is_ok_and(|origin| door.origins.allows(origin)));
-    if !door.auto_create || is_foreign {
-        let hint = format!("topic \"{name}\" does not exist; create it: inrush topic create {name}");
-        return Err(refuse(StatusCode::NOT_FOUND, hint));
-    }
-    match door.store.create_topic(NewTopic { name: name.clone(), partitions: 1, config: Vec::new() }).await {
-        Ok(topic) => Ok(topic),
-        // Another request was first.
-        Err(TopicError::Exists(name)) => {
-            door.store.topic(name.as_str()).ok_or_else(|| refuse(StatusCode::SERVICE_UNAVAILABLE, "try again"))
-        }
-        Err(error) => Err(refuse(StatusCode::SERVICE_UNAVAILABLE, error.to_string())),
-    }
-}
-
-fn text<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
-    headers.get(name).and_then(|value| value.to_str().ok())
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! Proxies in front of the door: whose word about a client's address is believed.
 
-use hyper::header::HeaderMap;
+use super::headers::{Headers, plain_text};
 use std::net::IpAddr;
 
 /// Networks whose `X-Forwarded-For` is believed and whose connections are not counted by address.
@@ -43,9 +43,9 @@ impl Proxies {
 
     /// Who sent a request: the peer, or, if it is a proxy, the last address it forwards for that is no proxy itself. What stands before
     /// that in the header is the client's own word.
-    pub fn client(&self, peer: IpAddr, headers: &HeaderMap) -> IpAddr {
+    pub(super) fn client(&self, peer: IpAddr, headers: &Headers<'_>) -> IpAddr {
         let mut client = peer.to_canonical();
-        let said = headers.get_all("x-forwarded-for").iter().filter_map(|value| value.to_str().ok());
+        let said = headers.all("x-forwarded-for").filter_map(plain_text);
         let hops: Vec<&str> = said.flat_map(|value| value.split(',')).map(str::trim).collect();
         for hop in hops.into_iter().rev() {
             if !self.contains(client) {
@@ -68,13 +68,11 @@ fn address_of(hop: &str) -> Option<IpAddr> {
 mod tests {
     use super::*;
 
-    fn client(peer: &str, said: &[&str]) -> String {
+    fn client(peer: &str, said: &[&'static str]) -> String {
         let proxies = Proxies::parse(&["10.0.0.0/8".into(), "fd00::1".into()]).unwrap();
-        let mut headers = HeaderMap::new();
-        for value in said {
-            headers.append("x-forwarded-for", value.parse().unwrap());
-        }
-        proxies.client(peer.parse().unwrap(), &headers).to_string()
+        let header = |value: &&'static str| httparse::Header { name: "X-Forwarded-For", value: value.as_bytes() };
+        let headers: Vec<_> = said.iter().map(header).collect();
+        proxies.client(peer.parse().unwrap(), &Headers::Slices(&headers)).to_string()
     }
 
     #[test]

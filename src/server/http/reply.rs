@@ -1,5 +1,6 @@
 //! What the HTTP door answers with: always JSON that says what happened and what to do.
 
+use super::split::BadLine;
 use crate::budget::Lease;
 use bytes::Bytes;
 use hyper::body::{Body, Frame, SizeHint};
@@ -62,6 +63,16 @@ impl Body for Content {
     }
 }
 
+/// The answer to a POST of events.
+pub(super) enum Answer {
+    /// One event, and it is stored: by far the most frequent, and kept ready as [`ONE`].
+    One,
+    Reply(Box<Reply>),
+}
+
+/// The body that says that one event is stored.
+pub(super) const ONE: &str = "{\"taken\":1,\"bad\":[],\"retry\":[],\"quarantined\":0}\n";
+
 /// At most this many bad lines are listed.
 const BAD_LISTED_MAX: usize = 100;
 
@@ -94,15 +105,25 @@ impl Taken {
         }
     }
 
-    /// As JSON; the answer to one good event, by far the most frequent, is not built anew.
-    pub fn reply(&self, status: StatusCode) -> Reply {
-        const ONE: &[u8] = b"{\"taken\":1,\"bad\":[],\"retry\":[],\"quarantined\":0}\n";
+    /// Whether it is what [`ONE`] says.
+    pub(super) fn is_one(&self) -> bool {
         let is_plain = self.bad.is_empty() && self.retry.is_empty() && self.error.is_none();
-        if is_plain && self.taken == 1 && self.quarantined == 0 {
-            return json_bytes(status, Bytes::from_static(ONE));
-        }
-        json(status, self)
+        is_plain && self.taken == 1 && self.quarantined == 0
     }
+
+    /// As JSON; whatever is not a success is counted as a refusal.
+    pub(super) fn answer(&self, status: StatusCode) -> Reply {
+        let mut reply = json(status, self);
+        if status != StatusCode::OK {
+            refused(&mut reply);
+        }
+        reply
+    }
+}
+
+/// Bad lines as they are listed.
+pub(super) fn listed(bad: &[BadLine]) -> Vec<Bad> {
+    bad.iter().take(BAD_LISTED_MAX).map(|bad| Bad { line: bad.line, reason: bad.reason.clone() }).collect()
 }
 
 /// Lines as ranges: `[1, 2, 3, 7]` is `[(1, 3), (7, 7)]`. The lines are sorted.
@@ -133,9 +154,7 @@ pub fn json_bytes(status: StatusCode, body: Bytes) -> Reply {
 
 /// A refusal: nothing was taken.
 pub fn refuse(status: StatusCode, error: impl Into<String>) -> Reply {
-    let mut reply = json(status, &Taken { error: Some(error.into()), ..Taken::default() });
-    refused(&mut reply);
-    reply
+    Taken { error: Some(error.into()), ..Taken::default() }.answer(status)
 }
 
 /// Counts a refusal, and adds what its status asks for: when to come again, and whether on another connection.
@@ -163,11 +182,7 @@ mod tests {
     #[test]
     fn the_answer_kept_ready_is_the_one_that_would_be_built() {
         let one = Taken { taken: 1, ..Taken::default() };
-        let built = json(StatusCode::OK, &one);
-        let (Content::Whole(kept), Content::Whole(built)) = (one.reply(StatusCode::OK).into_body(), built.into_body())
-        else {
-            panic!("answers are whole")
-        };
-        assert_eq!(kept, built);
+        assert!(one.is_one() && !Taken { quarantined: 1, ..one.clone() }.is_one());
+        assert_eq!(one.answer(StatusCode::OK).into_body().into_bytes(), ONE);
     }
 }
