@@ -50,6 +50,9 @@ pub(super) const RETAINED: Topic = Topic {
     config: &[("segment.bytes", "16384"), ("retention.bytes", "65536")],
 };
 const TOPICS: [&Topic; 3] = [&POSTED, &PRODUCED, &RETAINED];
+/// Where another pipeline copies what is produced, partition by partition, with dead letters of its own.
+const COPIED: &str = "copied";
+const PIPELINES: usize = 3;
 
 /// What is known of a topic that came and went.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -94,6 +97,11 @@ impl Load {
             );
             std::fs::write(pipelines.join(format!("{name}.toml")), text).unwrap();
         }
+        let text = format!(
+            "from = \"topic:{}\"\nto = {{ topic = \"{COPIED}\" }}\non-error = {{ then = \"topic:{COPIED}-dlt\" }}\n[columns]\nn = \"int64\"\n",
+            PRODUCED.name
+        );
+        std::fs::write(pipelines.join(format!("{COPIED}.toml")), text).unwrap();
         Arc::new(World {
             folder: folder.to_owned(),
             addresses: Mutex::default(),
@@ -206,16 +214,20 @@ impl World {
         let is_done = || {
             let status = status();
             let pipelines = status.as_array().unwrap();
-            pipelines.len() == 2 && pipelines.iter().all(|pipeline| self.is_caught_up(&mut connection, pipeline))
+            pipelines.len() == PIPELINES && pipelines.iter().all(|pipeline| self.is_caught_up(&mut connection, pipeline))
         };
         wait_or("the pipelines", is_done, || format!("{:#}", status()));
-        let dead: Vec<_> = [&POSTED, &PRODUCED].map(|topic| self.dead_letters(&mut connection, topic)).into();
+        let mut numbers = |topic: &str, partitions| numbers_in(&mut connection, topic, partitions);
+        let dead = [&POSTED, &PRODUCED].map(|topic| numbers(&format!("{}-dlt", topic.name), topic.partitions));
+        let copied = ["", "-dlt"].map(|end| numbers(&format!("{COPIED}{end}"), PRODUCED.partitions));
         assert!(daemon.terminate(), "the daemon did not end well");
         for (topic, dead) in [&POSTED, &PRODUCED].into_iter().zip(dead) {
             let (good, bad) = self.stored(topic, last_pass);
             assert_eq!(parquet_numbers(&self.folder.join("out").join(topic.name)), good, "Parquet of {}", topic.name);
             assert_eq!(dead, bad, "dead letters of {}", topic.name);
         }
+        let (good, bad) = self.stored(&PRODUCED, last_pass);
+        assert_eq!(copied, [good, bad], "copies and dead letters of {}", PRODUCED.name);
     }
 
     fn is_caught_up(&self, connection: &mut Connection, pipeline: &serde_json::Value) -> bool {
@@ -270,22 +282,22 @@ impl World {
         };
         (sorted(good), sorted(bad))
     }
+}
 
-    fn dead_letters(&self, connection: &mut Connection, topic: &Topic) -> Vec<i64> {
-        let name = format!("{}-dlt", topic.name);
-        let mut numbers = Vec::new();
-        for partition in 0..topic.partitions {
-            let mut next = 0;
-            let tail = connection.offset(&name, partition, LATEST).unwrap();
-            while next < tail {
-                let fetched = connection.fetch(&name, partition, next).unwrap();
-                assert!(!fetched.batches.is_empty(), "{name} has nothing at {next}");
-                numbers.extend(values_from(&fetched.batches, &mut next).into_iter().map(|(_, value)| number(value)));
-            }
+/// All numbers in a topic, sorted.
+fn numbers_in(connection: &mut Connection, topic: &str, partitions: i32) -> Vec<i64> {
+    let mut numbers = Vec::new();
+    for partition in 0..partitions {
+        let mut next = 0;
+        let tail = connection.offset(topic, partition, LATEST).unwrap();
+        while next < tail {
+            let fetched = connection.fetch(topic, partition, next).unwrap();
+            assert!(!fetched.batches.is_empty(), "{topic} has nothing at {next}");
+            numbers.extend(values_from(&fetched.batches, &mut next).into_iter().map(|(_, value)| number(value)));
         }
-        numbers.sort_unstable();
-        numbers
     }
+    numbers.sort_unstable();
+    numbers
 }
 
 /// Posts batches one after the other; what is not answered is never sent again.

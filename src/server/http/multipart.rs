@@ -36,10 +36,10 @@ pub struct Part<'a> {
 /// # Errors
 /// [`BodyError::Multipart`] if it has none.
 pub fn boundary(content_type: &str) -> Result<Option<String>, BodyError> {
-    let (kind, parameters) = content_type.split_once(';').unwrap_or((content_type, ""));
-    if !kind.trim().get(..10).is_some_and(|start| start.eq_ignore_ascii_case("multipart/")) {
+    if !content_type.trim_start().get(..10).is_some_and(|start| start.eq_ignore_ascii_case("multipart/")) {
         return Ok(None);
     }
+    let parameters = content_type.split_once(';').map_or("", |(_, parameters)| parameters);
     match parameter(parameters, "boundary") {
         Some(boundary) if (1..=BOUNDARY_SIZE_MAX).contains(&boundary.len()) => Ok(Some(boundary)),
         _ => Err(BodyError::Multipart("its Content-Type names no boundary of 1 to 70 characters".to_owned())),

@@ -19,6 +19,8 @@ const UNPACK_STEP: usize = 64 << 10;
 /// What events usually shrink to, one part in so many: only a first guess at memory.
 const RATIO_USUAL: usize = 6;
 
+const OCTETS: &str = "application/octet-stream";
+
 /// How a body is compressed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Packing {
@@ -63,7 +65,8 @@ pub fn packing(body: &[u8], encoding: Option<&str>, content_type: &str) -> Resul
     let encoding = encoding.map_or("", str::trim);
     let is = |known: &str| encoding.eq_ignore_ascii_case(known);
     if encoding.is_empty() || is("identity") {
-        return Ok(if is_said_binary(content_type) { Packing::Plain } else { by_magic });
+        let is_kept = by_magic == Packing::Plain || is_said_binary(content_type);
+        return Ok(if is_kept { Packing::Plain } else { by_magic });
     }
     // A header that lies about plain bytes is passed over, as PostHog's collector had to learn too.
     if by_magic != Packing::Plain || is("gzip") || is("x-gzip") || is("zstd") {
@@ -119,9 +122,9 @@ fn read(
 }
 
 fn is_said_binary(content_type: &str) -> bool {
-    let kind = content_type.split(';').next().unwrap_or_default().trim();
-    let is_image = kind.get(..6).is_some_and(|start| start.eq_ignore_ascii_case("image/"));
-    is_image || kind.eq_ignore_ascii_case("application/octet-stream")
+    let kind = content_type.trim_start();
+    let begins = |known: &str| kind.get(..known.len()).is_some_and(|start| start.eq_ignore_ascii_case(known));
+    begins("image/") || begins(OCTETS) && matches!(kind.as_bytes().get(OCTETS.len()), None | Some(b';' | b' '))
 }
 
 /// The content type of a body that is one binary event; `None` if it is none.
