@@ -128,6 +128,11 @@ impl Sim {
         self.state().lies.push(lie);
     }
 
+    /// Whoever calls the disk hangs until what this returns is dropped.
+    pub fn hold(&self) -> impl Sized + '_ {
+        self.state()
+    }
+
     /// Sets the disk's size; what is stored beyond it stays, new bytes find no room.
     pub fn set_capacity(&self, bytes: u64) {
         self.state().capacity = bytes;

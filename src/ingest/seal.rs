@@ -29,12 +29,13 @@ const PATIENCE: Duration = Duration::from_millis(500);
 const SPARE_BUFFERS_MAX: usize = 8;
 const SPARE_SIZE_MAX: usize = 2 << 20;
 
-/// How many batches of one partition are on their way. One at a time is compressed, which keeps their order.
+/// How many batches of one partition are on their way. One at a time is compressed or waits for room in the writer's queue, which keeps
+/// their order.
 #[derive(Default)]
 pub(super) struct InFlight {
     count: AtomicUsize,
     requests: AtomicUsize,
-    is_compressing: AtomicBool,
+    is_held: AtomicBool,
 }
 
 impl InFlight {
@@ -51,7 +52,7 @@ impl InFlight {
     /// Whether another batch may be sealed if it has `size` bytes, or is half of a crowd.
     pub(super) fn has_room(&self, size: usize, is_crowd: bool) -> bool {
         // Acquire pairs with the Releases of the guards below: who sees room sees what the earlier batch queued.
-        if self.is_compressing.load(Ordering::Acquire) {
+        if self.is_held.load(Ordering::Acquire) {
             return false;
         }
         match self.count.load(Ordering::Acquire) {
@@ -76,14 +77,22 @@ impl Drop for Flight {
 }
 
 /// While it lives no other batch of the partition is sealed.
-struct Compressing {
+struct Hold {
     in_flight: Arc<InFlight>,
     inbox: Arc<Inbox>,
 }
 
-impl Drop for Compressing {
+impl Hold {
+    /// Only before another batch may be sealed: on the batcher's thread, or while there is one.
+    fn new(in_flight: &Arc<InFlight>, inbox: &Arc<Inbox>) -> Hold {
+        in_flight.is_held.store(true, Ordering::Relaxed);
+        Hold { in_flight: in_flight.clone(), inbox: inbox.clone() }
+    }
+}
+
+impl Drop for Hold {
     fn drop(&mut self) {
-        self.in_flight.is_compressing.store(false, Ordering::Release);
+        self.in_flight.is_held.store(false, Ordering::Release);
         self.inbox.tell();
     }
 }
@@ -141,15 +150,11 @@ impl Sealer {
         in_flight.requests.fetch_add(requests, Ordering::Relaxed);
         let flight = Flight { of: in_flight.clone(), requests };
         if sealed.builder.size() <= self.inline_max || !sealed.is_compressible {
-            return self.line.append(sealed, flight);
+            return self.line.append(sealed, flight, None);
         }
-        in_flight.is_compressing.store(true, Ordering::Relaxed);
-        let compressing = Compressing { in_flight: in_flight.clone(), inbox: self.line.inbox.clone() };
+        let hold = Hold::new(in_flight, &self.line.inbox);
         let line = self.line.clone();
-        let job = move || {
-            let _compressing = compressing;
-            line.append(sealed, flight);
-        };
+        let job = move || line.append(sealed, flight, Some(hold));
         if let Err(full) = self.pool.run(job) {
             (full.0)();
         }
@@ -157,7 +162,7 @@ impl Sealer {
 }
 
 impl Line {
-    fn append(&self, sealed: Sealed, flight: Flight) {
+    fn append(&self, sealed: Sealed, flight: Flight, hold: Option<Hold>) {
         let Sealed { builder, is_compressible, members, partition } = sealed;
         let raw = builder.size();
         let codec = if is_compressible { Codec::Zstd } else { Codec::None };
@@ -176,11 +181,21 @@ impl Line {
         self.stored_bytes.increment(batch.size() as u64);
         // Queued here and not in the task, so that batches of a partition keep their order.
         let queued = partition.try_append(Append { batch, lease: None, leader_epoch: -1 });
+        let hold = match &queued {
+            Err((_, AppendError::QueueFull)) => hold.or_else(|| Some(Hold::new(&flight.of, &self.inbox))),
+            _ => None,
+        };
         let inbox = self.inbox.clone();
         self.runtime.spawn(async move {
             let result = match queued {
                 Ok(answer) => answer.await.unwrap_or(Err(AppendError::Unknown("the log writer is gone".to_owned()))),
-                Err((append, AppendError::QueueFull)) => partition.append(append, PATIENCE).await,
+                Err((append, AppendError::QueueFull)) => match partition.enqueue(append, PATIENCE).await {
+                    Ok(queued) => {
+                        drop(hold);
+                        queued.stored().await
+                    }
+                    Err(error) => Err(error),
+                },
                 Err((_, error)) => Err(error),
             };
             // First the batcher, then the clients: the next batch is built while these are answered.
@@ -194,5 +209,69 @@ impl Line {
 fn settle(partition: &Partition, members: Vec<(Arc<Job>, Indexes)>, result: Result<Appended, AppendError>) {
     for (job, events) in members {
         job.settle(Outcome { events, result: result.clone().map(|appended| (partition.id(), appended)) });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Chunk, Event};
+    use super::*;
+    use crate::clock::Clock;
+    use crate::disk::sim::Sim;
+    use crate::record::{NewRecord, TopicName};
+    use crate::store::{NewTopic, Options, Store};
+    use bytes::Bytes;
+
+    fn builder() -> BatchBuilder {
+        let mut builder = BatchBuilder::new();
+        builder.push(NewRecord { timestamp: 1, key: None, value: Some(b"v"), headers: &[] });
+        builder
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+    async fn a_batch_that_waits_for_the_writers_queue_is_not_overtaken() {
+        let sim = Sim::new(1);
+        let options = Options {
+            data: "/data".into(),
+            writers: 1,
+            reader_threads: 1,
+            tail_cache_bytes: 1 << 20,
+            low_disk_bytes: Some(0),
+            checkpoint_interval: Duration::from_secs(3_600),
+        };
+        let store = Store::open(options, sim.disk(), Clock::manual(0)).unwrap();
+        let new = NewTopic { name: TopicName::new("t").unwrap(), partitions: 1, config: vec![] };
+        let topic = store.create_topic(new).await.unwrap();
+        let partition = topic.partitions()[0].clone();
+        let sealer = Sealer::start(Arc::new(Inbox::new()), tokio::runtime::Handle::current()).unwrap();
+        let in_flight = Arc::<InFlight>::default();
+        let (done, outcomes) = tokio::sync::oneshot::channel();
+        {
+            let _hold = sim.hold();
+            let filler = || Append { batch: builder().build(Codec::None).unwrap(), lease: None, leader_epoch: -1 };
+            // The writer takes one round more before it hangs.
+            let mut left = 3;
+            while left > 0 {
+                if partition.try_append(filler()).is_err() {
+                    left -= 1;
+                    std::thread::sleep(Duration::from_millis(5));
+                }
+            }
+            let event = Event { value: 0..1, key: None, timestamp: 1, headers: vec![] };
+            let chunk = Chunk {
+                body: Bytes::from("v"),
+                events: vec![event],
+                headers: vec![],
+                lease: None,
+                is_compressible: false,
+            };
+            let members = vec![(Job::new(chunk, done), Indexes::Run(0..1))];
+            let sealed = Sealed { builder: builder(), is_compressible: false, members, partition: partition.clone() };
+            sealer.send(sealed, &in_flight);
+            assert!(!in_flight.has_room(1 << 20, true));
+        }
+        assert!(outcomes.await.unwrap()[0].result.is_ok());
+        assert!(in_flight.has_room(0, false));
+        store.close(Duration::from_secs(5)).await.unwrap();
     }
 }
