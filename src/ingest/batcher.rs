@@ -1,6 +1,6 @@
 //! The batcher's thread: takes chunks, spreads their events over lanes, seals what may go.
 
-use super::lane::{Job, Lanes};
+use super::lane::Lanes;
 use super::seal::Sealer;
 use super::{Chunk, Outcome};
 use crate::metrics as names;
@@ -121,7 +121,7 @@ pub(super) fn run(inbox: &Inbox, sealer: &Sealer, pulse: &Pulse) {
         {
             taken += 1;
             let lanes = topics.entry(topic.id).or_insert_with(|| Lanes::new(topic));
-            lanes.add(Job::new(chunk, done));
+            lanes.add(chunk, done);
         }
         let news = inbox.news.load(Ordering::SeqCst);
         let (mut has_open, mut is_waiting, mut missing) = (false, false, WAKE_AT_MAX);

@@ -2,6 +2,7 @@
 
 use super::seal::{InFlight, Sealed, Sealer};
 use super::{Chunk, Indexes, Outcome};
+use crate::budget::Lease;
 use crate::record::{BatchBuilder, HEADER_SIZE, NewRecord, partition_for_key};
 use crate::store::{Partition, Topic};
 use std::collections::VecDeque;
@@ -24,11 +25,10 @@ const ALONE_SIZE: usize = 256 << 10;
 /// Room for the header and the frame of a record beside its parts.
 const RECORD_FRAME: usize = 64;
 
-/// A chunk while its events are on their way.
+/// A request while its events are on their way.
 pub(super) struct Job {
-    chunk: Chunk,
-    /// Bytes of the shared headers in each record, at most.
-    shared_size: usize,
+    /// What its door holds of the ingest budget: until the last event is answered.
+    _lease: Option<Lease>,
     state: Mutex<JobState>,
 }
 
@@ -39,10 +39,9 @@ struct JobState {
 }
 
 impl Job {
-    pub(super) fn new(chunk: Chunk, done: oneshot::Sender<Vec<Outcome>>) -> Arc<Job> {
-        let state = JobState { left: chunk.events.len(), outcomes: Vec::new(), done: Some(done) };
-        let shared_size = headers_size(&chunk.headers);
-        Arc::new(Job { chunk, shared_size, state: Mutex::new(state) })
+    pub(super) fn new(lease: Option<Lease>, events: usize, done: oneshot::Sender<Vec<Outcome>>) -> Arc<Job> {
+        let state = JobState { left: events, outcomes: Vec::new(), done: Some(done) };
+        Arc::new(Job { _lease: lease, state: Mutex::new(state) })
     }
 
     /// Notes what became of some events; the last of them answers the door.
@@ -56,6 +55,23 @@ impl Job {
             // A client that hung up loses nothing: its events are stored.
             let _ = done.send(std::mem::take(&mut state.outcomes));
         }
+    }
+}
+
+/// A chunk that is not wholly in batches yet. It goes with its last event, before the batch is at the disk: the memory of bodies is used
+/// again while it is still in the cache.
+struct Load {
+    chunk: Chunk,
+    /// Bytes of the shared headers in each record, at most.
+    shared_size: usize,
+    job: Arc<Job>,
+}
+
+impl Load {
+    fn new(mut chunk: Chunk, done: oneshot::Sender<Vec<Outcome>>) -> Load {
+        let shared_size = headers_size(&chunk.headers);
+        let job = Job::new(chunk.lease.take(), chunk.events.len(), done);
+        Load { chunk, shared_size, job }
     }
 
     /// Bytes that an event takes in a batch, at most.
@@ -84,7 +100,7 @@ pub(super) struct Lanes {
 
 struct Lane {
     partition: Partition,
-    open: VecDeque<(Arc<Job>, Indexes)>,
+    open: VecDeque<(Arc<Load>, Indexes)>,
     size: usize,
     since: Instant,
     in_flight: Arc<InFlight>,
@@ -110,18 +126,19 @@ impl Lanes {
     }
 
     /// Spreads a chunk's events over the lanes.
-    pub(super) fn add(&mut self, job: Arc<Job>) {
+    pub(super) fn add(&mut self, chunk: Chunk, done: oneshot::Sender<Vec<Outcome>>) {
         if self.lanes.len() < self.topic.partition_count() as usize {
             self.grow();
         }
+        let load = Arc::new(Load::new(chunk, done));
         let count = self.lanes.len();
-        if count == 1 || !job.has_keys() {
-            let all = Indexes::Run(0..job.chunk.events.len() as u32);
+        if count == 1 || !load.has_keys() {
+            let all = Indexes::Run(0..load.chunk.events.len() as u32);
             let lane = if count == 1 { 0 } else { self.current };
-            return self.lanes[lane].add(job, all);
+            return self.lanes[lane].add(load, all);
         }
         let mut spread: Vec<Vec<u32>> = vec![Vec::new(); count];
-        for (index, event) in job.chunk.events.iter().enumerate() {
+        for (index, event) in load.chunk.events.iter().enumerate() {
             let lane = match &event.key {
                 Some(key) => partition_for_key(key, count as i32).0 as usize,
                 None => self.current,
@@ -129,7 +146,7 @@ impl Lanes {
             spread[lane].push(index as u32);
         }
         for (lane, events) in spread.into_iter().enumerate().filter(|(_, events)| !events.is_empty()) {
-            self.lanes[lane].add(job.clone(), Indexes::List(events));
+            self.lanes[lane].add(load.clone(), Indexes::List(events));
         }
     }
 
@@ -173,12 +190,12 @@ impl Lanes {
 }
 
 impl Lane {
-    fn add(&mut self, job: Arc<Job>, events: Indexes) {
+    fn add(&mut self, load: Arc<Load>, events: Indexes) {
         if self.open.is_empty() {
             self.since = Instant::now();
         }
-        self.size += events.iter().map(|index| job.size_of(index)).sum::<usize>();
-        self.open.push_back((job, events));
+        self.size += events.iter().map(|index| load.size_of(index)).sum::<usize>();
+        self.open.push_back((load, events));
     }
 
     fn may_seal(&self, linger: Duration) -> bool {
@@ -203,16 +220,16 @@ impl Lane {
         let mut is_compressible = false;
         // The estimate is an upper bound, so a batch of several events never exceeds the topic's limit; one too large alone is the log's to refuse.
         let limit = BATCH_SIZE.min(size_max.saturating_sub(HEADER_SIZE));
-        while let Some((job, mut events)) = self.open.pop_front() {
-            let (taken, size, is_full) = fill(&mut builder, &job, &events, limit);
+        while let Some((load, mut events)) = self.open.pop_front() {
+            let (taken, size, is_full) = fill(&mut builder, &load, &events, limit);
             self.size = self.size.saturating_sub(size);
             let rest = events.split_off(taken);
             if taken > 0 {
-                is_compressible |= job.chunk.is_compressible;
-                members.push((job.clone(), events));
+                is_compressible |= load.chunk.is_compressible;
+                members.push((load.job.clone(), events));
             }
             if !rest.is_empty() {
-                self.open.push_front((job, rest));
+                self.open.push_front((load, rest));
             }
             if is_full {
                 break;
@@ -226,15 +243,15 @@ impl Lane {
     }
 }
 
-/// Puts events of a job into a batch until it is full; how many, their size, and whether it is.
-fn fill(builder: &mut BatchBuilder, job: &Job, events: &Indexes, limit: usize) -> (usize, usize, bool) {
-    let chunk = &job.chunk;
+/// Puts events of a chunk into a batch until it is full; how many, their size, and whether it is.
+fn fill(builder: &mut BatchBuilder, load: &Load, events: &Indexes, limit: usize) -> (usize, usize, bool) {
+    let chunk = &load.chunk;
     let mut headers: Vec<(&[u8], Option<&[u8]>)> = Vec::with_capacity(chunk.headers.len() + 4);
     headers.extend(chunk.headers.iter().map(|(name, value)| (name.as_ref(), Some(value.as_ref()))));
     let (mut taken, mut taken_size) = (0, 0);
     for index in events.iter() {
         let event = &chunk.events[index as usize];
-        let size = job.size_of(index);
+        let size = load.size_of(index);
         let is_full = builder.size() + size > limit || size > ALONE_SIZE;
         if is_full && !builder.is_empty() {
             return (taken, taken_size, true);
@@ -354,7 +371,8 @@ mod tests {
             (lane.crowd, lane.size) = (crowd, 0);
             lane.open.clear();
             for _ in 0..requests {
-                lane.add(Job::new(chunk("a", &[]), tokio::sync::oneshot::channel().0), Indexes::Run(0..1));
+                let load = Load::new(chunk("a", &[]), tokio::sync::oneshot::channel().0);
+                lane.add(Arc::new(load), Indexes::Run(0..1));
             }
             // Patience is no part of this.
             lane.since = Instant::now() + Duration::from_secs(3_600);

@@ -214,13 +214,11 @@ fn settle(partition: &Partition, members: Vec<(Arc<Job>, Indexes)>, result: Resu
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Chunk, Event};
     use super::*;
     use crate::clock::Clock;
     use crate::disk::sim::Sim;
     use crate::record::{NewRecord, TopicName};
     use crate::store::{NewTopic, Options, Store};
-    use bytes::Bytes;
 
     fn builder() -> BatchBuilder {
         let mut builder = BatchBuilder::new();
@@ -257,15 +255,7 @@ mod tests {
                     std::thread::sleep(Duration::from_millis(5));
                 }
             }
-            let event = Event { value: 0..1, key: None, timestamp: 1, headers: vec![] };
-            let chunk = Chunk {
-                body: Bytes::from("v"),
-                events: vec![event],
-                headers: vec![],
-                lease: None,
-                is_compressible: false,
-            };
-            let members = vec![(Job::new(chunk, done), Indexes::Run(0..1))];
+            let members = vec![(Job::new(None, 1, done), Indexes::Run(0..1))];
             let sealed = Sealed { builder: builder(), is_compressible: false, members, partition: partition.clone() };
             sealer.send(sealed, &in_flight);
             assert!(!in_flight.has_room(1 << 20, true));

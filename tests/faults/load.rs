@@ -214,7 +214,8 @@ impl World {
         let is_done = || {
             let status = status();
             let pipelines = status.as_array().unwrap();
-            pipelines.len() == PIPELINES && pipelines.iter().all(|pipeline| self.is_caught_up(&mut connection, pipeline))
+            pipelines.len() == PIPELINES
+                && pipelines.iter().all(|pipeline| self.is_caught_up(&mut connection, pipeline))
         };
         wait_or("the pipelines", is_done, || format!("{:#}", status()));
         let mut numbers = |topic: &str, partitions| numbers_in(&mut connection, topic, partitions);

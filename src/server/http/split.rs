@@ -12,6 +12,8 @@ use std::ops::Range;
 
 /// Events of one request.
 pub const EVENTS_MAX: usize = 10_000;
+/// Room is made at once for so many at most.
+const EXPECTED_MAX: usize = 1_000;
 /// Nesting of one event.
 pub const DEPTH_MAX: usize = 32;
 
@@ -41,6 +43,13 @@ impl Found {
         let (key, timestamp) = (said.key, said.timestamp);
         self.events.push(Event { value: place, key, timestamp, headers: Vec::new() });
         self.lines.push(line);
+    }
+
+    /// Room for about so many more events.
+    fn expect(&mut self, count: usize) {
+        let count = count.min(EXPECTED_MAX);
+        self.events.reserve(count);
+        self.lines.reserve(count);
     }
 
     /// # Errors
@@ -94,6 +103,7 @@ pub fn split(body: &[u8], judge: &Judge) -> Result<Found, BodyError> {
     }
     let mut line = 1 + memchr::memchr_iter(b'\n', &body[..whole.start]).count() as u32;
     let mut from = first_line.end;
+    found.expect(whole.len() / (first_line.len() + 1));
     found.judged(line, first_line, verdict)?;
     while let Some(at) = memchr::memchr(b'\n', &body[from..whole.end]) {
         line += 1;
