@@ -17,7 +17,7 @@ use bytes::Bytes;
 use inrush::lab::checker::{History, Outcome, Read, Sent, Tail, Value};
 use inrush::record::{Batch, BatchBuilder, Codec, NewRecord, Producer};
 
-/// Batches that a Kafka producer has in flight: as many as the broker must recognise.
+/// Batches that a Kafka producer has in flight to one partition: as many as the broker must recognise. To many partitions it has one each.
 const IN_FLIGHT: usize = 5;
 /// Records of one batch, events of one request.
 const BATCH: u64 = 5;
@@ -49,7 +49,9 @@ pub(super) const RETAINED: Topic = Topic {
     first: 20,
     config: &[("segment.bytes", "16384"), ("retention.bytes", "65536")],
 };
-const TOPICS: [&Topic; 3] = [&POSTED, &PRODUCED, &RETAINED];
+/// By Kafka, a batch to each partition at a time: rounds over more files than are synced one by one.
+const WIDE: Topic = Topic { name: "wide", partitions: 24, first: 30, config: &[("segment.bytes", "65536")] };
+const TOPICS: [&Topic; 4] = [&POSTED, &PRODUCED, &RETAINED, &WIDE];
 /// Where another pipeline copies what is produced, partition by partition, with dead letters of its own.
 const COPIED: &str = "copied";
 const PIPELINES: usize = 3;
@@ -134,6 +136,7 @@ impl Load {
             start(Box::new(move |world| produce(world, &PRODUCED, producer)));
         }
         start(Box::new(|world| produce(world, &RETAINED, 20)));
+        start(Box::new(|world| produce(world, &WIDE, 30)));
         start(Box::new(|world| consume(world, 1)));
         start(Box::new(come_and_go));
         Load { world: world.clone(), threads }
@@ -334,7 +337,7 @@ struct Pending {
     bytes: Bytes,
 }
 
-/// An idempotent producer: up to five batches in flight, each sent again, byte for byte, until it is answered.
+/// An idempotent producer: some batches in flight, each sent again, byte for byte, until it is answered.
 fn produce(world: &World, topic: &Topic, producer: u32) {
     let mut random = fastrand::Rng::with_seed(u64::from(producer));
     let mut sequences = vec![0; topic.partitions as usize];
@@ -343,8 +346,8 @@ fn produce(world: &World, topic: &Topic, producer: u32) {
     let mut connection = None;
     let mut id = None;
     loop {
-        while !world.is_over() && pending.len() < IN_FLIGHT && id.is_some() {
-            let partition = random.i32(0..topic.partitions);
+        while !world.is_over() && pending.len() < IN_FLIGHT.max(topic.partitions as usize) && id.is_some() {
+            let partition = (next / BATCH) as i32 % topic.partitions;
             let sequence = &mut sequences[partition as usize];
             let stamp = Producer { id: id.unwrap_or(-1), epoch: 0, base_sequence: *sequence };
             let codec = Codec::ALL[random.usize(0..Codec::ALL.len())];
