@@ -28,6 +28,18 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// What the shipped pipelines are, with files that roll while somebody watches.
 const CLICKS: &str = include_str!("../../pipelines/clicks.toml");
 const CAMERA: &str = include_str!("../../pipelines/camera.toml");
+/// Five orders of which the third fails: it is tried again a second apart, at most twice, and then a dead letter; the others are rows. Only
+/// in runs of some length.
+const ORDERS: &str = r#"from = "topic:orders"
+to = { parquet = "orders", roll = "5s or 128MiB" }
+on-error = { retry = { times = 2, of = "all" }, backoff = "1s" }
+
+[columns]
+order = "int64"
+amount = "float64"
+"#;
+const ORDERS_FROM: u64 = 1_000;
+const TOPICS: [&str; 3] = ["clicks", "camera", "orders"];
 
 /// How the demo is run.
 pub struct Options {
@@ -65,7 +77,9 @@ pub fn run(options: Options) -> Result<bool> {
     let folder = fresh_folder(options.folder)?;
     let pipelines = folder.join("pipelines");
     std::fs::create_dir_all(&pipelines)?;
-    for (name, text) in [("clicks.toml", CLICKS), ("camera.toml", CAMERA)] {
+    let has_orders = options.events.unwrap_or(EVENTS) >= ORDERS_FROM;
+    let orders = has_orders.then_some(("orders.toml", ORDERS));
+    for (name, text) in [("clicks.toml", CLICKS), ("camera.toml", CAMERA)].into_iter().chain(orders) {
         std::fs::write(pipelines.join(name), text.replace("roll = \"5m or 128MiB\"", "roll = \"5s or 128MiB\""))?;
     }
     let any = |port| SocketAddr::from(([127, 0, 0, 1], port));
@@ -83,8 +97,8 @@ pub fn run(options: Options) -> Result<bool> {
     };
     say(&format!("A daemon runs on http://{} with its data in {}", running.http, folder.display()));
     say(&format!("Metrics: http://{}/metrics    health: http://{}/readyz\n", running.admin, running.admin));
-    let shown = send(&running, options.events, options.json).and_then(|mut summary| {
-        settle(&running, &mut summary, began)?;
+    let shown = send(&running, options.events, has_orders, options.json).and_then(|mut summary| {
+        settle(&running, &mut summary, 2 + usize::from(has_orders), began)?;
         Ok((summary, dead_letters(&running)?))
     });
     // Whatever happened, the daemon is stopped in order.
@@ -118,9 +132,9 @@ fn fresh_folder(asked: Option<PathBuf>) -> Result<PathBuf> {
 }
 
 /// Sends clicks and pictures, some broken, some twice.
-fn send(running: &Running, events: Option<u64>, is_json: bool) -> Result<Summary> {
+fn send(running: &Running, events: Option<u64>, has_orders: bool, is_json: bool) -> Result<Summary> {
     let mut client = Client::new(running.http.to_string())?;
-    for topic in ["clicks", "camera"] {
+    for topic in TOPICS.into_iter().filter(|topic| has_orders || *topic != "orders") {
         client.json(Method::POST, "/v1/topics", Some(&json!({ "name": topic, "partitions": 1 })))?;
     }
     let mut kafka = KafkaClient::connect(&running.kafka.to_string())?;
@@ -128,6 +142,13 @@ fn send(running: &Running, events: Option<u64>, is_json: bool) -> Result<Summary
     let mut summary = Summary::default();
     let mut turn = 0;
     let (total, paced) = (events.unwrap_or(EVENTS), events.is_none());
+    if has_orders {
+        let amounts = ["12.5", "3", "\"unknown\"", "8.25", "40"];
+        let order = |(at, amount)| format!("{{\"order\":{},\"amount\":{amount}}}", at + 1);
+        let orders: Vec<String> = amounts.into_iter().enumerate().map(order).collect();
+        post_lines(&mut client, "orders", &orders, &mut summary)?;
+        summary.sent += orders.len() as u64;
+    }
     let began = Instant::now();
     let mut shown = Instant::now();
     while summary.sent < total {
@@ -149,7 +170,7 @@ fn send(running: &Running, events: Option<u64>, is_json: bool) -> Result<Summary
         if by_kafka {
             kafka_clicks(&mut kafka, &lines, turn == 2)?;
         } else {
-            clicks(&mut client, &lines, &mut summary)?;
+            post_lines(&mut client, "clicks", &lines, &mut summary)?;
         }
         summary.sent += left as u64;
         if paced {
@@ -230,8 +251,9 @@ fn kafka_clicks(kafka: &mut KafkaClient, lines: &[String], is_lost: bool) -> Res
     Ok(())
 }
 
-fn clicks(client: &mut Client, lines: &[String], summary: &mut Summary) -> Result<()> {
-    let answer = client.call(Method::POST, "/v1/topics/clicks/events", "application/x-ndjson", lines.join("\n"))?;
+fn post_lines(client: &mut Client, topic: &str, lines: &[String], summary: &mut Summary) -> Result<()> {
+    let path = format!("/v1/topics/{topic}/events");
+    let answer = client.call(Method::POST, &path, "application/x-ndjson", lines.join("\n"))?;
     count(&answer.body, answer.status, lines.len() as u64, summary)
 }
 
@@ -247,12 +269,12 @@ fn count(body: &[u8], status: StatusCode, sent: u64, summary: &mut Summary) -> R
 }
 
 /// Waits until the pipelines have read everything and cut, then counts through the door.
-fn settle(running: &Running, summary: &mut Summary, began: Instant) -> Result<()> {
+fn settle(running: &Running, summary: &mut Summary, pipelines: usize, began: Instant) -> Result<()> {
     let mut client = Client::new(running.http.to_string())?;
     let deadline = Instant::now() + PATIENCE;
     loop {
         let statuses = running.control.statuses();
-        let is_done = statuses.len() == 2
+        let is_done = statuses.len() == pipelines
             && statuses.iter().all(|status| {
                 status.lag_records == 0 && !status.positions.is_empty() && status.positions == status.committed
             });
@@ -271,7 +293,7 @@ fn settle(running: &Running, summary: &mut Summary, began: Instant) -> Result<()
         let found = topics.as_array().into_iter().flatten().find(|topic| topic["name"] == name);
         found.and_then(|topic| topic["records"].as_u64()).unwrap_or(0)
     };
-    summary.stored = records("clicks") + records("camera");
+    summary.stored = TOPICS.into_iter().map(records).sum();
     Ok(())
 }
 
@@ -279,8 +301,8 @@ fn settle(running: &Running, summary: &mut Summary, began: Instant) -> Result<()
 fn dead_letters(running: &Running) -> Result<Vec<Value>> {
     let mut client = Client::new(running.http.to_string())?;
     let mut letters = Vec::new();
-    for topic in ["clicks-dlt", "camera-dlt"] {
-        if let Ok(answer) = client.json(Method::GET, &format!("/v1/topics/{topic}/events?limit=400"), None) {
+    for topic in TOPICS {
+        if let Ok(answer) = client.json(Method::GET, &format!("/v1/topics/{topic}-dlt/events?limit=400"), None) {
             letters.extend(answer["events"].as_array().cloned().unwrap_or_default());
         }
     }
@@ -333,6 +355,9 @@ fn show(summary: &Summary, dead: &[Value]) -> Result<()> {
         "  read it: duckdb -c \"SELECT * FROM read_parquet('{}/clicks/**/*.parquet', union_by_name = true) LIMIT 5\"",
         summary.parquet.display()
     );
+    if parquet_files(&summary.parquet.join("orders")).is_ok_and(|files| !files.is_empty()) {
+        println!("\nOf five orders the third failed: it was tried again twice, a second apart, and is a dead letter; the others are rows");
+    }
     println!("\nDead letters (the first of each reason)");
     let mut seen = std::collections::BTreeSet::new();
     for letter in dead {
