@@ -218,6 +218,10 @@ fn print_status(pipelines: &Value) {
         if !text("reason").is_empty() {
             println!("    {}", text("reason"));
         }
+        let outputs = one["outputs"].as_array().into_iter().flatten().filter_map(Value::as_str);
+        for folder in outputs.filter_map(|output| output.strip_prefix("parquet ")) {
+            println!("    SELECT * FROM read_parquet('{folder}/**/*.parquet', union_by_name = true)");
+        }
         for warning in one["warnings"].as_array().into_iter().flatten() {
             println!("    warning: {}", warning.as_str().unwrap_or_default());
         }
