@@ -356,7 +356,9 @@ fn show(summary: &Summary, dead: &[Value]) -> Result<()> {
         summary.parquet.display()
     );
     if parquet_files(&summary.parquet.join("orders")).is_ok_and(|files| !files.is_empty()) {
-        println!("\nOf five orders the third failed: it was tried again twice, a second apart, and is a dead letter; the others are rows");
+        println!(
+            "\nOf five orders the third failed: it was tried again twice, a second apart, and is a dead letter; the others are rows"
+        );
     }
     println!("\nDead letters (the first of each reason)");
     let mut seen = std::collections::BTreeSet::new();
