@@ -58,7 +58,7 @@ enum Outcome {
 /// Runs the command line of this process.
 pub fn run() -> ExitCode {
     let command = Arguments::parse().command;
-    if !matches!(command, Command::Serve(_) | Command::Demo(_)) {
+    if !matches!(command, Command::Serve(_) | Command::Demo(_) | Command::Gen(_) | Command::Produce(_)) {
         end_quietly_at_a_closed_pipe();
     }
     let outcome = match command {
@@ -83,7 +83,8 @@ pub fn run() -> ExitCode {
     }
 }
 
-/// `inrush topic list | head -1` ends with the pipe, as every Unix command does. Not for the daemon: its sockets close all the time.
+/// `inrush topic list | head -1` ends with the pipe, as every Unix command does. Not where sockets are written and may close:
+/// that is an error to tell of.
 fn end_quietly_at_a_closed_pipe() {
     // SAFETY: sets a disposition before any thread is started; the default action touches no memory of ours.
     unsafe { libc::signal(libc::SIGPIPE, libc::SIG_DFL) };

@@ -14,6 +14,9 @@ const PATIENCE: Duration = Duration::from_millis(100);
 const ANSWER_SIZE_MAX: usize = 1 << 20;
 
 static DAEMON: LazyLock<Running> = LazyLock::new(|| {
+    // SAFETY: sets a disposition that touches no memory of ours. Rust's own `main` does so too; libFuzzer's does not, and a client that is
+    // gone would end the process.
+    unsafe { libc::signal(libc::SIGPIPE, libc::SIG_IGN) };
     let folder = std::env::temp_dir().join(format!("inrush-fuzz-{}", std::process::id()));
     let any = SocketAddr::from(([127, 0, 0, 1], 0));
     let mut options = Options::new(folder.clone());

@@ -72,7 +72,7 @@ impl Width {
 struct Block {
     quotes: u64,
     backslashes: u64,
-    /// Control characters, which strings must not have and of which some are white space.
+    /// Control characters, which strings must not have, and of which white space is made.
     controls: u64,
     spaces: u64,
     commas: u64,
@@ -237,16 +237,16 @@ impl Walk<'_> {
         let value_starts = quotes & in_string | scalar_starts | openers;
         let value_ends = ends | scalars | closers;
         let room = separators | openers;
-        let is_odd = block.controls & in_string
-            | (block.controls | block.spaces) & outside
+        let (ended, opened) = (value_ends << 1 | before.value_end, openers << 1 | before.opener);
+        let is_odd = block.controls
+            | block.spaces & outside
             | value_starts & !(room << 1 | before.room)
-            | separators & !(value_ends << 1 | before.value_end)
-            | closers & !((value_ends | openers) << 1 | before.value_end | before.opener)
+            | separators & !ended
+            | closers & !(ended | opened)
             | colons & !(ends << 1 | before.string_end);
         if is_odd != 0 {
             return false;
         }
-        let opened = openers << 1 | before.opener;
         let unused = present.leading_zeros();
         let last = |mask: u64| mask << unused >> 63;
         before.scalar = last(scalars);

@@ -100,6 +100,8 @@ impl Coming<'_> {
     /// Reads to the end of the body, see [`discard`]; whether it came there.
     pub(super) async fn discard(&mut self) -> bool {
         let mut left = self.size - self.came.len();
+        // What came is no longer reserved.
+        self.came = Vec::new();
         let discard = async {
             let mut scrap = vec![0; RESERVE_STEP];
             while left > 0 {

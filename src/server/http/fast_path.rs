@@ -61,12 +61,13 @@ enum Next {
 }
 
 impl Request {
-    pub(super) fn of(asked: &Asked<'_>, body: &[u8], size: usize) -> Request {
+    /// `came` of a body of `size` bytes is there.
+    pub(super) fn of(asked: &Asked<'_>, came: &[u8], size: usize) -> Request {
         Request {
             topic: asked.topic.to_owned(),
             query: asked.query.map(str::to_owned),
             headers: asked.headers.to_map(),
-            body: body.to_vec(),
+            body: came.to_vec(),
             size,
         }
     }
@@ -93,7 +94,8 @@ pub(super) async fn serve(
                 let is_over = if is_registered {
                     !matches!(flag.has_changed(), Ok(false))
                 } else {
-                    is_registered = true;
+                    // Without a budget the task is polled again anyway, and its waker stays unknown until then.
+                    is_registered = tokio::task::coop::has_budget_remaining();
                     stopping.as_mut().poll(context).is_ready()
                 };
                 if is_over { Poll::Ready(Next::Closed) } else { Poll::Pending }

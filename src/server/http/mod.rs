@@ -87,7 +87,7 @@ pub struct HttpDoor {
     answers: Budget,
     tails: Arc<Semaphore>,
     workers: Pool,
-    work_places: Semaphore,
+    work_places: Arc<Semaphore>,
     quarantine: quarantine::Quarantine,
     meters: Meters,
     origins: Origins,
@@ -131,7 +131,7 @@ impl HttpDoor {
             answers: Budget::new(ANSWERS_SIZE_MAX),
             tails: Arc::new(Semaphore::new(options.limits.tails_max)),
             workers: Pool::start(cores.min(WORKERS_MAX), "http")?,
-            work_places: Semaphore::new(WORK_WAITING_MAX),
+            work_places: Arc::new(Semaphore::new(WORK_WAITING_MAX)),
             quarantine: quarantine::Quarantine::new(options.limits.quarantine_rate),
             meters: Meters {
                 events: metrics::counter!(names::HTTP_EVENTS.name),
@@ -156,16 +156,20 @@ impl HttpDoor {
     /// The answer, if the work panicked.
     async fn off_task<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Result<T, Reply> {
         let gone = || refuse(StatusCode::INTERNAL_SERVER_ERROR, "the request could not be worked on: see the log");
-        let _place = self.work_places.acquire().await.map_err(|_| gone())?;
+        let place = self.work_places.clone().acquire_owned().await.map_err(|_| gone())?;
         let (done, result) = oneshot::channel();
-        let job = move || drop(done.send(work()));
+        // The job has the place: who hangs up leaves it behind in the queue.
+        let job = move || {
+            drop(done.send(work()));
+            drop(place);
+        };
         // There are fewer places than the pool's queue has, so it is never full.
         self.workers.run(job).map_err(|_| gone())?;
         result.await.map_err(|_| gone())
     }
 
     /// Where a request comes from, as far as that can be believed.
-    fn client(&self, caller: &Caller, request: &Headers<'_>) -> IpAddr {
+    fn client(&self, caller: &Caller, request: &Headers<'_>) -> Option<IpAddr> {
         self.proxies.client(caller.peer.ip(), request)
     }
 
@@ -177,7 +181,7 @@ impl HttpDoor {
         }
         // A proxy that nobody named speaks for others too.
         let is_forwarded = request.contains_key("x-forwarded-for") && !self.proxies.contains(caller.peer.ip());
-        if self.client(caller, &Headers::Map(request)).is_loopback() && !is_forwarded {
+        if self.client(caller, &Headers::Map(request)).is_some_and(|client| client.is_loopback()) && !is_forwarded {
             return Ok(());
         }
         let hint = "a door with write keys is read and its topics are changed from its own machine only; insecure = true opens it";

@@ -325,7 +325,7 @@ impl<'a> Post<'a> {
         for name in &config.http_capture {
             if name == "ip" {
                 let client = self.door.client(self.caller, &asked.headers);
-                shared.push((Bytes::from_static(b"ip"), Bytes::from(client.to_string())));
+                shared.extend(client.map(|client| (Bytes::from_static(b"ip"), Bytes::from(client.to_string()))));
             } else if let Some(value) = asked.headers.get(name) {
                 shared.push((Bytes::copy_from_slice(name.as_bytes()), Bytes::copy_from_slice(value)));
             }

@@ -42,19 +42,17 @@ impl Proxies {
     }
 
     /// Who sent a request: the peer, or, if it is a proxy, the last address it forwards for that is no proxy itself. What stands before
-    /// that in the header is the client's own word.
-    pub(super) fn client(&self, peer: IpAddr, headers: &Headers<'_>) -> IpAddr {
+    /// that in the header is the client's own word. `None`, if a proxy forwards for somebody whom it does not name by an address.
+    pub(super) fn client(&self, peer: IpAddr, headers: &Headers<'_>) -> Option<IpAddr> {
         let mut client = peer.to_canonical();
-        let said = headers.all("x-forwarded-for").filter_map(plain_text);
-        let hops: Vec<&str> = said.flat_map(|value| value.split(',')).map(str::trim).collect();
+        let hops: Vec<&[u8]> = headers.all("x-forwarded-for").flat_map(|value| value.split(|b| *b == b',')).collect();
         for hop in hops.into_iter().rev() {
             if !self.contains(client) {
                 break;
             }
-            let Some(address) = address_of(hop) else { break };
-            client = address;
+            client = plain_text(hop).and_then(|hop| address_of(hop.trim()))?;
         }
-        client
+        Some(client)
     }
 }
 
@@ -72,7 +70,8 @@ mod tests {
         let proxies = Proxies::parse(&["10.0.0.0/8".into(), "fd00::1".into()]).unwrap();
         let header = |value: &&'static str| httparse::Header { name: "X-Forwarded-For", value: value.as_bytes() };
         let headers: Vec<_> = said.iter().map(header).collect();
-        proxies.client(peer.parse().unwrap(), &Headers::Slices(&headers)).to_string()
+        let client = proxies.client(peer.parse().unwrap(), &Headers::Slices(&headers));
+        client.map_or("nobody".to_owned(), |client| client.to_string())
     }
 
     #[test]
@@ -82,7 +81,10 @@ mod tests {
         assert_eq!(client("10.0.0.1", &["6.6.6.6, 1.2.3.4, 10.0.0.2"]), "1.2.3.4");
         assert_eq!(client("10.0.0.1", &["6.6.6.6", "1.2.3.4:55"]), "1.2.3.4");
         assert_eq!(client("::ffff:10.0.0.1", &["[2001:db8::1]:80"]), "2001:db8::1");
-        assert_eq!(client("10.0.0.1", &["unknown"]), "10.0.0.1");
+        for unreadable in ["unknown", "1.2.3.4, \u{e9}", "\u{e9}, 127.0.0.1x", ""] {
+            assert_eq!(client("10.0.0.1", &[unreadable]), "nobody", "{unreadable}");
+        }
+        assert_eq!(client("10.0.0.1", &["\u{e9}, 1.2.3.4"]), "1.2.3.4");
         assert_eq!(client("fd00::1", &[]), "fd00::1");
     }
 
