@@ -238,14 +238,15 @@ impl Segment {
         self.is_sealed.store(true, Ordering::Release);
     }
 
-    /// Where to begin reading for `target`: at the first batch that matters or before it. May read the index file, or the whole segment if
+    /// Where to begin reading for `target`: at the first batch that matters or before it, and that batch's base offset. May read the index file, or the whole segment if
     /// it has none and was not written by this process.
     ///
     /// # Errors
     /// The disk's.
-    pub fn seek(&self, disk: &dyn Disk, target: Target) -> io::Result<u64> {
+    pub fn seek(&self, disk: &dyn Disk, target: Target) -> io::Result<(u64, Offset)> {
+        let beginning = (0, self.base);
         if target == Target::Offset(self.base) {
-            return Ok(0);
+            return Ok(beginning);
         }
         self.prepare(disk)?;
         let file = {
@@ -254,20 +255,21 @@ impl Segment {
                 Some(file) => file.clone(),
                 None => {
                     let count = index.entries.partition_point(|entry| target.is_behind(entry));
-                    return Ok(count.checked_sub(1).map_or(0, |last| index.entries[last].position));
+                    let place = |entry: &IndexEntry| (entry.position, entry.offset);
+                    return Ok(count.checked_sub(1).map_or(beginning, |last| place(&index.entries[last])));
                 }
             }
         };
         match file.last(|entry| target.is_behind(entry)) {
-            Ok(None) => return Ok(0),
-            Ok(Some(entry)) if self.stands_at(disk, &entry)? => return Ok(entry.position),
+            Ok(None) => return Ok(beginning),
+            Ok(Some(entry)) if self.stands_at(disk, &entry)? => return Ok((entry.position, entry.offset)),
             Ok(Some(_)) | Err(_) => {}
         }
         // The cache lied: it is made again, and this look-up reads from the start.
         self.index.write().unwrap_or_else(PoisonError::into_inner).file = None;
         remove_index(disk, &self.path)?;
         self.prepare(disk)?;
-        Ok(0)
+        Ok(beginning)
     }
 
     /// Brings the index up to date: opens its file, or reads the batches that it does not cover, and writes the file of a sealed segment.
@@ -370,7 +372,8 @@ mod tests {
     fn assert_leads(disk: &Sim, segment: &Segment, places: &[u64]) {
         for (n, place) in places.iter().enumerate() {
             for target in [Target::Offset(Offset(100 + n as i64)), Target::Time(1_000 + n as i64)] {
-                let found = segment.seek(disk, target).unwrap();
+                let (found, offset) = segment.seek(disk, target).unwrap();
+                assert_eq!(places[(offset.0 - 100) as usize], found);
                 assert!(found <= *place && place - found <= INDEX_STEP, "{target:?}: {found} for {place}");
             }
         }
@@ -407,7 +410,7 @@ mod tests {
         for bytes in [vec![7; 9_000], index::encode(&lying(&segment), &[lie(0, 0), lie(110, 5)]), Vec::new()] {
             disk.replace(&index, &bytes).unwrap();
             let again = reopened(&segment);
-            assert!(again.seek(&disk, Target::Offset(Offset(149))).unwrap() <= places[49]);
+            assert!(again.seek(&disk, Target::Offset(Offset(149))).unwrap().0 <= places[49]);
             assert_leads(&disk, &again, &places);
         }
     }

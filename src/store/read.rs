@@ -189,23 +189,28 @@ struct Walk<'a> {
 }
 
 impl Walk<'_> {
-    /// Tells each batch from `position` (a batch's) on until `on_batch` answers false, the tail or the segment's end.
+    /// Tells each batch from a position, where the batch with offset `next` begins, until `on_batch` answers false, the tail or the
+    /// segment's end. Base offsets lie outside of a batch's CRC: that they follow each other is checked here.
     fn from(
         &self,
-        mut position: u64,
+        (mut position, mut next): (u64, Offset),
         size_hint: usize,
         mut on_batch: impl FnMut(Batch) -> bool,
     ) -> Result<(), ReadError> {
         let size = self.segment.size();
         let mut piece = Bytes::new();
         let mut wanted = size_hint.clamp(PIECE_SIZE, PIECE_SIZE_MAX);
-        while position < size {
+        while position < size && next < self.tail {
             let needed = match Header::parse(&piece) {
-                Ok(header) if header.base_offset >= self.tail => return Ok(()),
+                Ok(header) if header.base_offset != next => {
+                    let reason = format!("base offset {} where {next} was expected", header.base_offset);
+                    return Err(self.bad(position, &reason));
+                }
                 Ok(header) if header.size <= piece.len() => {
                     let batch =
                         Batch::check(piece.split_to(header.size)).map_err(|error| self.bad(position, &error))?;
                     position += header.size as u64;
+                    next = header.next_offset();
                     if !on_batch(batch) {
                         return Ok(());
                     }
@@ -228,7 +233,7 @@ impl Walk<'_> {
     }
 
     /// Where to begin for `target`, by the segment's index.
-    fn seek(&self, target: Target) -> Result<u64, ReadError> {
+    fn seek(&self, target: Target) -> Result<(u64, Offset), ReadError> {
         self.segment.seek(self.core.disk.as_ref(), target).map_err(|error| self.failed(&error))
     }
 
