@@ -1,10 +1,10 @@
 //! What a commit over 1, 10, 100, 1,000 dirty partitions costs with the real writer: one batch of 4 KiB for each, until all are answered.
 //!
 //! `cargo bench --bench commits -- --folder DIR [--only WAY] [--json] [--beside]`. `--beside` writes 50 MB/s to another file of the same file system,
-//! unsynced, as a pipeline does. Each way of syncing runs in turn.
+//! unsynced, as a pipeline does. Each way of syncing runs in turn. `the last` is what is shipped.
 
 use inrush::clock::Clock;
-use inrush::disk::{DirectIo, EngineChoice, Tuning};
+use inrush::disk::{Allocate, DirectIo, EngineChoice, Tuning};
 use inrush::record::{BatchBuilder, Codec, NewRecord, TopicName};
 use inrush::store::{Append, NewTopic, Options, Store};
 use std::io::Write;
@@ -15,14 +15,23 @@ use std::time::{Duration, Instant};
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-const WAYS: &[(&str, EngineChoice, DirectIo, bool, usize)] = &[
-    ("std, buffered, fdatasync", EngineChoice::Std, DirectIo::Off, false, 0),
-    ("std, direct, fdatasync", EngineChoice::Std, DirectIo::On, false, 0),
-    ("uring, buffered, fdatasync", EngineChoice::Uring, DirectIo::Off, false, 0),
-    ("uring, direct, fdatasync", EngineChoice::Uring, DirectIo::On, false, 0),
-    ("uring, direct, fsync by ring", EngineChoice::Uring, DirectIo::On, true, 0),
-    ("uring, direct, syncfs above 8", EngineChoice::Uring, DirectIo::On, false, 8),
+const ALONE: Tuning = Tuning { syncs_by_ring: false, files_synced_singly_max: 0, space: None };
+const BY_RING: Tuning = Tuning { syncs_by_ring: true, ..ALONE };
+const AS_SHIPPED: Tuning = Tuning { files_synced_singly_max: 8, ..ALONE };
+const WAYS: &[(&str, EngineChoice, DirectIo, Tuning)] = &[
+    ("std, buffered, fdatasync", EngineChoice::Std, DirectIo::Off, ALONE),
+    ("std, direct, fdatasync", EngineChoice::Std, DirectIo::On, ALONE),
+    ("uring, buffered, fdatasync", EngineChoice::Uring, DirectIo::Off, ALONE),
+    ("uring, direct, fdatasync", EngineChoice::Uring, DirectIo::On, ALONE),
+    ("uring, direct, fsync by ring", EngineChoice::Uring, DirectIo::On, BY_RING),
+    ("uring, direct, syncfs above 8", EngineChoice::Uring, DirectIo::On, AS_SHIPPED),
+    ("the last, all space zeroed", EngineChoice::Uring, DirectIo::On, in_space(Allocate::Zeroed)),
+    ("the last, all space unwritten", EngineChoice::Uring, DirectIo::On, in_space(Allocate::Unwritten)),
 ];
+
+const fn in_space(how: Allocate) -> Tuning {
+    Tuning { space: Some(how), ..AS_SHIPPED }
+}
 
 fn argument(name: &str) -> Option<String> {
     std::env::args().skip_while(|argument| argument != name).nth(1)
@@ -39,12 +48,9 @@ fn main() {
         println!("{:<32} {:>6} {:>10} {:>10} {:>10}", "way", "dirty", "p50 ms", "p99 ms", "max ms");
     }
     let only = argument("--only").unwrap_or_default();
-    for (name, engine, direct, syncs_by_ring, files_synced_singly_max) in
-        WAYS.iter().filter(|way| way.0.contains(&only))
-    {
+    for (name, engine, direct, tuning) in WAYS.iter().filter(|way| way.0.contains(&only)) {
         for dirty in [1, 10, 100, 1_000] {
-            let tuning = Tuning { syncs_by_ring: *syncs_by_ring, files_synced_singly_max: *files_synced_singly_max };
-            let mut ms = measure(&folder, *engine, *direct, tuning, dirty);
+            let mut ms = measure(&folder, *engine, *direct, *tuning, dirty);
             ms.sort_by(f64::total_cmp);
             let at = |share: f64| ms[((ms.len() - 1) as f64 * share) as usize];
             let (p50, p99, max) = (at(0.5), at(0.99), at(1.0));

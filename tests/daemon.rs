@@ -1,6 +1,7 @@
 //! The binary from outside: started, loaded, killed, restarted, counted.
 
 mod faults;
+mod frozen;
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;

@@ -21,12 +21,14 @@ pub(super) struct Machine {
     /// Why, for people.
     pub(super) reason: String,
     pub(super) syncs: Syncs,
+    /// How space is reserved whatever is asked for: for who measures.
+    pub(super) space: Option<Allocate>,
 }
 
 impl Machine {
     /// Every file synced by its own call.
     pub(super) fn new(is_uring: bool, is_direct: bool, reason: String) -> Machine {
-        Machine { is_uring, is_direct, reason, syncs: Syncs { by_ring: false, whole: None } }
+        Machine { is_uring, is_direct, reason, syncs: Syncs { by_ring: false, whole: None }, space: None }
     }
 }
 
@@ -70,18 +72,20 @@ pub(super) struct MachineFile {
     writing: fs::File,
     /// `None` if writing is not direct: then the same description serves both.
     reading: Option<fs::File>,
+    space: Option<Allocate>,
 }
 
 impl MachineFile {
-    fn new(path: &Path, is_new: bool, is_direct: bool) -> io::Result<MachineFile> {
+    fn new(path: &Path, is_new: bool, machine: &Machine) -> io::Result<MachineFile> {
+        let space = machine.space;
         let mut options = fs::OpenOptions::new();
         options.read(true).write(true).create_new(is_new);
-        if !is_direct {
-            return Ok(MachineFile { writing: options.open(path)?, reading: None });
+        if !machine.is_direct {
+            return Ok(MachineFile { writing: options.open(path)?, reading: None, space });
         }
         let writing = options.custom_flags(libc::O_DIRECT).open(path)?;
         let reading = fs::OpenOptions::new().read(true).write(true).open(path)?;
-        Ok(MachineFile { writing, reading: Some(reading) })
+        Ok(MachineFile { writing, reading: Some(reading), space })
     }
 
     fn reading(&self) -> &fs::File {
@@ -114,11 +118,11 @@ impl Disk for Machine {
     }
 
     fn create(&self, path: &Path) -> io::Result<Arc<dyn File>> {
-        Ok(Arc::new(MachineFile::new(path, true, self.is_direct)?))
+        Ok(Arc::new(MachineFile::new(path, true, self)?))
     }
 
     fn open(&self, path: &Path) -> io::Result<Arc<dyn File>> {
-        Ok(Arc::new(MachineFile::new(path, false, self.is_direct)?))
+        Ok(Arc::new(MachineFile::new(path, false, self)?))
     }
 
     fn create_folder(&self, path: &Path) -> io::Result<()> {
@@ -233,6 +237,7 @@ impl File for MachineFile {
     }
 
     fn allocate(&self, position: u64, size: u64, how: Allocate) -> io::Result<()> {
+        let how = self.space.unwrap_or(how);
         // SAFETY: a plain call on a descriptor that `self` keeps open.
         let failed = unsafe { libc::fallocate(self.fd(), 0, position as libc::off_t, size as libc::off_t) } != 0;
         if failed {

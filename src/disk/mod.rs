@@ -197,18 +197,20 @@ pub enum EngineChoice {
     Std,
 }
 
-/// How a round is synced; `docs/decisions/0003` has the figures behind the defaults.
+/// How a round is synced and space reserved; `docs/decisions/0003` has the figures behind the defaults.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Tuning {
     /// Syncs through the ring, all at once, instead of one system call after the other. Only for the `uring` engine.
     pub syncs_by_ring: bool,
     /// A round over more files is made durable by one `syncfs`, where that is known to hold for direct writes too (ext4). Zero: never.
     pub files_synced_singly_max: usize,
+    /// All space in this one way; `None`: as the log asks for it.
+    pub space: Option<Allocate>,
 }
 
 impl Default for Tuning {
     fn default() -> Tuning {
-        Tuning { syncs_by_ring: false, files_synced_singly_max: 8 }
+        Tuning { syncs_by_ring: false, files_synced_singly_max: 8, space: None }
     }
 }
 

@@ -75,7 +75,8 @@ pub fn open_tuned(folder: &Path, engine: EngineChoice, direct: DirectIo, tuning:
     };
     let reason = format!("engine {name} ({why_engine}), direct I/O {is_direct} ({why_direct}), synced {many}");
     info!(engine = name, direct = is_direct, folder = %folder.display(), why = %reason, "disk opened");
-    Ok(Arc::new(Machine { is_uring, is_direct, reason, syncs: Syncs { by_ring: tuning.syncs_by_ring, whole } }))
+    let syncs = Syncs { by_ring: tuning.syncs_by_ring, whole };
+    Ok(Arc::new(Machine { is_uring, is_direct, reason, syncs, space: tuning.space }))
 }
 
 /// The machine's disk as it comes, without trying anything: for commands that look at files.

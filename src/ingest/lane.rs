@@ -199,10 +199,12 @@ impl Lane {
     }
 
     fn may_seal(&self, linger: Duration) -> bool {
-        let is_enough = self.size >= BATCH_SIZE || linger.is_zero() && self.is_crowd_in();
+        let is_crowd_in = self.is_crowd_in();
+        // A topic's own linger takes the place of the crowd's patience.
+        let (is_enough, patience) = if linger.is_zero() { (is_crowd_in, CROWD_PATIENCE) } else { (false, linger) };
         !self.open.is_empty()
-            && self.in_flight.has_room(self.size, self.crowd >= CROWD_MIN && self.is_crowd_in())
-            && (is_enough || self.since.elapsed() >= linger.max(CROWD_PATIENCE))
+            && self.in_flight.has_room(self.size, self.crowd >= CROWD_MIN && is_crowd_in)
+            && (is_enough || self.size >= BATCH_SIZE || self.since.elapsed() >= patience)
     }
 
     /// Waiting for more would be in vain.
@@ -275,29 +277,16 @@ fn fill(builder: &mut BatchBuilder, load: &Load, events: &Indexes, limit: usize)
 
 #[cfg(test)]
 mod tests {
+    use super::super::tests::topic;
     use super::super::{Event, Ingest};
     use super::*;
-    use crate::clock::Clock;
     use crate::disk::sim::Sim;
-    use crate::record::{DECODED_SIZE_MAX, Offset, PartitionId, TopicName};
-    use crate::store::{NewTopic, Options, Store};
+    use crate::record::{DECODED_SIZE_MAX, Offset, PartitionId};
+    use crate::store::Store;
     use bytes::Bytes;
 
     fn store() -> Store {
-        let options = Options {
-            data: "/data".into(),
-            writers: 1,
-            reader_threads: 1,
-            tail_cache_bytes: 1 << 20,
-            low_disk_bytes: Some(0),
-            checkpoint_interval: Duration::from_secs(1),
-        };
-        Store::open(options, Sim::new(1).disk(), Clock::manual(0)).unwrap()
-    }
-
-    async fn topic(store: &Store, partitions: i32) -> Arc<Topic> {
-        let new = NewTopic { name: TopicName::new("t").unwrap(), partitions, config: vec![] };
-        store.create_topic(new).await.unwrap()
+        super::super::tests::store(Sim::new(1).disk())
     }
 
     fn chunk(text: &'static str, keys: &[Option<&'static str>]) -> Chunk {
@@ -385,6 +374,18 @@ mod tests {
         lanes.lanes[0].since = Instant::now() - CROWD_PATIENCE;
         lanes.lanes[0].crowd = 1_000;
         assert!(lanes.lanes[0].may_seal(Duration::ZERO));
+    }
+
+    #[tokio::test]
+    async fn a_topics_linger_is_waited_for_and_not_longer() {
+        let store = store();
+        let mut lanes = Lanes::new(topic(&store, 1).await);
+        let load = Load::new(chunk("a", &[]), tokio::sync::oneshot::channel().0);
+        lanes.lanes[0].add(Arc::new(load), Indexes::Run(0..1));
+        let waited = CROWD_PATIENCE / 2;
+        lanes.lanes[0].since = Instant::now() - waited;
+        assert!(lanes.lanes[0].may_seal(waited));
+        assert!(!lanes.lanes[0].may_seal(Duration::from_secs(3_600)));
     }
 
     #[tokio::test]

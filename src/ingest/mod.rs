@@ -167,3 +167,31 @@ impl Ingest {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::clock::Clock;
+    use crate::disk::Disk;
+    use crate::record::TopicName;
+    use crate::store::{NewTopic, Options, Store, Topic};
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    /// A small store that makes no checkpoint.
+    pub(super) fn store(disk: Arc<dyn Disk>) -> Store {
+        let options = Options {
+            data: "/data".into(),
+            writers: 1,
+            reader_threads: 1,
+            tail_cache_bytes: 1 << 20,
+            low_disk_bytes: Some(0),
+            checkpoint_interval: Duration::from_secs(3_600),
+        };
+        Store::open(options, disk, Clock::manual(0)).unwrap()
+    }
+
+    pub(super) async fn topic(store: &Store, partitions: i32) -> Arc<Topic> {
+        let new = NewTopic { name: TopicName::new("t").unwrap(), partitions, config: vec![] };
+        store.create_topic(new).await.unwrap()
+    }
+}

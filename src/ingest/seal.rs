@@ -214,11 +214,10 @@ fn settle(partition: &Partition, members: Vec<(Arc<Job>, Indexes)>, result: Resu
 
 #[cfg(test)]
 mod tests {
+    use super::super::tests::{store, topic};
     use super::*;
-    use crate::clock::Clock;
     use crate::disk::sim::Sim;
-    use crate::record::{NewRecord, TopicName};
-    use crate::store::{NewTopic, Options, Store};
+    use crate::record::NewRecord;
 
     fn builder() -> BatchBuilder {
         let mut builder = BatchBuilder::new();
@@ -229,17 +228,8 @@ mod tests {
     #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
     async fn a_batch_that_waits_for_the_writers_queue_is_not_overtaken() {
         let sim = Sim::new(1);
-        let options = Options {
-            data: "/data".into(),
-            writers: 1,
-            reader_threads: 1,
-            tail_cache_bytes: 1 << 20,
-            low_disk_bytes: Some(0),
-            checkpoint_interval: Duration::from_secs(3_600),
-        };
-        let store = Store::open(options, sim.disk(), Clock::manual(0)).unwrap();
-        let new = NewTopic { name: TopicName::new("t").unwrap(), partitions: 1, config: vec![] };
-        let topic = store.create_topic(new).await.unwrap();
+        let store = store(sim.disk());
+        let topic = topic(&store, 1).await;
         let partition = topic.partitions()[0].clone();
         let sealer = Sealer::start(Arc::new(Inbox::new()), tokio::runtime::Handle::current()).unwrap();
         let in_flight = Arc::<InFlight>::default();

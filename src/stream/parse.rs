@@ -155,7 +155,7 @@ fn topic(section: &Section<'_>, key: &str, text: &str) -> Option<TopicName> {
 
 /// The output, and where the column that it names stands.
 fn output(root: &Section<'_>) -> Option<(Option<Output>, (usize, usize))> {
-    if !root.has("to") {
+    if root.item("to").is_none_or(|to| to.is_str()) {
         root.wrong("to", "say where to write: to = { parquet = \"clicks\" } or to = { topic = \"people\" }");
         return None;
     }

@@ -182,7 +182,8 @@ impl Supervisor {
     fn swap(&mut self, name: &str, path: &Path) -> Result<&'static str, String> {
         let job = load::file(path).map_err(|mistakes| {
             let lines: Vec<String> = mistakes.iter().map(ToString::to_string).collect();
-            format!("{} mistakes: {}", lines.len(), lines.join("; "))
+            let count = lines.len();
+            format!("{count} mistake{}: {}", if count == 1 { "" } else { "s" }, lines.join("; "))
         })?;
         if let Output::Parquet(out) = &job.spec.to {
             let folder = self.options.out.join(&out.folder);

@@ -1,0 +1,71 @@
+//! A data folder of format 2 as the first frozen version left it at a clean stop: every later version reads it and goes on from it. Never
+//! make it again; what a new version writes otherwise gets a folder of its own.
+
+use super::{Daemon, json, values, wait_for};
+use serde_json::Value;
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::process::Command;
+
+/// Events of the topic `clicks`, of which the pipeline `copy` copied all but one without an id.
+const CLICKS: u64 = 841;
+
+fn copy(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let to = to.join(entry.file_name());
+        if entry.path().is_dir() {
+            copy(&entry.path(), &to);
+        } else {
+            std::fs::copy(entry.path(), to).unwrap();
+        }
+    }
+}
+
+fn log(data: &Path, arguments: &[&str]) -> String {
+    let binary = env!("CARGO_BIN_EXE_inrush");
+    let ran = Command::new(binary).arg("log").args(arguments).arg("--data").arg(data).output().unwrap();
+    assert!(ran.status.success(), "{ran:?}");
+    String::from_utf8(ran.stdout).unwrap()
+}
+
+fn records(address: &str, topic: &str) -> u64 {
+    let topics = json(address, "GET", "/v1/topics", "");
+    let of = topics.as_array().unwrap().iter().find(|known| known["name"] == topic);
+    of.unwrap_or_else(|| panic!("{topics}"))["records"].as_u64().unwrap()
+}
+
+#[test]
+fn a_folder_of_format_2_is_read_and_goes_on() {
+    let folder = tempfile::tempdir().unwrap();
+    copy(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/frozen/format-2"), folder.path());
+    let data = folder.path().join("data");
+    let verified = log(&data, &["verify", "--deep"]);
+    assert!(verified.contains("7 partitions, all good"), "{verified}");
+    // Two records of each codec, from an idempotent producer each.
+    let dumped = log(&data, &["dump", "raw/0", "--records", "--json"]);
+    let lines: Vec<Value> = dumped.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let codecs: Vec<_> = lines.iter().filter_map(|line| line["codec"].as_str()).collect();
+    assert_eq!(codecs, ["none", "gzip", "snappy", "lz4", "zstd"], "{dumped}");
+    let found: Vec<_> = lines.iter().filter_map(|line| line["value"].as_str()).collect();
+    // Too short to be worth a codec, or else it would have been given one.
+    let text = |codec, word| format!("{codec} {word} {}", "x".repeat(if codec == "none" { 0 } else { 100 }));
+    let expected: Vec<_> = codecs.iter().flat_map(|codec| ["one", "two"].map(|word| text(*codec, word))).collect();
+    assert_eq!(found, expected, "{dumped}");
+
+    let daemon = Daemon::start(folder.path(), "auto");
+    assert_eq!((records(&daemon.http, "clicks"), records(&daemon.http, "clicks-dlt")), (CLICKS, 1));
+    let topics = json(&daemon.http, "GET", "/v1/topics", "");
+    assert!(topics.as_array().unwrap().iter().all(|topic| topic["name"] != "passing"), "deleted: {topics}");
+    // The pipeline stands where it stood: it copies what is new, and nothing twice.
+    let before = records(&daemon.http, "copied");
+    assert_eq!(before, CLICKS - 1);
+    let taken = json(&daemon.http, "POST", "/v1/topics/clicks/events", "{\"id\":\"new\",\"n\":-1}");
+    assert_eq!(taken["taken"], 1, "{taken}");
+    wait_for("the new event's copy", || records(&daemon.http, "copied") > before);
+    assert_eq!(records(&daemon.http, "copied"), before + 1);
+    let first: BTreeSet<_> = values(&daemon.http, "clicks").iter().filter_map(|value| value["n"].as_i64()).collect();
+    assert!(first.len() as u64 > CLICKS / 3, "{}", first.len());
+    assert!(daemon.terminate());
+}
