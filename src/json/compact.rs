@@ -6,7 +6,9 @@
 //! separator follows a value, a closer follows a value or an opener, a colon follows a string. What is left is that in an object colons and
 //! commas take turns, beginning with a colon, and that a list has no colons: [`Walk::are_right`], from bracket to bracket.
 //!
-//! Unsafe: loads of 32 and 64 bytes out of a block ([`Block::of_halves`], [`Block::of`]), and the calls of what needs AVX2 or AVX-512 once
+//! Numbers are judged the same way ([`Numerals::are_all`]) unless they have an exponent or go on in the next block.
+//!
+//! Unsafe: loads of 32 and 64 bytes out of a block (both `of_halves`, both `of`, [`padded_at_once`]), and the calls of what needs AVX2 or AVX-512 once
 //! they are known to be there.
 
 /// What a value may be nested within: a bit a level in [`Walk::objects`].
@@ -48,11 +50,13 @@ impl Width {
     fn check(self, text: &[u8], depth_max: u32) -> bool {
         #[target_feature(enable = "avx512bw,bmi1,pclmulqdq")]
         fn by_all(text: &[u8], depth_max: u32) -> bool {
-            check(text, depth_max, |bytes| Block::of(bytes), |bits| prefix_xor(bits))
+            let (block, numerals) = (|bytes: &_| Block::of(bytes), |bytes: &_| Numerals::of(bytes));
+            check(text, depth_max, block, numerals, |rest| padded_at_once(rest), |bits| prefix_xor(bits))
         }
         #[target_feature(enable = "avx2,bmi1,pclmulqdq")]
         fn by_halves(text: &[u8], depth_max: u32) -> bool {
-            check(text, depth_max, |bytes| Block::of_halves(bytes), |bits| prefix_xor(bits))
+            let (block, numerals) = (|bytes: &_| Block::of_halves(bytes), |bytes: &_| Numerals::of_halves(bytes));
+            check(text, depth_max, block, numerals, padded, |bits| prefix_xor(bits))
         }
         // SAFETY: the processor was asked for both before.
         match self {
@@ -63,7 +67,7 @@ impl Width {
 
     #[cfg(not(target_arch = "x86_64"))]
     fn check(self, text: &[u8], depth_max: u32) -> bool {
-        check(text, depth_max, |_| Block::default(), |bits| bits)
+        check(text, depth_max, |_| Block::default(), |_| Numerals::default(), padded, |bits| bits)
     }
 }
 
@@ -83,6 +87,15 @@ struct Block {
     closers: u64,
     /// Not ASCII.
     high: u64,
+}
+
+/// Which of 64 bytes are what in a number.
+#[derive(Default)]
+struct Numerals {
+    digits: u64,
+    zeros: u64,
+    minuses: u64,
+    points: u64,
 }
 
 /// What a block leaves to the next one. Of a mask all ones or none, else the lowest bit, of the block's last byte.
@@ -122,27 +135,56 @@ struct Separators {
 
 // Always inlined: so all of it is made for the processor that `of` is for.
 #[inline(always)]
-fn check(text: &[u8], depth_max: u32, of: impl Fn(&[u8; BLOCK]) -> Block, prefix_xor: impl Fn(u64) -> u64) -> bool {
+fn check(
+    text: &[u8],
+    depth_max: u32,
+    of: impl Fn(&[u8; BLOCK]) -> Block,
+    numerals: impl Fn(&[u8; BLOCK]) -> Numerals,
+    padded: impl Fn(&[u8]) -> [u8; BLOCK],
+    prefix_xor: impl Fn(u64) -> u64,
+) -> bool {
     let mut walk = Walk { text, depth: 0, depth_max, objects: 0, turn: 0 };
     // A value may begin where the text does.
     let mut before =
         Before { in_string: 0, is_escaped: 0, scalar: 0, value_end: 0, string_end: 0, opener: 0, room: 1, high: 0 };
     let (blocks, rest) = text.as_chunks::<BLOCK>();
     for (at, block) in blocks.iter().enumerate() {
-        if !walk.block(at * BLOCK, &of(block), !0, &mut before, &prefix_xor) {
+        if !walk.block(at * BLOCK, &of(block), !0, &mut before, || numerals(block), &prefix_xor) {
             return false;
         }
     }
     if !rest.is_empty() {
-        let mut last = [b' '; BLOCK];
-        last[..rest.len()].copy_from_slice(rest);
+        let last = padded(rest);
         let present = !0 >> (BLOCK - rest.len());
-        if !walk.block(blocks.len() * BLOCK, &of(&last), present, &mut before, &prefix_xor) {
+        if !walk.block(blocks.len() * BLOCK, &of(&last), present, &mut before, || numerals(&last), &prefix_xor) {
             return false;
         }
     }
     let is_text = before.high == 0 || std::str::from_utf8(text).is_ok();
     walk.depth == 0 && before.value_end == 1 && before.in_string == 0 && is_text
+}
+
+/// Less than a block, with spaces behind.
+fn padded(rest: &[u8]) -> [u8; BLOCK] {
+    let mut block = [b' '; BLOCK];
+    block[..rest.len()].copy_from_slice(rest);
+    block
+}
+
+/// As [`padded`], without a copy of unknown size, whose bytes could not be loaded as one before all of them are stored.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512bw")]
+#[inline]
+fn padded_at_once(rest: &[u8]) -> [u8; BLOCK] {
+    use std::arch::x86_64::{_mm512_mask_loadu_epi8, _mm512_set1_epi8, _mm512_storeu_si512};
+    let mut block = [b' '; BLOCK];
+    let present = (1u64 << rest.len().min(BLOCK - 1)) - 1;
+    // SAFETY: only the bytes of the mask are read, and `rest` has so many; the array has room for 64, and neither wants an alignment.
+    unsafe {
+        let all = _mm512_mask_loadu_epi8(_mm512_set1_epi8(b' ' as i8), present, rest.as_ptr().cast());
+        _mm512_storeu_si512(block.as_mut_ptr().cast(), all);
+    }
+    block
 }
 
 #[cfg(target_arch = "x86_64")]
@@ -205,6 +247,65 @@ impl Block {
     }
 }
 
+#[cfg(target_arch = "x86_64")]
+impl Numerals {
+    #[target_feature(enable = "avx512bw")]
+    #[inline]
+    fn of(bytes: &[u8; BLOCK]) -> Numerals {
+        use std::arch::x86_64::{
+            _mm512_cmpeq_epi8_mask, _mm512_cmplt_epu8_mask, _mm512_loadu_si512, _mm512_set1_epi8, _mm512_sub_epi8,
+        };
+        // SAFETY: the array makes 64 bytes readable, and this load wants no alignment.
+        let all = unsafe { _mm512_loadu_si512(bytes.as_ptr().cast()) };
+        let is = |byte: u8| _mm512_cmpeq_epi8_mask(all, _mm512_set1_epi8(byte as i8));
+        let values = _mm512_sub_epi8(all, _mm512_set1_epi8(b'0' as i8));
+        let digits = _mm512_cmplt_epu8_mask(values, _mm512_set1_epi8(10));
+        Numerals { digits, zeros: is(b'0'), minuses: is(b'-'), points: is(b'.') }
+    }
+
+    #[target_feature(enable = "avx2")]
+    #[inline]
+    fn of_halves(bytes: &[u8; BLOCK]) -> Numerals {
+        use std::arch::x86_64::{
+            __m256i, _mm256_cmpeq_epi8, _mm256_loadu_si256, _mm256_min_epu8, _mm256_movemask_epi8, _mm256_set1_epi8,
+            _mm256_sub_epi8,
+        };
+        // SAFETY: the array makes 64 bytes readable, and these loads want no alignment.
+        let halves = unsafe {
+            [_mm256_loadu_si256(bytes.as_ptr().cast()), _mm256_loadu_si256(bytes.as_ptr().add(BLOCK / 2).cast())]
+        };
+        let mask = |is: [__m256i; 2]| {
+            let [low, high] = is.map(|half| _mm256_movemask_epi8(half) as u32);
+            u64::from(low) | u64::from(high) << 32
+        };
+        let is = |byte: u8| mask(halves.map(|half| _mm256_cmpeq_epi8(half, _mm256_set1_epi8(byte as i8))));
+        let values = halves.map(|half| _mm256_sub_epi8(half, _mm256_set1_epi8(b'0' as i8)));
+        let digits = values.map(|half| _mm256_cmpeq_epi8(_mm256_min_epu8(half, _mm256_set1_epi8(9)), half));
+        Numerals { digits: mask(digits), zeros: is(b'0'), minuses: is(b'-'), points: is(b'.') }
+    }
+}
+
+impl Numerals {
+    /// Whether all scalars of a block are seen at once to be numbers: a minus or not, digits, perhaps a point and digits. What goes on in
+    /// the next block is not.
+    #[inline(always)]
+    fn are_all(&self, scalars: u64, starts: u64) -> bool {
+        let digits = self.digits & scalars;
+        let (minuses, points) = (self.minuses & scalars, self.points & scalars);
+        let firsts = starts & !minuses | minuses << 1;
+        let fractions = points << 1;
+        // The sum carries from the first digit behind a point to what follows the last one: that must be no part of the number.
+        let behind_fractions = digits.wrapping_add(fractions) & !digits;
+        let is_odd = scalars >> 63
+            | scalars & !(digits | minuses | points)
+            | minuses & !starts
+            | (firsts | fractions) & !digits
+            | (firsts & self.zeros) << 1 & digits
+            | behind_fractions & scalars;
+        is_odd == 0
+    }
+}
+
 impl Walk<'_> {
     /// Goes through the block that begins at `from`; bytes that are not `present` are padding.
     #[inline(always)]
@@ -214,15 +315,19 @@ impl Walk<'_> {
         block: &Block,
         present: u64,
         before: &mut Before,
+        numerals: impl Fn() -> Numerals,
         prefix_xor: &impl Fn(u64) -> u64,
     ) -> bool {
-        let escaped = before.is_escaped | if block.backslashes == 0 { 0 } else { 1 };
-        let quotes = match escaped {
-            0 => block.quotes,
-            _ => match self.escaped(from, block.backslashes & present, before) {
-                Some(escaped) => block.quotes & !escaped,
+        let quotes = if block.backslashes == 0 && before.is_escaped == 0 {
+            block.quotes
+        } else {
+            match escaped(self.text, from, block.backslashes & present, before.is_escaped) {
+                Some((escaped, is_next_escaped)) => {
+                    before.is_escaped = is_next_escaped;
+                    block.quotes & !escaped
+                }
                 None => return false,
-            },
+            }
         };
         // From each opening quote up to its closing one, which is not in it.
         let in_string = prefix_xor(quotes) ^ before.in_string;
@@ -255,7 +360,9 @@ impl Walk<'_> {
         before.opener = last(openers);
         before.room = last(room);
         before.high |= block.high;
-        self.are_scalars(from, scalar_starts) && {
+        let are_scalars =
+            scalars == 0 || numerals().are_all(scalars, scalar_starts) || self.are_scalars(from, scalar_starts);
+        are_scalars && {
             let separators = Separators { all: separators, colons, parity: prefix_xor(separators) };
             self.brackets(from, openers, closers, opened, &separators)
         }
@@ -327,31 +434,31 @@ impl Walk<'_> {
             _ => colons == all & (parity ^ self.turn),
         }
     }
+}
 
-    /// The bytes that follow a backslash which is none of these itself; none, if one of them makes no escape.
-    #[cold]
-    fn escaped(&self, from: usize, backslashes: u64, before: &mut Before) -> Option<u64> {
-        let mut escaped = before.is_escaped;
-        before.is_escaped = 0;
-        let mut left = backslashes & !escaped;
-        while left != 0 {
-            let bit = left.trailing_zeros();
-            let at = from + bit as usize;
-            match self.text.get(at + 1)? {
-                b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't' => {}
-                b'u' if self.text.get(at + 2..at + 6)?.iter().all(u8::is_ascii_hexdigit) => {}
-                _ => return None,
-            }
-            left &= left - 1;
-            if bit == 63 {
-                before.is_escaped = 1;
-            } else {
-                escaped |= 2 << bit;
-                left &= !escaped;
-            }
+/// The bytes of a block that follow a backslash which is none of these itself, and whether the next block begins with one; none, if one of
+/// them makes no escape. `is_escaped`: the block begins with one.
+#[cold]
+fn escaped(text: &[u8], from: usize, backslashes: u64, is_escaped: u64) -> Option<(u64, u64)> {
+    let (mut escaped, mut is_next_escaped) = (is_escaped, 0);
+    let mut left = backslashes & !escaped;
+    while left != 0 {
+        let bit = left.trailing_zeros();
+        let at = from + bit as usize;
+        match text.get(at + 1)? {
+            b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't' => {}
+            b'u' if text.get(at + 2..at + 6)?.iter().all(u8::is_ascii_hexdigit) => {}
+            _ => return None,
         }
-        Some(escaped)
+        left &= left - 1;
+        if bit == 63 {
+            is_next_escaped = 1;
+        } else {
+            escaped |= 2 << bit;
+            left &= !escaped;
+        }
     }
+    Some((escaped, is_next_escaped))
 }
 
 /// Each bit: whether the bits up to it are odd in number. It is the product with all ones, where sums carry nothing.
