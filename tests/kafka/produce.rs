@@ -3,6 +3,7 @@
 use crate::door::{Door, NOW, batch, built, changed, produce_request, text};
 use bytes::Bytes;
 use inrush::record::{Batch, Codec, Offset, Producer, TimestampType};
+use inrush::store::Append;
 use kafka_protocol::messages as kp;
 use kafka_protocol::messages::ApiKey;
 
@@ -321,4 +322,34 @@ fn decompression_bombs_are_refused_within_their_limit() {
         assert!(bomb.size() < 8 << 20, "{codec}: {} bytes", bomb.size());
         assert_eq!(door.client().produce("strict", bomb.bytes().clone()).error_code, 10, "{codec}");
     }
+}
+
+#[test]
+fn a_full_queue_is_answered_in_time_and_the_batch_may_be_sent_again() {
+    let door = Door::open();
+    door.topic("t", &[]);
+    let mut client = door.client();
+    let partition = door.partition("t");
+    let filler = || Append { batch: batch(Codec::None, 1), lease: None, leader_epoch: -1 };
+    let mut queued = 0;
+    let answer = {
+        let _hold = door.sim.hold();
+        // The writer takes one round more before it hangs.
+        let mut refusals = 0;
+        while refusals < 3 {
+            match partition.try_append(filler()) {
+                Ok(_) => queued += 1,
+                Err(_) => {
+                    refusals += 1;
+                    std::thread::sleep(std::time::Duration::from_millis(5));
+                }
+            }
+        }
+        let request = produce_request("t", -1, batch(Codec::None, 1).bytes().clone()).with_timeout_ms(200);
+        let answer: kp::ProduceResponse = client.call(ApiKey::Produce, 12, &request);
+        answer.responses[0].partition_responses[0].clone()
+    };
+    assert_eq!(answer.error_code, 7, "{answer:?}");
+    // Sent again it is stored once, behind what waited.
+    assert_eq!(client.produce("t", batch(Codec::None, 1).bytes().clone()).base_offset, queued);
 }
