@@ -218,6 +218,7 @@ impl Running {
         // What is left of the deadline; a step that finds none gets a moment all the same.
         let left = || self.deadline.saturating_sub(began.elapsed()).max(STEP_MIN);
         info!("stopping: the doors close; a second SIGTERM ends at once");
+        self.ingest.hurry();
         let _ = self.stop.send(true);
         let doors = async {
             for door in self.doors {
@@ -230,7 +231,9 @@ impl Running {
         info!("stopping: pipelines cut their outputs");
         self.pipelines.stop(left());
         info!("stopping: the batcher writes what is queued");
-        self.runtime.block_on(self.ingest.close());
+        if self.runtime.block_on(async { tokio::time::timeout(left(), self.ingest.close()).await }).is_err() {
+            warn!("the batcher did not come to its end in time: the disk does not answer");
+        }
         info!("stopping: the log syncs");
         let closed = self.runtime.block_on(self.store.close(left()));
         self.runtime.shutdown_timeout(STEP_MIN);

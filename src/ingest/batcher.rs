@@ -35,6 +35,7 @@ pub(super) struct Inbox {
     wake_at: AtomicUsize,
     /// Counts what lanes learnt from other threads: room for a next batch.
     news: AtomicUsize,
+    is_in_hurry: AtomicBool,
     is_stopping: AtomicBool,
 }
 
@@ -46,6 +47,7 @@ impl Inbox {
             is_parked: AtomicBool::new(false),
             wake_at: AtomicUsize::new(1),
             news: AtomicUsize::new(0),
+            is_in_hurry: AtomicBool::new(false),
             is_stopping: AtomicBool::new(false),
         }
     }
@@ -73,7 +75,12 @@ impl Inbox {
         self.chunks.len()
     }
 
+    pub(super) fn hurry(&self) {
+        self.is_in_hurry.store(true, Ordering::SeqCst);
+    }
+
     pub(super) fn stop(&self) {
+        self.hurry();
         self.is_stopping.store(true, Ordering::SeqCst);
         if let Some(thread) = self.thread.get() {
             thread.unpark();
@@ -101,8 +108,9 @@ impl Inbox {
         self.wake_at.store(wake_at, Ordering::SeqCst);
         self.is_parked.store(true, Ordering::SeqCst);
         let is_new = self.chunks.len() >= wake_at || self.news.load(Ordering::SeqCst) != news;
-        if !is_new && !self.is_stopping.load(Ordering::SeqCst) {
-            std::thread::park_timeout(nap);
+        if !is_new {
+            let is_stopping = self.is_stopping.load(Ordering::SeqCst);
+            std::thread::park_timeout(if is_stopping { NAP } else { nap });
         }
         self.is_parked.store(false, Ordering::SeqCst);
     }
@@ -124,10 +132,11 @@ pub(super) fn run(inbox: &Inbox, sealer: &Sealer, pulse: &Pulse) {
             lanes.add(chunk, done);
         }
         let news = inbox.news.load(Ordering::SeqCst);
+        let is_in_hurry = inbox.is_in_hurry.load(Ordering::SeqCst);
         let (mut has_open, mut is_waiting, mut missing) = (false, false, WAKE_AT_MAX);
         let mut sealed = 0;
         topics.retain(|_, lanes| {
-            sealed += lanes.seal(sealer);
+            sealed += lanes.seal(sealer, is_in_hurry);
             has_open |= lanes.has_open();
             missing = missing.min(lanes.missing().unwrap_or(WAKE_AT_MAX));
             is_waiting |= lanes.is_waiting();

@@ -1,7 +1,7 @@
 //! Lanes: one a partition, with the events that wait for its next batch.
 
 use super::seal::{InFlight, Sealed, Sealer};
-use super::{Chunk, Indexes, Outcome};
+use super::{Chunk, Indexes, Outcome, headers_size};
 use crate::budget::Lease;
 use crate::record::{BatchBuilder, HEADER_SIZE, NewRecord, partition_for_key};
 use crate::store::{Partition, Topic};
@@ -86,10 +86,6 @@ impl Load {
     }
 }
 
-fn headers_size(headers: &[(bytes::Bytes, bytes::Bytes)]) -> usize {
-    headers.iter().map(|(name, value)| name.len() + value.len() + 10).sum()
-}
-
 /// All lanes of a topic.
 pub(super) struct Lanes {
     topic: Arc<Topic>,
@@ -150,12 +146,13 @@ impl Lanes {
         }
     }
 
-    /// Seals and sends what may go; returns how many batches.
-    pub(super) fn seal(&mut self, sealer: &Sealer) -> usize {
+    /// Seals and sends what may go; returns how many batches. In a hurry no topic's linger is waited for.
+    pub(super) fn seal(&mut self, sealer: &Sealer, is_in_hurry: bool) -> usize {
         let config = self.topic.config();
+        let linger = if is_in_hurry { Duration::ZERO } else { config.linger };
         let mut sealed = 0;
         for (at, lane) in self.lanes.iter_mut().enumerate() {
-            while lane.may_seal(config.linger) {
+            while lane.may_seal(linger) {
                 lane.seal(config.max_message_bytes, sealer);
                 sealed += 1;
                 if at == self.current {
@@ -167,8 +164,11 @@ impl Lanes {
         sealed
     }
 
-    /// The least number of requests that a lane waits for before it is sealed, if one waits for nothing else.
+    /// The least number of requests that a lane waits for before it is sealed, if one waits for nothing else: not for its linger.
     pub(super) fn missing(&self) -> Option<usize> {
+        if !self.topic.config().linger.is_zero() {
+            return None;
+        }
         let may_go = |lane: &&Lane| !lane.open.is_empty() && lane.in_flight.has_room(0, lane.crowd >= CROWD_MIN);
         let waiting = self.lanes.iter().filter(may_go);
         waiting.map(|lane| (lane.crowd / CROWD_PARTS).saturating_sub(lane.open.len()).max(1)).min()
@@ -386,6 +386,23 @@ mod tests {
         lanes.lanes[0].since = Instant::now() - waited;
         assert!(lanes.lanes[0].may_seal(waited));
         assert!(!lanes.lanes[0].may_seal(Duration::from_secs(3_600)));
+    }
+
+    #[tokio::test]
+    async fn a_stop_waits_for_no_linger_and_a_lingering_lane_wakes_nobody() {
+        let store = store();
+        let topic = topic(&store, 1).await;
+        store.alter_topic(&topic.name, vec![("inrush.batcher.linger.ms".into(), Some("60000".into()))]).await.unwrap();
+        let mut lanes = Lanes::new(topic.clone());
+        lanes.add(chunk("a", &[]), tokio::sync::oneshot::channel().0);
+        assert_eq!(lanes.missing(), None);
+        let ingest = Ingest::start(tokio::runtime::Handle::current()).unwrap();
+        let sent = ingest.send(&topic, chunk("b", &[]));
+        tokio::pin!(sent);
+        assert!(tokio::time::timeout(Duration::from_millis(20), &mut sent).await.is_err());
+        ingest.hurry();
+        assert!(sent.await.ok().unwrap()[0].result.is_ok());
+        ingest.close().await;
     }
 
     #[tokio::test]

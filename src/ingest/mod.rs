@@ -41,6 +41,11 @@ pub struct Event {
     pub headers: Vec<(Bytes, Bytes)>,
 }
 
+/// Bytes that headers take in a record, at most.
+pub(crate) fn headers_size(headers: &[(Bytes, Bytes)]) -> usize {
+    headers.iter().map(|(name, value)| name.len() + value.len() + 10).sum()
+}
+
 /// What became of some events of a chunk that went to one partition in one batch.
 #[derive(Clone, Debug)]
 pub struct Outcome {
@@ -158,7 +163,12 @@ impl Ingest {
         self.pulse.clone()
     }
 
-    /// Writes what is queued and stops the thread. Doors are closed before.
+    /// From now on no topic's linger is waited for: clients that wait for it get their answers before the doors close.
+    pub fn hurry(&self) {
+        self.inbox.hurry();
+    }
+
+    /// Writes what is queued and stops the thread. Doors are closed before. A disk that hangs is waited for.
     pub async fn close(&self) {
         self.inbox.stop();
         let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();

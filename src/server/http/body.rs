@@ -19,6 +19,7 @@ use tokio::time::Instant;
 const RESERVE_STEP: usize = 64 << 10;
 /// What is read of a refused body and thrown away, so that its sender reads the answer instead of a reset.
 const DISCARD_SIZE_MAX: usize = 4 * BODY_SIZE_MAX;
+const SCRAP_SIZE: usize = 4 << 10;
 const DISCARD_PATIENCE: Duration = Duration::from_secs(2);
 
 /// The whole body with the lease of its bytes. One connection has one request at a time: its bytes and what they unpack to, twice
@@ -82,10 +83,11 @@ impl Coming<'_> {
         while self.came.len() < self.size {
             let missing = lease.bytes().min(self.size) - self.came.len();
             if missing == 0 {
-                grow(door, &mut lease, RESERVE_STEP.min(self.size - self.came.len())).await?;
+                let more = self.came.len().max(RESERVE_STEP).min(self.size - self.came.len());
+                grow(door, &mut lease, more).await?;
                 continue;
             }
-            self.came.reserve(missing);
+            self.came.reserve_exact(missing);
             let mut rest = (&mut *self.stream).take(missing as u64);
             match pace.wait(self.came.len(), rest.read_buf(&mut self.came)).await? {
                 Ok(1..) => {}
@@ -100,10 +102,13 @@ impl Coming<'_> {
     /// Reads to the end of the body, see [`discard`]; whether it came there.
     pub(super) async fn discard(&mut self) -> bool {
         let mut left = self.size - self.came.len();
+        if left == 0 {
+            return true;
+        }
         // What came is no longer reserved.
         self.came = Vec::new();
         let discard = async {
-            let mut scrap = vec![0; RESERVE_STEP];
+            let mut scrap = vec![0; SCRAP_SIZE];
             while left > 0 {
                 let read_max = left.min(scrap.len());
                 match self.stream.read(&mut scrap[..read_max]).await {

@@ -277,6 +277,8 @@ async fn connection_of_hyper(
     let connection = hyper::server::conn::http1::Builder::new()
         .max_header_size(HEAD_SIZE_MAX)
         .pipeline_flush(true)
+        // Who says that nothing more will come still waits for the answer.
+        .half_close(true)
         .serve_connection(TokioIo::new(stream), service);
     let mut connection = std::pin::pin!(connection);
     let ended = tokio::select! {

@@ -178,10 +178,10 @@ fn parse<'b>(bytes: &'b [u8], headers: &'b mut [httparse::Header<'b>]) -> Option
     let mut size = None;
     for header in head.headers.iter() {
         let is = |name: &str| header.name.eq_ignore_ascii_case(name);
+        let is_usual = is("connection") && header.value.eq_ignore_ascii_case(b"keep-alive");
         if is("content-length") && size.is_none() {
             size = Some(content_length(header.value)?);
-        } else if is("connection") && header.value.eq_ignore_ascii_case(b"keep-alive") {
-        } else if LEFT_TO_HYPER.into_iter().any(is) {
+        } else if !is_usual && LEFT_TO_HYPER.into_iter().any(is) {
             return None;
         }
     }

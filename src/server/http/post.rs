@@ -13,7 +13,7 @@ use super::reply::{Answer, Bad, Reply, Taken, listed, ranges, refuse};
 use super::sniff::{self, BodyError, Packing};
 use super::split::Found;
 use crate::budget::Lease;
-use crate::ingest::{Chunk, Event, Outcome, Submitted};
+use crate::ingest::{Chunk, Event, Outcome, Submitted, headers_size};
 use crate::record::TopicName;
 use crate::store::{AppendError, HttpCheck, NewTopic, Topic, TopicConfig, TopicError};
 use bytes::Bytes;
@@ -26,8 +26,10 @@ use tokio::net::TcpStream;
 
 /// A larger body is split off the socket task: a millisecond at most stays on it.
 const SPLIT_INLINE_MAX: usize = 256 << 10;
-/// A larger packed body is unpacked off the socket task.
-const UNPACK_INLINE_MAX: usize = 16 << 10;
+/// A larger packed body is unpacked off the socket task: it may become two hundred times as much.
+const UNPACK_INLINE_MAX: usize = 2 << 10;
+/// What is captured of a head and a query stands in each record of the request: that may make so many bytes of it.
+const SHARED_SIZE_MAX: usize = 16 << 20;
 
 /// What a request for events says beside its body.
 pub(super) struct Asked<'a> {
@@ -109,14 +111,15 @@ fn send_at_once(door: &HttpDoor, caller: &Caller, asked: &Asked<'_>, body: &[u8]
     let Some(lease) = caller.budget.try_take(body.len().max(1)) else { return Ok(None) };
     let post = Post::new(door, caller, asked, topic);
     let reading = post.reading(Bytes::copy_from_slice(body), lease)?;
-    if !reading.is_small() {
+    // Of what is packed nobody knows how much it becomes: where a bad line is found it would all be done again.
+    if reading.packing != Packing::Plain || !reading.is_small() {
         return Ok(None);
     }
     let read = reading.run(asked.content_type).map_err(bad_body)?;
     if post.keeps_bad(&read) {
         return Ok(None);
     }
-    let shared = post.shared_headers(&read);
+    let shared = post.shared_headers(&read)?;
     post.send(read, shared, 0).map(Some)
 }
 
@@ -208,7 +211,7 @@ async fn take(post: Post<'_>, packed: Bytes, lease: Lease) -> Result<Reply, Repl
         Box::pin(door.off_task(move || reading.run(&content_type))).await?
     };
     let read = read.map_err(bad_body)?;
-    let shared = post.shared_headers(&read);
+    let shared = post.shared_headers(&read)?;
     let mut quarantined = 0;
     if post.keeps_bad(&read) {
         let keep = quarantine::keep(door, &post.topic, &read.body, &read.found.bad, &shared, post.received_ms);
@@ -247,6 +250,10 @@ impl Reading {
             }
         };
         let found = sniff::events(&body, content_type, &judge)?;
+        // Many small events take more memory than their bytes.
+        if !lease.try_grow(found.size()) {
+            return Err(BodyError::Busy);
+        }
         let is_multipart = content_type.get(..10).is_some_and(|start| start.eq_ignore_ascii_case("multipart/"));
         Ok(Read { body, lease, found, is_multipart })
     }
@@ -312,7 +319,10 @@ impl<'a> Post<'a> {
 
     /// What each record carries: when it came, what the topic's config captures of the request's head, and of pictures and parts what the
     /// request says of all of them.
-    fn shared_headers(&self, read: &Read) -> Vec<(Bytes, Bytes)> {
+    ///
+    /// # Errors
+    /// The answer: 413, if that would make too much of many events.
+    fn shared_headers(&self, read: &Read) -> Result<Vec<(Bytes, Bytes)>, Reply> {
         let Post { config, asked, .. } = self;
         let mut shared = Vec::with_capacity(2 + config.http_capture.len());
         shared.push((Bytes::from_static(b"received"), Bytes::from(self.received_ms.to_string())));
@@ -333,7 +343,14 @@ impl<'a> Post<'a> {
         if read.found.events.iter().any(|event| !event.headers.is_empty()) {
             describe(&mut shared, read, asked.query);
         }
-        shared
+        let (size, events) = (headers_size(&shared), read.found.events.len() + read.found.bad.len());
+        if size * events > SHARED_SIZE_MAX {
+            let reason = format!(
+                "{size} bytes of captured headers and query would stand in each of {events} events; send them in parts, or capture less (inrush.http.capture)"
+            );
+            return Err(refuse(StatusCode::PAYLOAD_TOO_LARGE, reason));
+        }
+        Ok(shared)
     }
 
     /// Hands the events to the batcher.

@@ -3,9 +3,10 @@
 
 use super::HttpDoor;
 use super::split::BadLine;
-use crate::ingest::{Chunk, Event};
+use crate::ingest::{Chunk, Event, headers_size};
 use crate::store::{NewTopic, Topic, TopicError};
 use bytes::Bytes;
+use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
@@ -49,24 +50,34 @@ pub(super) async fn keep(
     shared: &[(Bytes, Bytes)],
     received_ms: i64,
 ) -> usize {
-    let size = |line: &BadLine| (line.place.len().min(KEPT_SIZE_MAX as usize)) + LETTER_SIZE;
+    let beside = LETTER_SIZE + headers_size(shared);
     let now = Instant::now();
-    let kept = bad.iter().take_while(|line| door.quarantine.may_keep(size(line), now));
-    let events: Vec<Event> = kept.map(|line| letter(topic, line, received_ms)).collect();
+    // A copy: the body itself may be large, and its bytes are not reserved longer than its request lives.
+    let mut lines = Vec::new();
+    let mut events = Vec::new();
+    for line in bad {
+        let kept = line.place.start as usize..line.place.end.min(line.place.start + KEPT_SIZE_MAX) as usize;
+        if !door.quarantine.may_keep(kept.len() + beside, now) {
+            break;
+        }
+        let start = lines.len() as u32;
+        lines.extend_from_slice(&body[kept]);
+        events.push(letter(topic, line, start..lines.len() as u32, received_ms));
+    }
     if events.is_empty() {
         return 0;
     }
     let Some(dead) = dead_letters(door, topic).await else { return 0 };
-    let chunk = Chunk { body: body.clone(), events, headers: shared.to_vec(), lease: None, is_compressible: true };
+    let chunk = Chunk { body: lines.into(), events, headers: shared.to_vec(), lease: None, is_compressible: true };
     let Ok(outcomes) = door.ingest.send(&dead, chunk).await else { return 0 };
     let kept = outcomes.iter().filter(|outcome| outcome.result.is_ok()).map(|outcome| outcome.events.len()).sum();
     door.meters.quarantined.increment(kept as u64);
     kept
 }
 
-fn letter(topic: &Topic, line: &BadLine, received_ms: i64) -> Event {
+fn letter(topic: &Topic, line: &BadLine, value: Range<u32>, received_ms: i64) -> Event {
     Event {
-        value: line.place.start..line.place.end.min(line.place.start + KEPT_SIZE_MAX),
+        value,
         key: None,
         timestamp: received_ms,
         headers: vec![

@@ -5,6 +5,7 @@ use super::sniff::BodyError;
 use crate::ingest::Event;
 use crate::json::{Odd, Scan, Scanner};
 use crate::store::HttpCheck;
+use bytes::Bytes;
 use serde::de::{Error, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 use std::fmt;
@@ -50,6 +51,19 @@ impl Found {
         let count = count.min(EXPECTED_MAX);
         self.events.reserve(count);
         self.lines.reserve(count);
+    }
+
+    /// Bytes of memory that it holds beside the body.
+    pub fn size(&self) -> usize {
+        let pairs = |headers: &Vec<(Bytes, Bytes)>| {
+            let bytes: usize = headers.iter().map(|(name, value)| name.len() + value.len()).sum();
+            headers.capacity() * size_of::<(Bytes, Bytes)>() + bytes
+        };
+        let of_event = |event: &Event| event.key.as_ref().map_or(0, Bytes::len) + pairs(&event.headers);
+        let places = self.events.capacity() * size_of::<Event>() + self.lines.capacity() * size_of::<u32>();
+        let bad = self.bad.capacity() * size_of::<BadLine>();
+        let reasons: usize = self.bad.iter().map(|bad| bad.reason.capacity()).sum();
+        places + self.events.iter().map(of_event).sum::<usize>() + bad + reasons
     }
 
     /// # Errors

@@ -361,6 +361,43 @@ async fn when_memory_is_out_requests_are_sent_away_and_the_oldest_ends() {
 }
 
 #[tokio::test]
+async fn many_small_events_take_the_memory_that_they_hold() {
+    let body = format!("[{}1]", "1,".repeat(9_999));
+    let small = open_with(options(), 256 << 10).await;
+    small.topic(&[]).await;
+    assert_eq!(small.post("", body.as_bytes()).await.status, 429);
+    assert_eq!((small.budget.taken(), small.stored().await.len()), (0, 0));
+    let door = open().await;
+    assert_eq!(door.post("", body.as_bytes()).await.json()["taken"], 10_000);
+}
+
+#[tokio::test]
+async fn what_is_captured_of_a_head_does_not_multiply_without_bound() {
+    let door = open().await;
+    let agent = format!("user-agent: {}\r\n", "x".repeat(20_000));
+    let many = format!("[{}1]", "1,".repeat(999));
+    let refused = door.post(&agent, many.as_bytes()).await;
+    assert_eq!(refused.status, 413);
+    assert!(refused.json()["error"].as_str().unwrap().contains("inrush.http.capture"), "{}", refused.json());
+    assert_eq!(door.stored().await.len(), 0);
+    assert_eq!(door.post(&agent, b"[1,2]").await.json()["taken"], 2);
+}
+
+#[tokio::test]
+async fn who_says_that_nothing_more_comes_still_gets_the_answer() {
+    let door = open().await;
+    let chunked = format!("POST {EVENTS} HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n1\r\n7\r\n0\r\n\r\n");
+    let whole = format!("POST {EVENTS} HTTP/1.1\r\nhost: x\r\ncontent-length: 1\r\n\r\n7");
+    for request in [chunked, whole] {
+        let mut stream = door.connect().await;
+        stream.write_all(request.as_bytes()).await.unwrap();
+        stream.shutdown().await.unwrap();
+        assert_eq!(answer(&mut stream).await.json()["taken"], 1);
+        closed(&mut stream).await;
+    }
+}
+
+#[tokio::test]
 async fn connections_are_counted_and_places_come_back() {
     let door = open_with(limited(|limits| limits.connections_max = 2), 64 << 20).await;
     let mut first = door.connect().await;
