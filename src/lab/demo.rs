@@ -4,6 +4,7 @@
 use super::generate::Generator;
 use crate::client::{Client, KafkaClient};
 use crate::clock::Clock;
+use crate::control::PipelineStatus;
 use crate::daemon::{self, Running};
 use crate::record::{Codec, NewRecord};
 use anyhow::{Context, Result, bail};
@@ -23,6 +24,8 @@ const EVENTS: u64 = 30_000;
 const EVENTS_A_SECOND: u64 = 1_000;
 /// Events of one request.
 const BATCH: usize = 100;
+/// Requests of so many events have a picture and two broken ones among them.
+const ODD_FROM: usize = 25;
 /// How long the pipelines may take to catch up.
 const PATIENCE: Duration = Duration::from_secs(60);
 /// What the shipped pipelines are, with files that roll while somebody watches.
@@ -153,10 +156,11 @@ fn send(running: &Running, events: Option<u64>, has_orders: bool, is_json: bool)
     let mut shown = Instant::now();
     while summary.sent < total {
         let wanted = BATCH.min((total - summary.sent) as usize);
-        // One picture to a batch of clicks, and one broken line and one wrong value in each full one. The doors take turns.
+        // One picture, one broken line and one wrong value to a batch of clicks, unless it is a small one. The doors take turns.
         let (mut left, by_kafka) = (wanted, turn % 3 == 1);
         turn += 1;
-        if left == BATCH {
+        let is_odd = wanted >= ODD_FROM;
+        if is_odd {
             let picture = if by_kafka {
                 kafka_picture(&mut kafka, &mut generator)
             } else {
@@ -166,7 +170,7 @@ fn send(running: &Running, events: Option<u64>, has_orders: bool, is_json: bool)
             summary.sent += 1;
             left -= 1;
         }
-        let lines = lines(&mut generator, left, wanted == BATCH);
+        let lines = lines(&mut generator, left, is_odd);
         if by_kafka {
             kafka_clicks(&mut kafka, &lines, turn == 2)?;
         } else {
@@ -223,11 +227,11 @@ fn kafka_picture(kafka: &mut KafkaClient, generator: &mut Generator) -> Result<(
     Ok(())
 }
 
-/// Clicks as lines; in a full batch one is cut off and one has a value of a wrong type.
-fn lines(generator: &mut Generator, count: usize, is_full: bool) -> Vec<String> {
+/// Clicks as lines; in an odd batch one is cut off and one has a value of a wrong type.
+fn lines(generator: &mut Generator, count: usize, is_odd: bool) -> Vec<String> {
     let now_ms = Clock::System.now_ms();
     let mut lines: Vec<String> = (0..count).map(|_| generator.click(now_ms).to_string()).collect();
-    if is_full {
+    if is_odd {
         lines[10] = "{\"ts\": \"2026-01-01T00:00:00Z\", \"eventId\": ".to_owned();
         lines[20] = lines[20].replace("\"quantity\":", "\"quantity\":\"many\",\"q\":");
     }
@@ -271,13 +275,20 @@ fn count(body: &[u8], status: StatusCode, sent: u64, summary: &mut Summary) -> R
 /// Waits until the pipelines have read everything and cut, then counts through the door.
 fn settle(running: &Running, summary: &mut Summary, pipelines: usize, began: Instant) -> Result<()> {
     let mut client = Client::new(running.http.to_string())?;
+    let topics = client.json(Method::GET, "/v1/topics", None)?;
+    let records = |name: &str| {
+        let found = topics.as_array().into_iter().flatten().find(|topic| topic["name"] == name);
+        found.and_then(|topic| topic["records"].as_u64()).unwrap_or(0)
+    };
     let deadline = Instant::now() + PATIENCE;
     loop {
         let statuses = running.control.statuses();
-        let is_done = statuses.len() == pipelines
-            && statuses.iter().all(|status| {
-                status.lag_records == 0 && !status.positions.is_empty() && status.positions == status.committed
-            });
+        // Held against what the topics have: a status may be of a moment before the last events, or the first.
+        let is_read = |status: &PipelineStatus| {
+            let committed: i64 = status.committed.values().sum();
+            committed as u64 == records(status.source.trim_start_matches("topic:"))
+        };
+        let is_done = statuses.len() == pipelines && statuses.iter().all(is_read);
         if is_done {
             summary.filtered = statuses.iter().map(|status| status.filtered).sum();
             summary.dead_letters = statuses.iter().map(|status| status.dead_letters).sum();
@@ -288,11 +299,6 @@ fn settle(running: &Running, summary: &mut Summary, pipelines: usize, began: Ins
         }
         std::thread::sleep(Duration::from_millis(50));
     }
-    let topics = client.json(Method::GET, "/v1/topics", None)?;
-    let records = |name: &str| {
-        let found = topics.as_array().into_iter().flatten().find(|topic| topic["name"] == name);
-        found.and_then(|topic| topic["records"].as_u64()).unwrap_or(0)
-    };
     summary.stored = TOPICS.into_iter().map(records).sum();
     Ok(())
 }

@@ -10,7 +10,7 @@ use super::{Options, runner};
 use crate::control::{Answer, Command, PipelineStatus, Request, ResetTo, State};
 use crate::metrics as names;
 use crate::store::Topic;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
@@ -150,9 +150,11 @@ impl Supervisor {
                 answer.push((name, result));
             }
         }
-        let gone = self.pipelines.keys().filter(|name| !files.iter().any(|path| named(path) == **name));
-        let gone: Vec<String> = gone.filter(|name| only.is_none_or(|only| only == *name)).cloned().collect();
-        for name in gone {
+        // A file that was never right has a place on the board alone.
+        let shown = self.options.control.statuses().into_iter().map(|status| status.name);
+        let known: BTreeSet<String> = self.pipelines.keys().cloned().chain(shown).collect();
+        let gone = known.into_iter().filter(|name| !files.iter().any(|path| named(path) == *name));
+        for name in gone.filter(|name| only.is_none_or(|only| only == name)) {
             self.halt(&name);
             self.options.control.withdraw(&name);
             answer.push((name, Ok("stopped: its file is gone; what it wrote and where it stood are kept".to_owned())));
@@ -187,7 +189,11 @@ impl Supervisor {
         })?;
         if let Output::Parquet(out) = &job.spec.to {
             let folder = self.options.out.join(&out.folder);
-            lake::check_schema(&folder, job.plan.output()).map_err(|error| error.to_string())?;
+            match lake::check_schema(&folder, job.plan.output()) {
+                Err(error) if error.kind() == io::ErrorKind::InvalidInput => return Err(error.to_string()),
+                // A folder that is not there yet, a disk that is mounted late: the pipeline waits for it.
+                _ => {}
+            }
         }
         let known = self.pipelines.get(name);
         let is_running = known.is_some_and(|running| running.thread.is_some());

@@ -8,7 +8,7 @@ use super::load::{self, Job};
 use super::sink::WriteError;
 use super::{Options, runner, supervisor};
 use crate::clock::Clock;
-use crate::control::{Command, Control, PipelineStatus, ResetTo, State};
+use crate::control::{Answer, Command, Control, PipelineStatus, ResetTo, State};
 use crate::disk::sim::Sim;
 use crate::record::{BatchBuilder, Codec, NewRecord, Offset, PartitionId, Record, TopicName};
 use crate::store::{Append, NewTopic, Store, Topic};
@@ -116,6 +116,26 @@ impl Bench {
         let life = Life::begin(&self.seat).unwrap();
         let (options, job, own, hooks) = (self.options.clone(), job.clone(), life.clone(), self.hooks.clone());
         Runs { life, thread: std::thread::spawn(move || runner::run(&options, &job, &own, &hooks)) }
+    }
+
+    /// What runs the files of the folder.
+    fn supervised(&self) -> (Control, supervisor::Running) {
+        let (control, requests) = Control::new();
+        let options = Options {
+            store: self.store.clone(),
+            control: control.clone(),
+            clock: Clock::System,
+            folder: self.options.folder.clone(),
+            out: self.options.out.clone(),
+            data: self.options.data.clone(),
+            runtime: self.runtime.handle().clone(),
+        };
+        let running = supervisor::start_with(options, requests, Hooks::default(), PATIENCE).unwrap();
+        (control, running)
+    }
+
+    fn reload(&self, control: &Control) -> Answer {
+        self.runtime.block_on(control.ask(Command::Reload { pipeline: None })).unwrap()
     }
 
     fn status(&self) -> Option<PipelineStatus> {
@@ -711,18 +731,8 @@ fn a_broken_file_leaves_the_old_pipeline_and_says_so() {
     std::fs::create_dir_all(&folder).unwrap();
     let right = text("{ parquet = \"out\", roll = \"100ms\" }", "");
     std::fs::write(folder.join("p.toml"), &right).unwrap();
-    let (control, requests) = Control::new();
-    let options = Options {
-        store: bench.store.clone(),
-        control: control.clone(),
-        clock: Clock::System,
-        folder: folder.clone(),
-        out: bench.options.out.clone(),
-        data: bench.options.data.clone(),
-        runtime: bench.runtime.handle().clone(),
-    };
-    let running = supervisor::start_with(options, requests, Hooks::default(), PATIENCE).unwrap();
-    let reload = || bench.runtime.block_on(control.ask(Command::Reload { pipeline: None })).unwrap().remove(0).1;
+    let (control, running) = bench.supervised();
+    let reload = || bench.reload(&control).remove(0).1;
     let warnings = || control.statuses().first().map(|status| status.warnings.clone()).unwrap_or_default();
     bench.send(&source, 0, 1..9);
     wait_for("the rows", || parquet_rows(&bench.folder.path().join("out")).len() == 8);
@@ -746,5 +756,31 @@ fn a_broken_file_leaves_the_old_pipeline_and_says_so() {
     let moved = bench.runtime.block_on(control.ask(Command::Reset { pipeline: "p".to_owned(), to: ResetTo::Start }));
     assert!(moved.unwrap()[0].1.is_ok());
     wait_for("everything once more", || parquet_rows(&bench.folder.path().join("out")).len() == 17 + 17);
+    running.stop(PATIENCE);
+}
+
+#[test]
+fn a_file_that_was_never_right_leaves_with_its_file_and_a_folder_may_come_later() {
+    let bench = Bench::new();
+    let source = bench.topic("in", 1, &[]);
+    let folder = bench.options.folder.clone();
+    std::fs::create_dir_all(&folder).unwrap();
+    std::fs::write(folder.join("bad.toml"), "from = 1").unwrap();
+    std::fs::write(folder.join("p.toml"), text("{ parquet = \"out\", roll = \"100ms\" }", "")).unwrap();
+    // A file where the lake is to be mounted.
+    let out = bench.folder.path().join("out");
+    std::fs::create_dir_all(out.parent().unwrap()).unwrap();
+    std::fs::write(&out, "").unwrap();
+    let (control, running) = bench.supervised();
+    let state = |name: &str| control.statuses().iter().find(|status| status.name == name).map(|status| status.state);
+    wait_for("the broken file", || state("bad") == Some(State::Failed));
+    std::fs::remove_file(folder.join("bad.toml")).unwrap();
+    let answer = bench.reload(&control);
+    assert!(answer.iter().any(|(name, done)| name == "bad" && done.is_ok()), "{answer:?}");
+    assert_eq!(state("bad"), None);
+    bench.send(&source, 0, 1..9);
+    wait_for("the stall", || state("p") == Some(State::Stalled));
+    std::fs::remove_file(&out).unwrap();
+    wait_for("the rows", || parquet_rows(&out).len() == 8);
     running.stop(PATIENCE);
 }

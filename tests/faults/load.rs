@@ -75,6 +75,8 @@ pub(super) struct World {
     folder: PathBuf,
     addresses: Mutex<Addresses>,
     is_over: AtomicBool,
+    /// A client found something: the others end, answered or not.
+    is_broken: AtomicBool,
     answered: AtomicUsize,
     history: Mutex<History>,
     comings: Mutex<BTreeMap<String, Expected>>,
@@ -108,6 +110,7 @@ impl Load {
             folder: folder.to_owned(),
             addresses: Mutex::default(),
             is_over: AtomicBool::new(false),
+            is_broken: AtomicBool::new(false),
             answered: AtomicUsize::new(0),
             history: Mutex::default(),
             comings: Mutex::default(),
@@ -127,7 +130,10 @@ impl Load {
         let mut threads = Vec::new();
         let mut start = |run: Box<dyn FnOnce(&World) + Send>| {
             let world = world.clone();
-            threads.push(std::thread::spawn(move || run(&world)));
+            threads.push(std::thread::spawn(move || {
+                let _alarm = Alarm(&world);
+                run(&world);
+            }));
         };
         for producer in 0..3 {
             start(Box::new(move |world| post(world, producer)));
@@ -147,6 +153,18 @@ impl Load {
         self.world.is_over.store(true, Ordering::Relaxed);
         for thread in self.threads {
             thread.join().expect("a client panicked");
+        }
+    }
+}
+
+/// Ends the load when its thread panics.
+struct Alarm<'a>(&'a World);
+
+impl Drop for Alarm<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.is_broken.store(true, Ordering::Relaxed);
+            self.0.is_over.store(true, Ordering::Relaxed);
         }
     }
 }
@@ -355,7 +373,7 @@ fn produce(world: &World, topic: &Topic, producer: u32) {
             *sequence += BATCH as i32;
             next += BATCH;
         }
-        if world.is_over() && pending.is_empty() {
+        if world.is_over() && (pending.is_empty() || world.is_broken.load(Ordering::Relaxed)) {
             return;
         }
         let done = exchange(world, topic, producer, &mut connection, &mut id, &mut pending);
