@@ -36,10 +36,9 @@ pub enum Error {
     #[error("cannot listen for {door} on {address}: {source}; is another daemon running there?")]
     Listen { door: &'static str, address: SocketAddr, source: io::Error },
     #[error(
-        "{door} on {0} is open to the network without write keys; set write-keys, or insecure = true if that is meant",
-        address
+        "the {door} door on {address} is open to the network, and anybody may use it; {way_out}, or insecure = true if that is meant"
     )]
-    Open { door: &'static str, address: SocketAddr },
+    Open { door: &'static str, address: SocketAddr, way_out: &'static str },
     #[error("cannot use the data folder {}: {source}", path.display())]
     Data { path: PathBuf, source: io::Error },
     #[error(transparent)]

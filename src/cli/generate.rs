@@ -62,6 +62,7 @@ pub(super) fn run(arguments: Arguments) -> Result<Outcome> {
     let options = Options {
         kind,
         http: load.http,
+        write_key: std::env::var("INRUSH_WRITE_KEY").ok(),
         topic: load.topic.unwrap_or_else(|| topic.to_owned()),
         rate: load.rate.map_or(Some(usual), |rate| rate.0),
         seconds: load.seconds.or(if load.events.is_none() { Some(10.0) } else { None }),

@@ -16,7 +16,7 @@ use std::process::ExitCode;
 
 /// Events in, a durable log, pipelines out.
 ///
-/// Exit codes: 0 done; 1 it failed, or a check found something; 2 the command line or a config file is wrong.
+/// Exit codes: 0 done; 1 it failed, or a check found something; 2 the command line, a config file or a pipeline file is wrong.
 #[derive(Parser)]
 #[command(name = "inrush", version)]
 struct Arguments {

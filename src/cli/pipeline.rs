@@ -26,13 +26,17 @@ pub(super) struct Arguments {
 enum Action {
     /// Judges files without a daemon; all mistakes at once.
     Check {
+        #[arg(required = true)]
         files: Vec<PathBuf>,
         /// The daemon's output folder: columns are held against those that Parquet folders have already.
         #[arg(long, value_name = "DIR")]
         out: Option<PathBuf>,
     },
     /// Runs the tests inside the files, without a daemon.
-    Test { files: Vec<PathBuf> },
+    Test {
+        #[arg(required = true)]
+        files: Vec<PathBuf>,
+    },
     /// Runs a file on recorded events, without a daemon; what would be dead-lettered goes to standard error.
     Run {
         file: PathBuf,
@@ -89,7 +93,7 @@ fn check(files: &[PathBuf], out: Option<&Path>, json: bool) -> Result<Outcome> {
                 report.writes.iter().for_each(|(name, kind)| println!("  {name:<24} {kind}"));
                 report.warnings.iter().for_each(|warning| println!("  warning: {warning}"));
             }
-            Err(mistakes) => is_right = tell(&mistakes),
+            Err(mistakes) => is_right = tell(&mistakes, json),
         }
     }
     Ok(if is_right { Outcome::Done } else { Outcome::Wrong })
@@ -101,7 +105,7 @@ fn test(files: &[PathBuf], json: bool) -> Result<Outcome> {
         let tests = match stream::test(file) {
             Ok(tests) => tests,
             Err(mistakes) => {
-                tell(&mistakes);
+                tell(&mistakes, json);
                 return Ok(Outcome::Wrong);
             }
         };
@@ -150,7 +154,7 @@ fn run_file(file: &Path, from: &Path, to: &Path, json: bool) -> Result<Outcome> 
     };
     let ran = match stream::run(file, &mut events, to, &crate::clock::Clock::System, &mut tell_dead) {
         Err(stream::RunError::Mistakes(mistakes)) => {
-            tell(&mistakes);
+            tell(&mistakes, false);
             return Ok(Outcome::Wrong);
         }
         ran => ran?,
@@ -166,9 +170,14 @@ fn run_file(file: &Path, from: &Path, to: &Path, json: bool) -> Result<Outcome> 
     Ok(Outcome::Done)
 }
 
-/// Prints mistakes; nothing is right then.
-fn tell(mistakes: &[Mistake]) -> bool {
-    mistakes.iter().for_each(|mistake| eprintln!("{mistake}"));
+/// Prints mistakes, for programs one a line; nothing is right then.
+fn tell(mistakes: &[Mistake], json: bool) -> bool {
+    for mistake in mistakes {
+        match json {
+            true => println!("{}", serde_json::json!({ "mistake": mistake })),
+            false => eprintln!("{mistake}"),
+        }
+    }
     false
 }
 

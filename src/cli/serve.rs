@@ -3,7 +3,7 @@
 use super::{Outcome, start_logging};
 use crate::daemon::{self, Options, host_and_port};
 use crate::stream;
-use anyhow::{Context, Result};
+use anyhow::Result;
 use clap::Args;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -45,8 +45,13 @@ pub(super) fn run(arguments: Arguments) -> Result<Outcome> {
     }
     let mut options = Options::new(arguments.data.clone().unwrap_or_else(|| PathBuf::from("data")));
     if let Some(path) = &arguments.config {
-        let text =
-            std::fs::read_to_string(path).with_context(|| format!("cannot read the config file {}", path.display()))?;
+        let text = match std::fs::read_to_string(path) {
+            Ok(text) => text,
+            Err(error) => {
+                eprintln!("inrush: cannot read the config file {}: {error}", path.display());
+                return Ok(Outcome::Wrong);
+            }
+        };
         match Options::read(path, &text) {
             Ok(read) => options = read,
             Err(mistakes) => {

@@ -46,7 +46,7 @@ impl Client {
 
     /// The same client, which sends a write key with each request.
     pub fn with_write_key(mut self, key: Option<String>) -> Client {
-        self.link.write_key = key;
+        self.link = self.link.with_write_key(key);
         self
     }
 
@@ -90,6 +90,12 @@ impl Link {
     /// A link to the door at `HOST:PORT`; connects at the first call.
     pub fn new(address: impl Into<String>) -> Link {
         Link { address: address.into(), write_key: None, sender: None }
+    }
+
+    /// The same link, which sends a write key with each request.
+    pub fn with_write_key(mut self, key: Option<String>) -> Link {
+        self.write_key = key;
+        self
     }
 
     /// Sends a request and reads its whole answer. Any error closes the connection; the next call opens another.

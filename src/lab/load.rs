@@ -45,6 +45,7 @@ pub struct Options {
     pub kind: Kind,
     /// HTTP door.
     pub http: String,
+    pub write_key: Option<String>,
     pub topic: String,
     /// Events a second; `None`: as many as are answered.
     pub rate: Option<f64>,
@@ -199,12 +200,12 @@ fn pace(shared: &Shared, interval_s: f64) {
 }
 
 async fn connection(shared: Arc<Shared>, number: u64, batch: usize, events_max: u64) -> Result<()> {
-    let Options { kind, topic, rate, seconds, http, seed, .. } = &shared.options;
+    let Options { kind, topic, rate, seconds, http, write_key, seed, .. } = &shared.options;
     let mut generator = Generator::new(seed.wrapping_mul(1 << 20).wrapping_add(number));
     if let Some(pictures) = &shared.pictures {
         generator = generator.with_pictures(pictures.clone());
     }
-    let mut link = Link::new(http.clone());
+    let mut link = Link::new(http.clone()).with_write_key(write_key.clone());
     let clock = Clock::System;
     loop {
         // The next request is made before it is due, so that making it costs no latency.

@@ -65,6 +65,10 @@ fn read(root: &Section<'_>, file: &Path, text: &str) -> Option<Spec> {
     }
     let filter = root.string("where").map(|sql| sql_of(root, sql));
     let select = root.string("select").map(|sql| sql_of(root, sql));
+    if root.has("rest") {
+        let _ = root.item("rest");
+        root.wrong("rest", "move this line below [columns]: it is a column");
+    }
     let is_moved = moved.contains(&"to");
     let (to, named_at) = if is_moved { None } else { output(root) }.unwrap_or((None, (0, 0)));
     let on_error = on_error(root, from_topic.as_ref());
@@ -173,6 +177,8 @@ fn output(root: &Section<'_>) -> Option<(Option<Output>, (usize, usize))> {
             None
         }
         (false, false) => {
+            // Asked for, so that a typo is told from them.
+            let _ = (to.item("parquet"), to.item("topic"));
             to.wrong("", "say which: to = { parquet = \"FOLDER\" } or to = { topic = \"NAME\" }");
             None
         }

@@ -8,7 +8,7 @@ use super::functions;
 use super::kinds;
 use super::secrets;
 use super::spec::{Column, From, Kind, RecordField, Spec, Sql};
-use crate::config::Mistake;
+use crate::config::{Mistake, nearest};
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, UInt32Array};
 use arrow::compute::{CastOptions, cast_with_options, concat_batches, filter_record_batch, take};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
@@ -481,7 +481,13 @@ impl ContextProvider for Context {
                 "{name} would give another answer when a record is read again; use _timestamp, or a column of the header \"received\""
             )));
         }
-        self.functions.get(name).cloned()
+        let found = self.functions.get(name).cloned();
+        if found.is_none() && self.hint.borrow().is_none() {
+            let known: Vec<&str> = self.functions.keys().map(String::as_str).collect();
+            let meant = nearest(name, &known).map_or(String::new(), |meant| format!("; did you mean {meant}?"));
+            self.hint.replace(Some(format!("there is no function {name}{meant}")));
+        }
+        found
     }
 
     fn get_higher_order_meta(&self, _name: &str) -> Option<Arc<HigherOrderUDF>> {

@@ -1,12 +1,14 @@
 //! What a body is. Pure functions: the door trusts neither Content-Type nor Content-Encoding.
 //!
 //! In this order: gzip or zstd by Content-Encoding or magic (by magic not under `image/*` or octet-stream); a picture's magic, or
-//! `image/*` or `application/octet-stream`: one binary event; `multipart/*` with a boundary: one event a part; everything else is JSON,
-//! whatever its type says.
+//! `image/*`, `audio/*`, `video/*` or `application/octet-stream`: one binary event; `multipart/*` with a boundary: one event a part; where
+//! events are to be JSON, what is no text and does not say that it is some: one binary event; everything else is JSON, whatever its type
+//! says.
 
 use super::json::Judge;
 use super::multipart;
 use super::split::{EVENTS_MAX, Found, split};
+use crate::store::HttpCheck;
 use bytes::Bytes;
 use std::io::Read;
 
@@ -124,7 +126,8 @@ fn read(
 fn is_said_binary(content_type: &str) -> bool {
     let kind = content_type.trim_start();
     let begins = |known: &str| kind.get(..known.len()).is_some_and(|start| start.eq_ignore_ascii_case(known));
-    begins("image/") || begins(OCTETS) && matches!(kind.as_bytes().get(OCTETS.len()), None | Some(b';' | b' '))
+    let is_media = ["image/", "audio/", "video/"].into_iter().any(begins);
+    is_media || begins(OCTETS) && matches!(kind.as_bytes().get(OCTETS.len()), None | Some(b';' | b' '))
 }
 
 /// The content type of a body that is one binary event; `None` if it is none.
@@ -136,8 +139,24 @@ pub fn binary_type(body: &[u8], content_type: &str) -> Option<String> {
         [b'R', b'I', b'F', b'F', _, _, _, _, b'W', b'E', b'B', b'P', ..] => Some("image/webp"),
         _ => None,
     };
-    let said = || content_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
-    by_magic.map(str::to_owned).or_else(|| is_said_binary(content_type).then(said))
+    by_magic.map(str::to_owned).or_else(|| is_said_binary(content_type).then(|| plain_type(content_type)))
+}
+
+/// The content type without parameters, in small letters.
+fn plain_type(content_type: &str) -> String {
+    content_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase()
+}
+
+/// As [`binary_type`], of a body that shows it only by being no text: a PDF, say. Its type must not say that it is text, and without one it
+/// must not begin as JSON does: then one bad line would be meant.
+fn type_of_no_text(body: &[u8], content_type: &str) -> Option<String> {
+    let kind = plain_type(content_type);
+    let is_said_text = kind.starts_with("text/") || kind.contains("json") || kind.ends_with("x-www-form-urlencoded");
+    let begins_as_json = || matches!(body.trim_ascii_start().first(), Some(b'{' | b'[' | b'"'));
+    if is_said_text || kind.is_empty() && begins_as_json() || std::str::from_utf8(body).is_ok() {
+        return None;
+    }
+    Some(if kind.is_empty() { OCTETS.to_owned() } else { kind })
 }
 
 /// The events of an unpacked body.
@@ -145,7 +164,10 @@ pub fn binary_type(body: &[u8], content_type: &str) -> Option<String> {
 /// # Errors
 /// [`BodyError`] if the body as a whole cannot be taken.
 pub fn events(body: &[u8], content_type: &str, judge: &Judge) -> Result<Found, BodyError> {
-    if let Some(kind) = binary_type(body, content_type) {
+    let boundary = multipart::boundary(content_type)?;
+    let is_text = boundary.is_some() || judge.check != HttpCheck::Json;
+    let no_text = || if is_text { None } else { type_of_no_text(body, content_type) };
+    if let Some(kind) = binary_type(body, content_type).or_else(no_text) {
         let mut found = Found::default();
         if body.is_empty() {
             return Err(BodyError::Empty);
@@ -154,7 +176,7 @@ pub fn events(body: &[u8], content_type: &str, judge: &Judge) -> Result<Found, B
         found.events[0].headers.push((Bytes::from_static(b"content-type"), Bytes::from(kind)));
         return Ok(found);
     }
-    match multipart::boundary(content_type)? {
+    match boundary {
         Some(boundary) => multipart::events(body, &boundary, judge),
         None => split(body, judge),
     }
@@ -210,5 +232,25 @@ mod tests {
             Some("application/octet-stream")
         );
         assert_eq!(binary_type(b"{}", "application/json"), None);
+        assert_eq!(binary_type(b"x", "video/mp4; codecs=avc1").as_deref(), Some("video/mp4"));
+    }
+
+    #[test]
+    fn what_is_no_text_is_one_event_unless_it_says_that_it_is_text() {
+        let pdf = b"%PDF-1.7\n%\xe2\xe3\xcf\xd3\n1 0 obj";
+        for (body, content_type, expected) in [
+            (&pdf[..], "application/pdf", Some("application/pdf")),
+            (pdf, "", Some("application/octet-stream")),
+            (pdf, "application/json", None),
+            (pdf, "text/plain;charset=UTF-8", None),
+            (pdf, "application/x-www-form-urlencoded", None),
+            (b"{\"a\":1}\n{\"a\":\"\xff\"}", "", None),
+            (b"{\"a\":1}", "application/pdf", None),
+        ] {
+            assert_eq!(type_of_no_text(body, content_type).as_deref(), expected, "{content_type}");
+            let judge = Judge::new(HttpCheck::Json, None, None, 0);
+            let found = events(body, content_type, &judge).unwrap_or_default();
+            assert_eq!(found.events.first().is_some_and(|event| !event.headers.is_empty()), expected.is_some());
+        }
     }
 }
