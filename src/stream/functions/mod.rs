@@ -153,6 +153,20 @@ mod tests {
     }
 
     #[test]
+    fn the_documentation_lists_every_function_and_every_reason() {
+        let page = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/PIPELINES.md");
+        let page = std::fs::read_to_string(page).unwrap();
+        for Function { name, signature, meaning, .. } in ALL {
+            let line = format!("| `{name}{signature}` | {meaning} |");
+            assert!(page.contains(&line), "docs/PIPELINES.md lacks {line}");
+        }
+        for reason in crate::stream::fault::Reason::ALL {
+            let line = format!("| `{}` | {} |", reason.as_str(), reason.step());
+            assert!(page.contains(&line), "docs/PIPELINES.md lacks {line}");
+        }
+    }
+
+    #[test]
     fn what_a_function_cannot_read_it_says_by_name() {
         let numbers: ArrayRef = Arc::new(arrow::array::Int64Array::from(vec![1]));
         for function in ALL {
