@@ -100,7 +100,13 @@ impl Page {
 pub(super) async fn place(door: &HttpDoor, topic: &str, query: Option<&str>) -> Result<(Partition, Offset), Reply> {
     let partition = partition(door, topic, query)?;
     let from = parameter(query, "from").unwrap_or_else(|| "start".to_owned());
-    let offset = match from.as_str() {
+    let offset = offset(&partition, &from).await?;
+    Ok((partition, offset))
+}
+
+/// Where `from` stands in a partition.
+pub(super) async fn offset(partition: &Partition, from: &str) -> Result<Offset, Reply> {
+    Ok(match from {
         "start" => partition.start(),
         "end" => partition.tail(),
         text => match text.strip_prefix("time:") {
@@ -115,8 +121,7 @@ pub(super) async fn place(door: &HttpDoor, topic: &str, query: Option<&str>) -> 
                 refuse(StatusCode::BAD_REQUEST, format!("from={from} is neither an offset, start, end nor time:MS"))
             })?),
         },
-    };
-    Ok((partition, offset))
+    })
 }
 
 /// The partition that a query names.

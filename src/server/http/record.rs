@@ -14,7 +14,16 @@ pub fn text(record: &Record) -> String {
 
 /// Appends one record: JSON values as they are, other text as a string, bytes as base64 under `value_base64`. On one line.
 pub(super) fn put(out: &mut Vec<u8>, record: &Record) {
-    out.extend_from_slice(format!("{{\"offset\":{},\"timestamp\":{},", record.offset, record.timestamp).as_bytes());
+    put_of(out, None, record);
+}
+
+/// As [`put`], with the number of its partition where that is to be told.
+pub(super) fn put_of(out: &mut Vec<u8>, partition: Option<PartitionId>, record: &Record) {
+    out.push(b'{');
+    if let Some(partition) = partition {
+        out.extend_from_slice(format!("\"partition\":{partition},").as_bytes());
+    }
+    out.extend_from_slice(format!("\"offset\":{},\"timestamp\":{},", record.offset, record.timestamp).as_bytes());
     put_field(out, "key", record.key.as_deref());
     out.push(b',');
     match record.value.as_deref() {

@@ -564,6 +564,35 @@ async fn a_tail_goes_on_where_it_was_and_tells_of_gaps() {
 }
 
 #[tokio::test]
+async fn a_tail_follows_all_partitions_and_goes_on_in_each() {
+    let door = open().await;
+    let name = TopicName::new("t").unwrap();
+    door.store.create_topic(NewTopic { name, partitions: 3, config: vec![] }).await.unwrap();
+    // One request a partition: the batcher takes them in turn.
+    for n in 0..3 {
+        door.post("", format!("{{\"n\":{n}}}").as_bytes()).await;
+    }
+    let mut live = tail(&door, "?from=start", "").await;
+    let mut seen = String::new();
+    for n in 0..3 {
+        let wanted = format!("\"n\":{n}");
+        if !seen.contains(&wanted) {
+            seen += &tail_until(&mut live, &wanted).await;
+        }
+    }
+    for partition in 0..3 {
+        assert!(seen.contains(&format!("{{\"partition\":{partition},\"offset\":0,")), "{seen}");
+    }
+    let last = seen.lines().filter_map(|line| line.strip_prefix("id: ")).next_back().unwrap();
+    assert_eq!(last, "0:1,1:1,2:1");
+    door.post("", b"{\"n\":3}").await;
+    let again = tail_until(&mut tail(&door, "", &format!("last-event-id: {last}\r\n")).await, "\"n\":3").await;
+    assert!(!again.contains("\"n\":0") && again.contains("\"offset\":1,"), "{again}");
+    let one = tail_until(&mut tail(&door, "?partition=1&from=start", "").await, "\"offset\":0,").await;
+    assert!(one.contains("id: 0\ndata: {\"offset\":0,"), "{one}");
+}
+
+#[tokio::test]
 async fn a_tail_whose_reader_sleeps_is_cut_and_gives_its_place_back() {
     let door = open_with(limited(|limits| (limits.tails_max, limits.answer_stall_max) = (1, SOON)), 64 << 20).await;
     let text = "x".repeat(900 << 10);
