@@ -114,8 +114,8 @@ pub const HTTP_EVENT_BYTES: Metric =
 pub const HTTP_REFUSALS: Metric = metric(
     "inrush_server_http_refusals_total",
     Kind::Counter,
-    "status",
-    "requests refused, by status; `connection` for connections over the limits",
+    "status, reason",
+    "requests refused, by status and reason; `connection` for connections over the limits",
 );
 pub const HTTP_QUARANTINED: Metric =
     metric("inrush_server_http_quarantined_total", Kind::Counter, "", "bad lines stored in dead letter topics");
@@ -200,6 +200,12 @@ pub const STREAM_LAG_SECONDS: Metric = metric(
     Kind::Gauge,
     "pipeline",
     "age of the oldest record that was not read; 0 at the end",
+);
+pub const STREAM_RETENTION_USED: Metric = metric(
+    "inrush_stream_retention_used_ratio",
+    Kind::Gauge,
+    "pipeline",
+    "the lag in seconds as a part of its topic's retention.ms: at 1 records leave the log unread",
 );
 pub const STREAM_RETRIES: Metric = metric(
     "inrush_stream_retries_total",
@@ -329,6 +335,7 @@ pub const ALL: &[Metric] = &[
     STREAM_LOST_RECORDS,
     STREAM_LAG_RECORDS,
     STREAM_LAG_SECONDS,
+    STREAM_RETENTION_USED,
     STREAM_RETRIES,
     STREAM_STALLS,
     STREAM_STALLED,

@@ -64,6 +64,9 @@ impl Runner {
         };
         gauge(names::STREAM_LAG_RECORDS, lag_records as f64);
         gauge(names::STREAM_LAG_SECONDS, lag_seconds);
+        let topic = self.options.store.topic(self.job.spec.from.as_str());
+        let retention_ms = topic.and_then(|topic| topic.config().retention_ms);
+        gauge(names::STREAM_RETENTION_USED, retention_ms.map_or(0.0, |ms| lag_seconds * 1e3 / ms.max(1) as f64));
         gauge(names::STREAM_STALLED, f64::from(u8::from(state == State::Stalled)));
         gauge(names::STREAM_LAST_CUT_AGE, self.status.cut_at.map_or(0.0, |at| at.elapsed().as_secs_f64()));
         let output = match &self.job.spec.to {

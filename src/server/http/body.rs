@@ -3,7 +3,7 @@
 use super::HttpDoor;
 use super::connection::Caller;
 use super::limits::Limits;
-use super::reply::{Reply, refuse};
+use super::reply::{Reply, refuse, refuse_for};
 use super::sniff::{BODY_SIZE_MAX, BodyError};
 use crate::budget::{Lease, NoRoom};
 use bytes::{Bytes, BytesMut};
@@ -155,7 +155,7 @@ impl Pace<'_> {
 }
 
 fn broke_off(reason: &dyn std::fmt::Display) -> Reply {
-    refuse(StatusCode::BAD_REQUEST, format!("the body broke off: {reason}"))
+    refuse_for(StatusCode::BAD_REQUEST, "broke-off", format!("the body broke off: {reason}"))
 }
 
 /// A lease of the first or all bytes of a body.
@@ -176,7 +176,7 @@ pub(super) async fn grow(door: &HttpDoor, lease: &mut Lease, bytes: usize) -> Re
 }
 
 fn busy(full: &NoRoom) -> Reply {
-    refuse(StatusCode::TOO_MANY_REQUESTS, format!("too many bytes are in flight ({full}); try again"))
+    refuse_for(StatusCode::TOO_MANY_REQUESTS, "memory", format!("too many bytes are in flight ({full}); try again"))
 }
 
 /// Reads on what a refused client still sends, within bounds: a connection closed with bytes unread is reset, and its client sees that

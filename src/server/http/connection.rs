@@ -231,7 +231,8 @@ pub async fn serve(listener: TcpListener, door: Arc<HttpDoor>, mut stop: watch::
             }
         };
         let Some(place) = callers.admit(peer, &door) else {
-            metrics::counter!(crate::metrics::HTTP_REFUSALS.name, "status" => "connection").increment(1);
+            metrics::counter!(crate::metrics::HTTP_REFUSALS.name, "status" => "connection", "reason" => "connections")
+                .increment(1);
             continue;
         };
         // Answers are small and whole: waiting for more would only delay them.

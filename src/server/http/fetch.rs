@@ -3,7 +3,7 @@
 use super::HttpDoor;
 use super::query::parameter;
 use super::record;
-use super::reply::{Content, Reply, refuse};
+use super::reply::{Content, Reply, refuse, refuse_for};
 use crate::record::{DECODED_SIZE_MAX, Offset, PartitionId};
 use crate::store::{Partition, ReadError, Slice, Topic};
 use bytes::Bytes;
@@ -37,7 +37,8 @@ async fn read(door: &HttpDoor, topic: &str, query: Option<&str>) -> Result<Reply
         })?,
     };
     let room = door.answers.take(2 * ANSWER_SIZE_MAX, ROOM_PATIENCE).await;
-    let mut room = room.map_err(|_| refuse(StatusCode::TOO_MANY_REQUESTS, "too many answers are being sent"))?;
+    let mut room =
+        room.map_err(|_| refuse_for(StatusCode::TOO_MANY_REQUESTS, "answers", "too many answers are being sent"))?;
     let mut page = Page { text: Vec::new(), count: 0, next: from, limit, size_max: ANSWER_SIZE_MAX };
     let (mut start, mut tail) = (partition.start(), partition.tail());
     // Also with nothing to read: an offset outside is an error, not an empty page.

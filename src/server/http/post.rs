@@ -9,7 +9,7 @@ use super::json::Judge;
 use super::origin::Origins;
 use super::quarantine;
 use super::query;
-use super::reply::{Answer, Bad, Reply, Taken, listed, ranges, refuse};
+use super::reply::{Answer, Bad, Reply, Taken, listed, ranges, refuse, refuse_for};
 use super::sniff::{self, BodyError, Packing};
 use super::split::Found;
 use crate::budget::Lease;
@@ -268,12 +268,17 @@ struct Read {
 }
 
 fn bad_body(error: BodyError) -> Reply {
-    let status = match error {
-        BodyError::TooLarge | BodyError::TooMany | BodyError::Bomb => StatusCode::PAYLOAD_TOO_LARGE,
-        BodyError::Busy => StatusCode::TOO_MANY_REQUESTS,
-        _ => StatusCode::BAD_REQUEST,
+    let (status, reason) = match error {
+        BodyError::TooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "too-large"),
+        BodyError::TooMany => (StatusCode::PAYLOAD_TOO_LARGE, "too-many"),
+        BodyError::Bomb => (StatusCode::PAYLOAD_TOO_LARGE, "bomb"),
+        BodyError::Busy => (StatusCode::TOO_MANY_REQUESTS, "memory"),
+        BodyError::Empty => (StatusCode::BAD_REQUEST, "empty"),
+        BodyError::Packing(_) | BodyError::Encoding(_) => (StatusCode::BAD_REQUEST, "packing"),
+        BodyError::Array(_) => (StatusCode::BAD_REQUEST, "not-json"),
+        BodyError::Multipart(_) => (StatusCode::BAD_REQUEST, "multipart"),
     };
-    refuse(status, error.to_string())
+    refuse_for(status, reason, error.to_string())
 }
 
 /// Headers that all parts of a picture's or a multipart request share: its query parameters, and an id where there are parts.
@@ -348,7 +353,7 @@ impl<'a> Post<'a> {
             let reason = format!(
                 "{size} bytes of captured headers and query would stand in each of {events} events; send them in parts, or capture less (inrush.http.capture)"
             );
-            return Err(refuse(StatusCode::PAYLOAD_TOO_LARGE, reason));
+            return Err(refuse_for(StatusCode::PAYLOAD_TOO_LARGE, "headers", reason));
         }
         Ok(shared)
     }
@@ -359,9 +364,8 @@ impl<'a> Post<'a> {
         let Found { events, lines, bad, times_off } = found;
         if events.is_empty() {
             let error = Some("no line of the body is an event".to_owned());
-            return Err(
-                Taken { bad: listed(&bad), quarantined, error, ..Taken::default() }.answer(StatusCode::BAD_REQUEST)
-            );
+            return Err(Taken { bad: listed(&bad), quarantined, error, ..Taken::default() }
+                .answer_for(StatusCode::BAD_REQUEST, "no-event"));
         }
         let size: usize = events.iter().map(|event| event.value.len()).sum();
         let is_compressible = size / 2 >= pictures_size(&events);

@@ -113,9 +113,14 @@ impl Taken {
 
     /// As JSON; whatever is not a success is counted as a refusal.
     pub(super) fn answer(&self, status: StatusCode) -> Reply {
+        self.answer_for(status, usual_reason(status))
+    }
+
+    /// As [`Taken::answer`], with the reason that a refusal is counted under.
+    pub(super) fn answer_for(&self, status: StatusCode, reason: &'static str) -> Reply {
         let mut reply = json(status, self);
         if status != StatusCode::OK {
-            refused(&mut reply);
+            refused(&mut reply, reason);
         }
         reply
     }
@@ -154,13 +159,37 @@ pub fn json_bytes(status: StatusCode, body: Bytes) -> Reply {
 
 /// A refusal: nothing was taken.
 pub fn refuse(status: StatusCode, error: impl Into<String>) -> Reply {
-    Taken { error: Some(error.into()), ..Taken::default() }.answer(status)
+    refuse_for(status, usual_reason(status), error)
+}
+
+/// As [`refuse`], with the reason that it is counted under: one of few words.
+pub fn refuse_for(status: StatusCode, reason: &'static str, error: impl Into<String>) -> Reply {
+    Taken { error: Some(error.into()), ..Taken::default() }.answer_for(status, reason)
+}
+
+/// What a status nearly always means.
+fn usual_reason(status: StatusCode) -> &'static str {
+    match status.as_u16() {
+        401 => "write-key",
+        403 => "forbidden",
+        404 => "not-found",
+        405 => "method",
+        408 => "too-slow",
+        413 => "too-large",
+        416 => "out-of-range",
+        429 => "queue-full",
+        503 => "not-stored",
+        507 => "low-disk",
+        400..=499 => "bad-request",
+        _ => "internal",
+    }
 }
 
 /// Counts a refusal, and adds what its status asks for: when to come again, and whether on another connection.
-pub fn refused(reply: &mut Reply) {
+fn refused(reply: &mut Reply, reason: &'static str) {
     let status = reply.status();
-    metrics::counter!(crate::metrics::HTTP_REFUSALS.name, "status" => status.as_str().to_owned()).increment(1);
+    let status_label = status.as_str().to_owned();
+    metrics::counter!(crate::metrics::HTTP_REFUSALS.name, "status" => status_label, "reason" => reason).increment(1);
     if status == StatusCode::TOO_MANY_REQUESTS {
         reply.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
     }

@@ -13,7 +13,7 @@ use super::connection::stopped;
 use super::fetch::{find, offset, partition};
 use super::query::parameter;
 use super::record;
-use super::reply::{Content, Reply, refuse};
+use super::reply::{Content, Reply, refuse_for};
 use crate::record::{DECODED_SIZE_MAX, Offset, PartitionId, Record};
 use crate::store::{Partition, ReadError, Slice};
 use bytes::Bytes;
@@ -46,7 +46,7 @@ pub(super) async fn events(
         Err(reply) => return reply,
     };
     let Ok(permit) = door.tails.clone().try_acquire_owned() else {
-        return refuse(StatusCode::TOO_MANY_REQUESTS, "too many live tails are open; try again later");
+        return refuse_for(StatusCode::TOO_MANY_REQUESTS, "tails", "too many live tails are open; try again later");
     };
     let (sender, pieces) = mpsc::channel(PIECES_MAX);
     tokio::spawn(Tail { door: door.clone(), places, pieces: sender }.run(stop));
