@@ -159,25 +159,27 @@ fn an_idempotent_batch_is_stored_once_also_after_a_crash() {
 }
 
 #[test]
-fn a_failed_sync_poisons_and_is_never_tried_again() {
-    let sim = Sim::new(2);
-    // Without checkpoints: the sync that fails is to be the round's.
-    let options = Options { checkpoint_interval: Duration::from_secs(3_600), ..options() };
-    let store = Store::open(options, sim.disk(), Clock::manual(1_000_000)).unwrap();
-    topic(&store, "t", &[]);
-    let t = partition(&store, "t");
-    append(&t, batch(1, 1, 0, None)).unwrap();
-    settle(&t);
-    sim.fail(Fault { call: Call::Sync, nth: 1, error: libc::EIO });
-    assert!(matches!(append(&t, batch(2, 1, 0, None)), Err(AppendError::Unknown(_))));
-    assert!(matches!(append(&t, batch(3, 1, 0, None)), Err(AppendError::Refused(_))));
-    assert!(store.health().poisoned.is_some());
-    assert_eq!(read_all(&t), vec![(0, 1)], "reads below the tail go on");
-    assert!(wait(store.close(Duration::from_secs(10))).is_err());
-    sim.crash();
-    drop((t, store));
-    let values: Vec<u64> = read_all(&partition(&open(&sim), "t")).into_iter().map(|(_, value)| value).collect();
-    assert!(values == [1] || values == [1, 2], "{values:?}");
+fn a_failed_write_or_sync_poisons_and_is_never_tried_again() {
+    for call in [Call::Sync, Call::Write] {
+        let sim = Sim::new(2);
+        // Without checkpoints: the call that fails is to be the round's.
+        let options = Options { checkpoint_interval: Duration::from_secs(3_600), ..options() };
+        let store = Store::open(options, sim.disk(), Clock::manual(1_000_000)).unwrap();
+        topic(&store, "t", &[]);
+        let t = partition(&store, "t");
+        append(&t, batch(1, 1, 0, None)).unwrap();
+        settle(&t);
+        sim.fail(Fault { call, nth: 1, error: libc::EIO });
+        assert!(matches!(append(&t, batch(2, 1, 0, None)), Err(AppendError::Unknown(_))));
+        assert!(matches!(append(&t, batch(3, 1, 0, None)), Err(AppendError::Refused(_))));
+        assert!(store.health().poisoned.is_some());
+        assert_eq!(read_all(&t), vec![(0, 1)], "reads below the tail go on");
+        assert!(wait(store.close(Duration::from_secs(10))).is_err());
+        sim.crash();
+        drop((t, store));
+        let values: Vec<u64> = read_all(&partition(&open(&sim), "t")).into_iter().map(|(_, value)| value).collect();
+        assert!(values == [1] || values == [1, 2], "{values:?}");
+    }
 }
 
 #[test]
@@ -297,7 +299,9 @@ fn simulate(seed: u64, lie: Option<Lie>) -> Result<(), String> {
             is_lying = true;
         }
         if random.u8(..4) == 0 {
-            sim.fail(Fault { call: Call::Sync, nth: random.u64(1..40), error: libc::EIO });
+            let call = [Call::Sync, Call::Write, Call::SyncFolder, Call::Allocate][random.usize(..4)];
+            let call = if lie.is_some() { Call::Sync } else { call };
+            sim.fail(Fault { call, nth: random.u64(1..40), error: libc::EIO });
         }
         for _ in 0..random.usize(1..25) {
             // Several in flight: they meet in rounds.

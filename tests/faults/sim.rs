@@ -17,6 +17,16 @@ const LIVES: u64 = 4;
 const IN_FLIGHT: usize = 5;
 const READ_SIZE: usize = 50_000;
 
+/// What a disk may answer. A full one is answered and gone on from; all else ends the writing until the next start.
+const FAULTS: [(Call, i32); 6] = [
+    (Call::Sync, libc::EIO),
+    (Call::Write, libc::EIO),
+    (Call::Write, libc::ENOSPC),
+    (Call::SyncFolder, libc::EIO),
+    (Call::Allocate, libc::EIO),
+    (Call::Allocate, libc::ENOSPC),
+];
+
 /// A producer with a sequence (odd numbers) sends again until it is answered; one without never does.
 struct Client {
     number: u32,
@@ -80,7 +90,9 @@ fn simulate(seed: u64, lie: Option<Lie>) -> Result<Vec<Violation>, String> {
             sim.lie(lie);
         }
         if random.u8(..4) == 0 {
-            sim.fail(Fault { call: Call::Sync, nth: random.u64(1..60), error: libc::EIO });
+            // Lies are about syncs and what they answer.
+            let (call, error) = if lie.is_some() { FAULTS[0] } else { FAULTS[random.usize(..FAULTS.len())] };
+            sim.fail(Fault { call, nth: random.u64(1..60), error });
         }
         let life = Life {
             partition: &partition,
