@@ -157,7 +157,8 @@ def kcat(codec):
         kcat_does("-P", partition, "-z", codec, "-X", "acks=all", *options, sends=sends)
 
     def read(partition, start, *options):
-        return kcat_does("-C", partition, "-o", str(start), "-e", "-q", *options)
+        # The end is told by an empty answer, for which the door may wait as long as it is asked to: half a second unless told.
+        return kcat_does("-C", partition, "-o", str(start), "-e", "-q", "-X", "fetch.wait.max.ms=10", *options)
 
     lines = [f"{mark} {n}\n".encode() for n in range(100)]
     send(0, b"".join(lines))
