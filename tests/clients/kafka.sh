@@ -26,7 +26,7 @@ prepare_python() {
   needs kcat kcat
   venv=${INRUSH_VENV:-$cache/venv}
   [ -x "$venv/bin/python" ] || python3 -m venv "$venv" || missing "python3 with venv is missing: apt-get install python3-venv"
-  "$venv/bin/pip" install --quiet --disable-pip-version-check confluent-kafka kafka-python aiokafka || missing "the Python clients could not be installed by pip"
+  "$venv/bin/pip" install --quiet --disable-pip-version-check confluent-kafka 'kafka-python[snappy,lz4,zstd]' 'aiokafka[snappy,lz4,zstd]' || missing "the Python clients could not be installed by pip"
 }
 check_python() { timeout 300 "$venv/bin/python" tests/clients/clients.py "$kafka"; }
 
