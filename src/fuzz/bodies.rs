@@ -3,27 +3,29 @@
 use super::split;
 use crate::server::http::json::Judge;
 use crate::server::http::multipart;
-use crate::server::http::sniff::{BODY_SIZE_MAX, binary_type, events, packing, unpack};
+use crate::server::http::sniff::{BODY_SIZE_MAX, events, packing, unpack};
 use crate::server::http::split::{EVENTS_MAX, Found};
 use crate::store::HttpCheck;
 
 const ENCODINGS: [Option<&str>; 4] = [None, Some("gzip"), Some("zstd"), Some("br")];
-const TYPES: [&str; 4] = ["application/json", "text/plain", "image/jpeg", "application/octet-stream"];
+const TYPES: [&str; 6] =
+    ["application/json", "text/plain", "image/jpeg", "application/octet-stream", "application/pdf", ""];
 const CHECKS: [HttpCheck; 3] = [HttpCheck::Json, HttpCheck::Utf8, HttpCheck::None];
 const BOUNDARY: &str = "x";
 
 /// How the request names its body, and the body.
 pub(super) fn body(bytes: &[u8]) {
     let Some((how, body)) = split(bytes) else { return };
-    let (encoding, content_type) = (ENCODINGS[how % 4], TYPES[how / 4 % 4]);
+    let (encoding, content_type) = (ENCODINGS[how % 4], TYPES[how / 4 % 6]);
     let Ok(packing) = packing(body, encoding, content_type) else { return };
     let Ok(body) = unpack(body, packing, |_| true) else { return };
     assert!(body.len() <= BODY_SIZE_MAX.max(bytes.len()), "it unpacks to more than is allowed");
-    let check = CHECKS[how / 16 % 3];
-    let judge = if how / 48 % 2 == 0 { judge(check) } else { Judge::new(check, None, None, 0) };
+    let check = CHECKS[how / 24 % 3];
+    let judge = if how / 72 % 2 == 0 { judge(check) } else { Judge::new(check, None, None, 0) };
     let Ok(found) = events(&body, content_type, &judge) else { return };
     whole(&body, &found);
-    if check != HttpCheck::Json || binary_type(&body, content_type).is_some() {
+    let is_binary = found.events.iter().any(|event| !event.headers.is_empty());
+    if check != HttpCheck::Json || is_binary {
         return;
     }
     for event in &found.events {
