@@ -564,6 +564,24 @@ async fn a_tail_goes_on_where_it_was_and_tells_of_gaps() {
 }
 
 #[tokio::test]
+async fn a_tail_whose_reader_leaves_gives_its_place_back_at_once() {
+    let long = Duration::from_secs(3_600);
+    let door = open_with(limited(|limits| (limits.tails_max, limits.silence_max) = (1, long)), 64 << 20).await;
+    door.post("", b"{\"n\":0}").await;
+    let began = std::time::Instant::now();
+    for _ in 0..3 {
+        let mut live = tail(&door, "?from=start", "").await;
+        // The door may not have seen yet that the last one left.
+        while tail_until(&mut live, "\r\n\r\n").await.starts_with("HTTP/1.1 429") {
+            assert!(began.elapsed() < Duration::from_secs(60), "the place did not come back");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+            live = tail(&door, "?from=start", "").await;
+        }
+        drop(live);
+    }
+}
+
+#[tokio::test]
 async fn a_tail_follows_all_partitions_and_goes_on_in_each() {
     let door = open().await;
     let name = TopicName::new("t").unwrap();
