@@ -13,7 +13,7 @@ use std::convert::Infallible;
 use std::io;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
@@ -76,20 +76,12 @@ pub(super) struct Caller {
     pub(super) peer: SocketAddr,
     pub(super) budget: Budget,
     activity: Activity,
-    /// Its request is whole and the answer due: that nothing more will come does not matter now.
-    is_whole: AtomicBool,
 }
 
 impl Caller {
     /// Notes what its connection is doing from now on.
     pub(super) fn set(&self, phase: Phase) {
         self.activity.set(phase);
-    }
-
-    /// Notes that its request is whole, or that it was answered.
-    pub(super) fn set_whole(&self, is_whole: bool) {
-        // Relaxed: the connection's own task sets it and looks at it.
-        self.is_whole.store(is_whole, Ordering::Relaxed);
     }
 }
 
@@ -155,7 +147,7 @@ impl Callers {
         state.next_number += 1;
         let activity = Activity { state: AtomicU64::new(0), now_ms: self.now_ms.clone() };
         activity.set(Phase::Idle);
-        let caller = Arc::new(Caller { peer, budget, activity, is_whole: AtomicBool::new(false) });
+        let caller = Arc::new(Caller { peer, budget, activity });
         state.by_number.insert(number, (caller.clone(), None));
         Some(Place { callers: self.clone(), caller, number, counted })
     }
@@ -332,13 +324,7 @@ impl AsyncRead for Watched {
     ) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
         let done = if self.read.is_empty() {
-            let done = Pin::new(&mut self.stream).poll_read(context, buffer);
-            let is_end = matches!(done, Poll::Ready(Ok(()))) && buffer.filled().len() == before;
-            // hyper would drop the request of who closed its side, stored or not. After the answer it reads again.
-            if is_end && self.caller.is_whole.load(Ordering::Relaxed) {
-                return Poll::Pending;
-            }
-            done
+            Pin::new(&mut self.stream).poll_read(context, buffer)
         } else {
             let size = self.read.len().min(buffer.remaining());
             buffer.put_slice(&self.read.split_to(size));

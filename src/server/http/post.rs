@@ -54,11 +54,9 @@ pub(super) async fn events(door: &HttpDoor, topic: &str, caller: &Caller, reques
     let taken = async {
         let topic = admit(door, &asked).await?;
         let (packed, lease) = body::receive(door, caller, &mut incoming).await?;
-        caller.set_whole(true);
         take(Post::new(door, caller, &asked, topic), packed, lease).await
     };
     let taken = taken.await;
-    caller.set_whole(false);
     if taken.is_err() && !incoming.is_end_stream() && !head.headers.contains_key(EXPECT) {
         Box::pin(body::discard(&mut incoming)).await;
     }
