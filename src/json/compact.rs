@@ -1,5 +1,5 @@
 //! Whether a text is JSON without white space between its tokens, as nearly all programs send it: 64 bytes at a time, and a step for each
-//! bracket, number and word instead of each byte. Says no to all that is not plain at first sight; others judge that.
+//! bracket and word instead of each byte. Says no to all that is not plain at first sight; others judge that.
 //!
 //! Masks have a bit a byte, the lowest first. What a mask must know of the block before (is this still a string?) is carried in [`Before`].
 //! Strings and separators are judged a block at a time, by what may stand beside what: a value begins behind a separator or an opener, a

@@ -24,6 +24,12 @@ fn open(sim: &Sim) -> Store {
     Store::open(options(), sim.disk(), Clock::manual(1_000_000)).unwrap()
 }
 
+/// A store whose keeper does nothing by itself for the length of a test.
+fn open_still(sim: &Sim) -> Store {
+    let options = Options { checkpoint_interval: Duration::from_secs(3_600), ..options() };
+    Store::open(options, sim.disk(), Clock::manual(1_000_000)).unwrap()
+}
+
 fn topic(store: &Store, name: &str, config: &[(&str, &str)]) -> Arc<Topic> {
     let config = config.iter().map(|(key, value)| (key.to_string(), value.to_string())).collect();
     let new = NewTopic { name: TopicName::new(name).unwrap(), partitions: 1, config };
@@ -163,8 +169,7 @@ fn a_failed_write_or_sync_poisons_and_is_never_tried_again() {
     for call in [Call::Sync, Call::Write] {
         let sim = Sim::new(2);
         // Without checkpoints: the call that fails is to be the round's.
-        let options = Options { checkpoint_interval: Duration::from_secs(3_600), ..options() };
-        let store = Store::open(options, sim.disk(), Clock::manual(1_000_000)).unwrap();
+        let store = open_still(&sim);
         topic(&store, "t", &[]);
         let t = partition(&store, "t");
         append(&t, batch(1, 1, 0, None)).unwrap();

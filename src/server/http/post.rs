@@ -115,8 +115,9 @@ fn send_at_once(door: &HttpDoor, caller: &Caller, asked: &Asked<'_>, body: &[u8]
     if reading.packing != Packing::Plain || !reading.is_small() {
         return Ok(None);
     }
-    let read = reading.run(asked.content_type).map_err(bad_body)?;
-    if post.keeps_bad(&read) {
+    let mut read = reading.run(asked.content_type).map_err(bad_body)?;
+    let has_room = read.lease.try_grow(read.found.size());
+    if !has_room || post.keeps_bad(&read) {
         return Ok(None);
     }
     let shared = post.shared_headers(&read)?;
@@ -210,7 +211,9 @@ async fn take(post: Post<'_>, packed: Bytes, lease: Lease) -> Result<Reply, Repl
         let content_type = content_type.to_owned();
         Box::pin(door.off_task(move || reading.run(&content_type))).await?
     };
-    let read = read.map_err(bad_body)?;
+    let mut read = read.map_err(bad_body)?;
+    // Many small events take more memory than their bytes.
+    body::grow(door, &mut read.lease, read.found.size()).await?;
     let shared = post.shared_headers(&read)?;
     let mut quarantined = 0;
     if post.keeps_bad(&read) {
@@ -250,10 +253,6 @@ impl Reading {
             }
         };
         let found = sniff::events(&body, content_type, &judge)?;
-        // Many small events take more memory than their bytes.
-        if !lease.try_grow(found.size()) {
-            return Err(BodyError::Busy);
-        }
         let is_multipart = content_type.get(..10).is_some_and(|start| start.eq_ignore_ascii_case("multipart/"));
         Ok(Read { body, lease, found, is_multipart })
     }

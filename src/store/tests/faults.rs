@@ -15,12 +15,6 @@ fn stored(sim: &Sim) -> crate::log::Checkpoint {
     crate::log::Checkpoint::decode(&sim.disk().read_whole(Path::new("/data/checkpoint"), 1 << 20).unwrap()).checkpoint
 }
 
-/// A store whose keeper does nothing by itself for the length of a test.
-fn open_still(sim: &Sim) -> Store {
-    let options = Options { checkpoint_interval: Duration::from_secs(3_600), ..options() };
-    Store::open(options, sim.disk(), Clock::manual(1_000_000)).unwrap()
-}
-
 #[test]
 fn a_full_disk_still_takes_a_checkpoint_and_a_topic_out_of_the_reserve() {
     let sim = Sim::new(2);
@@ -212,8 +206,7 @@ fn deleting_topics_under_load_poisons_nothing() {
 fn a_segment_that_cannot_be_begun_poisons_and_loses_nothing() {
     for call in [Call::SyncFolder, Call::Allocate] {
         let sim = Sim::new(3);
-        let options = Options { checkpoint_interval: Duration::from_secs(3_600), ..options() };
-        let store = Store::open(options, sim.disk(), Clock::manual(1_000_000)).unwrap();
+        let store = open_still(&sim);
         topic(&store, "t", &[("segment.bytes", "16384")]);
         let t = partition(&store, "t");
         sim.fail(Fault { call, nth: 1, error: libc::EIO });
