@@ -11,11 +11,11 @@ use hyper_util::rt::TokioIo;
 use std::collections::HashMap;
 use std::convert::Infallible;
 use std::io;
-use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv6Addr, Shutdown, SocketAddr};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
@@ -251,24 +251,27 @@ pub async fn serve(listener: TcpListener, door: Arc<HttpDoor>, mut stop: watch::
 async fn connection(mut stream: TcpStream, door: Arc<HttpDoor>, stop: watch::Receiver<bool>, place: Place) {
     let caller = place.caller.clone();
     if let Some(read) = fast_path::serve(&mut stream, &door, &caller, &stop).await {
-        let stream = Watched { stream, read, caller: caller.clone() };
         // Boxed: most connections never come here.
-        Box::pin(connection_of_hyper(stream, door, caller, stop)).await;
+        Box::pin(connection_of_hyper(stream, read, door, caller, stop)).await;
     }
 }
 
 async fn connection_of_hyper(
-    stream: Watched,
+    stream: TcpStream,
+    read: Bytes,
     door: Arc<HttpDoor>,
     caller: Arc<Caller>,
     mut stop: watch::Receiver<bool>,
 ) {
     let stopping = stop.clone();
-    let shared = Arc::new((door, caller.clone(), stopping));
-    let service = service_fn(move |request| {
+    let socket = Socket(Arc::new(stream));
+    let watched = Watched { socket: socket.clone(), read, caller: caller.clone() };
+    let shared = Arc::new((door, caller.clone(), stopping, socket));
+    let service = service_fn(move |mut request: hyper::Request<_>| {
         let shared = shared.clone();
         async move {
-            let (door, caller, stop) = &*shared;
+            let (door, caller, stop, socket) = &*shared;
+            request.extensions_mut().insert(socket.clone());
             caller.set(Phase::Busy);
             let reply = super::answer(door, caller, request, stop).await;
             caller.set(Phase::Answer);
@@ -278,7 +281,9 @@ async fn connection_of_hyper(
     let connection = hyper::server::conn::http1::Builder::new()
         .max_header_size(HEAD_SIZE_MAX)
         .pipeline_flush(true)
-        .serve_connection(TokioIo::new(stream), service);
+        // Who closes its sending side still gets its answer; a live tail looks for the end itself.
+        .half_close(true)
+        .serve_connection(TokioIo::new(watched), service);
     let mut connection = std::pin::pin!(connection);
     let ended = tokio::select! {
         biased;
@@ -298,9 +303,24 @@ pub(super) async fn stopped(stop: &mut watch::Receiver<bool>) {
     let _ = stop.wait_for(|stopped| *stopped).await.map(drop);
 }
 
+/// The socket of a connection, which a request finds in its extensions.
+#[derive(Clone)]
+pub(super) struct Socket(Arc<TcpStream>);
+
+impl Socket {
+    /// Returns once the client sends nothing more: it left, or closed its sending side.
+    pub(super) async fn ended(&self) {
+        match self.0.peek(&mut [0]).await {
+            // Another request stands behind this one, and hides the end.
+            Ok(1..) => std::future::pending().await,
+            Ok(0) | Err(_) => {}
+        }
+    }
+}
+
 /// A socket that notes what it is doing.
 struct Watched {
-    stream: TcpStream,
+    socket: Socket,
     /// What was read before and comes first.
     read: Bytes,
     caller: Arc<Caller>,
@@ -314,6 +334,28 @@ impl Watched {
             self.caller.activity.set(Phase::Answer);
         }
     }
+
+    /// Writes as soon as the socket takes something.
+    fn poll_send(
+        &self,
+        context: &mut Context<'_>,
+        send: impl Fn(&TcpStream) -> io::Result<usize>,
+    ) -> Poll<io::Result<usize>> {
+        let stream = &*self.socket.0;
+        let done = loop {
+            match stream.poll_write_ready(context) {
+                Poll::Ready(Ok(())) => {}
+                Poll::Ready(Err(error)) => break Poll::Ready(Err(error)),
+                Poll::Pending => break Poll::Pending,
+            }
+            match send(stream) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                done => break Poll::Ready(done),
+            }
+        };
+        self.wrote(&done);
+        done
+    }
 }
 
 impl AsyncRead for Watched {
@@ -322,52 +364,54 @@ impl AsyncRead for Watched {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        let before = buffer.filled().len();
-        let done = if self.read.is_empty() {
-            Pin::new(&mut self.stream).poll_read(context, buffer)
+        let size = if self.read.is_empty() {
+            let stream = &*self.socket.0;
+            loop {
+                ready!(stream.poll_read_ready(context))?;
+                match stream.try_read_buf(buffer) {
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                    done => break done?,
+                }
+            }
         } else {
             let size = self.read.len().min(buffer.remaining());
             buffer.put_slice(&self.read.split_to(size));
-            Poll::Ready(Ok(()))
+            size
         };
-        if buffer.filled().len() > before && self.caller.activity.phase() == Phase::Idle {
+        if size > 0 && self.caller.activity.phase() == Phase::Idle {
             self.caller.activity.set(Phase::Head);
         }
-        done
+        Poll::Ready(Ok(()))
     }
 }
 
 impl AsyncWrite for Watched {
-    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        let done = Pin::new(&mut self.stream).poll_write(context, bytes);
-        self.wrote(&done);
-        done
+    fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        self.poll_send(context, |stream| stream.try_write(bytes))
     }
 
     fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
+        self: Pin<&mut Self>,
         context: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let done = Pin::new(&mut self.stream).poll_write_vectored(context, slices);
-        self.wrote(&done);
-        done
+        self.poll_send(context, |stream| stream.try_write_vectored(slices))
     }
 
     fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
+        true
     }
 
-    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
         // hyper flushes the socket when its own buffer is empty: the answer is out.
         if self.caller.activity.phase() == Phase::Answer {
             self.caller.activity.set(Phase::Idle);
         }
-        Pin::new(&mut self.stream).poll_flush(context)
+        Poll::Ready(Ok(()))
     }
 
-    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(context)
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(socket2::SockRef::from(&*self.socket.0).shutdown(Shutdown::Write))
     }
 }
 

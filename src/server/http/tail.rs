@@ -9,7 +9,7 @@
 //! | `error` | why it ends |
 
 use super::HttpDoor;
-use super::connection::stopped;
+use super::connection::{Socket, stopped};
 use super::fetch::{find, offset, partition};
 use super::query::parameter;
 use super::record;
@@ -49,7 +49,8 @@ pub(super) async fn events(
         return refuse_for(StatusCode::TOO_MANY_REQUESTS, "tails", "too many live tails are open; try again later");
     };
     let (sender, pieces) = mpsc::channel(PIECES_MAX);
-    tokio::spawn(Tail { door: door.clone(), places, pieces: sender }.run(stop));
+    let socket = request.extensions().get().cloned();
+    tokio::spawn(Tail { door: door.clone(), places, pieces: sender, socket }.run(stop));
     let mut reply = Reply::new(Content::Live { pieces, _permit: permit });
     reply.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
     reply.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
@@ -96,6 +97,7 @@ struct Tail {
     /// Never none.
     places: Vec<Place>,
     pieces: mpsc::Sender<Bytes>,
+    socket: Option<Socket>,
 }
 
 /// Where it stands in a partition.
@@ -136,6 +138,7 @@ impl Tail {
                         self.send(Bytes::from_static(b": still here\n\n")).await
                     }
                     () = self.pieces.closed() => false,
+                    () = self.left() => false,
                     () = stopped(&mut stop) => false,
                 };
             }
@@ -168,6 +171,14 @@ impl Tail {
 
     async fn send(&self, piece: Bytes) -> bool {
         self.pieces.send(piece).await.is_ok()
+    }
+
+    /// Returns once the client left. hyper does not look while an answer is under way.
+    async fn left(&self) {
+        match &self.socket {
+            Some(socket) => socket.ended().await,
+            None => std::future::pending().await,
+        }
     }
 
     async fn end(&self, reason: &str) -> bool {

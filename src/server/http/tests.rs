@@ -386,12 +386,15 @@ async fn what_is_captured_of_a_head_does_not_multiply_without_bound() {
 #[tokio::test]
 async fn who_says_that_nothing_more_comes_still_gets_the_answer() {
     let door = open().await;
-    let request = format!("POST {EVENTS} HTTP/1.1\r\nhost: x\r\ncontent-length: 1\r\n\r\n7");
-    let mut stream = door.connect().await;
-    stream.write_all(request.as_bytes()).await.unwrap();
-    stream.shutdown().await.unwrap();
-    assert_eq!(answer(&mut stream).await.json()["taken"], 1);
-    closed(&mut stream).await;
+    let chunked = format!("POST {EVENTS} HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n1\r\n7\r\n0\r\n\r\n");
+    let whole = format!("POST {EVENTS} HTTP/1.1\r\nhost: x\r\ncontent-length: 1\r\n\r\n7");
+    for request in [chunked, whole] {
+        let mut stream = door.connect().await;
+        stream.write_all(request.as_bytes()).await.unwrap();
+        stream.shutdown().await.unwrap();
+        assert_eq!(answer(&mut stream).await.json()["taken"], 1);
+        closed(&mut stream).await;
+    }
 }
 
 #[tokio::test]
