@@ -310,10 +310,9 @@ pub(super) struct Socket(Arc<TcpStream>);
 impl Socket {
     /// Returns once the client sends nothing more: it left, or closed its sending side.
     pub(super) async fn ended(&self) {
-        match self.0.peek(&mut [0]).await {
+        if let Ok(1..) = self.0.peek(&mut [0]).await {
             // Another request stands behind this one, and hides the end.
-            Ok(1..) => std::future::pending().await,
-            Ok(0) | Err(_) => {}
+            std::future::pending().await
         }
     }
 }
