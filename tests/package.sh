@@ -25,7 +25,7 @@ dpkg-deb -e "$deb" "$folder/control"
 check "every file in /etc is a conffile" diff <(sed -n 's,.* \./\(etc/.*[^/]\)$,/\1,p' "$folder/list" | sort) "$folder/control/conffiles"
 check "the version" has "$folder/control/control" '^Version: 1.2.3$'
 check "the C library" has "$folder/control/control" '^Depends: libc6 \(>= 2\.[0-9]+\)'
-for script in postinst prerm postrm; do check "$script is a shell script" sh -n "$folder/control/$script"; done
+for script in preinst postinst prerm postrm; do check "$script is a shell script" sh -n "$folder/control/$script"; done
 
 dpkg-deb -x "$deb" "$folder/root"
 check "md5sums" bash -c "cd '$folder/root' && md5sum --quiet -c '$folder/control/md5sums'"
