@@ -47,7 +47,7 @@ pub fn open_tuned(folder: &Path, engine: EngineChoice, direct: DirectIo, tuning:
             return Err(io::Error::new(
                 io::ErrorKind::Unsupported,
                 format!(
-                    "io_uring cannot be used here ({error}); allow it (sysctl kernel.io_uring_disabled=0, or the container's seccomp profile) or set engine = \"auto\""
+                    "io_uring cannot be used here ({error}); allow it (sysctl kernel.io_uring_disabled=0, the container's seccomp profile, the unit's SystemCallFilter) or set engine = \"auto\""
                 ),
             ));
         }

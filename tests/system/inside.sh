@@ -122,7 +122,7 @@ exposure() {
   echo "$level" && awk -v level="$level" 'BEGIN { exit !(level != "" && level <= 2.0) }'
 }
 doctor() { # In the same cage as the daemon: the unit with another command, and with the files of /proc that doctor reads.
-  sed -e 's,^ExecStart=.*,ExecStart=/usr/bin/inrush doctor --data /var/lib/inrush,; s/^Type=.*/Type=oneshot/; /^Restart/d; /^WatchdogSec/d; /^ExecReload/d; /^RuntimeDirectory/d; /^ProcSubset/d' \
+  sed -e 's,^ExecStart=.*,ExecStart=/usr/bin/inrush doctor --data /var/lib/inrush,; s/^Type=.*/Type=oneshot/; /^Restart/d; /^WatchdogSec/d; /^ExecReload/d; /^RuntimeDirectory/d' \
     /usr/lib/systemd/system/inrush.service >/run/systemd/system/inrush-doctor.service
   systemctl daemon-reload
   systemctl start inrush-doctor
