@@ -58,6 +58,7 @@ pub struct Running {
     pipelines: crate::stream::Running,
     doors: Vec<JoinHandle<()>>,
     stop: watch::Sender<bool>,
+    stop_groups: watch::Sender<bool>,
     runtime: Runtime,
     /// Loops that the watchdog listens to.
     pulses: Vec<Pulse>,
@@ -132,8 +133,15 @@ pub fn start(options: Options) -> Result<Running, Error> {
     let http_door =
         HttpDoor::new(store.clone(), ingest.clone(), clock.clone(), budget.clone(), http_options, http_pulse);
     let http_door = Arc::new(http_door.map_err(starting("the HTTP door"))?);
+    let (stop_groups, groups_stopping) = watch::channel(false);
+    let groups = {
+        let _entered = runtime.enter();
+        crate::group::start(store.clone(), clock.clone(), options.groups.clone(), groups_stopping)
+    };
     let kafka_door = Arc::new(KafkaDoor {
         store: store.clone(),
+        groups,
+        control: control.clone(),
         clock: clock.clone(),
         budget: budget.clone(),
         answers: Budget::new(KAFKA_ANSWERS_BYTES),
@@ -186,6 +194,7 @@ pub fn start(options: Options) -> Result<Running, Error> {
         pipelines,
         doors,
         stop,
+        stop_groups,
         runtime,
         pulses,
         deadline: options.stop_deadline,
@@ -227,6 +236,7 @@ impl Running {
         if self.runtime.block_on(async { tokio::time::timeout(left(), doors).await }).is_err() {
             warn!("the doors did not close in time");
         }
+        let _ = self.stop_groups.send(true);
         info!("stopping: pipelines cut their outputs");
         self.pipelines.stop(left());
         info!("stopping: the batcher writes what is queued");

@@ -21,6 +21,7 @@ pub mod store;
 pub mod ingest;
 
 pub mod control;
+pub mod group;
 
 pub mod server;
 pub mod stream;

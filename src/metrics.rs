@@ -279,6 +279,16 @@ pub const DAEMON_OPEN_FILES: Metric =
 pub const DAEMON_START_SECONDS: Metric =
     metric("inrush_daemon_start_seconds", Kind::Gauge, "", "seconds from process start until the doors were open");
 
+// -- group
+pub const GROUPS: Metric = metric("inrush_group_groups", Kind::Gauge, "", "consumer groups");
+pub const GROUP_MEMBERS: Metric = metric("inrush_group_members", Kind::Gauge, "", "members of all consumer groups");
+pub const GROUP_LAG_RECORDS: Metric = metric(
+    "inrush_group_lag_records",
+    Kind::Gauge,
+    "group, topic",
+    "records between what a group has committed and the end; the first 1000 pairs, then other",
+);
+
 /// All metrics, in the order of the sections above.
 pub const ALL: &[Metric] = &[
     // -- store
@@ -309,6 +319,10 @@ pub const ALL: &[Metric] = &[
     INGEST_BATCH_BYTES,
     INGEST_RAW_BYTES,
     INGEST_STORED_BYTES,
+    // -- group
+    GROUPS,
+    GROUP_MEMBERS,
+    GROUP_LAG_RECORDS,
     // -- server
     READY,
     CONNECTIONS,

@@ -4,6 +4,7 @@ Usage: dashboards.py INRUSH HTTP KAFKA ADMIN FOLDER"""
 import json
 import random
 import socket
+import struct
 import subprocess
 import sys
 import time
@@ -40,6 +41,19 @@ def load_kafka(n):
     assert not failures, failures
     refused = run("produce", "--kafka", kafka, "brief", sends=random.randbytes(3000).hex())
     assert "MessageTooLarge" in refused, refused
+
+
+def commit_of_group():
+    """An offset of a consumer group that has no members: OffsetCommit, version 2."""
+    text = lambda text: struct.pack(">h", len(text)) + text.encode()
+    topics = struct.pack(">i", 1) + text("clicks") + struct.pack(">iiq", 1, 0, 1) + text("")
+    body = text("dashboards") + struct.pack(">i", -1) + text("") + struct.pack(">q", -1) + topics
+    request = struct.pack(">hhi", 8, 2, 1) + text("dashboards") + body
+    host, port = kafka.rsplit(":", 1)
+    with socket.create_connection((host, int(port)), timeout=10) as door:
+        door.sendall(struct.pack(">i", len(request)) + request)
+        answer = door.recv(4096)
+    assert answer[-2:] == b"\0\0", answer
 
 
 # Every five seconds a segment that began a second ago is sealed, and one is deleted whose newest record is a second old.
@@ -82,6 +96,7 @@ try:
         n += 1
         load(n)
         load_kafka(n)
+        commit_of_group()
         time.sleep(0.2)
         if n % 10 == 0:
             try:

@@ -21,6 +21,7 @@ const FLOORS: &[(&str, u32)] = &[
     ("store", 3),
     ("ingest", 4),
     ("control", 5),
+    ("group", 5),
     ("server", 6),
     ("stream", 6),
     ("daemon", 8),

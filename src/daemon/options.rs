@@ -3,6 +3,7 @@
 use super::Error;
 use crate::config::{Document, Mistake, Mistakes, Section};
 use crate::disk::{DirectIo, EngineChoice};
+use crate::group;
 use crate::server::http::{Proxies, WriteKeys};
 use crate::store;
 use sha2::{Digest, Sha256};
@@ -41,6 +42,8 @@ pub struct Options {
     /// Whose `X-Forwarded-For` is believed; their connections are not counted by address.
     pub trusted_proxies: Proxies,
     pub stop_deadline: Duration,
+    /// How consumer groups are kept.
+    pub groups: group::Options,
 }
 
 impl Options {
@@ -65,6 +68,7 @@ impl Options {
             write_keys: WriteKeys::default(),
             trusted_proxies: Proxies::default(),
             stop_deadline: Duration::from_secs(30),
+            groups: group::Options::default(),
         }
     }
     /// The options of a config file; all mistakes at once. Key files that it names are read.
@@ -98,10 +102,11 @@ impl Options {
         Ok(())
     }
 
-    /// The most that requests in flight, answers to consumers, the tail cache and a round of the writer hold together; pipelines come on top, each with the
+    /// The most that requests in flight, answers to consumers, consumer groups, the tail cache and a round of the writer hold together; pipelines come on top, each with the
     /// batch it reads, its rows and its open files.
     pub fn memory_max(&self) -> usize {
-        self.ingest_bytes + self.tail_cache_bytes + super::KAFKA_ANSWERS_BYTES + store::ROUND_TOTAL_MAX
+        let doors = self.ingest_bytes + super::KAFKA_ANSWERS_BYTES + self.groups.size_max;
+        doors + self.tail_cache_bytes + store::ROUND_TOTAL_MAX
     }
 }
 
@@ -179,6 +184,12 @@ fn options(root: &Section<'_>) -> Options {
     }
     if let Some(deadline) = root.duration("stop-deadline") {
         options.stop_deadline = deadline.value;
+    }
+    if let Some(wait) = root.duration("group-initial-delay") {
+        options.groups.first_wait_ms = wait.value.as_millis() as i64;
+    }
+    if let Some(retention) = root.duration("offsets-retention") {
+        options.groups.retention_ms = retention.value.as_millis() as i64;
     }
     root.finish();
     options

@@ -5,9 +5,11 @@ use crate::server::kafka::versions::SERVED;
 use crate::wire::shape;
 use bytes::Bytes;
 use kafka_protocol::messages::{
-    ApiKey, ApiVersionsRequest, CreateTopicsRequest, DeleteTopicsRequest, DescribeClusterRequest,
-    DescribeConfigsRequest, FetchRequest, FindCoordinatorRequest, InitProducerIdRequest, ListOffsetsRequest,
-    MetadataRequest, OffsetForLeaderEpochRequest, ProduceRequest, RequestHeader,
+    ApiKey, ApiVersionsRequest, CreateTopicsRequest, DeleteGroupsRequest, DeleteTopicsRequest, DescribeClusterRequest,
+    DescribeConfigsRequest, DescribeGroupsRequest, FetchRequest, FindCoordinatorRequest, HeartbeatRequest,
+    InitProducerIdRequest, JoinGroupRequest, LeaveGroupRequest, ListGroupsRequest, ListOffsetsRequest, MetadataRequest,
+    OffsetCommitRequest, OffsetDeleteRequest, OffsetFetchRequest, OffsetForLeaderEpochRequest, ProduceRequest,
+    RequestHeader, SyncGroupRequest,
 };
 use kafka_protocol::protocol::{Decodable, Message};
 
@@ -29,6 +31,16 @@ pub(super) fn message(bytes: &[u8]) {
         ApiKey::OffsetForLeaderEpoch => decode::<OffsetForLeaderEpochRequest>(api, min..=max, version, frame),
         ApiKey::DescribeConfigs => decode::<DescribeConfigsRequest>(api, min..=max, version, frame),
         ApiKey::DescribeCluster => decode::<DescribeClusterRequest>(api, min..=max, version, frame),
+        ApiKey::JoinGroup => decode::<JoinGroupRequest>(api, min..=max, version, frame),
+        ApiKey::SyncGroup => decode::<SyncGroupRequest>(api, min..=max, version, frame),
+        ApiKey::Heartbeat => decode::<HeartbeatRequest>(api, min..=max, version, frame),
+        ApiKey::LeaveGroup => decode::<LeaveGroupRequest>(api, min..=max, version, frame),
+        ApiKey::OffsetCommit => decode::<OffsetCommitRequest>(api, min..=max, version, frame),
+        ApiKey::OffsetFetch => decode::<OffsetFetchRequest>(api, min..=max, version, frame),
+        ApiKey::OffsetDelete => decode::<OffsetDeleteRequest>(api, min..=max, version, frame),
+        ApiKey::DescribeGroups => decode::<DescribeGroupsRequest>(api, min..=max, version, frame),
+        ApiKey::ListGroups => decode::<ListGroupsRequest>(api, min..=max, version, frame),
+        ApiKey::DeleteGroups => decode::<DeleteGroupsRequest>(api, min..=max, version, frame),
         other => panic!("{other:?} is served and not fuzzed"),
     }
 }

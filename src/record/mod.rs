@@ -17,7 +17,7 @@ pub use builder::{BatchBuilder, NewRecord};
 pub use codec::{Codec, DECODED_SIZE_MAX};
 pub use error::BatchError;
 pub use header::{HEADER_SIZE, Header, Producer, TimestampType};
-pub use names::{NameError, Offset, PartitionId, TopicName};
+pub use names::{CONSUMER_OFFSETS, NameError, Offset, PartitionId, TopicName};
 pub use partitioner::{murmur2, partition_for_key};
 pub use walk::{Frames, HeadersRef, Record, RecordRef};
 

@@ -28,6 +28,8 @@ pub enum NameError {
     Character { name: String, found: char },
 }
 
+/// The topic that consumer groups are kept in.
+pub const CONSUMER_OFFSETS: &str = "__consumer_offsets";
 /// The longest topic name.
 pub const TOPIC_NAME_CHARS_MAX: usize = 249;
 
@@ -59,6 +61,11 @@ impl TopicName {
             return None;
         }
         TopicName::new(&format!("{}-dlt", self.0)).ok()
+    }
+
+    /// Whether it is kept by the daemon itself: `__consumer_offsets`. Only read by others.
+    pub fn is_internal(&self) -> bool {
+        self.as_str() == CONSUMER_OFFSETS
     }
 
     pub fn is_dead_letters(&self) -> bool {

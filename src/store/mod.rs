@@ -141,6 +141,8 @@ pub enum TopicError {
     Exists(TopicName),
     #[error("topic \"{0}\" does not exist")]
     Missing(TopicName),
+    #[error("topic \"{0}\" is kept by the daemon itself")]
+    Internal(TopicName),
     #[error("{0}")]
     Invalid(String),
     #[error(transparent)]

@@ -77,8 +77,17 @@ impl Store {
     /// Durable in the catalog, its folders made, when it returns.
     ///
     /// # Errors
-    /// [`TopicError`]: it exists, a setting or the partition count is wrong, the disk failed.
+    /// [`TopicError`]: it exists or is internal, a setting or the partition count is wrong, the disk failed.
     pub async fn create_topic(&self, new: NewTopic) -> Result<Arc<Topic>, TopicError> {
+        not_internal(&new.name)?;
+        self.change(move |core| create(core, new)).await
+    }
+
+    /// As [`Store::create_topic`], for the topics that the daemon keeps itself; nobody else may make, delete or grow them.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn create_internal_topic(&self, new: NewTopic) -> Result<Arc<Topic>, TopicError> {
         self.change(move |core| create(core, new)).await
     }
 
@@ -87,6 +96,7 @@ impl Store {
     /// # Errors
     /// [`TopicError::Missing`], or the disk's.
     pub async fn delete_topic(&self, name: &TopicName) -> Result<(), TopicError> {
+        not_internal(name)?;
         let name = name.clone();
         self.change(move |core| delete(core, &name)).await
     }
@@ -109,6 +119,7 @@ impl Store {
     /// # Errors
     /// [`TopicError::Missing`]; [`TopicError::Invalid`] unless it grows; the disk's.
     pub async fn add_partitions(&self, name: &TopicName, total: i32) -> Result<(), TopicError> {
+        not_internal(name)?;
         let name = name.clone();
         self.change(move |core| {
             let letters =
@@ -149,6 +160,10 @@ impl Store {
         let closing = || TopicError::Io("the log is closing".to_owned());
         self.core.on_reader(move || change(&core)).await.ok_or_else(closing)?
     }
+}
+
+fn not_internal(name: &TopicName) -> Result<(), TopicError> {
+    if name.is_internal() { Err(TopicError::Internal(name.clone())) } else { Ok(()) }
 }
 
 fn create(core: &Arc<Core>, new: NewTopic) -> Result<Arc<Topic>, TopicError> {

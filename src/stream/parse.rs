@@ -191,6 +191,10 @@ fn topic_output(to: &Section<'_>) -> Option<TopicOutput> {
     let name = to.string("topic")?;
     // `topic:people`, as in `from`, is understood too.
     let topic = match TopicName::new(name.value.strip_prefix("topic:").unwrap_or(&name.value)) {
+        Ok(topic) if topic.is_internal() => {
+            to.wrong("topic", format!("\"{topic}\" is kept by the daemon itself; write to another topic"));
+            return None;
+        }
         Ok(topic) => topic,
         Err(error) => {
             to.wrong("topic", error.to_string());

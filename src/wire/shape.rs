@@ -3,6 +3,8 @@
 //!
 //! After [`check`] every count and length in the request is held by bytes that are there.
 
+mod groups;
+
 use super::WireError;
 use kafka_protocol::messages::ApiKey;
 
@@ -217,6 +219,16 @@ fn shape(api: ApiKey) -> Option<(&'static [Field], i16)> {
         ApiKey::DeleteTopics => (DELETE_TOPICS, 4),
         ApiKey::DescribeConfigs => (DESCRIBE_CONFIGS, 4),
         ApiKey::DescribeCluster => (DESCRIBE_CLUSTER, 0),
+        ApiKey::JoinGroup => (groups::JOIN_GROUP, 6),
+        ApiKey::SyncGroup => (groups::SYNC_GROUP, 4),
+        ApiKey::Heartbeat => (groups::HEARTBEAT, 4),
+        ApiKey::LeaveGroup => (groups::LEAVE_GROUP, 4),
+        ApiKey::OffsetCommit => (groups::OFFSET_COMMIT, 8),
+        ApiKey::OffsetFetch => (groups::OFFSET_FETCH, 6),
+        ApiKey::DescribeGroups => (groups::DESCRIBE_GROUPS, 5),
+        ApiKey::ListGroups => (groups::LIST_GROUPS, 3),
+        ApiKey::DeleteGroups => (groups::DELETE_GROUPS, 2),
+        ApiKey::OffsetDelete => (groups::OFFSET_DELETE, i16::MAX),
         _ => return None,
     })
 }

@@ -3,7 +3,9 @@
 use bytes::{Bytes, BytesMut};
 use inrush::budget::Budget;
 use inrush::clock::Clock;
+use inrush::control::Control;
 use inrush::disk::sim::Sim;
+use inrush::group;
 use inrush::pulse::Pulse;
 use inrush::record::{Batch, BatchBuilder, Codec, NewRecord, PartitionId, Producer, TopicName};
 use inrush::server::kafka::{KafkaDoor, Patience, serve};
@@ -25,6 +27,8 @@ use uuid::Uuid;
 
 /// What the manual clock shows at first.
 pub const NOW: i64 = 1_700_000_000_000;
+/// How long a group's first generation waits for more members.
+const FIRST_WAIT_MS: i64 = 50;
 /// An answer that takes longer never comes.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -62,8 +66,19 @@ impl Door {
         let clock = Clock::manual(NOW);
         let store = Store::open(options, sim.disk(), clock.clone()).unwrap();
         let (budget, answers) = (Budget::new(16 << 20), Budget::new(16 << 20));
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+        let (stop, stopping) = watch::channel(false);
+        let (control, _) = Control::new();
+        let groups = {
+            let _entered = runtime.enter();
+            let options =
+                group::Options { first_wait_ms: FIRST_WAIT_MS, session_ms_min: 100, ..group::Options::default() };
+            group::start(store.clone(), clock.clone(), options, stopping.clone())
+        };
         let mut door = KafkaDoor {
             store: store.clone(),
+            groups,
+            control,
             clock: clock.clone(),
             budget: budget.clone(),
             answers: answers.clone(),
@@ -77,10 +92,8 @@ impl Door {
             pulse: Pulse::new("the Kafka door"),
         };
         change(&mut door);
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
         let listener = runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0")).unwrap();
         let address = listener.local_addr().unwrap();
-        let (stop, stopping) = watch::channel(false);
         let served = Some(runtime.spawn(serve(listener, Arc::new(door), stopping)));
         Door { address, store, sim, clock, budget, answers, stop, served, runtime }
     }

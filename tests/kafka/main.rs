@@ -3,6 +3,7 @@
 
 mod door;
 mod fetch;
+mod groups;
 mod limits;
 mod offsets;
 mod produce;

@@ -1,4 +1,4 @@
-//! Metadata, CreateTopics, DeleteTopics, DescribeConfigs, DescribeCluster, FindCoordinator.
+//! Metadata, CreateTopics, DeleteTopics, DescribeConfigs, DescribeCluster.
 
 use crate::door::{Client, Door, batch, name, text};
 use inrush::record::Codec;
@@ -255,19 +255,4 @@ fn the_cluster_is_one_node() {
     assert_eq!((answer.error_code, answer.controller_id.0, answer.brokers.len()), (0, 1, 1));
     assert_eq!(answer.brokers[0].port as u16, door.address.port());
     assert_eq!((ask(2).error_code, ask(3).error_code), (114, 115));
-}
-
-#[test]
-fn groups_are_told_to_ask_again_each_by_its_key() {
-    let door = Door::open();
-    let mut client = door.client();
-    let request = kp::FindCoordinatorRequest::default().with_coordinator_keys(vec![text("a"), text("b")]);
-    let answer: kp::FindCoordinatorResponse = client.call(ApiKey::FindCoordinator, 6, &request);
-    let told: Vec<_> =
-        answer.coordinators.iter().map(|one| (one.key.to_string(), one.error_code, one.node_id.0)).collect();
-    assert_eq!(told, [("a".to_owned(), 15, -1), ("b".to_owned(), 15, -1)]);
-    // Old librdkafka looks for version 0 before it uses lz4.
-    let request = kp::FindCoordinatorRequest::default().with_key(text("a"));
-    let answer: kp::FindCoordinatorResponse = client.call(ApiKey::FindCoordinator, 0, &request);
-    assert_eq!((answer.error_code, answer.node_id.0), (15, -1));
 }

@@ -171,7 +171,12 @@ impl Began {
 /// Where a request may bring its events; `None` if there is no such topic.
 fn known(door: &HttpDoor, asked: &Asked<'_>) -> Result<Option<Arc<Topic>>, Reply> {
     door.write_keys.check(&asked.headers, asked.query).map_err(|reason| refuse(StatusCode::UNAUTHORIZED, reason))?;
-    Ok(door.store.topic(asked.topic))
+    match door.store.topic(asked.topic) {
+        Some(topic) if topic.name.is_internal() => {
+            Err(refuse(StatusCode::FORBIDDEN, TopicError::Internal(topic.name.clone()).to_string()))
+        }
+        found => Ok(found),
+    }
 }
 
 /// As [`known`]; a topic that is not there is made, if it may be.
@@ -196,6 +201,7 @@ async fn make_topic(door: &HttpDoor, asked: &Asked<'_>) -> Result<Arc<Topic>, Re
         Err(TopicError::Exists(name)) => {
             door.store.topic(name.as_str()).ok_or_else(|| refuse(StatusCode::SERVICE_UNAVAILABLE, "try again"))
         }
+        Err(error @ TopicError::Internal(_)) => Err(refuse(StatusCode::FORBIDDEN, error.to_string())),
         Err(error) => Err(refuse(StatusCode::SERVICE_UNAVAILABLE, error.to_string())),
     }
 }

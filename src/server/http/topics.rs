@@ -143,6 +143,7 @@ fn failed(error: &TopicError) -> Reply {
     let status = match error {
         TopicError::Exists(_) => StatusCode::CONFLICT,
         TopicError::Missing(_) => StatusCode::NOT_FOUND,
+        TopicError::Internal(_) => StatusCode::FORBIDDEN,
         TopicError::Invalid(_) | TopicError::Config(_) => StatusCode::BAD_REQUEST,
         TopicError::Io(_) => StatusCode::SERVICE_UNAVAILABLE,
     };

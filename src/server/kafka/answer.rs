@@ -2,7 +2,7 @@
 
 use super::connection::Ends;
 use super::frames::{Closed, Frame};
-use super::{Service, admin, configs, fetch, metadata, offsets, produce, versions};
+use super::{Service, admin, configs, fetch, group_admin, group_offsets, groups, metadata, offsets, produce, versions};
 use crate::budget::Lease;
 use crate::wire;
 use bytes::{BufMut, Bytes, BytesMut};
@@ -12,8 +12,10 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 /// What a connection knows of its client.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Client {
+    /// Its address, as Kafka's tools show it.
+    pub(super) host: Arc<str>,
     /// Whether it is known to read zstd; others get batches decompressed.
     reads_zstd: bool,
 }
@@ -54,7 +56,26 @@ pub(super) async fn answer(
         }
         ApiKey::Metadata => reply.with(&metadata::answer(service, local, decode(&frame)?, version).await),
         ApiKey::DescribeCluster => reply.with(&metadata::cluster(service, local, &decode(&frame)?)),
-        ApiKey::FindCoordinator => reply.with(&metadata::coordinator(&decode(&frame)?, version)),
+        ApiKey::FindCoordinator => reply.with(&groups::coordinator(service, local, &decode(&frame)?, version)),
+        ApiKey::JoinGroup => {
+            let (request, id) = (decode(&frame)?, client_id(&frame)?);
+            // What was asked is read: a member that waits for the others holds no bytes of the budget.
+            drop(frame);
+            reply.with(&groups::join(service, client, &id, request, version, ends).await)
+        }
+        ApiKey::SyncGroup => {
+            let request = decode(&frame)?;
+            drop(frame);
+            reply.with(&groups::sync(service, request, ends).await)
+        }
+        ApiKey::Heartbeat => reply.with(&groups::heartbeat(service, decode(&frame)?).await),
+        ApiKey::LeaveGroup => reply.with(&groups::leave(service, decode(&frame)?, version).await),
+        ApiKey::OffsetCommit => reply.with(&group_offsets::commit(service, decode(&frame)?, version).await),
+        ApiKey::OffsetFetch => reply.with(&group_offsets::fetch(service, decode(&frame)?, version).await),
+        ApiKey::OffsetDelete => reply.with(&group_offsets::delete(service, decode(&frame)?).await),
+        ApiKey::DescribeGroups => reply.with(&group_admin::describe(service, decode(&frame)?, version).await),
+        ApiKey::ListGroups => reply.with(&group_admin::list(service, decode(&frame)?).await),
+        ApiKey::DeleteGroups => reply.with(&group_admin::delete(service, decode(&frame)?).await),
         ApiKey::Fetch => {
             let request: FetchRequest = decode(&frame)?;
             // What was asked is read: a long poll holds no bytes of the budget.
@@ -69,6 +90,19 @@ pub(super) async fn answer(
         ApiKey::DeleteTopics => reply.with(&admin::delete(service, decode(&frame)?, version).await),
         ApiKey::DescribeConfigs => reply.with(&configs::describe(service, decode(&frame)?)),
         other => Err(Closed::Version(other, version)),
+    }
+}
+
+/// How the client calls itself; empty if it does not.
+fn client_id(frame: &Frame) -> Result<String, Closed> {
+    let header = RequestHeader::decode(&mut frame.bytes.clone(), frame.api.request_header_version(frame.version))
+        .map_err(|error| frame.malformed(error))?;
+    Ok(header.client_id.as_deref().unwrap_or_default().to_owned())
+}
+
+impl Client {
+    pub(super) fn new(peer: SocketAddr) -> Client {
+        Client { host: format!("/{}", peer.ip().to_canonical()).into(), reads_zstd: false }
     }
 }
 

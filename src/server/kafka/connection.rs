@@ -71,12 +71,12 @@ pub(super) async fn run(
     service.meters.connections.increment(1.0);
     let _counted = Counted(service);
     stream.set_nodelay(true)?;
-    let local = stream.local_addr()?;
+    let (local, client) = (stream.local_addr()?, Client::new(stream.peer_addr()?));
     let (read, write) = stream.into_split();
     let (queue, turns) = mpsc::channel(PIPELINE_MAX);
     let (gone, is_gone) = watch::channel(false);
     let ends = Ends { stop: stop.clone(), gone: is_gone };
-    let mut answers = pin!(answer_all(write, service, local, turns, ends));
+    let mut answers = pin!(answer_all(write, service, local, client, turns, ends));
     let read_all = async {
         let read = read_all(Frames::new(read), service, queue, &gone, &mut stop).await;
         // What was read before is answered; nobody need wait for more records.
@@ -133,10 +133,10 @@ async fn answer_all<S: AsyncWrite + Unpin>(
     mut stream: S,
     service: &Arc<Service>,
     local: SocketAddr,
+    mut client: Client,
     mut turns: mpsc::Receiver<Turn>,
     mut ends: Ends,
 ) -> Result<(), Closed> {
-    let mut client = Client::default();
     while let Some(turn) = turns.recv().await {
         match turn {
             Turn::Produce { accepted, _lease, _own } => {

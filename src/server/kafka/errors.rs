@@ -1,19 +1,30 @@
 //! Kafka's error codes, by Kafka's names.
 
+use crate::group;
 use crate::store::{AppendError, ReadError, TopicError};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(i16)]
 pub(super) enum Code {
+    UnknownServerError = -1,
     None = 0,
     OffsetOutOfRange = 1,
     CorruptMessage = 2,
     UnknownTopicOrPartition = 3,
     RequestTimedOut = 7,
     MessageTooLarge = 10,
+    OffsetMetadataTooLarge = 12,
+    CoordinatorLoadInProgress = 14,
     CoordinatorNotAvailable = 15,
     InvalidTopic = 17,
     InvalidRequiredAcks = 21,
+    IllegalGeneration = 22,
+    InconsistentGroupProtocol = 23,
+    InvalidGroupId = 24,
+    UnknownMemberId = 25,
+    InvalidSessionTimeout = 26,
+    RebalanceInProgress = 27,
+    GroupAuthorizationFailed = 30,
     InvalidTimestamp = 32,
     UnsupportedVersion = 35,
     TopicAlreadyExists = 36,
@@ -26,10 +37,16 @@ pub(super) enum Code {
     InvalidProducerEpoch = 47,
     TransactionalIdAuthorizationFailed = 53,
     KafkaStorageError = 56,
+    NonEmptyGroup = 68,
+    GroupIdNotFound = 69,
     FetchSessionIdNotFound = 70,
     FencedLeaderEpoch = 74,
     UnknownLeaderEpoch = 75,
     UnsupportedCompressionType = 76,
+    MemberIdRequired = 79,
+    GroupMaxSizeReached = 81,
+    FencedInstanceId = 82,
+    GroupSubscribedToTopic = 86,
     InvalidRecord = 87,
     UnknownTopicId = 100,
     MismatchedEndpointType = 114,
@@ -74,9 +91,33 @@ impl From<&TopicError> for Code {
         match error {
             TopicError::Exists(_) => Code::TopicAlreadyExists,
             TopicError::Missing(_) => Code::UnknownTopicOrPartition,
+            TopicError::Internal(_) => Code::InvalidTopic,
             TopicError::Invalid(_) => Code::InvalidPartitions,
             TopicError::Config(_) => Code::InvalidConfig,
             TopicError::Io(_) => Code::KafkaStorageError,
+        }
+    }
+}
+
+impl From<&group::Error> for Code {
+    fn from(error: &group::Error) -> Code {
+        match error {
+            group::Error::Loading => Code::CoordinatorLoadInProgress,
+            group::Error::NotAvailable(_) => Code::CoordinatorNotAvailable,
+            group::Error::InvalidGroupId => Code::InvalidGroupId,
+            group::Error::InvalidSessionTimeout => Code::InvalidSessionTimeout,
+            group::Error::UnknownMember => Code::UnknownMemberId,
+            group::Error::IllegalGeneration => Code::IllegalGeneration,
+            group::Error::RebalanceInProgress => Code::RebalanceInProgress,
+            group::Error::InconsistentProtocol => Code::InconsistentGroupProtocol,
+            group::Error::MemberIdRequired(_) => Code::MemberIdRequired,
+            group::Error::FencedInstance => Code::FencedInstanceId,
+            group::Error::GroupFull(_) | group::Error::Full => Code::GroupMaxSizeReached,
+            // As a broker answers whose offsets topic does not take a record of that size.
+            group::Error::GroupTooLarge(_) => Code::UnknownServerError,
+            group::Error::NotFound => Code::GroupIdNotFound,
+            group::Error::NonEmpty => Code::NonEmptyGroup,
+            group::Error::SubscribedToTopic => Code::GroupSubscribedToTopic,
         }
     }
 }

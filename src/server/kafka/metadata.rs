@@ -1,18 +1,14 @@
-//! Metadata, DescribeCluster, FindCoordinator: one node leads everything.
+//! Metadata and DescribeCluster: one node leads everything.
 
 use super::errors::Code;
 use super::{Service, find_by_name, node, text, topic_name};
 use crate::record::TopicName as Name;
 use crate::store::{NewTopic, Topic, TopicError};
 use kafka_protocol::messages::describe_cluster_response::DescribeClusterBroker;
-use kafka_protocol::messages::find_coordinator_response::Coordinator;
 use kafka_protocol::messages::metadata_response::{
     MetadataResponseBroker, MetadataResponsePartition, MetadataResponseTopic,
 };
-use kafka_protocol::messages::{
-    BrokerId, DescribeClusterRequest, DescribeClusterResponse, FindCoordinatorRequest, FindCoordinatorResponse,
-    MetadataRequest, MetadataResponse,
-};
+use kafka_protocol::messages::{DescribeClusterRequest, DescribeClusterResponse, MetadataRequest, MetadataResponse};
 use std::collections::HashSet;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -91,6 +87,7 @@ fn known(topic: &Arc<Topic>) -> MetadataResponseTopic {
     MetadataResponseTopic::default()
         .with_name(Some(topic_name(topic.name.as_str())))
         .with_topic_id(topic.id)
+        .with_is_internal(topic.name.is_internal())
         .with_partitions(partitions.iter().map(partition).collect())
         .with_topic_authorized_operations(NO_OPERATIONS)
 }
@@ -121,30 +118,8 @@ pub(super) fn cluster(
         .with_cluster_authorized_operations(NO_OPERATIONS)
 }
 
-/// Groups are not there yet: clients ask again later.
-pub(super) fn coordinator(request: &FindCoordinatorRequest, version: i16) -> FindCoordinatorResponse {
-    let code = Code::CoordinatorNotAvailable.into();
-    let message = Some(text("consumer groups are not served yet; assign partitions"));
-    if version < 4 {
-        return FindCoordinatorResponse::default()
-            .with_error_code(code)
-            .with_error_message(if version > 0 { message } else { None })
-            .with_node_id(BrokerId(-1))
-            .with_port(-1);
-    }
-    let one = |key: &kafka_protocol::protocol::StrBytes| {
-        Coordinator::default()
-            .with_key(key.clone())
-            .with_node_id(BrokerId(-1))
-            .with_port(-1)
-            .with_error_code(code)
-            .with_error_message(message.clone())
-    };
-    FindCoordinatorResponse::default().with_coordinators(request.coordinator_keys.iter().map(one).collect())
-}
-
 /// Where clients are told to come: as configured, or where this one came to.
-fn advertised(service: &Service, local: SocketAddr) -> (String, i32) {
+pub(super) fn advertised(service: &Service, local: SocketAddr) -> (String, i32) {
     let (host, port) = &service.door.advertised;
     match host.as_str() {
         // A listener for both kinds of addresses sees the older kind inside the newer; its clients may not.

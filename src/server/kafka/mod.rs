@@ -1,4 +1,4 @@
-//! The Kafka door: what producers and partition-assigned consumers need. Groups come later.
+//! The Kafka door: producers, consumers and their groups, administration of topics.
 //!
 //! Frames are cut in `frames`, requests go through `connection` and come out in their order; `answer` knows which API is whose. Messages
 //! are read and written by the kafka-protocol crate (after `wire/` has walked them), batches by `record/`.
@@ -10,15 +10,21 @@ mod connection;
 mod errors;
 mod fetch;
 mod frames;
+mod group_admin;
+mod group_offsets;
+mod groups;
 mod metadata;
 mod meters;
 mod offsets;
+mod pipelines;
 mod produce;
 pub(crate) mod versions;
 
 use super::callers::{Callers, Full};
 use crate::budget::Budget;
 use crate::clock::Clock;
+use crate::control::Control;
+use crate::group::Groups;
 use crate::pulse::Pulse;
 use crate::store::{Store, Topic};
 use crate::work::Pool;
@@ -42,6 +48,9 @@ const CLOSE_PATIENCE: Duration = Duration::from_secs(10);
 /// What the door needs, and what it is told by the config file.
 pub struct KafkaDoor {
     pub store: Store,
+    pub groups: Groups,
+    /// What pipelines are doing: their positions are shown as groups.
+    pub control: Control,
     pub clock: Clock,
     /// Bytes of requests in flight, shared with the other doors.
     pub budget: Budget,

@@ -7,9 +7,9 @@ use crate::store::Partition;
 use kafka_protocol::messages::list_offsets_response::{ListOffsetsPartitionResponse, ListOffsetsTopicResponse};
 use kafka_protocol::messages::offset_for_leader_epoch_response::{EpochEndOffset, OffsetForLeaderTopicResult};
 use kafka_protocol::messages::{
-    ListOffsetsRequest, ListOffsetsResponse, OffsetForLeaderEpochRequest, OffsetForLeaderEpochResponse,
+    ListOffsetsRequest, ListOffsetsResponse, OffsetForLeaderEpochRequest, OffsetForLeaderEpochResponse, TopicName,
 };
-use std::collections::HashSet;
+use std::collections::HashMap;
 
 /// Times that stand for places, with the version that brought them.
 const LATEST: i64 = -1;
@@ -25,15 +25,20 @@ const EARLIEST_PENDING_UPLOAD: i64 = -6;
 
 pub(super) async fn list(service: &Service, request: ListOffsetsRequest, version: i16) -> ListOffsetsResponse {
     let mut topics = Vec::with_capacity(request.topics.len());
-    // A time costs a look into the log: a partition is answered once a request, as Kafka does.
-    let mut answered = HashSet::new();
+    // A time costs a look into the log: a partition that is named twice is refused once, as Kafka does.
+    let mut named: HashMap<(TopicName, i32), usize> = HashMap::new();
+    for asked in &request.topics {
+        for one in &asked.partitions {
+            *named.entry((asked.name.clone(), one.partition_index)).or_default() += 1;
+        }
+    }
     for asked in request.topics {
         let topic = find_by_name(service, &asked.name);
         let mut partitions = Vec::with_capacity(asked.partitions.len());
         for one in asked.partitions {
-            let is_again = !answered.insert((asked.name.clone(), one.partition_index));
+            let Some(times) = named.remove(&(asked.name.clone(), one.partition_index)) else { continue };
             let found = match topic.clone().and_then(|topic| {
-                if is_again {
+                if times > 1 {
                     return Err(Code::InvalidRequest);
                 }
                 let partition =
@@ -66,7 +71,9 @@ async fn place(partition: &Partition, timestamp: i64, version: i16) -> Result<(i
         EARLIEST_LOCAL if version < 8 => return Err(Code::UnsupportedVersion),
         EARLIEST | EARLIEST_LOCAL => {
             let start = partition.start();
-            (start.0, -1, partition.epoch_at(start))
+            // Of an empty partition that of the next record, as Kafka has it.
+            let epoch = if start < partition.tail() { partition.epoch_at(start) } else { partition.leader_epoch() };
+            (start.0, -1, epoch)
         }
         MAX_TIMESTAMP if version >= 7 => match partition.max_timestamp().await.map_err(failed)? {
             Some(found) => (found.offset.0, found.timestamp, found.leader_epoch),

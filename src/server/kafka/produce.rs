@@ -64,7 +64,8 @@ pub(super) async fn accept(service: &Arc<Service>, frame: &Frame) -> Result<Acce
     for (at, data) in request.topic_data.into_iter().enumerate() {
         let topic = match is_wrong {
             true => Err(Code::InvalidRequiredAcks),
-            false => find(service, &data.name, data.topic_id, version >= BY_TOPIC_ID),
+            false => find(service, &data.name, data.topic_id, version >= BY_TOPIC_ID)
+                .and_then(|topic| if topic.name.is_internal() { Err(Code::InvalidTopic) } else { Ok(topic) }),
         };
         for partition in data.partition_data {
             let index = partition.index;

@@ -1,0 +1,224 @@
+//! What groups commit: OffsetCommit, OffsetFetch, OffsetDelete.
+
+use super::errors::Code;
+use super::groups::shared;
+use super::{Service, find_by_name, pipelines, text, topic_name};
+use crate::group::{Commit, Committed, CommittedOffset, Error, Fetched, METADATA_CHARS_MAX};
+use crate::record::PartitionId;
+use kafka_protocol::messages::offset_commit_response::{OffsetCommitResponsePartition, OffsetCommitResponseTopic};
+use kafka_protocol::messages::offset_delete_response::{OffsetDeleteResponsePartition, OffsetDeleteResponseTopic};
+use kafka_protocol::messages::offset_fetch_response::{
+    OffsetFetchResponseGroup, OffsetFetchResponsePartition, OffsetFetchResponsePartitions, OffsetFetchResponseTopic,
+    OffsetFetchResponseTopics,
+};
+use kafka_protocol::messages::{
+    GroupId, OffsetCommitRequest, OffsetCommitResponse, OffsetDeleteRequest, OffsetDeleteResponse, OffsetFetchRequest,
+    OffsetFetchResponse,
+};
+use std::collections::HashMap;
+use std::sync::Arc;
+use uuid::Uuid;
+
+/// Several groups at once, from this version on.
+const MANY_GROUPS: i16 = 8;
+/// Who commits to a group that is not there is told that, from this version on.
+const NOT_FOUND_IS_TOLD: i16 = 9;
+/// An error of the whole group can be said, from this version on.
+const GROUP_ERROR: i16 = 2;
+
+pub(super) async fn commit(service: &Service, request: OffsetCommitRequest, version: i16) -> OffsetCommitResponse {
+    let group = shared(&request.group_id);
+    let mut offsets = Vec::new();
+    // A code for each partition asked, in the request's order; those that may be kept get the group's word.
+    let mut codes: Vec<Option<Code>> = Vec::new();
+    for topic in &request.topics {
+        let found = find_by_name(service, &topic.name);
+        let name = shared(&topic.name);
+        for one in &topic.partitions {
+            let metadata = one.committed_metadata.as_deref().unwrap_or_default();
+            let code = match &found {
+                Err(code) => Some(*code),
+                Ok(topic) if topic.partition(PartitionId(one.partition_index)).is_none() => {
+                    Some(Code::UnknownTopicOrPartition)
+                }
+                Ok(_) if is_too_long(metadata) => Some(Code::OffsetMetadataTooLarge),
+                Ok(topic) => {
+                    let committed = Committed {
+                        offset: one.committed_offset,
+                        leader_epoch: one.committed_leader_epoch,
+                        metadata: metadata.into(),
+                        commit_ms: 0,
+                        topic_id: topic.id,
+                    };
+                    offsets.push(CommittedOffset { topic: name.clone(), partition: one.partition_index, committed });
+                    None
+                }
+            };
+            codes.push(code);
+        }
+    }
+    let commit = Commit {
+        generation: request.generation_id_or_member_epoch,
+        member: shared(&request.member_id),
+        instance: request.group_instance_id.as_ref().map(shared),
+        offsets,
+    };
+    let of_group = match pipelines::is_one(&group) {
+        true => Code::GroupAuthorizationFailed,
+        false => match service.door.groups.commit(group, commit).await {
+            Ok(()) => Code::None,
+            Err(Error::NotFound) if version < NOT_FOUND_IS_TOLD => Code::IllegalGeneration,
+            Err(error) => Code::from(&error),
+        },
+    };
+    let mut codes = codes.into_iter();
+    let topics = request.topics.into_iter().map(|topic| {
+        let partitions = topic.partitions.iter().map(|one| {
+            // Of a member that is out nothing is judged but that.
+            let code = match codes.next().flatten() {
+                Some(Code::OffsetMetadataTooLarge) if of_group != Code::None => of_group,
+                Some(code) => code,
+                None => of_group,
+            };
+            OffsetCommitResponsePartition::default()
+                .with_partition_index(one.partition_index)
+                .with_error_code(code.into())
+        });
+        OffsetCommitResponseTopic::default().with_partitions(partitions.collect()).with_name(topic.name)
+    });
+    OffsetCommitResponse::default().with_topics(topics.collect())
+}
+
+/// Kafka counts as Java does, in 16-bit units.
+fn is_too_long(metadata: &str) -> bool {
+    metadata.len() > METADATA_CHARS_MAX && metadata.encode_utf16().count() > METADATA_CHARS_MAX
+}
+
+/// What one group is asked for: topics and partitions, or all.
+type Wanted = Option<Vec<(Arc<str>, Vec<i32>)>>;
+
+pub(super) async fn fetch(service: &Service, request: OffsetFetchRequest, version: i16) -> OffsetFetchResponse {
+    let out = OffsetFetchResponse::default();
+    if version >= MANY_GROUPS {
+        let mut groups = Vec::with_capacity(request.groups.len());
+        for asked in request.groups {
+            let one = |topic: &kafka_protocol::messages::offset_fetch_request::OffsetFetchRequestTopics| {
+                (shared(&topic.name), topic.partition_indexes.clone())
+            };
+            let wanted: Wanted = asked.topics.as_ref().map(|topics| topics.iter().map(one).collect());
+            let found = of_group(service, &asked.group_id, wanted).await;
+            let group = OffsetFetchResponseGroup::default().with_group_id(asked.group_id);
+            groups.push(match found {
+                Ok(found) => group.with_topics(by_topic(found, |name, partitions| {
+                    OffsetFetchResponseTopics::default()
+                        .with_name(name)
+                        .with_partitions(partitions.iter().map(partition_of_many).collect())
+                })),
+                Err(code) => group.with_error_code(code.into()),
+            });
+        }
+        return out.with_groups(groups);
+    }
+    let one = |topic: &kafka_protocol::messages::offset_fetch_request::OffsetFetchRequestTopic| {
+        (shared(&topic.name), topic.partition_indexes.clone())
+    };
+    let wanted: Wanted = request.topics.as_ref().map(|topics| topics.iter().map(one).collect());
+    let told = |found, code: Code| {
+        by_topic(found, |name, partitions| {
+            let partition = |one: &Fetched| partition_of_one(one).with_error_code(code.into());
+            OffsetFetchResponseTopic::default()
+                .with_name(name)
+                .with_partitions(partitions.iter().map(partition).collect())
+        })
+    };
+    match of_group(service, &request.group_id, wanted.clone()).await {
+        Ok(found) => out.with_topics(told(found, Code::None)),
+        Err(code) if version >= GROUP_ERROR => out.with_error_code(code.into()),
+        Err(code) => {
+            let nothing = wanted.unwrap_or_default().into_iter().flat_map(|(topic, ids)| {
+                ids.into_iter().map(move |partition| Fetched { topic: topic.clone(), partition, committed: None })
+            });
+            out.with_topics(told(nothing.collect(), code))
+        }
+    }
+}
+
+/// What a group, or a pipeline, has for what is wanted. Offsets of a topic that was deleted since are none.
+async fn of_group(service: &Service, group: &GroupId, wanted: Wanted) -> Result<Vec<Fetched>, Code> {
+    let group = shared(group);
+    if let Some(found) = pipelines::offsets(service, &group, wanted.as_deref()) {
+        return Ok(found);
+    }
+    let is_all = wanted.is_none();
+    let found = service.door.groups.fetch(group, wanted).await.map_err(|error| Code::from(&error))?;
+    let mut ids: HashMap<Arc<str>, Option<Uuid>> = HashMap::new();
+    let judged = found.into_iter().map(|mut one| {
+        let id = ids.entry(one.topic.clone()).or_insert_with(|| Some(service.store.topic(&one.topic)?.id));
+        one.committed =
+            one.committed.filter(|committed| committed.topic_id.is_nil() || *id == Some(committed.topic_id));
+        one
+    });
+    Ok(judged.filter(|one| !is_all || one.committed.is_some()).collect())
+}
+
+/// Gathers what belongs to one topic, in the order in which topics came.
+fn by_topic<T>(found: Vec<Fetched>, tell: impl Fn(kafka_protocol::messages::TopicName, &[Fetched]) -> T) -> Vec<T> {
+    found.chunk_by(|a, b| a.topic == b.topic).map(|of_topic| tell(topic_name(&of_topic[0].topic), of_topic)).collect()
+}
+
+fn partition_of_many(one: &Fetched) -> OffsetFetchResponsePartitions {
+    let (offset, epoch, metadata) = parts(one);
+    OffsetFetchResponsePartitions::default()
+        .with_partition_index(one.partition)
+        .with_committed_offset(offset)
+        .with_committed_leader_epoch(epoch)
+        .with_metadata(Some(text(metadata)))
+}
+
+fn partition_of_one(one: &Fetched) -> OffsetFetchResponsePartition {
+    let (offset, epoch, metadata) = parts(one);
+    OffsetFetchResponsePartition::default()
+        .with_partition_index(one.partition)
+        .with_committed_offset(offset)
+        .with_committed_leader_epoch(epoch)
+        .with_metadata(Some(text(metadata)))
+}
+
+/// Offset, leader epoch and metadata; −1, −1 and nothing for what was not committed.
+fn parts(one: &Fetched) -> (i64, i32, &str) {
+    one.committed.as_ref().map_or((-1, -1, ""), |found| (found.offset, found.leader_epoch, &*found.metadata))
+}
+
+pub(super) async fn delete(service: &Service, request: OffsetDeleteRequest) -> OffsetDeleteResponse {
+    let group = shared(&request.group_id);
+    let out = OffsetDeleteResponse::default();
+    if pipelines::is_one(&group) {
+        return out.with_error_code(Code::GroupAuthorizationFailed.into());
+    }
+    let exists = |name: &str, id: i32| {
+        let topic = service.store.topic(name);
+        topic.is_some_and(|topic| topic.partition(PartitionId(id)).is_some())
+    };
+    let each =
+        || request.topics.iter().flat_map(|topic| topic.partitions.iter().map(move |one| (topic, one.partition_index)));
+    let known = each().filter(|(topic, id)| exists(&topic.name, *id));
+    let known = known.map(|(topic, id)| (shared(&topic.name), id)).collect();
+    let results = match service.door.groups.forget(group, known).await {
+        Ok(results) => results,
+        Err(error) => return out.with_error_code(Code::from(&error).into()),
+    };
+    let mut results = results.into_iter();
+    let topics = request.topics.iter().map(|topic| {
+        let partitions = topic.partitions.iter().map(|one| {
+            let code = match exists(&topic.name, one.partition_index).then(|| results.next()).flatten() {
+                None => Code::UnknownTopicOrPartition,
+                Some(result) => result.as_ref().map_or_else(Code::from, |()| Code::None),
+            };
+            OffsetDeleteResponsePartition::default()
+                .with_partition_index(one.partition_index)
+                .with_error_code(code.into())
+        });
+        OffsetDeleteResponseTopic::default().with_name(topic.name.clone()).with_partitions(partitions.collect())
+    });
+    out.with_topics(topics.collect())
+}
