@@ -4,7 +4,8 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use tracing::warn;
 
 /// Milliseconds since 1970-01-01 UTC, as Kafka's record timestamps.
 pub type Millis = i64;
@@ -40,6 +41,39 @@ impl Clock {
         if let Clock::Manual(now) = self {
             now.fetch_add(by_ms, Ordering::Relaxed);
         }
+    }
+}
+
+/// A jump of the wall clock by more than this stops what deletes by age: a wrong clock must not delete a week of events.
+const JUMP_MS: Millis = 60 * 60 * 1000;
+/// How long it stops after a jump, for somebody to notice.
+const JUMP_PAUSE: Duration = Duration::from_secs(60 * 60);
+
+/// Notices when the wall clock jumps against the monotonic one.
+pub struct JumpWatch {
+    wall_ms: Millis,
+    seen: Instant,
+    jumped: Option<Instant>,
+}
+
+impl JumpWatch {
+    pub fn new(now_ms: Millis) -> JumpWatch {
+        JumpWatch { wall_ms: now_ms, seen: Instant::now(), jumped: None }
+    }
+
+    /// Whether ages can be believed at `now_ms`: the clock has not jumped within the last hour.
+    pub fn is_steady(&mut self, now_ms: Millis) -> bool {
+        let passed = self.seen.elapsed().as_millis() as Millis;
+        if (now_ms - self.wall_ms - passed).abs() > JUMP_MS {
+            warn!(
+                by_ms = now_ms - self.wall_ms - passed,
+                "the wall clock jumped: nothing is deleted by age for an hour"
+            );
+            self.jumped = Some(Instant::now());
+        }
+        self.wall_ms = now_ms;
+        self.seen = Instant::now();
+        self.jumped.is_none_or(|jumped| jumped.elapsed() > JUMP_PAUSE)
     }
 }
 

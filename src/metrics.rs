@@ -281,6 +281,12 @@ pub const DAEMON_START_SECONDS: Metric =
 
 // -- group
 pub const GROUPS: Metric = metric("inrush_group_groups", Kind::Gauge, "", "consumer groups");
+pub const GROUPS_UP: Metric = metric(
+    "inrush_group_up",
+    Kind::Gauge,
+    "",
+    "1 while consumer groups are served, 0 while they are read or cannot be",
+);
 pub const GROUP_MEMBERS: Metric = metric("inrush_group_members", Kind::Gauge, "", "members of all consumer groups");
 pub const GROUP_LAG_RECORDS: Metric = metric(
     "inrush_group_lag_records",
@@ -321,6 +327,7 @@ pub const ALL: &[Metric] = &[
     INGEST_STORED_BYTES,
     // -- group
     GROUPS,
+    GROUPS_UP,
     GROUP_MEMBERS,
     GROUP_LAG_RECORDS,
     // -- server

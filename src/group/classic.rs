@@ -24,6 +24,10 @@ use uuid::Uuid;
 const NEW_MEMBER_WAIT_MS: i64 = 5 * 60 * 1000;
 /// Members of one group.
 const MEMBERS_MAX: usize = 10_000;
+/// Ways to share out that one member may know.
+const PROTOCOLS_MAX: usize = 32;
+/// Static members that did not come back are waited for again, this long at least.
+const AGAIN_MS_MIN: i64 = 1_000;
 /// What consumers call their protocol; of others nobody knows what they read.
 const CONSUMER: &str = "consumer";
 
@@ -149,9 +153,20 @@ impl Members {
         self.members.values()
     }
 
+    /// Nobody is in it; somebody may have been told an id.
+    pub(super) fn is_empty(&self) -> bool {
+        self.state == State::Empty
+    }
+
     /// Nobody is in it or on the way in.
     pub(super) fn is_abandoned(&self) -> bool {
-        self.state == State::Empty && self.announced.is_empty()
+        self.is_empty() && self.announced.is_empty()
+    }
+
+    /// Bytes that a join would add, beyond what the member holds already.
+    pub(super) fn growth(&self, join: &Join) -> usize {
+        let asked: usize = join.protocols.iter().map(|(name, bytes)| name.len() + bytes.len()).sum();
+        asked.saturating_sub(self.members.get(&join.member).map_or(0, Member::size))
     }
 
     /// Bytes that members hold, roughly.
@@ -226,7 +241,7 @@ impl Members {
 
     /// Whether a member with these protocols can be in one generation with the others.
     fn is_compatible(&self, request: &Join) -> bool {
-        if request.protocol_type.is_empty() || request.protocols.is_empty() {
+        if request.protocol_type.is_empty() || !(1..=PROTOCOLS_MAX).contains(&request.protocols.len()) {
             return false;
         }
         if self.members.is_empty() {
@@ -327,6 +342,7 @@ impl Members {
         let id: Arc<str> = format!("{instance}-{}", Uuid::new_v4()).into();
         member.refuse(&Error::FencedInstance);
         member.id = id.clone();
+        member.is_new = false;
         member.deadline = now.steady_ms + request.session_ms;
         let before = self.protocol.as_ref().map(|protocol| member.metadata(protocol));
         let old_leader = self.leader.clone();
@@ -371,7 +387,7 @@ impl Members {
         if self.state == State::Completing {
             for member in self.members.values_mut() {
                 member.assignment = Bytes::new();
-                member.answer_sync(Err(Error::RebalanceInProgress));
+                member.answer_sync_at(now.steady_ms, Err(Error::RebalanceInProgress));
             }
         }
         self.unsynced.clear();
@@ -422,7 +438,8 @@ impl Members {
                 Some(member) => self.leader = Some(member.id.clone()),
                 // Static members keep their places until their sessions are over.
                 None if !self.members.is_empty() => {
-                    self.gathering = Some(Gathering::Again { until: now.steady_ms + self.rebalance_wait_ms() });
+                    let wait_ms = self.rebalance_wait_ms().max(AGAIN_MS_MIN);
+                    self.gathering = Some(Gathering::Again { until: now.steady_ms + wait_ms });
                     return;
                 }
                 None => self.leader = None,
@@ -451,9 +468,11 @@ impl Members {
     /// Each member votes for the first of its protocols that all know; of two with as many votes the first by name.
     fn select_protocol(&self) -> Option<Arc<str>> {
         let mut votes: BTreeMap<&Arc<str>, usize> = BTreeMap::new();
+        let first = self.members.values().next()?;
+        let all_know = |name: &str| self.members.values().all(|other| other.knows(name));
+        let common: Vec<_> = first.protocols.iter().map(|(name, _)| name).filter(|name| all_know(name)).collect();
         for member in self.members.values() {
-            let all_know = |name: &str| self.members.values().all(|other| other.knows(name));
-            if let Some((name, _)) = member.protocols.iter().find(|(name, _)| all_know(name)) {
+            if let Some((name, _)) = member.protocols.iter().find(|(name, _)| common.contains(&name)) {
                 *votes.entry(name).or_default() += 1;
             }
         }
@@ -581,7 +600,7 @@ impl Members {
                     Ok(()) => self.assign(now, &mut assignments),
                     Err(error) => {
                         for member in self.members.values_mut() {
-                            member.answer_sync(Err(error.clone()));
+                            member.answer_sync_at(now.steady_ms, Err(error.clone()));
                         }
                         self.gather(now);
                     }
@@ -595,12 +614,9 @@ impl Members {
         let (protocol_type, protocol) = (self.protocol_type.clone(), self.protocol.clone());
         for member in self.members.values_mut() {
             member.assignment = assignments.remove(&member.id).unwrap_or_default();
-            if member.syncing.is_some() {
-                member.deadline = now.steady_ms + member.session_ms;
-            }
             let assignment = member.assignment.clone();
             let (protocol_type, protocol) = (protocol_type.clone(), protocol.clone());
-            member.answer_sync(Ok(Synced { protocol_type, protocol, assignment }));
+            member.answer_sync_at(now.steady_ms, Ok(Synced { protocol_type, protocol, assignment }));
         }
         self.set_state(State::Stable, now);
     }

@@ -1,16 +1,16 @@
 //! All groups: which request is whose, what is durable before it is answered, what expires. Owns no task and no file: [`super::driver`] gives it
 //! requests, the time and what became of its writes, and carries its writes to the log in their order.
 //!
-//! Writes of all groups go to one partition and come back in that order, so memory follows the log. What takes offsets away waits until
-//! no commit of its group is on its way: a commit that the log holds behind its removal must be there after a restart.
+//! Writes of all groups go to one partition and come back in that order, and memory changes when they do: it follows the log, whatever
+//! fails. A removal names what commits on their way will have put there, since the log has those before it.
 
 use super::classic::{Members, Now, Store, Then};
 use super::member::Answer;
 use super::offsets::{Committed, Offsets};
 use super::records::{self, Key, StoredGroup};
 use super::{
-    Commit, CommittedOffset, DescribedMember, Description, Error, Fetched, Join, Joined, Leaving, Listed, Options,
-    Sync, Synced,
+    Commit, CommittedOffset, DescribedMember, Description, Error, Fetched, Join, Joined, Leaving, Listed,
+    NAME_SIZE_MAX, Options, State, Sync, Synced,
 };
 use bytes::Bytes;
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
@@ -59,11 +59,32 @@ pub(super) struct Write {
 
 /// What happens once a write is durable, or has failed.
 pub(super) enum Done {
-    Group { group: Arc<str>, then: Then },
-    Committed { group: Arc<str>, offsets: Vec<CommittedOffset>, answer: Answer<()> },
-    Deleted { answer: Answer<()> },
-    Forgotten { results: Vec<Result<(), Error>>, answer: Answer<Vec<Result<(), Error>>> },
-    Nothing,
+    Group {
+        group: Arc<str>,
+        then: Then,
+    },
+    Committed {
+        group: Arc<str>,
+        offsets: Vec<CommittedOffset>,
+        answer: Answer<()>,
+    },
+    /// Offsets that go, and with `whole` the record of the group.
+    Removed {
+        group: Arc<str>,
+        offsets: Vec<Place>,
+        whole: bool,
+        who: Asker,
+    },
+}
+
+/// A topic and a partition of it.
+type Place = (Arc<str>, i32);
+
+/// Who wants to hear of a removal.
+pub(super) enum Asker {
+    OfGroup(Answer<()>),
+    OfOffsets(Vec<Result<(), Error>>, Answer<Vec<Result<(), Error>>>),
+    Nobody,
 }
 
 struct Group {
@@ -71,14 +92,14 @@ struct Group {
     offsets: Offsets,
     /// Its next time in the coordinator's timers.
     scheduled: Option<i64>,
-    /// What it was last counted with.
+    /// What it was last counted with, and its members' part of that.
     size: usize,
+    members_size: usize,
     /// Something of it stands in the log, or did: it goes when that is old.
     is_stored: bool,
-    /// Writes that have not come back.
+    /// Writes that have not come back, and the places that commits among them are for.
     in_flight: usize,
-    /// What waits for them.
-    deferred: Vec<Request>,
+    committing: BTreeMap<Place, usize>,
 }
 
 pub(super) struct Coordinator {
@@ -88,14 +109,26 @@ pub(super) struct Coordinator {
     writes: VecDeque<Write>,
     /// Bytes of all groups, roughly.
     size: usize,
+    /// Until then nobody joins: the log does not take the groups' records.
+    refused_until: i64,
 }
+
+/// How long nobody joins after a group could not be written down: its members would come again at once.
+const REFUSED_MS: i64 = 1_000;
 
 /// A group's part of the maps that hold it.
 const GROUP_SIZE: usize = 512;
 
 impl Coordinator {
     pub(super) fn new(options: Options) -> Coordinator {
-        Coordinator { options, groups: BTreeMap::new(), timers: BTreeSet::new(), writes: VecDeque::new(), size: 0 }
+        Coordinator {
+            options,
+            groups: BTreeMap::new(),
+            timers: BTreeSet::new(),
+            writes: VecDeque::new(),
+            size: 0,
+            refused_until: 0,
+        }
     }
 
     /// The next write, in the order of the log.
@@ -127,7 +160,7 @@ impl Coordinator {
         }
         let names: Vec<_> = self.groups.keys().cloned().collect();
         for name in names {
-            self.settle(&name);
+            self.settle_members(&name);
         }
     }
 
@@ -171,12 +204,16 @@ impl Coordinator {
 
     fn join(&mut self, now: Now, name: Arc<str>, join: Join, answer: Answer<Joined>) {
         let error = match join.session_ms {
-            _ if name.is_empty() => Some(Error::InvalidGroupId),
+            _ if name.is_empty() || name.len() > NAME_SIZE_MAX => Some(Error::InvalidGroupId),
+            _ if join.has_long_name() => Some(Error::NameTooLong),
+            _ if now.steady_ms < self.refused_until => {
+                Some(Error::NotAvailable("the log does not take them".to_owned()))
+            }
             ms if !(self.options.session_ms_min..=self.options.session_ms_max).contains(&ms) => {
                 Some(Error::InvalidSessionTimeout)
             }
             _ if !self.groups.contains_key(&name) && !join.member.is_empty() => Some(Error::UnknownMember),
-            _ if join.member.is_empty() && self.size >= self.options.size_max => Some(Error::Full),
+            _ if self.size >= self.options.size_max && self.grows(&name, &join) => Some(Error::Full),
             _ => None,
         };
         if let Some(error) = error {
@@ -187,6 +224,10 @@ impl Coordinator {
         let mut stores = Vec::new();
         group.members.join(now, join, answer, &mut stores);
         self.store(now, &name, stores);
+    }
+
+    fn grows(&self, name: &str, join: &Join) -> bool {
+        join.member.is_empty() || self.groups.get(name).is_none_or(|group| group.members.growth(join) > 0)
     }
 
     fn sync(&mut self, now: Now, name: Arc<str>, sync: Sync, answer: Answer<Synced>) {
@@ -212,21 +253,24 @@ impl Coordinator {
 
     fn commit(&mut self, now: Now, name: Arc<str>, commit: Commit, answer: Answer<()>) {
         let Commit { generation, member, instance, offsets } = commit;
+        let is_full = self.size >= self.options.size_max;
         let checked = match self.groups.get_mut(&name) {
+            _ if name.len() > NAME_SIZE_MAX => Err(Error::InvalidGroupId),
+            Some(group) if is_full && offsets.iter().any(|one| !group.has(one)) => Err(Error::Full),
             Some(group) => group.members.check_commit(now, &member, instance.as_deref(), generation),
             // Who assigns partitions itself uses a group for its offsets alone.
-            None if generation < 0 && self.size < self.options.size_max => Ok(()),
-            None if generation < 0 => Err(Error::Full),
+            None if generation < 0 && is_full => Err(Error::Full),
+            None if generation < 0 => Ok(()),
             None => Err(Error::NotFound),
         };
         if let (Ok(()), false) = (&checked, offsets.is_empty()) {
             let group = self.groups.entry(name.clone()).or_insert_with(|| Group::new(&self.options, now));
             group.in_flight += 1;
-            let stamped = |mut one: CommittedOffset| {
+            let mut offsets = offsets;
+            for one in &mut offsets {
                 one.committed.commit_ms = now.wall_ms;
-                one
-            };
-            let offsets: Vec<_> = offsets.into_iter().map(stamped).collect();
+                *group.committing.entry((one.topic.clone(), one.partition)).or_default() += 1;
+            }
             let record = |one: &CommittedOffset| {
                 (records::offset_key(&name, &one.topic, one.partition), Some(records::offset_value(&one.committed)))
             };
@@ -258,28 +302,22 @@ impl Coordinator {
     }
 
     fn delete(&mut self, name: Arc<str>, answer: Answer<()>) {
-        let Some(group) = self.groups.get_mut(&name) else {
-            let _ = answer.send(Err(Error::NotFound));
-            return;
-        };
-        if !group.members.is_abandoned() {
-            let _ = answer.send(Err(Error::NonEmpty));
-        } else if group.in_flight > 0 {
-            group.deferred.push(Request::Delete { group: name, answer });
-        } else {
-            let mut records: Vec<_> = group.offsets.iter().map(|(topic, id, _)| gone(&name, topic, id)).collect();
-            records.push((records::group_key(&name), None));
-            self.remove(&name);
-            self.writes.push_back(Write { records, done: Done::Deleted { answer } });
+        match self.groups.get(&name) {
+            None => drop(answer.send(Err(Error::NotFound))),
+            Some(group) if !group.members.is_empty() => drop(answer.send(Err(Error::NonEmpty))),
+            Some(group) => {
+                let offsets = group.places();
+                self.take_away(&name, offsets, true, Asker::OfGroup(answer));
+            }
         }
     }
 
-    fn forget(&mut self, name: Arc<str>, offsets: Vec<(Arc<str>, i32)>, answer: Answer<Vec<Result<(), Error>>>) {
-        let Some(group) = self.groups.get_mut(&name) else {
+    fn forget(&mut self, name: Arc<str>, offsets: Vec<Place>, answer: Answer<Vec<Result<(), Error>>>) {
+        let Some(group) = self.groups.get(&name) else {
             let _ = answer.send(Err(Error::NotFound));
             return;
         };
-        let read = match group.members.is_abandoned() {
+        let read = match group.members.is_empty() {
             true => Some(BTreeSet::new()),
             false => group.members.subscribed(),
         };
@@ -287,76 +325,92 @@ impl Coordinator {
             let _ = answer.send(Err(Error::NonEmpty));
             return;
         };
-        if group.in_flight > 0 {
-            group.deferred.push(Request::Forget { group: name, offsets, answer });
-            return;
-        }
-        let (mut records, mut results) = (Vec::new(), Vec::new());
-        for (topic, partition) in offsets {
-            if read.contains(&*topic) {
-                results.push(Err(Error::SubscribedToTopic));
-                continue;
-            }
-            if group.offsets.get(&topic, partition).is_some() {
-                group.offsets.remove(&topic, partition);
-                records.push(gone(&name, &topic, partition));
-            }
-            results.push(Ok(()));
-        }
-        if records.is_empty() {
+        let is_read = |(topic, _): &Place| read.contains(&**topic);
+        let judge = |place: &Place| if is_read(place) { Err(Error::SubscribedToTopic) } else { Ok(()) };
+        let results: Vec<_> = offsets.iter().map(judge).collect();
+        let known = group.places();
+        let gone: BTreeSet<_> = offsets.into_iter().filter(|place| !is_read(place) && known.contains(place)).collect();
+        if gone.is_empty() {
             let _ = answer.send(Ok(results));
         } else {
-            self.writes.push_back(Write { records, done: Done::Forgotten { results, answer } });
+            self.take_away(&name, gone, false, Asker::OfOffsets(results, answer));
         }
-        self.settle(&name);
+    }
+
+    /// Writes that offsets, or all of a group, are gone.
+    fn take_away(&mut self, name: &Arc<str>, offsets: BTreeSet<Place>, whole: bool, who: Asker) {
+        let Some(group) = self.groups.get_mut(name) else { return };
+        group.in_flight += 1;
+        let gone = |(topic, partition): &Place| (records::offset_key(name, topic, *partition), None);
+        let mut records: Vec<_> = offsets.iter().map(gone).collect();
+        if whole {
+            records.push((records::group_key(name), None));
+        }
+        let offsets = offsets.into_iter().collect();
+        self.writes.push_back(Write { records, done: Done::Removed { group: name.clone(), offsets, whole, who } });
     }
 
     /// A write came back.
     pub(super) fn done(&mut self, now: Now, done: Done, result: Result<(), Error>) {
         match done {
-            Done::Nothing => {}
-            Done::Deleted { answer } => drop(answer.send(result)),
-            Done::Forgotten { results, answer } => drop(answer.send(result.map(|()| results))),
+            Done::Removed { group: name, offsets, whole, who } => {
+                if let (Some(group), Ok(())) = (self.groups.get_mut(&name), &result) {
+                    for (topic, partition) in &offsets {
+                        group.offsets.remove(topic, *partition);
+                    }
+                    group.is_stored &= !whole;
+                }
+                match who {
+                    Asker::OfGroup(answer) => drop(answer.send(result)),
+                    Asker::OfOffsets(results, answer) => drop(answer.send(result.map(|()| results))),
+                    Asker::Nobody => {}
+                }
+                self.came_back(&name);
+            }
             Done::Group { group: name, then } => {
                 let mut stores = Vec::new();
                 if let Some(group) = self.groups.get_mut(&name) {
                     group.is_stored |= result.is_ok();
                     group.members.stored_is(now, then, &result, &mut stores);
                 }
+                if result.is_err() {
+                    self.refused_until = now.steady_ms + REFUSED_MS;
+                }
                 self.store(now, &name, stores);
-                self.came_back(now, &name);
+                self.came_back(&name);
             }
             Done::Committed { group: name, offsets, answer } => {
-                if let (Some(group), Ok(())) = (self.groups.get_mut(&name), &result) {
-                    group.is_stored = true;
+                if let Some(group) = self.groups.get_mut(&name) {
+                    group.is_stored |= result.is_ok();
                     for CommittedOffset { topic, partition, committed } in offsets {
-                        group.offsets.put(&topic, partition, committed);
+                        let place = (topic, partition);
+                        match group.committing.get_mut(&place) {
+                            Some(count) if *count > 1 => *count -= 1,
+                            _ => drop(group.committing.remove(&place)),
+                        }
+                        if result.is_ok() {
+                            group.offsets.put(&place.0, partition, committed);
+                        }
                     }
                 }
                 let _ = answer.send(result);
-                self.came_back(now, &name);
+                self.came_back(&name);
             }
         }
     }
 
-    fn came_back(&mut self, now: Now, name: &Arc<str>) {
-        let Some(group) = self.groups.get_mut(name) else { return };
-        group.in_flight -= 1;
-        if group.in_flight == 0 {
-            for request in std::mem::take(&mut group.deferred) {
-                self.handle(now, request);
-            }
+    fn came_back(&mut self, name: &Arc<str>) {
+        if let Some(group) = self.groups.get_mut(name) {
+            group.in_flight -= 1;
         }
         self.settle(name);
     }
 
     /// Does what is due.
     pub(super) fn tick(&mut self, now: Now) {
-        while let Some((at, name)) = self.timers.first().cloned() {
-            if at > now.steady_ms {
-                break;
-            }
-            self.timers.pop_first();
+        let later = self.timers.split_off(&(now.steady_ms + 1, "".into()));
+        // What becomes due by what is done now is for the next time: one group must not keep the others waiting.
+        for (_, name) in std::mem::replace(&mut self.timers, later) {
             let Some(group) = self.groups.get_mut(&name) else { continue };
             group.scheduled = None;
             let mut stores = Vec::new();
@@ -368,29 +422,17 @@ impl Coordinator {
     /// Takes away what is out of date: offsets that nobody came back to, those of topics that are gone (`id_of` says which id a name has
     /// now), and groups that hold nothing any more.
     pub(super) fn expire(&mut self, now: Now, id_of: impl Fn(&str) -> Option<Uuid>) {
-        let mut writes = Vec::new();
-        let mut settled = Vec::new();
-        for (name, group) in &mut self.groups {
-            if group.in_flight > 0 {
-                continue;
-            }
+        let mut gone = Vec::new();
+        for (name, group) in &self.groups {
             let expired = group.expired(now, self.options.retention_ms, &id_of);
-            let mut records: Vec<_> = expired.iter().map(|(topic, id)| gone(name, topic, *id)).collect();
-            for (topic, partition) in &expired {
-                group.offsets.remove(topic, *partition);
-            }
-            if group.members.is_abandoned() && group.offsets.count() == 0 && group.is_stored {
-                group.is_stored = false;
-                records.push((records::group_key(name), None));
-            }
-            if !records.is_empty() {
-                writes.push(Write { records, done: Done::Nothing });
-                settled.push(name.clone());
+            let is_all = expired.len() == group.offsets.count() && group.in_flight == 0;
+            let whole = is_all && group.members.is_abandoned() && group.is_stored;
+            if whole || !expired.is_empty() {
+                gone.push((name.clone(), expired, whole));
             }
         }
-        self.writes.extend(writes);
-        for name in settled {
-            self.settle(&name);
+        for (name, offsets, whole) in gone {
+            self.take_away(&name, offsets, whole, Asker::Nobody);
         }
     }
 
@@ -398,7 +440,6 @@ impl Coordinator {
     pub(super) fn refuse_all(&mut self, error: &Error) {
         for group in self.groups.values_mut() {
             group.members.refuse_all(error);
-            group.deferred.clear();
         }
     }
 
@@ -428,19 +469,13 @@ impl Coordinator {
             let records = vec![(records::group_key(name), Some(bytes))];
             self.writes.push_back(Write { records, done });
         }
-        self.settle(name);
+        self.settle_members(name);
     }
 
-    /// After every change of a group: its timer, its size, and whether it is one at all.
-    fn settle(&mut self, name: &Arc<str>) {
+    /// After every change of a group's members: its timer, and what [`Coordinator::settle`] does.
+    fn settle_members(&mut self, name: &Arc<str>) {
         let Some(group) = self.groups.get_mut(name) else { return };
-        if group.members.is_abandoned() && group.offsets.count() == 0 && group.in_flight == 0 && !group.is_stored {
-            self.remove(name);
-            return;
-        }
-        let size = GROUP_SIZE + name.len() + group.members.size() + group.offsets.size();
-        self.size = self.size + size - group.size;
-        group.size = size;
+        group.members_size = group.members.size();
         let next = group.members.next_deadline();
         // A timer that comes too early looks again; only one that would come too late is moved.
         if let Some(next) = next.filter(|next| group.scheduled.is_none_or(|scheduled| *next < scheduled)) {
@@ -449,6 +484,19 @@ impl Coordinator {
             }
             self.timers.insert((next, name.clone()));
         }
+        self.settle(name);
+    }
+
+    /// After every change of a group: its size, and whether it is one at all. Costs nothing that grows with it.
+    fn settle(&mut self, name: &Arc<str>) {
+        let Some(group) = self.groups.get_mut(name) else { return };
+        if group.members.is_abandoned() && group.offsets.count() == 0 && group.in_flight == 0 && !group.is_stored {
+            self.remove(name);
+            return;
+        }
+        let size = GROUP_SIZE + name.len() + group.members_size + group.offsets.size();
+        self.size = self.size + size - group.size;
+        group.size = size;
     }
 
     fn remove(&mut self, name: &Arc<str>) {
@@ -461,11 +509,6 @@ impl Coordinator {
     }
 }
 
-/// The record that takes an offset away.
-fn gone(group: &str, topic: &str, partition: i32) -> (Vec<u8>, Option<Vec<u8>>) {
-    (records::offset_key(group, topic, partition), None)
-}
-
 impl Group {
     fn new(options: &Options, now: Now) -> Group {
         Group {
@@ -473,15 +516,27 @@ impl Group {
             offsets: Offsets::default(),
             scheduled: None,
             size: 0,
+            members_size: 0,
             is_stored: false,
             in_flight: 0,
-            deferred: Vec::new(),
+            committing: BTreeMap::new(),
         }
+    }
+
+    /// Whether there is an offset in this place already.
+    fn has(&self, one: &CommittedOffset) -> bool {
+        self.offsets.get(&one.topic, one.partition).is_some()
+    }
+
+    /// All places that have an offset, or will have one when what is on its way has come back.
+    fn places(&self) -> BTreeSet<Place> {
+        let there = self.offsets.iter().map(|(topic, partition, _)| (topic.clone(), partition));
+        there.chain(self.committing.keys().cloned()).collect()
     }
 
     fn describe(&self) -> Description {
         let members = &self.members;
-        let is_shared_out = members.state() == super::State::Stable;
+        let is_shared_out = members.state() == State::Stable;
         let protocol = members.protocol().filter(|_| is_shared_out).cloned();
         let told = |member: &super::member::Member| DescribedMember {
             id: member.id.clone(),
@@ -502,10 +557,12 @@ impl Group {
 
     /// Offsets that are out of date (KIP-211): of a group without members since its last one left; of one with members those of topics
     /// that nobody in it reads; of a group that never had members since they were committed.
-    fn expired(&self, now: Now, retention_ms: i64, id_of: &impl Fn(&str) -> Option<Uuid>) -> Vec<(Arc<str>, i32)> {
+    fn expired(&self, now: Now, retention_ms: i64, id_of: &impl Fn(&str) -> Option<Uuid>) -> BTreeSet<Place> {
         let had_members = self.members.protocol_type.is_some();
         let is_empty = self.members.is_abandoned();
-        let read = if is_empty { None } else { self.members.subscribed() };
+        // Between two generations nobody can say what is read.
+        let is_stable = self.members.state() == State::Stable;
+        let read = if is_stable { self.members.subscribed() } else { None };
         let is_old = |topic: &str, committed: &Committed| {
             let since_ms = match (had_members, is_empty, &read) {
                 (true, true, _) => committed.commit_ms.max(self.members.since_ms()),
@@ -522,7 +579,10 @@ impl Group {
         let is_out = |(topic, _, committed): &(&Arc<str>, i32, &Committed)| {
             is_old(topic, committed) || is_of_another(topic, committed)
         };
-        self.offsets.iter().filter(is_out).map(|(topic, partition, _)| (topic.clone(), partition)).collect()
+        // Behind a commit that is on its way, its offset is a new one.
+        let is_still = |place: &Place| !self.committing.contains_key(place);
+        let out = self.offsets.iter().filter(is_out).map(|(topic, partition, _)| (topic.clone(), partition));
+        out.filter(is_still).collect()
     }
 }
 

@@ -8,11 +8,11 @@
 use super::classic::Now;
 use super::coordinator::{Coordinator, Done, GROUP_VALUE_SIZE_MAX, Loaded, Request, Write};
 use super::{Error, Groups, OFFSETS_TOPIC, Options};
-use crate::clock::Clock;
+use crate::clock::{Clock, JumpWatch};
 use crate::metrics as names;
-use crate::record::{Batch, BatchBuilder, Codec, DECODED_SIZE_MAX, NewRecord, Offset, TopicName};
-use crate::store::{Append, NewTopic, Partition, Queued, Store, TopicError};
-use std::collections::BTreeMap;
+use crate::record::{Batch, BatchBuilder, Codec, DECODED_SIZE_MAX, NewRecord, Offset, PartitionId, TopicName};
+use crate::store::{Append, NewTopic, Partition, Queued, ReadError, Store, TopicError};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{mpsc, watch};
@@ -38,13 +38,20 @@ const LABELS_MAX: usize = 1_000;
 /// Segments of the topic: small, so that cleaning finds something to clean.
 const SEGMENT_SIZE: &str = "104857600";
 
+/// A timer that comes later than this waits for the requests that stand in the queue: heartbeats may be among them.
+const LATE_MS: i64 = 500;
+/// A label is no longer than this.
+const LABEL_SIZE_MAX: usize = 200;
+/// How long a read that failed at the start waits before it is tried again.
+const READ_PAUSE: Duration = Duration::from_secs(1);
+
 /// Starts the groups of a store: they answer [`Error::Loading`] until they are read. They end when `stop` turns true.
 ///
 /// # Panics
 /// Outside of a tokio runtime.
 pub fn start(store: Store, clock: Clock, options: Options, stop: watch::Receiver<bool>) -> Groups {
     let (requests, asked) = mpsc::channel(REQUESTS_MAX);
-    let driver = Driver { store, clock, began: Instant::now(), labels: BTreeMap::new() };
+    let driver = Driver { store, clock, began: Instant::now(), labels: BTreeSet::new() };
     tokio::spawn(driver.run(options, asked, stop));
     Groups { requests }
 }
@@ -53,8 +60,24 @@ struct Driver {
     store: Store,
     clock: Clock,
     began: Instant,
-    /// Lag that was told of last, to be set to zero when its group is gone.
-    labels: BTreeMap<(Arc<str>, Arc<str>), i64>,
+    /// Groups and topics that have had a label: the recorder keeps each for ever.
+    labels: BTreeSet<(Arc<str>, Arc<str>)>,
+}
+
+/// Says in the metrics whether groups are served, also if their task should end before its time.
+struct Served;
+
+impl Served {
+    fn begin() -> Served {
+        metrics::gauge!(names::GROUPS_UP.name).set(1.0);
+        Served
+    }
+}
+
+impl Drop for Served {
+    fn drop(&mut self) {
+        metrics::gauge!(names::GROUPS_UP.name).set(0.0);
+    }
 }
 
 impl Driver {
@@ -65,18 +88,33 @@ impl Driver {
     async fn run(mut self, options: Options, mut asked: mpsc::Receiver<Request>, mut stop: watch::Receiver<bool>) {
         let mut coordinator = Coordinator::new(options);
         let loading = tokio::spawn(load(self.store.clone()));
+        metrics::gauge!(names::GROUPS_UP.name).set(0.0);
         let loaded = tokio::select! {
-            loaded = loading => loaded.unwrap_or_default(),
+            loaded = loading => loaded.unwrap_or_else(|ended| Err(ended.to_string())),
             () = refuse_all(&mut asked, &Error::Loading) => return,
             () = stopped(&mut stop) => return,
         };
+        let loaded = match loaded {
+            Ok(loaded) => loaded,
+            // To go on without what was committed would send consumers back, or past what they have not read.
+            Err(reason) => {
+                error!(%reason, "the groups cannot be read: consumer groups are not served; stop the daemon and see inrush log verify");
+                let error = Error::NotAvailable(format!("they cannot be read: {reason}"));
+                tokio::select! {
+                    () = refuse_all(&mut asked, &error) => return,
+                    () = stopped(&mut stop) => return,
+                }
+            }
+        };
+        let _served = Served::begin();
         coordinator.restore(self.now(), loaded);
         let (writes, to_append) = mpsc::channel(WRITES_MAX);
         let (tickets, to_await) = mpsc::channel(WRITES_MAX);
         let (came_back, mut done) = mpsc::channel(WRITES_MAX);
         tokio::spawn(append_all(self.store.clone(), self.clock.clone(), to_append, tickets));
         tokio::spawn(await_all(to_await, came_back));
-        let mut expiry = tokio::time::interval(EXPIRY_INTERVAL);
+        let mut expiry = tokio::time::interval_at(Instant::now() + EXPIRY_INTERVAL, EXPIRY_INTERVAL);
+        let mut watch = JumpWatch::new(self.clock.now_ms());
         let mut metrics = tokio::time::interval(METRICS_INTERVAL);
         loop {
             let deadline = coordinator.next_deadline();
@@ -93,8 +131,19 @@ impl Driver {
                     (Ok(permit), Some(write)) => permit.send(write),
                     _ => break,
                 },
-                () = at(due) => coordinator.tick(self.now()),
-                _ = expiry.tick() => coordinator.expire(self.now(), |topic| Some(self.store.topic(topic)?.id)),
+                () = at(due) => {
+                    let is_late = deadline.is_some_and(|at| self.now().steady_ms - at > LATE_MS);
+                    for _ in 0..if is_late { REQUESTS_MAX } else { 0 } {
+                        let Ok(request) = asked.try_recv() else { break };
+                        coordinator.handle(self.now(), request);
+                    }
+                    coordinator.tick(self.now());
+                }
+                _ = expiry.tick() => {
+                    if watch.is_steady(self.clock.now_ms()) {
+                        coordinator.expire(self.now(), |topic| Some(self.store.topic(topic)?.id));
+                    }
+                }
                 _ = metrics.tick() => self.show(&coordinator),
                 // New work waits for the writes of what was there before.
                 request = asked.recv(), if is_free => match request {
@@ -111,27 +160,26 @@ impl Driver {
         let (groups, members) = coordinator.counts();
         metrics::gauge!(names::GROUPS.name).set(groups as f64);
         metrics::gauge!(names::GROUP_MEMBERS.name).set(members as f64);
-        let mut lags: BTreeMap<(Arc<str>, Arc<str>), i64> = BTreeMap::new();
+        let mut lags: BTreeMap<(Arc<str>, Arc<str>), i64> =
+            self.labels.iter().map(|label| (label.clone(), 0)).collect();
         let other: Arc<str> = "other".into();
         for (group, topic, partition, committed) in coordinator.offsets() {
             let Some(found) = self.store.topic(topic) else { continue };
-            let Some(partition) = found.partition(crate::record::PartitionId(partition)) else { continue };
+            let Some(partition) = found.partition(PartitionId(partition)) else { continue };
             let lag = partition.tail().0.saturating_sub(committed.offset.max(partition.start().0)).max(0);
             let own = (group.clone(), topic.clone());
-            let is_known = lags.contains_key(&own) || lags.len() < LABELS_MAX;
-            *lags.entry(if is_known { own } else { (other.clone(), other.clone()) }).or_default() += lag;
+            let may_be = lags.len() < LABELS_MAX && group.len() <= LABEL_SIZE_MAX;
+            let label = if may_be || lags.contains_key(&own) { own } else { (other.clone(), other.clone()) };
+            *lags.entry(label).or_default() += lag;
         }
-        for gone in self.labels.keys().filter(|label| !lags.contains_key(label)) {
-            set_lag(gone, 0);
+        for ((group, topic), lag) in &lags {
+            set_lag(group, topic, *lag);
         }
-        for (label, lag) in &lags {
-            set_lag(label, *lag);
-        }
-        self.labels = lags;
+        self.labels = lags.into_keys().collect();
     }
 }
 
-fn set_lag((group, topic): &(Arc<str>, Arc<str>), lag: i64) {
+fn set_lag(group: &str, topic: &str, lag: i64) {
     metrics::gauge!(names::GROUP_LAG_RECORDS.name, "group" => group.to_string(), "topic" => topic.to_string())
         .set(lag as f64);
 }
@@ -155,10 +203,13 @@ async fn refuse_all(asked: &mut mpsc::Receiver<Request>, error: &Error) {
     }
 }
 
-/// Reads the whole topic. What cannot be read is told and passed over: a group without its offsets is better than no groups at all.
-async fn load(store: Store) -> Loaded {
+/// Reads the whole topic.
+///
+/// # Errors
+/// What cannot be read: nothing behind it may be believed.
+async fn load(store: Store) -> Result<Loaded, String> {
     let mut loaded = Loaded::default();
-    let Some(topic) = store.topic(OFFSETS_TOPIC) else { return loaded };
+    let Some(topic) = store.topic(OFFSETS_TOPIC) else { return Ok(loaded) };
     let mut count = 0u64;
     for partition in topic.partitions().iter() {
         let mut next = partition.start();
@@ -167,30 +218,27 @@ async fn load(store: Store) -> Loaded {
                 Ok(slice) if slice.batches.is_empty() => break,
                 Ok(slice) => {
                     for batch in &slice.batches {
-                        count += take(&mut loaded, batch, next);
+                        count += take(&mut loaded, batch, next)?;
                         next = batch.next_offset();
                     }
                 }
-                Err(error) => {
-                    error!(topic = OFFSETS_TOPIC, offset = %next, %error, "committed offsets cannot be read");
-                    break;
+                Err(ReadError::OutOfRange { start, .. }) if start > next => next = start,
+                Err(ReadError::Io(reason)) => {
+                    warn!(topic = OFFSETS_TOPIC, offset = %next, reason, "the groups cannot be read, tried again");
+                    tokio::time::sleep(READ_PAUSE).await;
                 }
+                Err(error) => return Err(format!("{OFFSETS_TOPIC} at offset {next}: {error}")),
             }
         }
     }
     info!(records = count, "groups are read");
-    loaded
+    Ok(loaded)
 }
 
 /// Takes the records of a batch from an offset on; how many they were.
-fn take(loaded: &mut Loaded, batch: &Batch, from: Offset) -> u64 {
-    let records = match batch.records(DECODED_SIZE_MAX) {
-        Ok(records) => records,
-        Err(error) => {
-            error!(topic = OFFSETS_TOPIC, offset = %batch.base_offset(), %error, "committed offsets cannot be decoded");
-            return 0;
-        }
-    };
+fn take(loaded: &mut Loaded, batch: &Batch, from: Offset) -> Result<u64, String> {
+    let records = batch.records(DECODED_SIZE_MAX);
+    let records = records.map_err(|error| format!("{OFFSETS_TOPIC} at offset {}: {error}", batch.base_offset()))?;
     let mut count = 0;
     for record in records.iter().filter(|record| record.offset >= from) {
         let Some(key) = &record.key else { continue };
@@ -199,7 +247,7 @@ fn take(loaded: &mut Loaded, batch: &Batch, from: Offset) -> u64 {
         }
         count += 1;
     }
-    count
+    Ok(count)
 }
 
 /// A write whose batches stand in the log's queue, or the reason why they do not.
@@ -218,6 +266,7 @@ async fn append_all(store: Store, clock: Clock, mut writes: mpsc::Receiver<Write
 }
 
 async fn await_all(mut tickets: mpsc::Receiver<Ticket>, came_back: mpsc::Sender<(Done, Result<(), Error>)>) {
+    let mut has_failed = false;
     while let Some((done, queued)) = tickets.recv().await {
         let mut result = Ok(());
         for one in queued {
@@ -227,9 +276,12 @@ async fn await_all(mut tickets: mpsc::Receiver<Ticket>, came_back: mpsc::Sender<
             };
             result = result.and(stored);
         }
-        if let Err(error) = &result {
-            warn!(%error, "groups could not be written down");
+        match &result {
+            Err(error) if !has_failed => warn!(%error, "groups cannot be written down; told once until they can"),
+            Ok(()) if has_failed => info!("groups can be written down again"),
+            _ => {}
         }
+        has_failed = result.is_err();
         if came_back.send((done, result)).await.is_err() {
             return;
         }
@@ -287,5 +339,5 @@ async fn partition(store: &Store) -> Result<Partition, Error> {
             }
         }
     };
-    topic.partition(crate::record::PartitionId(0)).ok_or_else(|| unavailable(&"the topic has no partition"))
+    topic.partition(PartitionId(0)).ok_or_else(|| unavailable(&"the topic has no partition"))
 }

@@ -61,6 +61,14 @@ impl Member {
         }
     }
 
+    /// As [`Member::answer_sync`], and from now on it is its turn to be heard of.
+    pub(super) fn answer_sync_at(&mut self, now_steady_ms: i64, answer: Result<Synced, Error>) {
+        if self.syncing.is_some() {
+            self.deadline = now_steady_ms + self.session_ms;
+        }
+        self.answer_sync(answer);
+    }
+
     /// Ends both waits with an error.
     pub(super) fn refuse(&mut self, error: &Error) {
         self.answer_join(Err(error.clone()));

@@ -33,6 +33,9 @@ use tokio::sync::{mpsc, oneshot};
 /// The longest words that a client may put beside an offset (Kafka's `offset.metadata.max.bytes`, which counts UTF-16 units).
 pub const METADATA_CHARS_MAX: usize = 4_096;
 
+/// The longest name of a group, member, instance or protocol.
+pub const NAME_SIZE_MAX: usize = 4_096;
+
 /// How groups are kept; the defaults are Kafka's.
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -66,8 +69,10 @@ pub enum Error {
     /// Nothing was taken, or it is not known whether it was; try again.
     #[error("the groups cannot be written: {0}")]
     NotAvailable(String),
-    #[error("a group has a name")]
+    #[error("a group has a name of at most {NAME_SIZE_MAX} bytes")]
     InvalidGroupId,
+    #[error("names of members, instances and protocols have at most {NAME_SIZE_MAX} bytes")]
+    NameTooLong,
     #[error("session timeouts lie between the limits of this node")]
     InvalidSessionTimeout,
     #[error("the group has no such member")]
@@ -135,6 +140,13 @@ pub struct Join {
     pub must_know_id: bool,
     /// It reads "skip the assignment" (KIP-814).
     pub may_skip: bool,
+}
+
+impl Join {
+    fn has_long_name(&self) -> bool {
+        let names = [&self.member, &self.protocol_type, &self.client_host].into_iter().chain(&self.instance);
+        names.chain(self.protocols.iter().map(|(name, _)| name)).any(|name| name.len() > NAME_SIZE_MAX)
+    }
 }
 
 /// A member's place in a generation.

@@ -190,7 +190,7 @@ pub(super) fn read_group(bytes: &[u8]) -> Result<StoredGroup, &'static str> {
     Ok(group)
 }
 
-/// Texts that come from requests are no longer than their length can say: they had it there.
+/// No text is longer than its length can say: the coordinator takes no name above [`super::NAME_SIZE_MAX`].
 fn put_string(out: &mut Vec<u8>, text: Option<&str>) {
     match text {
         None => out.extend((-1i16).to_be_bytes()),

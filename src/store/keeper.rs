@@ -3,7 +3,7 @@
 use super::core::Core;
 use super::partition::Shared;
 use super::{checkpoints, writer};
-use crate::clock::Millis;
+use crate::clock::JumpWatch;
 use crate::log::Segment;
 use crate::metrics as names;
 use crate::record::Offset;
@@ -19,17 +19,13 @@ pub(super) const CHECKPOINT_BYTES: u64 = 256 << 20;
 const RETENTION_INTERVAL: Duration = Duration::from_secs(5);
 /// The disk's room is looked at this often.
 const SPACE_INTERVAL: Duration = Duration::from_millis(500);
-/// A jump of the wall clock by more than this pauses retention: a wrong clock must not delete a week of events.
-const CLOCK_JUMP_MS: Millis = 60 * 60 * 1000;
-/// How long retention pauses after a jump, for somebody to notice.
-const JUMP_PAUSE: Duration = Duration::from_secs(60 * 60);
 /// Room below which writes are refused, if the options name none.
 const LOW_DISK_MAX: u64 = 2 << 30;
 const LOW_DISK_MIN: u64 = 64 << 20;
 
 /// Runs until the store closes.
 pub(super) fn run(core: &Arc<Core>) {
-    let mut watch = ClockWatch::new(core.clock.now_ms());
+    let mut watch = JumpWatch::new(core.clock.now_ms());
     let (mut checkpointed, mut retained, mut spaced) = (Instant::now(), Instant::now(), Instant::now());
     while !core.is_closing() {
         std::thread::park_timeout(core.options.checkpoint_interval.min(SPACE_INTERVAL));
@@ -141,29 +137,5 @@ pub(super) fn look_at_space(core: &Core) {
             }
             core.set_low_disk(Some(space.free));
         }
-    }
-}
-
-/// Notices when the wall clock jumps against the monotonic one.
-struct ClockWatch {
-    wall_ms: Millis,
-    seen: Instant,
-    jumped: Option<Instant>,
-}
-
-impl ClockWatch {
-    fn new(now_ms: Millis) -> ClockWatch {
-        ClockWatch { wall_ms: now_ms, seen: Instant::now(), jumped: None }
-    }
-
-    fn is_steady(&mut self, now_ms: Millis) -> bool {
-        let passed = self.seen.elapsed().as_millis() as Millis;
-        if (now_ms - self.wall_ms - passed).abs() > CLOCK_JUMP_MS {
-            warn!(by_ms = now_ms - self.wall_ms - passed, "the wall clock jumped, retention pauses for an hour");
-            self.jumped = Some(Instant::now());
-        }
-        self.wall_ms = now_ms;
-        self.seen = Instant::now();
-        self.jumped.is_none_or(|jumped| jumped.elapsed() > JUMP_PAUSE)
     }
 }

@@ -311,7 +311,8 @@ impl Partition {
         if let Some(reason) = &shared.read_only {
             return Err(AppendError::Refused(format!("{}/{} is read-only: {reason}", shared.topic, shared.id)));
         }
-        if let Some(free) = self.core.low_disk() {
+        // What the daemon keeps itself is small, and consumers must go on where producers have filled the disk.
+        if let Some(free) = self.core.low_disk().filter(|_| !shared.topic.is_internal()) {
             return Err(AppendError::LowDisk(format!("{} MiB free", free >> 20)));
         }
         if self.core.is_closing() {

@@ -83,7 +83,7 @@ impl Store {
         self.change(move |core| create(core, new)).await
     }
 
-    /// As [`Store::create_topic`], for the topics that the daemon keeps itself; nobody else may make, delete or grow them.
+    /// As [`Store::create_topic`], for the topics that the daemon keeps itself; nobody else may make, alter, delete or grow them.
     ///
     /// # Errors
     /// As there.
@@ -110,6 +110,7 @@ impl Store {
         name: &TopicName,
         changes: Vec<(String, Option<String>)>,
     ) -> Result<(), TopicError> {
+        not_internal(name)?;
         let name = name.clone();
         self.change(move |core| alter(core, &name, changes)).await
     }

@@ -122,6 +122,12 @@ fn fetched(client: &mut Client, id: &str, topic: &str, version: i16) -> Vec<(i64
         .collect()
 }
 
+/// Waits until the groups are read after a start.
+fn until_read(client: &mut Client) {
+    let request = kp::ListGroupsRequest::default();
+    while client.call::<kp::ListGroupsResponse>(ApiKey::ListGroups, 5, &request).error_code == 14 {}
+}
+
 fn state(client: &mut Client, id: &str) -> String {
     let request = kp::DescribeGroupsRequest::default().with_groups(vec![group(id)]);
     let answer: kp::DescribeGroupsResponse = client.call(ApiKey::DescribeGroups, 5, &request);
@@ -247,7 +253,7 @@ fn groups_and_offsets_are_there_after_kill_9() {
     assert_eq!(commit_as(&mut client, "g", Some(&member), &[("t", 0, 42, "words")], 9), [0]);
     let door = door.kill();
     let mut client = door.client();
-    while beat(&mut client, "g", &member, 4) == 14 {}
+    until_read(&mut client);
     assert_eq!(beat(&mut client, "g", &member, 4), 0, "the member lives on in its generation");
     assert_eq!(&synced(&mut client, "g", &member, 5).assignment[..], b"part");
     assert_eq!(fetched(&mut client, "g", "t", 9)[0], (42, 4, "words".to_owned()));
@@ -255,7 +261,7 @@ fn groups_and_offsets_are_there_after_kill_9() {
     assert_eq!(commit_as(&mut client, "g", Some(&member), &[("t", 1, 43, "")], 9), [0]);
     let door = door.restart();
     let mut client = door.client();
-    while beat(&mut client, "g", &member, 4) == 14 {}
+    until_read(&mut client);
     let offsets: Vec<i64> = fetched(&mut client, "g", "t", 9).iter().map(|one| one.0).collect();
     assert_eq!(offsets, [42, 43]);
 }
@@ -331,6 +337,26 @@ fn tools_see_groups_and_delete_what_nobody_uses() {
         let codes: Vec<i16> = answer.results.iter().map(|one| one.error_code).collect();
         assert_eq!(codes, [0, 68, 69]);
     }
+}
+
+#[test]
+fn what_is_asked_again_and_again_is_answered_once() {
+    let door = Door::open();
+    door.topic("t", &[]);
+    let mut client = door.client();
+    commit(&mut client, "g", &[("t", 0, 1, &"x".repeat(4_000))], 9);
+    let topic = OffsetFetchRequestTopics::default().with_name(name("t")).with_partition_indexes(vec![0; 10_000]);
+    let of =
+        |topics| OffsetFetchRequestGroup::default().with_group_id(group("g")).with_member_epoch(-1).with_topics(topics);
+    let request =
+        kp::OffsetFetchRequest::default().with_groups(vec![of(Some(vec![topic.clone(), topic])), of(None), of(None)]);
+    let answer: kp::OffsetFetchResponse = client.call(ApiKey::OffsetFetch, 9, &request);
+    let partitions: usize = answer.groups[0].topics.iter().map(|topic| topic.partitions.len()).sum();
+    assert_eq!((answer.groups.len(), partitions), (1, 1));
+    let topic = OffsetFetchRequestTopic::default().with_name(name("t")).with_partition_indexes(vec![0; 10_000]);
+    let request = kp::OffsetFetchRequest::default().with_group_id(group("g")).with_topics(Some(vec![topic]));
+    let answer: kp::OffsetFetchResponse = client.call(ApiKey::OffsetFetch, 7, &request);
+    assert_eq!(answer.topics[0].partitions.len(), 1);
 }
 
 #[test]

@@ -103,7 +103,9 @@ impl From<&group::Error> for Code {
     fn from(error: &group::Error) -> Code {
         match error {
             group::Error::Loading => Code::CoordinatorLoadInProgress,
-            group::Error::NotAvailable(_) => Code::CoordinatorNotAvailable,
+            // The node has no room for more groups; there may be some when others have left.
+            group::Error::NotAvailable(_) | group::Error::Full => Code::CoordinatorNotAvailable,
+            group::Error::NameTooLong => Code::InvalidRequest,
             group::Error::InvalidGroupId => Code::InvalidGroupId,
             group::Error::InvalidSessionTimeout => Code::InvalidSessionTimeout,
             group::Error::UnknownMember => Code::UnknownMemberId,
@@ -112,7 +114,7 @@ impl From<&group::Error> for Code {
             group::Error::InconsistentProtocol => Code::InconsistentGroupProtocol,
             group::Error::MemberIdRequired(_) => Code::MemberIdRequired,
             group::Error::FencedInstance => Code::FencedInstanceId,
-            group::Error::GroupFull(_) | group::Error::Full => Code::GroupMaxSizeReached,
+            group::Error::GroupFull(_) => Code::GroupMaxSizeReached,
             // As a broker answers whose offsets topic does not take a record of that size.
             group::Error::GroupTooLarge(_) => Code::UnknownServerError,
             group::Error::NotFound => Code::GroupIdNotFound,

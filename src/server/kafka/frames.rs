@@ -15,6 +15,10 @@ use tokio::time::{Instant, timeout, timeout_at};
 const PRODUCE_SIZE_MAX: usize = 104 << 20;
 /// The largest Fetch request: a hundred thousand partitions.
 const FETCH_SIZE_MAX: usize = 8 << 20;
+/// The largest SyncGroup request: the parts of all members of a group.
+const SYNC_SIZE_MAX: usize = 16 << 20;
+/// The largest JoinGroup request: what one member tells.
+const JOIN_SIZE_MAX: usize = 4 << 20;
 /// The largest of all others.
 const OTHER_SIZE_MAX: usize = 1 << 20;
 /// Length, API key, version, correlation id: enough to judge a request by.
@@ -203,6 +207,8 @@ fn judge(head: &[u8]) -> Result<(usize, ApiKey, i16, bool), Closed> {
     let limit = match api {
         ApiKey::Produce => PRODUCE_SIZE_MAX,
         ApiKey::Fetch => FETCH_SIZE_MAX,
+        ApiKey::SyncGroup => SYNC_SIZE_MAX,
+        ApiKey::JoinGroup => JOIN_SIZE_MAX,
         _ => OTHER_SIZE_MAX,
     };
     if size as usize > limit {

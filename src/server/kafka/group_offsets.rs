@@ -15,7 +15,7 @@ use kafka_protocol::messages::{
     GroupId, OffsetCommitRequest, OffsetCommitResponse, OffsetDeleteRequest, OffsetDeleteResponse, OffsetFetchRequest,
     OffsetFetchResponse,
 };
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use uuid::Uuid;
 
@@ -101,7 +101,9 @@ pub(super) async fn fetch(service: &Service, request: OffsetFetchRequest, versio
     let out = OffsetFetchResponse::default();
     if version >= MANY_GROUPS {
         let mut groups = Vec::with_capacity(request.groups.len());
-        for asked in request.groups {
+        // A group that is named twice is answered once, and so is a partition: a short request must not ask for an answer without end.
+        let mut named = HashSet::new();
+        for asked in request.groups.into_iter().filter(|asked| named.insert(asked.group_id.clone())) {
             let one = |topic: &kafka_protocol::messages::offset_fetch_request::OffsetFetchRequestTopics| {
                 (shared(&topic.name), topic.partition_indexes.clone())
             };
@@ -146,6 +148,12 @@ pub(super) async fn fetch(service: &Service, request: OffsetFetchRequest, versio
 /// What a group, or a pipeline, has for what is wanted. Offsets of a topic that was deleted since are none.
 async fn of_group(service: &Service, group: &GroupId, wanted: Wanted) -> Result<Vec<Fetched>, Code> {
     let group = shared(group);
+    let mut named = HashSet::new();
+    let once = |(topic, ids): (Arc<str>, Vec<i32>)| {
+        let ids = ids.into_iter().filter(|id| named.insert((topic.clone(), *id))).collect();
+        (topic, ids)
+    };
+    let wanted: Wanted = wanted.map(|wanted| wanted.into_iter().map(once).collect());
     if let Some(found) = pipelines::offsets(service, &group, wanted.as_deref()) {
         return Ok(found);
     }
@@ -199,18 +207,24 @@ pub(super) async fn delete(service: &Service, request: OffsetDeleteRequest) -> O
         let topic = service.store.topic(name);
         topic.is_some_and(|topic| topic.partition(PartitionId(id)).is_some())
     };
-    let each =
-        || request.topics.iter().flat_map(|topic| topic.partitions.iter().map(move |one| (topic, one.partition_index)));
-    let known = each().filter(|(topic, id)| exists(&topic.name, *id));
-    let known = known.map(|(topic, id)| (shared(&topic.name), id)).collect();
+    let (mut are_there, mut known) = (Vec::new(), Vec::new());
+    for topic in &request.topics {
+        for one in &topic.partitions {
+            let is_there = exists(&topic.name, one.partition_index);
+            are_there.push(is_there);
+            if is_there {
+                known.push((shared(&topic.name), one.partition_index));
+            }
+        }
+    }
     let results = match service.door.groups.forget(group, known).await {
         Ok(results) => results,
         Err(error) => return out.with_error_code(Code::from(&error).into()),
     };
-    let mut results = results.into_iter();
+    let (mut results, mut are_there) = (results.into_iter(), are_there.into_iter());
     let topics = request.topics.iter().map(|topic| {
         let partitions = topic.partitions.iter().map(|one| {
-            let code = match exists(&topic.name, one.partition_index).then(|| results.next()).flatten() {
+            let code = match are_there.next().filter(|is_there| *is_there).and_then(|_| results.next()) {
                 None => Code::UnknownTopicOrPartition,
                 Some(result) => result.as_ref().map_or_else(Code::from, |()| Code::None),
             };

@@ -5,6 +5,7 @@ use super::connection::Ends;
 use super::errors::Code;
 use super::{Service, node, pipelines, text};
 use crate::group::{Error, Join, Joined, Leaving, Sync};
+use bytes::Bytes;
 use kafka_protocol::messages::find_coordinator_response::Coordinator;
 use kafka_protocol::messages::join_group_response::JoinGroupResponseMember;
 use kafka_protocol::messages::leave_group_response::MemberResponse;
@@ -16,6 +17,8 @@ use kafka_protocol::protocol::StrBytes;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+/// A client id is cut to this where it becomes part of a member's.
+const CLIENT_ID_CHARS_MAX: usize = 255;
 /// What a coordinator is asked for.
 const OF_GROUP: i8 = 0;
 const OF_TRANSACTION: i8 = 1;
@@ -32,6 +35,11 @@ const MANY_LEAVE: i16 = 3;
 
 pub(super) fn shared(text: &StrBytes) -> Arc<str> {
     Arc::from(&**text)
+}
+
+/// Bytes that are kept: a slice would keep the whole request.
+fn own(bytes: &Bytes) -> Bytes {
+    Bytes::copy_from_slice(bytes)
 }
 
 fn shared_option(text: Option<&StrBytes>) -> Option<Arc<str>> {
@@ -92,13 +100,13 @@ pub(super) async fn join(
     let join = Join {
         member: shared(&request.member_id),
         instance: shared_option(request.group_instance_id.as_ref()),
-        client_id: client_id.into(),
+        client_id: client_id.chars().take(CLIENT_ID_CHARS_MAX).collect::<String>().into(),
         client_host: client.host.clone(),
         session_ms,
         // Version 0 has none.
         rebalance_ms: if version == 0 { session_ms } else { i64::from(request.rebalance_timeout_ms) },
         protocol_type: shared(&request.protocol_type),
-        protocols: request.protocols.into_iter().map(|one| (shared(&one.name), one.metadata)).collect(),
+        protocols: request.protocols.into_iter().map(|one| (shared(&one.name), own(&one.metadata))).collect(),
         must_know_id: version >= ID_FIRST,
         may_skip: version >= SKIPS,
     };
@@ -148,7 +156,7 @@ fn joined_response(joined: Joined, version: i16) -> JoinGroupResponse {
 
 pub(super) async fn sync(service: &Service, request: SyncGroupRequest, ends: &mut Ends) -> SyncGroupResponse {
     let part = |one: kafka_protocol::messages::sync_group_request::SyncGroupRequestAssignment| {
-        (shared(&one.member_id), one.assignment)
+        (shared(&one.member_id), own(&one.assignment))
     };
     let group = shared(&request.group_id);
     let sync = Sync {
@@ -160,7 +168,11 @@ pub(super) async fn sync(service: &Service, request: SyncGroupRequest, ends: &mu
         assignments: request.assignments.into_iter().map(part).collect(),
     };
     let synced = tokio::select! {
-        synced = service.door.groups.sync(group, sync) => synced.map_err(|error| Code::from(&error)),
+        synced = service.door.groups.sync(group, sync) => synced.map_err(|error| match error {
+            // Java knows no other word for "try again" here.
+            Error::Loading => Code::RebalanceInProgress,
+            error => Code::from(&error),
+        }),
         () = ends.over() => Err(Code::CoordinatorNotAvailable),
     };
     match synced {
@@ -176,7 +188,12 @@ pub(super) async fn heartbeat(service: &Service, request: HeartbeatRequest) -> H
     let instance = shared_option(request.group_instance_id.as_ref());
     let (group, member) = (shared(&request.group_id), shared(&request.member_id));
     let beat = service.door.groups.heartbeat(group, member, instance, request.generation_id).await;
-    HeartbeatResponse::default().with_error_code(beat.as_ref().map_or_else(Code::from, |()| Code::None).into())
+    let code = match beat {
+        // As Kafka: a member that lived before the restart lives on, and some clients leave at any error.
+        Ok(()) | Err(Error::Loading) => Code::None,
+        Err(error) => Code::from(&error),
+    };
+    HeartbeatResponse::default().with_error_code(code.into())
 }
 
 pub(super) async fn leave(service: &Service, request: LeaveGroupRequest, version: i16) -> LeaveGroupResponse {
