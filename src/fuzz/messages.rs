@@ -5,9 +5,12 @@ use crate::server::kafka::versions::SERVED;
 use crate::wire::shape;
 use bytes::Bytes;
 use kafka_protocol::messages::{
-    ApiKey, ApiVersionsRequest, CreateTopicsRequest, DeleteTopicsRequest, DescribeClusterRequest,
-    DescribeConfigsRequest, FetchRequest, FindCoordinatorRequest, InitProducerIdRequest, ListOffsetsRequest,
-    MetadataRequest, OffsetForLeaderEpochRequest, ProduceRequest, RequestHeader,
+    AlterConfigsRequest, AlterPartitionReassignmentsRequest, ApiKey, ApiVersionsRequest, CreatePartitionsRequest,
+    CreateTopicsRequest, DeleteRecordsRequest, DeleteTopicsRequest, DescribeClusterRequest, DescribeConfigsRequest,
+    DescribeLogDirsRequest, DescribeProducersRequest, DescribeQuorumRequest, DescribeTopicPartitionsRequest,
+    ElectLeadersRequest, FetchRequest, FindCoordinatorRequest, IncrementalAlterConfigsRequest, InitProducerIdRequest,
+    ListOffsetsRequest, ListPartitionReassignmentsRequest, MetadataRequest, OffsetForLeaderEpochRequest,
+    ProduceRequest, RequestHeader,
 };
 use kafka_protocol::protocol::{Decodable, Message};
 
@@ -29,6 +32,21 @@ pub(super) fn message(bytes: &[u8]) {
         ApiKey::OffsetForLeaderEpoch => decode::<OffsetForLeaderEpochRequest>(api, min..=max, version, frame),
         ApiKey::DescribeConfigs => decode::<DescribeConfigsRequest>(api, min..=max, version, frame),
         ApiKey::DescribeCluster => decode::<DescribeClusterRequest>(api, min..=max, version, frame),
+        ApiKey::DeleteRecords => decode::<DeleteRecordsRequest>(api, min..=max, version, frame),
+        ApiKey::AlterConfigs => decode::<AlterConfigsRequest>(api, min..=max, version, frame),
+        ApiKey::DescribeLogDirs => decode::<DescribeLogDirsRequest>(api, min..=max, version, frame),
+        ApiKey::CreatePartitions => decode::<CreatePartitionsRequest>(api, min..=max, version, frame),
+        ApiKey::ElectLeaders => decode::<ElectLeadersRequest>(api, min..=max, version, frame),
+        ApiKey::IncrementalAlterConfigs => decode::<IncrementalAlterConfigsRequest>(api, min..=max, version, frame),
+        ApiKey::AlterPartitionReassignments => {
+            decode::<AlterPartitionReassignmentsRequest>(api, min..=max, version, frame)
+        }
+        ApiKey::ListPartitionReassignments => {
+            decode::<ListPartitionReassignmentsRequest>(api, min..=max, version, frame)
+        }
+        ApiKey::DescribeQuorum => decode::<DescribeQuorumRequest>(api, min..=max, version, frame),
+        ApiKey::DescribeProducers => decode::<DescribeProducersRequest>(api, min..=max, version, frame),
+        ApiKey::DescribeTopicPartitions => decode::<DescribeTopicPartitionsRequest>(api, min..=max, version, frame),
         other => panic!("{other:?} is served and not fuzzed"),
     }
 }

@@ -30,11 +30,16 @@ pub(super) enum Code {
     FencedLeaderEpoch = 74,
     UnknownLeaderEpoch = 75,
     UnsupportedCompressionType = 76,
+    ElectionNotNeeded = 84,
+    NoReassignmentInProgress = 85,
     InvalidRecord = 87,
     UnknownTopicId = 100,
     MismatchedEndpointType = 114,
     UnsupportedEndpointType = 115,
 }
+
+/// Why something that a request names is not done.
+pub(super) type Refusal = (Code, String);
 
 impl From<Code> for i16 {
     fn from(code: Code) -> i16 {

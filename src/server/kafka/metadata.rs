@@ -144,7 +144,7 @@ pub(super) fn coordinator(request: &FindCoordinatorRequest, version: i16) -> Fin
 }
 
 /// Where clients are told to come: as configured, or where this one came to.
-fn advertised(service: &Service, local: SocketAddr) -> (String, i32) {
+pub(super) fn advertised(service: &Service, local: SocketAddr) -> (String, i32) {
     let (host, port) = &service.door.advertised;
     match host.as_str() {
         // A listener for both kinds of addresses sees the older kind inside the newer; its clients may not.

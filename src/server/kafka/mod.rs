@@ -4,16 +4,23 @@
 //! are read and written by the kafka-protocol crate (after `wire/` has walked them), batches by `record/`.
 
 mod admin;
+mod alterations;
 mod answer;
 mod configs;
 mod connection;
 mod errors;
 mod fetch;
 mod frames;
+mod log_dirs;
 mod metadata;
 mod meters;
 mod offsets;
+mod partitions;
+mod placement;
 mod produce;
+mod producers;
+mod quorum;
+mod records;
 pub(crate) mod versions;
 
 use super::callers::{Callers, Full};
