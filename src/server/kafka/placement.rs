@@ -51,7 +51,7 @@ pub(super) fn reassign(
             });
             let out = ReassignablePartitionResponse::default().with_partition_index(one.partition_index);
             match done {
-                Ok(()) => out,
+                Ok(()) => out.with_error_message(None),
                 Err((code, reason)) => out.with_error_code(code.into()).with_error_message(Some(text(&reason))),
             }
         });
@@ -61,12 +61,13 @@ pub(super) fn reassign(
     let topics = topics.collect();
     AlterPartitionReassignmentsResponse::default()
         .with_allow_replication_factor_change(may_change)
+        .with_error_message(None)
         .with_responses(topics)
 }
 
 /// None ever runs.
 pub(super) fn reassignments(_request: &ListPartitionReassignmentsRequest) -> ListPartitionReassignmentsResponse {
-    ListPartitionReassignmentsResponse::default()
+    ListPartitionReassignmentsResponse::default().with_error_message(None)
 }
 
 pub(super) fn elect(service: &Service, request: ElectLeadersRequest, version: i16) -> ElectLeadersResponse {
