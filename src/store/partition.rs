@@ -68,7 +68,7 @@ pub(super) struct Shared {
     pub(super) epochs: ArcSwap<Vec<(i32, Offset)>>,
     /// Newest batches, ascending; the tail cache lets the oldest go.
     pub(super) recent: Mutex<VecDeque<Batch>>,
-    /// The writer holds it for a round; the keeper takes it between two. Nobody else.
+    /// The writer holds it for a round; the keeper takes it between two, and reader threads for a change or a question. Nobody else.
     pub(super) log: Mutex<LogState>,
     pub(super) read_only: Option<String>,
     pub(super) meters: TopicMeters,

@@ -92,8 +92,9 @@ pub(super) async fn alter(
             asked.configs.iter().map(change).collect::<Result<Vec<_>, Refusal>>()
         }) {
             Ok(changes) => {
-                let is_change = !changes.is_empty();
-                let changes = changes.into_iter().flatten().collect();
+                let changes: Vec<_> = changes.into_iter().flatten().collect();
+                // The node has nothing that was set while it ran, so that a deletion is done already: kafka-reassign-partitions asks for it.
+                let is_change = changes.iter().any(|(_, change)| *change != ConfigChange::Reset);
                 apply(service, &resource, is_change, Alteration::Some(changes), request.validate_only).await
             }
             Err(refusal) => Err(refusal),
