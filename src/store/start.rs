@@ -2,9 +2,11 @@
 //!
 //! The start stands in the checkpoint alone, so an answer waits for one: a restart brings no record back that was deleted.
 
+use super::core::Core;
 use super::partition::Shared;
-use super::{Partition, ReadError, Store, checkpoints, keeper};
+use super::{Partition, ReadError, Store, checkpoints, keeper, writer};
 use crate::record::Offset;
+use tracing::warn;
 
 impl Store {
     /// Deletes the records below an offset in each of these partitions. When it returns, each new start is durable, by one checkpoint for
@@ -16,7 +18,8 @@ impl Store {
     pub async fn delete_below(&self, asked: Vec<(Partition, Offset)>) -> Vec<Result<Offset, ReadError>> {
         let (core, count) = (self.core.clone(), asked.len());
         let moved = self.core.on_reader(move || {
-            let moved: Vec<_> = asked.iter().map(|(partition, offset)| move_to(&partition.shared, *offset)).collect();
+            let moved: Vec<_> =
+                asked.iter().map(|(partition, offset)| move_to(&core, &partition.shared, *offset)).collect();
             if moved.iter().all(Result::is_err) {
                 return moved;
             }
@@ -41,7 +44,7 @@ impl Partition {
     }
 }
 
-fn move_to(partition: &Shared, offset: Offset) -> Result<Offset, ReadError> {
+fn move_to(core: &Core, partition: &Shared, offset: Offset) -> Result<Offset, ReadError> {
     let (start, tail) = (partition.start(), partition.tail());
     if partition.is_deleted() {
         return Err(ReadError::Deleted);
@@ -53,6 +56,20 @@ fn move_to(partition: &Shared, offset: Offset) -> Result<Offset, ReadError> {
         // Its checkpoint stays as it is, so no start of it could be kept.
         return Err(ReadError::Io(format!("{}/{} is read-only: {reason}", partition.topic, partition.id)));
     }
+    leave_segment(core, partition, offset);
     keeper::delete_below(partition, offset);
     Ok(partition.start())
+}
+
+/// Where all of a log goes, the segment that is written goes too: who deletes everything wants its room back. (Kafka keeps it until it is
+/// full or old.) Best effort: a disk without room for another segment keeps this one.
+fn leave_segment(core: &Core, partition: &Shared, offset: Offset) {
+    let mut state = partition.log();
+    let is_all = offset == state.log.end && state.log.active.position > 0;
+    if !is_all || core.poisoned().is_some() || core.is_closing() || partition.is_deleted() {
+        return;
+    }
+    if let Err(error) = writer::begin_segment(core, partition, &mut state) {
+        warn!(topic = %partition.topic, partition = partition.id.0, %error, "a segment without records stays until it is full or old");
+    }
 }

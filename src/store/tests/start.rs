@@ -1,6 +1,7 @@
 //! A start that was moved because somebody asked for it: durable when it is answered, and never beyond what is there.
 
 use super::*;
+use crate::disk::Disk;
 use std::path::Path;
 
 /// A partition with records 0 to 39 in several segments, whose keeper does nothing by itself.
@@ -44,6 +45,39 @@ fn segments_below_a_moved_start_have_left_the_disk() {
     wait(t.delete_below(Offset(40))).unwrap();
     assert!(before > 2 && logs() == 1, "{before} segments, {} are left", logs());
     drop(store);
+}
+
+#[test]
+fn a_log_that_is_deleted_whole_gives_all_its_room_back_and_goes_on() {
+    let sim = Sim::new(1);
+    let (store, t) = filled(&sim, &[]);
+    wait(t.delete_below(Offset(39))).unwrap();
+    assert!(t.size() > 0, "the last segment holds a record still");
+    wait(t.delete_below(Offset(40))).unwrap();
+    // The keeper comes to what was sealed meanwhile.
+    super::super::keeper::write_indexes(&store.core);
+    let files: Vec<_> = sim.disk().list(&t.shared.folder).unwrap();
+    assert_eq!((t.size(), files), (0, vec![t.shared.folder.join("00000000000000000040.log")]));
+    wait(t.delete_below(Offset(40))).unwrap();
+    assert_eq!(append(&t, batch(40, 2, 0, None)).unwrap().base_offset, Offset(40));
+    sim.crash();
+    drop((t, store));
+    assert_eq!(read_all(&partition(&open(&sim), "t")), vec![(40, 40), (41, 41)]);
+}
+
+#[test]
+fn a_segment_that_leaves_while_its_index_is_made_leaves_none() {
+    let sim = Sim::new(1);
+    let (_store, t) = filled(&sim, &[]);
+    let first = t.shared.segments.load()[0].clone();
+    first.retire();
+    first.prepare(&sim).unwrap();
+    assert!(!sim.exists(&first.path.with_extension("index")));
+    assert_eq!(
+        first.seek(&sim, crate::log::Target::Offset(Offset(3))).unwrap().1,
+        Offset(0),
+        "who reads in it goes on"
+    );
 }
 
 #[test]
