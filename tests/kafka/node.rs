@@ -101,12 +101,10 @@ fn partitions_are_reassigned_to_where_they_are_and_nowhere_else() {
     }
 }
 
-fn elect(
-    client: &mut Client,
-    version: i16,
-    kind: i8,
-    asked: Option<&[(&str, &[i32])]>,
-) -> (i16, Vec<(String, Vec<(i32, i16)>)>) {
+/// A topic, and the code of each of its partitions.
+type Elected = (String, Vec<(i32, i16)>);
+
+fn elect(client: &mut Client, version: i16, kind: i8, asked: Option<&[(&str, &[i32])]>) -> (i16, Vec<Elected>) {
     let topic = |(topic, partitions): &(&str, &[i32])| {
         TopicPartitions::default().with_topic(name(topic)).with_partitions(partitions.to_vec())
     };
