@@ -1,6 +1,6 @@
 //! What one node answers of a cluster: DescribeLogDirs, reassignments, elections, DescribeQuorum, DescribeProducers.
 
-use crate::door::{Client, Door, NOW, built, name};
+use crate::door::{Client, Door, NOW, built, name, text};
 use inrush::record::{Codec, Producer};
 use kafka_protocol::messages as kp;
 use kafka_protocol::messages::ApiKey;
@@ -209,4 +209,31 @@ fn producers_are_told_with_epoch_last_sequence_and_time_also_after_a_kill() {
     assert_eq!(ask(&mut client), known);
     let door = door.kill();
     assert_eq!(ask(&mut door.client()), known);
+}
+
+#[test]
+fn an_answer_does_not_repeat_a_long_name_for_each_partition() {
+    let door = Door::open();
+    let mut client = door.client();
+    let (long, indexes) = (text(&"x".repeat(200_000)), (0..1_000).collect::<Vec<i32>>());
+    let long = kp::TopicName(long);
+    let elected = TopicPartitions::default().with_topic(long.clone()).with_partitions(indexes.clone());
+    let elected = kp::ElectLeadersRequest::default().with_topic_partitions(Some(vec![elected]));
+    let moved = indexes.iter().map(|index| ReassignablePartition::default().with_partition_index(*index));
+    let moved = ReassignableTopic::default().with_name(long.clone()).with_partitions(moved.collect());
+    let moved = kp::AlterPartitionReassignmentsRequest::default().with_topics(vec![moved]);
+    let asked = TopicRequest::default().with_name(long.clone()).with_partition_indexes(indexes.clone());
+    let asked = kp::DescribeProducersRequest::default().with_topics(vec![asked]);
+    let voters =
+        indexes.iter().map(|index| describe_quorum_request::PartitionData::default().with_partition_index(*index));
+    let voters = describe_quorum_request::TopicData::default().with_topic_name(long).with_partitions(voters.collect());
+    let voters = kp::DescribeQuorumRequest::default().with_topics(vec![voters]);
+    client.send(ApiKey::ElectLeaders, 2, &elected);
+    client.send(ApiKey::AlterPartitionReassignments, 1, &moved);
+    client.send(ApiKey::DescribeProducers, 0, &asked);
+    client.send(ApiKey::DescribeQuorum, 2, &voters);
+    for _ in 0..4 {
+        let answer = client.read_frame().unwrap();
+        assert!((200_000..400_000).contains(&answer.len()), "{} bytes", answer.len());
+    }
 }

@@ -29,12 +29,13 @@ pub(super) fn check(replicas: &[BrokerId]) -> Result<(), Refusal> {
     }
 }
 
-/// Whether there is such a partition.
+/// Whether there is such a partition. The reason does not repeat the topic's name: it is told for each partition, and a client may have
+/// made up a long one.
 fn look_for(service: &Service, topic: &TopicName, partition: i32) -> Result<(), Refusal> {
-    let missing = |what: String| (Code::UnknownTopicOrPartition, format!("there is no {what}"));
-    let found = find_by_name(service, topic).map_err(|_| missing(format!("topic \"{}\"", &***topic)))?;
+    let missing = |reason: &str| (Code::UnknownTopicOrPartition, reason.to_owned());
+    let found = find_by_name(service, topic).map_err(|_| missing("there is no such topic"))?;
     let found = found.partition(PartitionId(partition)).map(drop);
-    found.ok_or_else(|| missing(format!("partition {}/{partition}", &***topic)))
+    found.ok_or_else(|| missing("the topic has no such partition"))
 }
 
 /// Every partition is where it can be: a reassignment is done, or impossible.

@@ -44,9 +44,10 @@ async fn active(
     index: i32,
     count_max: usize,
 ) -> Result<Vec<ActiveProducer>, Refusal> {
-    Name::new(name).map_err(|error| (Code::InvalidTopic, error.to_string()))?;
+    // No reason repeats the topic's name: it is told for each partition, and a client may have made up a long one.
+    Name::new(name).map_err(|_| (Code::InvalidTopic, "no topic can have this name".to_owned()))?;
     let partition = find_by_name(service, name).ok().and_then(|topic| topic.partition(PartitionId(index)));
-    let missing = || (Code::UnknownTopicOrPartition, format!("there is no partition {}/{index}", name.as_str()));
+    let missing = || (Code::UnknownTopicOrPartition, "there is no such partition".to_owned());
     let active = partition.ok_or_else(missing)?.producers().await;
     let active = active.map_err(|error| (Code::from(&error), error.to_string()))?;
     if active.len() > count_max {
