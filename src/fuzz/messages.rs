@@ -5,11 +5,14 @@ use crate::server::kafka::versions::SERVED;
 use crate::wire::shape;
 use bytes::Bytes;
 use kafka_protocol::messages::{
-    ApiKey, ApiVersionsRequest, CreateTopicsRequest, DeleteGroupsRequest, DeleteTopicsRequest, DescribeClusterRequest,
-    DescribeConfigsRequest, DescribeGroupsRequest, FetchRequest, FindCoordinatorRequest, HeartbeatRequest,
-    InitProducerIdRequest, JoinGroupRequest, LeaveGroupRequest, ListGroupsRequest, ListOffsetsRequest, MetadataRequest,
-    OffsetCommitRequest, OffsetDeleteRequest, OffsetFetchRequest, OffsetForLeaderEpochRequest, ProduceRequest,
-    RequestHeader, SyncGroupRequest,
+    AlterConfigsRequest, AlterPartitionReassignmentsRequest, ApiKey, ApiVersionsRequest, CreatePartitionsRequest,
+    CreateTopicsRequest, DeleteGroupsRequest, DeleteRecordsRequest, DeleteTopicsRequest, DescribeClusterRequest,
+    DescribeConfigsRequest, DescribeGroupsRequest, DescribeLogDirsRequest, DescribeProducersRequest,
+    DescribeQuorumRequest, DescribeTopicPartitionsRequest, ElectLeadersRequest, FetchRequest, FindCoordinatorRequest,
+    HeartbeatRequest, IncrementalAlterConfigsRequest, InitProducerIdRequest, JoinGroupRequest, LeaveGroupRequest,
+    ListGroupsRequest, ListOffsetsRequest, ListPartitionReassignmentsRequest, MetadataRequest, OffsetCommitRequest,
+    OffsetDeleteRequest, OffsetFetchRequest, OffsetForLeaderEpochRequest, ProduceRequest, RequestHeader,
+    SyncGroupRequest,
 };
 use kafka_protocol::protocol::{Decodable, Message};
 
@@ -41,6 +44,21 @@ pub(super) fn message(bytes: &[u8]) {
         ApiKey::DescribeGroups => decode::<DescribeGroupsRequest>(api, min..=max, version, frame),
         ApiKey::ListGroups => decode::<ListGroupsRequest>(api, min..=max, version, frame),
         ApiKey::DeleteGroups => decode::<DeleteGroupsRequest>(api, min..=max, version, frame),
+        ApiKey::DeleteRecords => decode::<DeleteRecordsRequest>(api, min..=max, version, frame),
+        ApiKey::AlterConfigs => decode::<AlterConfigsRequest>(api, min..=max, version, frame),
+        ApiKey::DescribeLogDirs => decode::<DescribeLogDirsRequest>(api, min..=max, version, frame),
+        ApiKey::CreatePartitions => decode::<CreatePartitionsRequest>(api, min..=max, version, frame),
+        ApiKey::ElectLeaders => decode::<ElectLeadersRequest>(api, min..=max, version, frame),
+        ApiKey::IncrementalAlterConfigs => decode::<IncrementalAlterConfigsRequest>(api, min..=max, version, frame),
+        ApiKey::AlterPartitionReassignments => {
+            decode::<AlterPartitionReassignmentsRequest>(api, min..=max, version, frame)
+        }
+        ApiKey::ListPartitionReassignments => {
+            decode::<ListPartitionReassignmentsRequest>(api, min..=max, version, frame)
+        }
+        ApiKey::DescribeQuorum => decode::<DescribeQuorumRequest>(api, min..=max, version, frame),
+        ApiKey::DescribeProducers => decode::<DescribeProducersRequest>(api, min..=max, version, frame),
+        ApiKey::DescribeTopicPartitions => decode::<DescribeTopicPartitionsRequest>(api, min..=max, version, frame),
         other => panic!("{other:?} is served and not fuzzed"),
     }
 }

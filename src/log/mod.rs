@@ -19,7 +19,7 @@ mod tests;
 pub use checkpoint::{CHECKPOINT_SIZE_MAX, Checkpoint, Decoded, PartitionCheckpoint, Sealed};
 pub use inspect::{Gap, Inspected, inspect};
 pub use partition::{Active, PartitionLog, Round, SpaceOrder, Staged};
-pub use producers::{Producers, SequenceError, Verdict};
+pub use producers::{Producers, Sent, SequenceError, Verdict};
 pub use recovery::{Known, Recovered, recover};
 pub use repair::{Repaired, repair};
 pub use scan::{Damage, Found, MAX_BATCH, ScanEnd, scan, whole_batch_from};

@@ -141,6 +141,11 @@ impl Producers {
         self.known.retain(|_, known| !known.batches.is_empty());
     }
 
+    /// Those who were not silent for [`EXPIRY_MS`].
+    pub fn active(&self, now_ms: Millis) -> impl Iterator<Item = (i64, &Known)> {
+        self.iter().filter(move |(_, known)| now_ms.saturating_sub(known.seen_ms) < EXPIRY_MS)
+    }
+
     pub fn iter(&self) -> impl Iterator<Item = (i64, &Known)> {
         self.known.iter().map(|(id, known)| (*id, known))
     }
@@ -168,6 +173,11 @@ impl Sent {
     /// Sequences wrap from 2^31−1 to 0.
     fn next_sequence(&self) -> i32 {
         ((i64::from(self.base_sequence) + i64::from(self.count)) & i64::from(i32::MAX)) as i32
+    }
+
+    /// Of its last record.
+    pub fn last_sequence(&self) -> i32 {
+        ((i64::from(self.base_sequence) + i64::from(self.count) - 1) & i64::from(i32::MAX)) as i32
     }
 }
 
@@ -208,6 +218,7 @@ mod tests {
     fn sequences_wrap_to_zero() {
         let mut producers = Producers::default();
         append(&mut producers, header(0, i32::MAX - 1, 2), 0);
+        assert_eq!(producers.known(9).unwrap().batches.back().unwrap().last_sequence(), i32::MAX);
         append(&mut producers, header(0, 0, 1), 2);
         let mut inside = Producers::default();
         append(&mut inside, header(0, i32::MAX - 1, 3), 0);
@@ -227,6 +238,7 @@ mod tests {
     fn the_silent_are_forgotten_and_may_begin_anywhere() {
         let mut producers = Producers::default();
         append(&mut producers, header(0, 0, 1), 0);
+        assert_eq!((producers.active(EXPIRY_MS - 1).count(), producers.active(EXPIRY_MS).count()), (1, 0));
         producers.expire(EXPIRY_MS);
         append(&mut producers, header(0, 55, 1), 1);
     }

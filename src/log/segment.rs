@@ -41,6 +41,8 @@ pub struct Segment {
     /// Held while the file grows or is cut; true once it may not grow any more.
     space: Mutex<bool>,
     is_sealed: AtomicBool,
+    /// It has left its log, and its file leaves the disk.
+    is_retired: AtomicBool,
     index: RwLock<Index>,
 }
 
@@ -139,6 +141,7 @@ impl Segment {
             reserved: AtomicU64::new(0),
             space: Mutex::new(false),
             is_sealed: AtomicBool::new(false),
+            is_retired: AtomicBool::new(false),
             index: RwLock::new(Index::EMPTY),
         }
     }
@@ -177,6 +180,15 @@ impl Segment {
     pub fn sealed(&self) -> Sealed {
         let (arrived_ms, max_timestamp) = (self.arrived_ms(), self.max_timestamp());
         Sealed { base: self.base, size: self.size(), arrived_ms, max_timestamp }
+    }
+
+    /// Says that it has left its log: from now on no index file is made for it. Called before its files are removed.
+    pub fn retire(&self) {
+        self.is_retired.store(true, Ordering::SeqCst);
+    }
+
+    pub fn is_retired(&self) -> bool {
+        self.is_retired.load(Ordering::SeqCst)
     }
 
     /// Notes a batch that now stands at `position`; called in log order by the writer or by recovery.
@@ -292,7 +304,7 @@ impl Segment {
         if covered < self.size() {
             self.cover(disk, covered)?;
         }
-        if !is_sealed {
+        if !is_sealed || self.is_retired() {
             return Ok(());
         }
         let bytes = {
@@ -303,6 +315,10 @@ impl Segment {
             index::encode(&footer, &index.entries)
         };
         disk.replace(&self.path.with_extension("index"), &bytes)?;
+        // Who retires it removes the index that is there then; one that came later has to go by itself.
+        if self.is_retired() {
+            return remove_index(disk, &self.path);
+        }
         if let Some(file) = self.open_index(disk)? {
             *self.index.write().unwrap_or_else(PoisonError::into_inner) = Index { file: Some(file), ..Index::EMPTY };
         }

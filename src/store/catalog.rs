@@ -145,6 +145,11 @@ impl CatalogFile {
         &self.catalog
     }
 
+    /// Bytes of the file that are whole.
+    pub(super) fn size(&self) -> u64 {
+        self.journal.size().unwrap_or(self.whole_size)
+    }
+
     /// Makes a change durable, then takes it over.
     ///
     /// # Errors

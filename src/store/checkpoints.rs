@@ -52,12 +52,18 @@ impl Checkpoints {
 
 /// Writes a pass with what changed since the last one, or with everything if the log `is_clean`: all files cut and synced.
 ///
+/// When it returns, all that had changed before it was called is durable, by this pass or by one that ran beside it.
+///
 /// # Errors
-/// The disk's. Anything but a full disk poisons.
+/// The disk's, of which anything but a full disk poisons; the log is closing.
 pub(super) fn save(core: &Core, is_clean: bool) -> io::Result<()> {
     let began = Instant::now();
     core.uncheckpointed_bytes.store(0, Ordering::Relaxed);
     let mut checkpoints = core.checkpoints.lock().unwrap_or_else(PoisonError::into_inner);
+    // The clean checkpoint of a stop is the last one: behind it the folder may be another process's.
+    if core.is_closing() && !is_clean {
+        return Err(io::Error::other("the log is closing"));
+    }
     let (mut changed, mut taken) = (Vec::new(), Vec::new());
     for partition in core.partitions() {
         let mut state = partition.log();
@@ -96,9 +102,9 @@ pub(super) fn save(core: &Core, is_clean: bool) -> io::Result<()> {
         checkpoints.checkpoint.partitions.insert((one.topic, one.partition), one.clone());
     }
     let written = core.with_reserve(|| checkpoints.write(core.disk.as_ref(), &changed));
-    drop(checkpoints);
     if let Err(error) = written {
         core.poison_unless_full("a write of the checkpoint", &error);
+        // Before the next pass may begin: who finds nothing changed takes it for durable.
         for Taken { partition, doomed, .. } in taken {
             let mut state = partition.log();
             state.is_dirty = true;
@@ -106,6 +112,7 @@ pub(super) fn save(core: &Core, is_clean: bool) -> io::Result<()> {
         }
         return Err(error);
     }
+    drop(checkpoints);
     for one in taken {
         settle(core, one);
     }

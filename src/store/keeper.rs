@@ -57,9 +57,14 @@ pub(super) fn run(core: &Arc<Core>) {
 }
 
 /// Writes the index files of what was sealed since the last look. They are caches: a failure costs a reader time, nothing else.
-fn write_indexes(core: &Core) {
+pub(super) fn write_indexes(core: &Core) {
     while let Some(segment) = core.unindexed.pop() {
-        if let Err(error) = segment.prepare(core.disk.as_ref()) {
+        if segment.is_retired() {
+            continue;
+        }
+        if let Err(error) = segment.prepare(core.disk.as_ref())
+            && !segment.is_retired()
+        {
             warn!(segment = %segment.path.display(), %error, "no index was written, its first reader makes one");
         }
     }
@@ -114,6 +119,7 @@ pub(super) fn delete_below(partition: &Shared, offset: Offset) {
     let segments = partition.segments.load_full();
     let gone = segments.windows(2).take_while(|pair| pair[1].base <= start).count();
     if gone > 0 {
+        segments[..gone].iter().for_each(|segment| segment.retire());
         state.doomed.extend(segments[..gone].iter().map(|segment| segment.base));
         partition.segments.store(Arc::new(segments[gone..].to_vec()));
     }

@@ -18,6 +18,7 @@ mod open;
 mod partition;
 mod read;
 mod space;
+mod start;
 mod tail_cache;
 #[cfg(test)]
 mod tests;
@@ -26,9 +27,11 @@ mod topic_config;
 mod writer;
 
 pub use offline::{Finding, Offline, OfflinePartition, PartitionReport, SegmentReport};
-pub use partition::{Partition, Queued};
-pub use topic::{TOPIC_PARTITIONS_MAX, Topic};
-pub use topic_config::{ConfigEntry, ConfigError, ConfigSource, Durability, HttpCheck, MESSAGE_BYTES_MAX, TopicConfig};
+pub use partition::{ActiveProducer, Partition, Queued};
+pub use topic::{Alteration, TOPIC_PARTITIONS_MAX, Topic};
+pub use topic_config::{
+    ConfigChange, ConfigEntry, ConfigError, ConfigSource, Durability, HttpCheck, MESSAGE_BYTES_MAX, TopicConfig,
+};
 pub use writer::ROUND_TOTAL_MAX;
 
 use crate::budget::Lease;

@@ -20,7 +20,7 @@ use super::writer::{self, Queue};
 use super::{Error, Health, Options, Store, TopicConfig};
 use super::{keeper, space};
 use crate::clock::Clock;
-use crate::disk::Disk;
+use crate::disk::{Disk, Space};
 use crate::log::{Checkpoint, Known, PartitionCheckpoint, ROUND_SIZE_MAX, recover};
 use crate::metrics as names;
 use crate::record::{PartitionId, TopicName};
@@ -109,6 +109,26 @@ impl Store {
 
     pub fn cluster_id(&self) -> Uuid {
         self.core.cluster_id
+    }
+
+    /// Where the log lies.
+    pub fn folder(&self) -> &Path {
+        &self.core.options.data
+    }
+
+    /// Room on the file system of the log.
+    ///
+    /// # Errors
+    /// The system's; the log is closing.
+    pub async fn space(&self) -> io::Result<Space> {
+        let core = self.core.clone();
+        let space = self.core.on_reader(move || core.disk.space(&core.options.data));
+        space.await.ok_or_else(|| io::Error::other("the readers are gone"))?
+    }
+
+    /// This start's: higher than every earlier one's.
+    pub fn leader_epoch(&self) -> i32 {
+        self.core.leader_epoch
     }
 
     /// What `/readyz` and the doors ask.

@@ -2,7 +2,8 @@
 
 use super::core::Core;
 use super::writer::{Job, Queue};
-use super::{Append, AppendError, Appended, TopicConfig};
+use super::{Append, AppendError, Appended, ReadError, TopicConfig};
+use crate::clock::Millis;
 use crate::log::{PartitionLog, Segment};
 use crate::metrics::TopicMeters;
 use crate::record::{Batch, Offset, PartitionId, TopicName};
@@ -38,6 +39,17 @@ impl Queued {
     }
 }
 
+/// An idempotent producer that a partition remembers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ActiveProducer {
+    pub id: i64,
+    pub epoch: i16,
+    /// −1: none of its batches is known.
+    pub last_sequence: i32,
+    /// When its last batch arrived.
+    pub seen_ms: Millis,
+}
+
 /// What writer, readers and keeper know of one partition.
 pub(super) struct Shared {
     pub(super) topic: TopicName,
@@ -56,7 +68,7 @@ pub(super) struct Shared {
     pub(super) epochs: ArcSwap<Vec<(i32, Offset)>>,
     /// Newest batches, ascending; the tail cache lets the oldest go.
     pub(super) recent: Mutex<VecDeque<Batch>>,
-    /// The writer holds it for a round; the keeper takes it between two. Nobody else.
+    /// The writer holds it for a round; the keeper takes it between two, and reader threads for a change or a question. Nobody else.
     pub(super) log: Mutex<LogState>,
     pub(super) read_only: Option<String>,
     pub(super) meters: TopicMeters,
@@ -269,6 +281,32 @@ impl Partition {
             Ok(()) => Ok(answered),
             Err(job) => Err((job.append, AppendError::QueueFull)),
         }
+    }
+
+    /// The idempotent producers of the last 24 hours, by id. Waits for a running round.
+    ///
+    /// # Errors
+    /// [`ReadError::Deleted`]; the log is closing.
+    pub async fn producers(&self) -> Result<Vec<ActiveProducer>, ReadError> {
+        let this = self.clone();
+        let found = self.core.on_reader(move || {
+            if this.shared.is_deleted() {
+                return Err(ReadError::Deleted);
+            }
+            let now_ms = this.core.clock.now_ms();
+            let state = this.shared.log();
+            let active = state.log.producers.active(now_ms).map(|(id, known)| ActiveProducer {
+                id,
+                epoch: known.epoch,
+                last_sequence: known.batches.back().map_or(-1, crate::log::Sent::last_sequence),
+                seen_ms: known.seen_ms,
+            });
+            let mut active: Vec<_> = active.collect();
+            drop(state);
+            active.sort_unstable_by_key(|producer| producer.id);
+            Ok(active)
+        });
+        found.await.ok_or_else(|| ReadError::Io("the readers are gone".to_owned()))?
     }
 
     /// Returns when the tail is past `known`, at once if it is already, or when the partition was deleted.

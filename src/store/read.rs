@@ -8,7 +8,6 @@ use crate::metrics as names;
 use crate::record::{Batch, DECODED_SIZE_MAX, HEADER_SIZE, Header, Offset};
 use bytes::{Bytes, BytesMut};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use tokio::sync::oneshot;
 
 /// The least that one call to the disk fetches.
@@ -277,24 +276,4 @@ impl Walk<'_> {
 
 fn corrupt(offset: Offset, reason: String) -> ReadError {
     ReadError::Corrupt { offset, reason }
-}
-
-impl Partition {
-    /// Deletes the records below `offset` (−1 or beyond the tail: all up to the tail); whole segments below it leave the disk with the
-    /// next checkpoint, which also makes the new start durable. Returns the new start.
-    ///
-    /// # Errors
-    /// [`ReadError::OutOfRange`] beyond the tail, [`ReadError::Deleted`], the disk's.
-    pub async fn delete_below(&self, offset: Offset) -> Result<Offset, ReadError> {
-        let this = self.clone();
-        let done = self.core.on_reader(move || {
-            let tail = this.tail();
-            if offset > tail {
-                return Err(ReadError::OutOfRange { offset, start: this.start(), tail });
-            }
-            super::keeper::delete_below(&this.shared, offset);
-            Ok(Offset(this.shared.start.load(Ordering::Acquire)))
-        });
-        done.await.ok_or_else(|| ReadError::Io("the readers are gone".to_owned()))?
-    }
 }

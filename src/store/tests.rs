@@ -2,6 +2,7 @@
 
 mod faults;
 mod offline;
+mod start;
 
 use super::*;
 use crate::clock::Clock;

@@ -4,7 +4,7 @@ use super::catalog::{self, CatalogFile, Change, Meta, PRODUCER_ID_BLOCK, TopicRe
 use super::core::{Core, Topics};
 use super::open;
 use super::partition::{Partition, Shared};
-use super::{NewTopic, Store, TopicConfig, TopicError};
+use super::{ConfigChange, NewTopic, Store, TopicConfig, TopicError};
 use crate::log::round_bytes_max;
 use crate::record::{PartitionId, TopicName};
 use arc_swap::ArcSwap;
@@ -24,6 +24,27 @@ pub struct Topic {
     pub(super) config: Arc<ArcSwap<TopicConfig>>,
     pub(super) overrides: ArcSwap<Vec<(String, String)>>,
     pub(super) is_deleted: AtomicBool,
+}
+
+/// What is to become of a topic's settings.
+#[derive(Clone, Debug)]
+pub enum Alteration {
+    /// These change one after the other, the rest stays.
+    Some(Vec<(String, ConfigChange)>),
+    /// These are set, the rest goes back to its default.
+    All(Vec<(String, String)>),
+}
+
+impl Alteration {
+    /// The overrides of a topic after it, and its settings.
+    fn of(self, topic: &Topic) -> Result<(Vec<(String, String)>, TopicConfig), TopicError> {
+        let overrides = match self {
+            Alteration::Some(changes) => TopicConfig::changed(&topic.overrides.load(), &changes)?,
+            Alteration::All(overrides) => overrides,
+        };
+        let config = TopicConfig::parse(&overrides)?;
+        Ok((overrides, config))
+    }
 }
 
 impl Topic {
@@ -110,9 +131,28 @@ impl Store {
         name: &TopicName,
         changes: Vec<(String, Option<String>)>,
     ) -> Result<(), TopicError> {
+        let change = |value: Option<String>| value.map_or(ConfigChange::Reset, ConfigChange::Set);
+        let changes = changes.into_iter().map(|(key, value)| (key, change(value))).collect();
+        self.alter_topic_by(name, Alteration::Some(changes)).await
+    }
+
+    /// Alters settings, all or none; they hold at once.
+    ///
+    /// # Errors
+    /// [`TopicError::Missing`], [`TopicError::Config`], or the disk's.
+    pub async fn alter_topic_by(&self, name: &TopicName, alteration: Alteration) -> Result<(), TopicError> {
         not_internal(name)?;
         let name = name.clone();
-        self.change(move |core| alter(core, &name, changes)).await
+        self.change(move |core| alter(core, &name, alteration)).await
+    }
+
+    /// Whether [`Store::alter_topic_by`] would take this; nothing changes.
+    ///
+    /// # Errors
+    /// As there, but for the disk's.
+    pub fn check_alteration(&self, name: &TopicName, alteration: Alteration) -> Result<(), TopicError> {
+        not_internal(name)?;
+        alteration.of(find(&self.core, name)?.as_ref()).map(drop)
     }
 
     /// Grows a topic to `total` partitions, its dead letter topic first: a letter has the partition number of its record.
@@ -133,6 +173,14 @@ impl Store {
             grow(core, &name, total)
         })
         .await
+    }
+
+    /// Bytes of the topic catalog, all of them durable. A start writes it anew, so it may be less than before.
+    ///
+    /// # Errors
+    /// The log is closing.
+    pub async fn catalog_size(&self) -> Result<u64, TopicError> {
+        self.change(|core| Ok(core.catalog().size())).await
     }
 
     /// A producer id that was never given out before, also over restarts.
@@ -211,19 +259,10 @@ fn delete(core: &Arc<Core>, name: &TopicName) -> Result<(), TopicError> {
     Ok(())
 }
 
-fn alter(core: &Arc<Core>, name: &TopicName, changes: Vec<(String, Option<String>)>) -> Result<(), TopicError> {
+fn alter(core: &Arc<Core>, name: &TopicName, alteration: Alteration) -> Result<(), TopicError> {
     let mut catalog = core.catalog();
     let topic = find(core, name)?;
-    let mut overrides = topic.overrides.load().as_ref().clone();
-    for (key, value) in changes {
-        overrides.retain(|(known, _)| *known != key);
-        match value {
-            Some(value) => overrides.push((key, value)),
-            // A reset of a name that nobody knows is a mistake too.
-            None => drop(TopicConfig::check_name(&key)?),
-        }
-    }
-    let config = TopicConfig::parse(&overrides)?;
+    let (overrides, config) = alteration.of(&topic)?;
     allow_rounds(core, config.max_message_bytes)?;
     let record = TopicRecord { config: overrides.clone(), ..record_of(&catalog, &topic)? };
     save(core, &mut catalog, Change::Topic(record))?;

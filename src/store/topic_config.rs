@@ -69,6 +69,18 @@ pub struct ConfigEntry {
     pub meaning: &'static str,
 }
 
+/// A change of one setting.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ConfigChange {
+    Set(String),
+    /// Back to the default.
+    Reset,
+    /// These values behind those of the list that it lacks.
+    Append(String),
+    /// The list without these values.
+    Subtract(String),
+}
+
 /// Why settings are not taken.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ConfigError {
@@ -76,6 +88,8 @@ pub enum ConfigError {
     Unknown { name: String, hint: String },
     #[error("topic setting {name} cannot be \"{value}\": {reason}")]
     Value { name: String, value: String, reason: String },
+    #[error("topic setting {name} is no list that one could add to or take from")]
+    NoList { name: String },
 }
 
 struct Setting {
@@ -249,12 +263,46 @@ impl TopicConfig {
     /// # Errors
     /// [`ConfigError::Unknown`] with the nearest one.
     pub fn check_name(name: &str) -> Result<(), ConfigError> {
-        if SETTINGS.iter().any(|setting| setting.name == name) {
-            return Ok(());
+        setting_of(name).map(drop)
+    }
+
+    /// The overrides after these changes, each of which sees those before it. Whether the values are right is for [`TopicConfig::parse`].
+    ///
+    /// # Errors
+    /// [`ConfigError::Unknown`]; [`ConfigError::NoList`].
+    pub fn changed(
+        overrides: &[(String, String)],
+        changes: &[(String, ConfigChange)],
+    ) -> Result<Vec<(String, String)>, ConfigError> {
+        let mut overrides = overrides.to_vec();
+        for (name, change) in changes {
+            // A reset of a name that nobody knows is a mistake too.
+            let setting = setting_of(name)?;
+            let value = match change {
+                ConfigChange::Set(value) => Some(value.clone()),
+                ConfigChange::Reset => None,
+                ConfigChange::Append(_) | ConfigChange::Subtract(_) if setting.kind != "list" => {
+                    return Err(ConfigError::NoList { name: name.clone() });
+                }
+                ConfigChange::Append(more) => {
+                    let mut values = list(current(&overrides, setting.name).0);
+                    for value in list(more) {
+                        if !values.contains(&value) {
+                            values.push(value);
+                        }
+                    }
+                    Some(values.join(","))
+                }
+                ConfigChange::Subtract(less) => {
+                    let mut values = list(current(&overrides, setting.name).0);
+                    values.retain(|value| !list(less).contains(value));
+                    Some(values.join(","))
+                }
+            };
+            overrides.retain(|(known, _)| known != name);
+            overrides.extend(value.map(|value| (name.clone(), value)));
         }
-        let known: Vec<&str> = SETTINGS.iter().map(|setting| setting.name).collect();
-        let hint = nearest(name, &known).map_or(String::new(), |known| format!("; did you mean {known}?"));
-        Err(ConfigError::Unknown { name: name.to_owned(), hint })
+        Ok(overrides)
     }
 
     /// Every setting with its value under `overrides`, as DescribeConfigs and `topic describe` list them, by name.
@@ -272,6 +320,19 @@ impl TopicConfig {
         };
         SETTINGS.iter().map(entry).collect()
     }
+}
+
+fn setting_of(name: &str) -> Result<&'static Setting, ConfigError> {
+    SETTINGS.iter().find(|setting| setting.name == name).ok_or_else(|| {
+        let known: Vec<&str> = SETTINGS.iter().map(|setting| setting.name).collect();
+        let hint = nearest(name, &known).map_or(String::new(), |known| format!("; did you mean {known}?"));
+        ConfigError::Unknown { name: name.to_owned(), hint }
+    })
+}
+
+/// The values of a list.
+fn list(text: &str) -> Vec<String> {
+    text.split(',').map(|value| value.trim().to_owned()).filter(|value| !value.is_empty()).collect()
 }
 
 fn current<'a>(overrides: &'a [(String, String)], name: &'static str) -> (&'a str, ConfigSource) {
@@ -313,6 +374,24 @@ mod tests {
         assert_eq!(set("retention.ms", "0").unwrap().retention_ms, Some(0));
         assert!(set("retention.ms", "-2").is_err());
         assert!(set("max.message.bytes", "999999999").is_err());
+    }
+
+    #[test]
+    fn lists_are_added_to_and_taken_from_and_nothing_else_is() {
+        let change = |name: &str, change| vec![(name.to_owned(), change)];
+        let capture = |overrides: &[(String, String)]| TopicConfig::parse(overrides).unwrap().http_capture;
+        let more = change("inrush.http.capture", ConfigChange::Append("origin, ip".to_owned()));
+        let more = TopicConfig::changed(&[], &more).unwrap();
+        assert_eq!(capture(&more), ["user-agent", "referer", "origin", "ip"]);
+        let less = change("inrush.http.capture", ConfigChange::Subtract("referer,none,user-agent".to_owned()));
+        assert_eq!(capture(&TopicConfig::changed(&more, &less).unwrap()), ["origin", "ip"]);
+        let all = change("inrush.http.capture", ConfigChange::Subtract("user-agent,referer,origin,ip".to_owned()));
+        assert!(capture(&TopicConfig::changed(&more, &all).unwrap()).is_empty());
+        assert!(TopicConfig::changed(&more, &change("inrush.http.capture", ConfigChange::Reset)).unwrap().is_empty());
+        for wrong in [ConfigChange::Append("5".to_owned()), ConfigChange::Subtract("5".to_owned())] {
+            let wrong = TopicConfig::changed(&[], &change("segment.ms", wrong)).unwrap_err();
+            assert_eq!(wrong, ConfigError::NoList { name: "segment.ms".to_owned() });
+        }
     }
 
     #[test]

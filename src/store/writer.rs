@@ -437,6 +437,13 @@ fn make_room(core: &Core, partition: &Shared, state: &mut LogState, size: usize,
 /// Seals the active segment and shows readers the new one.
 pub(super) fn roll(core: &Core, partition: &Shared, state: &mut LogState) -> io::Result<()> {
     let sealed = state.log.active.segment.clone();
+    begin_segment(core, partition, state)?;
+    let _ = core.unindexed.push(sealed);
+    Ok(())
+}
+
+/// As [`roll`], of a segment that nobody will read: it gets no index.
+pub(super) fn begin_segment(core: &Core, partition: &Shared, state: &mut LogState) -> io::Result<()> {
     let rolled = state.log.roll(core.disk.as_ref());
     let segment = rolled.inspect_err(|error| {
         // The files of a deleted topic may go under its last round.
@@ -444,7 +451,6 @@ pub(super) fn roll(core: &Core, partition: &Shared, state: &mut LogState) -> io:
             core.poison_unless_full("a roll to a new segment", error);
         }
     })?;
-    let _ = core.unindexed.push(sealed);
     state.is_unsynced = false;
     state.is_dirty = true;
     partition.segments.rcu(|segments| {

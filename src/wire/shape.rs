@@ -3,6 +3,7 @@
 //!
 //! After [`check`] every count and length in the request is held by bytes that are there.
 
+mod administration;
 mod groups;
 
 use super::WireError;
@@ -23,6 +24,8 @@ enum Kind {
     Items(&'static [Field]),
     /// The fields of a tagged field that is a struct.
     Struct(&'static [Field]),
+    /// A byte, and the fields of a struct if it is 1.
+    Maybe(&'static [Field]),
 }
 
 /// A field, and in which versions it is there.
@@ -229,7 +232,7 @@ fn shape(api: ApiKey) -> Option<(&'static [Field], i16)> {
         ApiKey::ListGroups => (groups::LIST_GROUPS, 3),
         ApiKey::DeleteGroups => (groups::DELETE_GROUPS, 2),
         ApiKey::OffsetDelete => (groups::OFFSET_DELETE, i16::MAX),
-        _ => return None,
+        other => return administration::shape(other),
     })
 }
 
@@ -281,6 +284,10 @@ impl Walk<'_> {
                 Ok(())
             }
             Kind::Struct(fields) => self.fields(fields),
+            Kind::Maybe(fields) => match self.take::<1>(what)? {
+                [1] => self.fields(fields),
+                _ => Ok(()),
+            },
         }
     }
 
@@ -291,6 +298,7 @@ impl Walk<'_> {
             let sizes = there.map(|field| match &field.kind {
                 Kind::Fixed(size) => *size,
                 Kind::Text if !self.is_flexible => 2,
+                Kind::Maybe(_) => 1,
                 _ if !self.is_flexible => 4,
                 _ => 1,
             });
@@ -406,7 +414,7 @@ mod tests {
         TopicName(StrBytes::from_static_str("clicks"))
     }
 
-    fn bytes(message: &impl Encodable, version: i16) -> Vec<u8> {
+    pub(super) fn bytes(message: &impl Encodable, version: i16) -> Vec<u8> {
         let mut out = BytesMut::new();
         message.encode(&mut out, version).unwrap();
         out.to_vec()
@@ -515,18 +523,22 @@ mod tests {
         (ApiKey::DescribeCluster, 0, 2),
     ];
 
+    /// The shape takes all of `body`, and nothing less.
+    pub(super) fn takes_exactly(api: ApiKey, version: i16, body: &[u8]) {
+        let (fields, flexible) = shape(api).unwrap();
+        let mut walk = Walk { rest: body, version, is_flexible: version >= flexible };
+        walk.fields(fields).unwrap_or_else(|error| panic!("{api:?} {version}: {error}"));
+        assert!(walk.rest.is_empty(), "{api:?} {version}: {} bytes are left", walk.rest.len());
+        for size in 0..body.len() {
+            assert!(check(api, version, &body[..size]).is_err(), "{api:?} {version} cut at {size}");
+        }
+    }
+
     #[test]
     fn shapes_take_exactly_the_bytes_of_every_request_in_every_version() {
         for (api, min, max) in ALL {
             for version in *min..=*max {
-                let body = request(*api, version);
-                let (fields, flexible) = shape(*api).unwrap();
-                let mut walk = Walk { rest: &body, version, is_flexible: version >= flexible };
-                walk.fields(fields).unwrap_or_else(|error| panic!("{api:?} {version}: {error}"));
-                assert!(walk.rest.is_empty(), "{api:?} {version}: {} bytes are left", walk.rest.len());
-                for size in 0..body.len() {
-                    assert!(check(*api, version, &body[..size]).is_err(), "{api:?} {version} cut at {size}");
-                }
+                takes_exactly(*api, version, &request(*api, version));
             }
         }
     }

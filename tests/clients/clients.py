@@ -9,6 +9,7 @@ import tempfile
 import time
 import unittest.mock
 import uuid
+import warnings
 
 import aiokafka
 import aiokafka.codec
@@ -202,8 +203,78 @@ def administration():
         check("admin: a second one is refused", False)
     except confluent_kafka.KafkaException as error:
         check("admin: a second one is refused", error.args[0].code() == confluent_kafka.KafkaError.TOPIC_ALREADY_EXISTS)
+    admin.create_partitions([confluent_kafka.admin.NewPartitions(name, 5)])[name].result(10)
+    check("admin: five partitions", len(admin.list_topics(name, timeout=10).topics[name].partitions) == 5)
+    op, entry = confluent_kafka.admin.AlterConfigOpType, confluent_kafka.admin.ConfigEntry
+    changes = [entry("segment.ms", "5000", incremental_operation=op.SET), entry("retention.ms", None, incremental_operation=op.DELETE)]
+    asked = confluent_kafka.admin.ConfigResource(confluent_kafka.admin.RESOURCE_TOPIC, name, incremental_configs=changes)
+    admin.incremental_alter_configs([asked])[asked].result(10)
+    config = admin.describe_configs([resource])[resource].result(10)
+    check("admin: altered by steps", (config["segment.ms"].value, config["retention.ms"].value) == ("5000", "604800000"))
+    asked = confluent_kafka.admin.ConfigResource(confluent_kafka.admin.RESOURCE_TOPIC, name, set_config={"max.message.bytes": "2000000"})
+    with warnings.catch_warnings(action="ignore"):  # deprecated, and what old clients send
+        admin.alter_configs([asked])[asked].result(10)
+    config = admin.describe_configs([resource])[resource].result(10)
+    check("admin: altered as a whole", (config["segment.ms"].value, config["max.message.bytes"].value) == ("604800000", "2000000"))
+    producer = confluent_kafka.Producer({"bootstrap.servers": ADDRESS})
+    for n in range(10):
+        producer.produce(name, f"{n}", partition=4)
+    producer.flush(10)
+    part = confluent_kafka.TopicPartition(name, 4, 7)
+    check("admin: records deleted", admin.delete_records([part])[part].result(10).low_watermark == 7)
+    preferred = confluent_kafka.ElectionType.PREFERRED
+    told = admin.elect_leaders(preferred, [confluent_kafka.TopicPartition(name, 4)]).result(10)
+    check("admin: no election needed", [error.code() for error in told.values()] == [confluent_kafka.KafkaError.ELECTION_NOT_NEEDED])
     admin.delete_topics([name])[name].result(10)
     check("admin: gone", name not in admin.list_topics(timeout=10).topics)
+
+
+def python_administration():
+    admin = kafka.KafkaAdminClient(bootstrap_servers=ADDRESS)
+    name = f"py-admin-{uuid.uuid4().hex[:6]}"
+    admin.create_topics({name: {"num_partitions": 2, "replication_factor": 1}})
+    admin.create_partitions({name: 3})
+    page = admin.describe_topic_partitions([name], response_partition_limit=2)
+    check("py-admin: a page", (len(page["topics"][0]["partitions"]), page["next_cursor"]["partition_index"]) == (2, 2))
+    page = admin.describe_topic_partitions([name], cursor=page["next_cursor"])
+    check("py-admin: the next page", ([one["partition_index"] for one in page["topics"][0]["partitions"]], page["next_cursor"]) == ([2], None))
+
+    resource = kafka.admin.ConfigResource("TOPIC", name, {"segment.ms": "5000", "cleanup.policy": ("APPEND", "delete")})
+    admin.alter_configs([resource])
+
+    def modified():
+        described = admin.describe_configs([kafka.admin.ConfigResource("TOPIC", name)])["topic"][name]
+        return {key: config["value"] if isinstance(config, dict) else config for key, config in described.items()}
+
+    check("py-admin: altered by steps", modified().get("segment.ms") == "5000")
+    admin.alter_configs([kafka.admin.ConfigResource("TOPIC", name, {"max.message.bytes": "2000000"})], incremental=False)
+    check("py-admin: altered by an old request", modified().get("max.message.bytes") == "2000000")
+    admin.reset_configs([kafka.admin.ConfigResource("TOPIC", name, ["segment.ms"])])
+    check("py-admin: reset", "segment.ms" not in modified())
+
+    producer = kafka.KafkaProducer(bootstrap_servers=ADDRESS, acks="all")
+    for n in range(10):
+        producer.send(name, b"x", partition=0).get(30)
+    producer.close()
+    part = kafka.TopicPartition(name, 0)
+    states = admin.describe_producers([part])[part].active_producers
+    check("py-admin: one producer, its last sequence", [state.last_sequence for state in states] == [9])
+    check("py-admin: records deleted", admin.delete_records({part: 4})[part]["low_watermark"] == 4)
+    dirs = admin.describe_log_dirs([name])
+    topics = [topic for broker in dirs for one in (broker.get("log_dirs") or broker.get("results")) for topic in one["topics"]]
+    check("py-admin: sizes", [one["partition_size"] > 0 for one in sorted(topics[0]["partitions"], key=lambda one: one["partition_index"])] == [True, False, False])
+    check("py-admin: all of them", admin.delete_records({part: -1})[part]["low_watermark"] == 10)
+    check("py-admin: reassigned to where it is", admin.alter_partition_reassignments({part: [1]})[part] is None)
+    check("py-admin: not to another", admin.alter_partition_reassignments({part: [2]})[part].errno == 39)
+    check("py-admin: nothing to cancel", admin.alter_partition_reassignments({part: None})[part].errno == 85)
+    check("py-admin: no reassignment runs", admin.list_partition_reassignments() == {})
+    told = admin.elect_leaders(0, {name: [0]}, raise_errors=False)
+    check("py-admin: no election needed", "84" in str(told) or "ElectionNotNeeded" in str(told))
+    quorum = admin.describe_metadata_quorum()["topics"][0]["partitions"][0]
+    check("py-admin: one voter", (quorum["leader_id"], [one["replica_id"] for one in quorum["current_voters"]]) == (1, [1]))
+    admin.delete_topics([name])
+    check("py-admin: gone", name not in admin.list_topics())
+    admin.close()
 
 
 def attempt(run, *arguments):
@@ -239,5 +310,6 @@ for codec in ["none", "gzip", "snappy", "lz4", "zstd"]:
 attempt(python_client_alone)
 attempt(aio_client_alone)
 attempt(administration)
+attempt(python_administration)
 print(f"{passed} passed, {len(failed)} failed")
 sys.exit(1 if failed else 0)

@@ -1,5 +1,6 @@
 //! ApiVersions, headers, and that every version that is listed is answered so that it can be read.
 
+use crate::administration;
 use crate::door::{Door, batch, fetch_request, frame, name, produce_request, text};
 use inrush::record::Codec;
 use kafka_protocol::messages as kp;
@@ -45,7 +46,8 @@ fn the_versions_of_a_real_broker_are_listed_and_no_feature() {
     let answer: kp::ApiVersionsResponse = door.client().call(ApiKey::ApiVersions, 4, &named());
     let mut listed: Vec<_> =
         answer.api_keys.iter().map(|api| (api.api_key, api.min_version, api.max_version)).collect();
-    let mut expected: Vec<_> = LISTED.iter().map(|(api, min, max)| (*api as i16, *min, *max)).collect();
+    let all = LISTED.iter().chain(administration::LISTED);
+    let mut expected: Vec<_> = all.map(|(api, min, max)| (*api as i16, *min, *max)).collect();
     listed.sort_unstable();
     expected.sort_unstable();
     assert_eq!(listed, expected);
@@ -76,8 +78,9 @@ fn the_header_of_an_api_versions_answer_is_version_0_whatever_was_asked() {
     let mut client = door.client();
     client.raw(&frame(ApiKey::ApiVersions, 3, 0x0102_0304, &named()));
     let answer = client.read_frame().unwrap();
-    // Correlation id, error code 0, then a compact array of twenty-two: no byte of tagged fields between.
-    assert_eq!(&answer[..7], &[1, 2, 3, 4, 0, 0, 23]);
+    // Correlation id, error code 0, then a compact array of them all: no byte of tagged fields between.
+    let count = (LISTED.len() + administration::LISTED.len()) as u8;
+    assert_eq!(&answer[..7], &[1, 2, 3, 4, 0, 0, count + 1]);
 }
 
 #[test]

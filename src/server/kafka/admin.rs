@@ -1,6 +1,6 @@
 //! CreateTopics and DeleteTopics.
 
-use super::errors::Code;
+use super::errors::{Code, Refusal};
 use super::{Service, configs, find, text, topic_name};
 use crate::record::TopicName as Name;
 use crate::store::{NewTopic, TOPIC_PARTITIONS_MAX, TopicConfig, TopicError};
@@ -16,9 +16,6 @@ use uuid::Uuid;
 
 /// From this version on topics to delete are named by state (name or id).
 const BY_STATE: i16 = 6;
-
-/// Why a topic is not made.
-type Refusal = (Code, String);
 
 pub(super) async fn create(service: &Service, request: CreateTopicsRequest) -> CreateTopicsResponse {
     let mut asked: HashMap<TopicName, usize> = HashMap::new();

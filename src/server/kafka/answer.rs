@@ -2,7 +2,10 @@
 
 use super::connection::Ends;
 use super::frames::{Closed, Frame};
-use super::{Service, admin, configs, fetch, group_admin, group_offsets, groups, metadata, offsets, produce, versions};
+use super::{
+    Service, admin, alterations, configs, fetch, group_admin, group_offsets, groups, log_dirs, metadata, offsets,
+    partitions, placement, produce, producers, quorum, records, versions,
+};
 use crate::budget::Lease;
 use crate::wire;
 use bytes::{BufMut, Bytes, BytesMut};
@@ -89,6 +92,17 @@ pub(super) async fn answer(
         ApiKey::CreateTopics => reply.with(&admin::create(service, decode(&frame)?).await),
         ApiKey::DeleteTopics => reply.with(&admin::delete(service, decode(&frame)?, version).await),
         ApiKey::DescribeConfigs => reply.with(&configs::describe(service, decode(&frame)?)),
+        ApiKey::CreatePartitions => reply.with(&partitions::create(service, decode(&frame)?).await),
+        ApiKey::DescribeTopicPartitions => reply.with(&partitions::describe(service, decode(&frame)?)),
+        ApiKey::DeleteRecords => reply.with(&records::delete(service, decode(&frame)?).await),
+        ApiKey::AlterConfigs => reply.with(&alterations::replace(service, decode(&frame)?).await),
+        ApiKey::IncrementalAlterConfigs => reply.with(&alterations::alter(service, decode(&frame)?).await),
+        ApiKey::DescribeLogDirs => reply.with(&log_dirs::describe(service, decode(&frame)?).await),
+        ApiKey::AlterPartitionReassignments => reply.with(&placement::reassign(service, decode(&frame)?)),
+        ApiKey::ListPartitionReassignments => reply.with(&placement::reassignments(&decode(&frame)?)),
+        ApiKey::ElectLeaders => reply.with(&placement::elect(service, decode(&frame)?, version)),
+        ApiKey::DescribeQuorum => reply.with(&quorum::describe(service, local, decode(&frame)?, version).await),
+        ApiKey::DescribeProducers => reply.with(&producers::describe(service, decode(&frame)?).await),
         other => Err(Closed::Version(other, version)),
     }
 }

@@ -46,12 +46,17 @@ pub(super) enum Code {
     MemberIdRequired = 79,
     GroupMaxSizeReached = 81,
     FencedInstanceId = 82,
+    ElectionNotNeeded = 84,
+    NoReassignmentInProgress = 85,
     GroupSubscribedToTopic = 86,
     InvalidRecord = 87,
     UnknownTopicId = 100,
     MismatchedEndpointType = 114,
     UnsupportedEndpointType = 115,
 }
+
+/// Why something that a request names is not done.
+pub(super) type Refusal = (Code, String);
 
 impl From<Code> for i16 {
     fn from(code: Code) -> i16 {

@@ -4,6 +4,7 @@
 //! are read and written by the kafka-protocol crate (after `wire/` has walked them), batches by `record/`.
 
 mod admin;
+mod alterations;
 mod answer;
 mod configs;
 mod connection;
@@ -13,11 +14,17 @@ mod frames;
 mod group_admin;
 mod group_offsets;
 mod groups;
+mod log_dirs;
 mod metadata;
 mod meters;
 mod offsets;
+mod partitions;
 mod pipelines;
+mod placement;
 mod produce;
+mod producers;
+mod quorum;
+mod records;
 pub(crate) mod versions;
 
 use super::callers::{Callers, Full};
