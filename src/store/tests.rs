@@ -2,6 +2,7 @@
 
 mod faults;
 mod offline;
+mod quotas;
 
 use super::*;
 use crate::clock::Clock;
