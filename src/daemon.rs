@@ -8,6 +8,7 @@ mod signals;
 
 pub use options::{Options, host_and_port};
 
+use crate::access::Quotas;
 use crate::budget::Budget;
 use crate::clock::Clock;
 use crate::control::Control;
@@ -135,6 +136,7 @@ pub fn start(options: Options) -> Result<Running, Error> {
     let kafka_door = Arc::new(KafkaDoor {
         store: store.clone(),
         clock: clock.clone(),
+        quotas: Quotas::load(store.clone(), clock.clone()),
         budget: budget.clone(),
         answers: Budget::new(KAFKA_ANSWERS_BYTES),
         pool: Arc::new(crate::work::Pool::start(threads.min(4), "kafka").map_err(starting("the Kafka door's pool"))?),

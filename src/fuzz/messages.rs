@@ -5,9 +5,10 @@ use crate::server::kafka::versions::SERVED;
 use crate::wire::shape;
 use bytes::Bytes;
 use kafka_protocol::messages::{
-    ApiKey, ApiVersionsRequest, CreateTopicsRequest, DeleteTopicsRequest, DescribeClusterRequest,
-    DescribeConfigsRequest, FetchRequest, FindCoordinatorRequest, InitProducerIdRequest, ListOffsetsRequest,
-    MetadataRequest, OffsetForLeaderEpochRequest, ProduceRequest, RequestHeader,
+    AlterClientQuotasRequest, ApiKey, ApiVersionsRequest, CreateTopicsRequest, DeleteTopicsRequest,
+    DescribeClientQuotasRequest, DescribeClusterRequest, DescribeConfigsRequest, FetchRequest, FindCoordinatorRequest,
+    InitProducerIdRequest, ListOffsetsRequest, MetadataRequest, OffsetForLeaderEpochRequest, ProduceRequest,
+    RequestHeader,
 };
 use kafka_protocol::protocol::{Decodable, Message};
 
@@ -28,6 +29,8 @@ pub(super) fn message(bytes: &[u8]) {
         ApiKey::InitProducerId => decode::<InitProducerIdRequest>(api, min..=max, version, frame),
         ApiKey::OffsetForLeaderEpoch => decode::<OffsetForLeaderEpochRequest>(api, min..=max, version, frame),
         ApiKey::DescribeConfigs => decode::<DescribeConfigsRequest>(api, min..=max, version, frame),
+        ApiKey::DescribeClientQuotas => decode::<DescribeClientQuotasRequest>(api, min..=max, version, frame),
+        ApiKey::AlterClientQuotas => decode::<AlterClientQuotasRequest>(api, min..=max, version, frame),
         ApiKey::DescribeCluster => decode::<DescribeClusterRequest>(api, min..=max, version, frame),
         other => panic!("{other:?} is served and not fuzzed"),
     }

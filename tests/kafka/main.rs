@@ -6,5 +6,6 @@ mod fetch;
 mod limits;
 mod offsets;
 mod produce;
+mod quotas;
 mod topics;
 mod versions;

@@ -8,7 +8,7 @@ use kafka_protocol::protocol::Decodable;
 use std::io::Write;
 
 /// What is to be listed: the versions of a Kafka 4.1 broker, Fetch up to 17, ApiVersions up to 4.
-const LISTED: [(ApiKey, i16, i16); 12] = [
+const LISTED: [(ApiKey, i16, i16); 14] = [
     (ApiKey::Produce, 0, 13),
     (ApiKey::Fetch, 4, 17),
     (ApiKey::ListOffsets, 1, 10),
@@ -19,6 +19,8 @@ const LISTED: [(ApiKey, i16, i16); 12] = [
     (ApiKey::InitProducerId, 0, 5),
     (ApiKey::OffsetForLeaderEpoch, 2, 4),
     (ApiKey::DescribeConfigs, 1, 4),
+    (ApiKey::DescribeClientQuotas, 0, 1),
+    (ApiKey::AlterClientQuotas, 0, 1),
     (ApiKey::FindCoordinator, 0, 6),
     (ApiKey::DescribeCluster, 0, 2),
 ];
@@ -66,8 +68,8 @@ fn the_header_of_an_api_versions_answer_is_version_0_whatever_was_asked() {
     let mut client = door.client();
     client.raw(&frame(ApiKey::ApiVersions, 3, 0x0102_0304, &named()));
     let answer = client.read_frame().unwrap();
-    // Correlation id, error code 0, then a compact array of twelve: no byte of tagged fields between.
-    assert_eq!(&answer[..7], &[1, 2, 3, 4, 0, 0, 13]);
+    // Correlation id, error code 0, then a compact array of fourteen: no byte of tagged fields between.
+    assert_eq!(&answer[..7], &[1, 2, 3, 4, 0, 0, 15]);
 }
 
 #[test]
@@ -202,6 +204,17 @@ fn every_listed_version_is_answered_and_readable() {
                     let code = answer.coordinators.first().map_or(answer.error_code, |one| one.error_code);
                     // Consumer groups come later: clients are told to ask again.
                     code - 15
+                }
+                ApiKey::DescribeClientQuotas => {
+                    let request = kp::DescribeClientQuotasRequest::default();
+                    client.call::<kp::DescribeClientQuotasResponse>(api, version, &request).error_code
+                }
+                ApiKey::AlterClientQuotas => {
+                    let part = kp::alter_client_quotas_request::EntityData::default().with_entity_type(text("user"));
+                    let part = part.with_entity_name(None);
+                    let entry = kp::alter_client_quotas_request::EntryData::default().with_entity(vec![part]);
+                    let request = kp::AlterClientQuotasRequest::default().with_entries(vec![entry]);
+                    client.call::<kp::AlterClientQuotasResponse>(api, version, &request).entries[0].error_code
                 }
                 _ => {
                     client
