@@ -2,8 +2,8 @@
 //!
 //! Nothing on the lower floors calls the system's clock itself; whoever needs the time is given a [`Clock`].
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tracing::warn;
 
@@ -33,6 +33,15 @@ impl Clock {
             }
             // Relaxed: the value stands for itself, nothing is published with it.
             Clock::Manual(now) => now.load(Ordering::Relaxed),
+        }
+    }
+
+    /// Milliseconds since the first call, which never go back: to measure durations with. A manual clock's are its time.
+    pub fn steady_ms(&self) -> Millis {
+        static FIRST: OnceLock<Instant> = OnceLock::new();
+        match self {
+            Clock::System => FIRST.get_or_init(Instant::now).elapsed().as_millis() as Millis,
+            Clock::Manual(_) => self.now_ms(),
         }
     }
 

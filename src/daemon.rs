@@ -8,6 +8,7 @@ mod signals;
 
 pub use options::{Options, host_and_port};
 
+use crate::access::Quotas;
 use crate::budget::Budget;
 use crate::clock::Clock;
 use crate::control::Control;
@@ -143,6 +144,7 @@ pub fn start(options: Options) -> Result<Running, Error> {
         groups,
         control: control.clone(),
         clock: clock.clone(),
+        quotas: Quotas::load(store.clone(), clock.clone()),
         budget: budget.clone(),
         answers: Budget::new(KAFKA_ANSWERS_BYTES),
         pool: Arc::new(crate::work::Pool::start(threads.min(4), "kafka").map_err(starting("the Kafka door's pool"))?),

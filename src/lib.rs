@@ -20,6 +20,7 @@ pub mod store;
 
 pub mod ingest;
 
+pub mod access;
 pub mod control;
 pub mod group;
 

@@ -102,6 +102,21 @@ pub const INGEST_RAW_BYTES: Metric =
     metric("inrush_ingest_raw_bytes_total", Kind::Counter, "", "uncompressed bytes that the batcher sealed");
 pub const INGEST_STORED_BYTES: Metric =
     metric("inrush_ingest_stored_bytes_total", Kind::Counter, "", "bytes of the same batches as they are stored");
+// -- access
+pub const ACCESS_THROTTLED_REQUESTS: Metric = metric(
+    "inrush_access_throttled_requests_total",
+    Kind::Counter,
+    "direction",
+    "requests whose client had used up a quota and was told to wait: in (produce), out (fetch)",
+);
+pub const ACCESS_THROTTLED_MILLISECONDS: Metric = metric(
+    "inrush_access_throttled_milliseconds_total",
+    Kind::Counter,
+    "direction",
+    "milliseconds that those clients were told to wait",
+);
+pub const ACCESS_BUCKETS: Metric =
+    metric("inrush_access_buckets", Kind::Gauge, "", "users, client ids and addresses whose use is being counted");
 // -- server
 pub const READY: Metric = metric("inrush_server_ready", Kind::Gauge, "", "1 while /readyz is green");
 pub const CONNECTIONS: Metric =
@@ -330,6 +345,10 @@ pub const ALL: &[Metric] = &[
     GROUPS_UP,
     GROUP_MEMBERS,
     GROUP_LAG_RECORDS,
+    // -- access
+    ACCESS_THROTTLED_REQUESTS,
+    ACCESS_THROTTLED_MILLISECONDS,
+    ACCESS_BUCKETS,
     // -- server
     READY,
     CONNECTIONS,

@@ -59,6 +59,9 @@ def commit_of_group():
 # Every five seconds a segment that began a second ago is sealed, and one is deleted whose newest record is a second old.
 failure = run("topic", "create", "--http", http, "brief", "--config", "segment.ms=1000", "--config", "retention.ms=1000", "--config", "max.message.bytes=2048")
 assert not failure, failure
+# What the commands send and take is far over it: each request is throttled, and each command ends before it would wait.
+failure = run("quota", "set", "--kafka", kafka, "--client-id", "inrush", "--producer-byte-rate", "1")
+assert not failure, failure
 with socket.socket() as probe:
     probe.bind(("127.0.0.1", 0))
     port = probe.getsockname()[1]
@@ -78,7 +81,7 @@ def ask(query):
 
 
 # What the load moves for certain: a series that stays at zero is no answer.
-MOVES = ("inrush_server_http_event", "inrush_server_kafka_", "inrush_store_read_bytes_total", "inrush_store_segments_deleted_total", "inrush_store_appended_")
+MOVES = ("inrush_server_http_event", "inrush_server_kafka_", "inrush_store_read_bytes_total", "inrush_store_segments_deleted_total", "inrush_store_appended_", "inrush_access_throttled_")
 
 
 def is_answered(query):

@@ -7,6 +7,7 @@ mod generate;
 mod log;
 mod pipeline;
 mod produce;
+mod quota;
 mod serve;
 mod topic;
 
@@ -32,6 +33,8 @@ enum Command {
     Demo(demo::Arguments),
     /// Lists, makes, describes, alters and deletes topics.
     Topic(topic::Arguments),
+    /// Lists, sets and removes quotas of users, client ids and addresses at the Kafka door.
+    Quota(quota::Arguments),
     /// Sends events: each line of a file or of standard input is one.
     Produce(produce::Arguments),
     /// Prints records of a topic, one JSON object a line.
@@ -65,6 +68,7 @@ pub fn run() -> ExitCode {
         Command::Serve(arguments) => serve::run(arguments),
         Command::Demo(arguments) => demo::run(arguments),
         Command::Topic(arguments) => topic::run(arguments),
+        Command::Quota(arguments) => quota::run(arguments),
         Command::Produce(arguments) => produce::run(arguments),
         Command::Consume(arguments) => consume::run(arguments),
         Command::Pipeline(arguments) => pipeline::run(arguments),

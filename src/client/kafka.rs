@@ -170,7 +170,14 @@ impl KafkaClient {
         Ok(answer.producer_id.0)
     }
 
-    fn call<T: Decodable>(&mut self, api: ApiKey, version: i16, request: &impl Encodable, wait: Duration) -> Result<T> {
+    /// Sends a request and takes its answer, which may take `wait` longer than others.
+    pub(super) fn call<T: Decodable>(
+        &mut self,
+        api: ApiKey,
+        version: i16,
+        request: &impl Encodable,
+        wait: Duration,
+    ) -> Result<T> {
         let context = |what: &str| format!("{what} {api:?} with Kafka at {}", self.address);
         self.correlation = self.correlation.wrapping_add(1);
         self.stream.set_read_timeout(Some(PATIENCE + wait))?;
@@ -215,7 +222,7 @@ fn name(topic: &str) -> TopicName {
     TopicName(StrBytes::from_string(topic.to_owned()))
 }
 
-fn check(code: i16, what: impl FnOnce() -> String) -> Result<()> {
+pub(super) fn check(code: i16, what: impl FnOnce() -> String) -> Result<()> {
     match ResponseError::try_from_code(code) {
         None => Ok(()),
         Some(error) => bail!("{}: {error:?} ({code})", what()),

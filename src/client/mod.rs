@@ -1,8 +1,10 @@
 //! What the commands and the demo talk to a daemon with: JSON over HTTP/1.1, one connection kept per [`Client`]; and [`KafkaClient`].
 
 mod kafka;
+mod quotas;
 
 pub use kafka::{END, Fetched, KafkaClient, START};
+pub use quotas::{QuotaEntity, QuotaEntry};
 
 use anyhow::{Context, Result, bail};
 use bytes::Bytes;

@@ -5,14 +5,14 @@ use crate::server::kafka::versions::SERVED;
 use crate::wire::shape;
 use bytes::Bytes;
 use kafka_protocol::messages::{
-    AlterConfigsRequest, AlterPartitionReassignmentsRequest, ApiKey, ApiVersionsRequest, CreatePartitionsRequest,
-    CreateTopicsRequest, DeleteGroupsRequest, DeleteRecordsRequest, DeleteTopicsRequest, DescribeClusterRequest,
-    DescribeConfigsRequest, DescribeGroupsRequest, DescribeLogDirsRequest, DescribeProducersRequest,
-    DescribeQuorumRequest, DescribeTopicPartitionsRequest, ElectLeadersRequest, FetchRequest, FindCoordinatorRequest,
-    HeartbeatRequest, IncrementalAlterConfigsRequest, InitProducerIdRequest, JoinGroupRequest, LeaveGroupRequest,
-    ListGroupsRequest, ListOffsetsRequest, ListPartitionReassignmentsRequest, MetadataRequest, OffsetCommitRequest,
-    OffsetDeleteRequest, OffsetFetchRequest, OffsetForLeaderEpochRequest, ProduceRequest, RequestHeader,
-    SyncGroupRequest,
+    AlterClientQuotasRequest, AlterConfigsRequest, AlterPartitionReassignmentsRequest, ApiKey, ApiVersionsRequest,
+    CreatePartitionsRequest, CreateTopicsRequest, DeleteGroupsRequest, DeleteRecordsRequest, DeleteTopicsRequest,
+    DescribeClientQuotasRequest, DescribeClusterRequest, DescribeConfigsRequest, DescribeGroupsRequest,
+    DescribeLogDirsRequest, DescribeProducersRequest, DescribeQuorumRequest, DescribeTopicPartitionsRequest,
+    ElectLeadersRequest, FetchRequest, FindCoordinatorRequest, HeartbeatRequest, IncrementalAlterConfigsRequest,
+    InitProducerIdRequest, JoinGroupRequest, LeaveGroupRequest, ListGroupsRequest, ListOffsetsRequest,
+    ListPartitionReassignmentsRequest, MetadataRequest, OffsetCommitRequest, OffsetDeleteRequest, OffsetFetchRequest,
+    OffsetForLeaderEpochRequest, ProduceRequest, RequestHeader, SyncGroupRequest,
 };
 use kafka_protocol::protocol::{Decodable, Message};
 
@@ -33,6 +33,8 @@ pub(super) fn message(bytes: &[u8]) {
         ApiKey::InitProducerId => decode::<InitProducerIdRequest>(api, min..=max, version, frame),
         ApiKey::OffsetForLeaderEpoch => decode::<OffsetForLeaderEpochRequest>(api, min..=max, version, frame),
         ApiKey::DescribeConfigs => decode::<DescribeConfigsRequest>(api, min..=max, version, frame),
+        ApiKey::DescribeClientQuotas => decode::<DescribeClientQuotasRequest>(api, min..=max, version, frame),
+        ApiKey::AlterClientQuotas => decode::<AlterClientQuotasRequest>(api, min..=max, version, frame),
         ApiKey::DescribeCluster => decode::<DescribeClusterRequest>(api, min..=max, version, frame),
         ApiKey::JoinGroup => decode::<JoinGroupRequest>(api, min..=max, version, frame),
         ApiKey::SyncGroup => decode::<SyncGroupRequest>(api, min..=max, version, frame),

@@ -1,4 +1,5 @@
-//! The small files of a data folder: `inrush.meta` (format, cluster, node, epoch, largest round) and `catalog` (topics, producer ids).
+//! The small files of a data folder: `inrush.meta` (format, cluster, node, epoch, largest round) and `catalog` (topics, producer ids,
+//! quotas).
 //!
 //! `inrush.meta` is two lines, the CRC-32C of the second in 8 hex digits and JSON, and is replaced as a whole. `catalog` is a journal
 //! (see `log/journal.rs`) of changes with one writer, which stand in it before anybody sees them:
@@ -8,21 +9,28 @@
 //! | `{"topic": {...}}` | the topic with this id is new, or is now as told |
 //! | `{"deleted": ID}` | the topic is gone |
 //! | `{"producer_id_limit": N}` | all producer ids below N are or were in use |
+//! | `{"quotas": [{"entity": {TYPE: NAME or null}, "values": {KEY: N}}]}` | these entities' quotas are now as told, all together; without values they are gone (format 3) |
 //!
 //! It is written whole at each start and when it has grown past its limit. A cut end is an append that was never answered; a damaged
 //! record refuses the start, since nobody knows which topics it made or deleted.
 
 use super::Error;
+use super::quotas::{QuotaEntity, QuotaRecord, QuotaValues};
 use crate::disk::Disk;
 use crate::log::journal::{self, Journal, Rest};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
 use uuid::Uuid;
 
-/// The format that this version reads and writes. Format 1 was never frozen: it had other checkpoints and catalogs.
-pub(super) const FORMAT: u32 = 2;
+/// The formats that this version reads and writes: a folder begins with the oldest and takes a newer number with the first record that
+/// needs it (`docs/decisions/0007`). Format 1 was never frozen: it had other checkpoints and catalogs.
+pub(super) const FORMAT: u32 = 3;
+pub(super) const FORMAT_OLDEST: u32 = 2;
+/// Whose catalog may hold quotas.
+pub(super) const FORMAT_WITH_QUOTAS: u32 = 3;
 /// Producer ids are given out of blocks that stand in the catalog before the first of them is used.
 pub(super) const PRODUCER_ID_BLOCK: i64 = 1_000;
 /// No small file is larger: 100,000 topics with a dozen settings each.
@@ -50,6 +58,8 @@ pub(super) struct Catalog {
     pub(super) producer_id_limit: i64,
     /// Deleted topics whose files may still be there.
     pub(super) deleted: Vec<Uuid>,
+    /// None of them empty.
+    pub(super) quotas: BTreeMap<QuotaEntity, QuotaValues>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -67,6 +77,7 @@ pub(super) enum Change {
     Topic(TopicRecord),
     Deleted(Uuid),
     ProducerIdLimit(i64),
+    Quotas(Vec<QuotaRecord>),
 }
 
 impl Catalog {
@@ -81,6 +92,14 @@ impl Catalog {
                 self.deleted.push(id);
             }
             Change::ProducerIdLimit(limit) => self.producer_id_limit = self.producer_id_limit.max(limit),
+            Change::Quotas(records) => {
+                for QuotaRecord { entity, values } in records {
+                    match values.is_empty() {
+                        true => drop(self.quotas.remove(&entity)),
+                        false => drop(self.quotas.insert(entity, values)),
+                    }
+                }
+            }
         }
     }
 
@@ -96,6 +115,10 @@ impl Catalog {
         }
         for id in &self.deleted {
             journal::push(&mut out, &Change::Deleted(*id))?;
+        }
+        for (entity, values) in &self.quotas {
+            let record = QuotaRecord { entity: entity.clone(), values: values.clone() };
+            journal::push(&mut out, &Change::Quotas(vec![record]))?;
         }
         Ok(out)
     }
@@ -127,6 +150,8 @@ pub(super) struct CatalogFile {
     catalog: Catalog,
     journal: Journal,
     whole_size: u64,
+    /// Counts this process's changes.
+    revision: u64,
     /// The next producer id to give out; a start begins at the limit.
     producer_id_next: i64,
 }
@@ -138,7 +163,7 @@ impl CatalogFile {
         let bytes = catalog.encode()?;
         journal.rewrite(disk, &bytes)?;
         let producer_id_next = catalog.producer_id_limit;
-        Ok(CatalogFile { catalog, journal, whole_size: bytes.len() as u64, producer_id_next })
+        Ok(CatalogFile { catalog, journal, whole_size: bytes.len() as u64, revision: 0, producer_id_next })
     }
 
     pub(super) fn get(&self) -> &Catalog {
@@ -148,6 +173,11 @@ impl CatalogFile {
     /// Bytes of the file that are whole.
     pub(super) fn size(&self) -> u64 {
         self.journal.size().unwrap_or(self.whole_size)
+    }
+
+    /// Grows with each change: of two looks at the catalog, which one is newer.
+    pub(super) fn revision(&self) -> u64 {
+        self.revision
     }
 
     /// Makes a change durable, then takes it over.
@@ -169,6 +199,7 @@ impl CatalogFile {
             self.whole_size = bytes.len() as u64;
             self.catalog = next;
         }
+        self.revision += 1;
         Ok(())
     }
 
@@ -227,6 +258,13 @@ mod tests {
         TopicRecord { name: format!("t{n}"), id: Uuid::from_u128(n), partitions: 1, config }
     }
 
+    fn quota(client: &str, rate: Option<f64>) -> QuotaRecord {
+        QuotaRecord {
+            entity: [("client-id".to_owned(), Some(client.to_owned())), ("user".to_owned(), None)].into(),
+            values: rate.map(|rate| ("producer_byte_rate".to_owned(), rate)).into_iter().collect(),
+        }
+    }
+
     fn changes() -> Vec<Change> {
         vec![
             Change::Topic(topic(1)),
@@ -235,6 +273,8 @@ mod tests {
             Change::Topic(TopicRecord { partitions: 4, ..topic(1) }),
             Change::Deleted(Uuid::from_u128(2)),
             Change::ProducerIdLimit(2_000),
+            Change::Quotas(vec![quota("a", Some(1.0)), quota("b", Some(2.5))]),
+            Change::Quotas(vec![quota("a", None), quota("b", Some(3.0))]),
         ]
     }
 
@@ -275,8 +315,13 @@ mod tests {
         }
         let (disk, path) = (Sim::new(1), Path::new("/d/meta"));
         disk.create_folder(Path::new("/d")).unwrap();
-        let meta =
-            Meta { format: FORMAT, cluster_id: Uuid::nil(), node_id: 1, leader_epoch: 2, round_bytes_max: 8 << 20 };
+        let meta = Meta {
+            format: FORMAT_OLDEST,
+            cluster_id: Uuid::nil(),
+            node_id: 1,
+            leader_epoch: 2,
+            round_bytes_max: 8 << 20,
+        };
         save_meta(&disk, path, &meta).unwrap();
         assert_eq!(load_meta(&disk, path).unwrap().unwrap().leader_epoch, 2);
         disk.flip(path, 8 * 30);
@@ -293,6 +338,7 @@ mod tests {
         assert_eq!(file.get(), &stages[stages.len() - 2].1);
         file.change(&disk, Change::Topic(topic(9))).unwrap();
         assert_eq!(&Catalog::load(&disk, path).unwrap(), file.get());
+        assert_eq!(file.get().quotas.len(), 2, "the change of quotas that was cut off never was");
         assert!(file.get().topic(Uuid::from_u128(9)).is_some());
     }
 }

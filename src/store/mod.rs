@@ -16,6 +16,7 @@ mod keeper;
 mod offline;
 mod open;
 mod partition;
+mod quotas;
 mod read;
 mod space;
 mod start;
@@ -28,6 +29,7 @@ mod writer;
 
 pub use offline::{Finding, Offline, OfflinePartition, PartitionReport, SegmentReport};
 pub use partition::{ActiveProducer, Partition, Queued};
+pub use quotas::{QUOTA_ENTITIES_MAX, QuotaChange, QuotaEntity, QuotaRecord, QuotaSnapshot, QuotaValues};
 pub use topic::{Alteration, TOPIC_PARTITIONS_MAX, Topic};
 pub use topic_config::{
     ConfigChange, ConfigEntry, ConfigError, ConfigSource, Durability, HttpCheck, MESSAGE_BYTES_MAX, TopicConfig,
@@ -163,7 +165,7 @@ pub enum Error {
     Locked(PathBuf),
     #[error("the data folder {} has format {found}, this version reads up to {known}: start it with a newer version", path.display())]
     Format { path: PathBuf, found: u32, known: u32 },
-    #[error("the data folder {} has format {found}, which this version does not read ({known} is its own): read it with the version that wrote it", path.display())]
+    #[error("the data folder {} has format {found}, which this version does not read ({known} is its oldest): read it with the version that wrote it", path.display())]
     OldFormat { path: PathBuf, found: u32, known: u32 },
     #[error("{} is damaged: {reason}; put back a copy of it, or move the data folder away to begin anew", path.display())]
     Damaged { path: PathBuf, reason: String },

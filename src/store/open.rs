@@ -4,13 +4,13 @@
 //! |---|---|
 //! | `lock` | held by the process that runs the folder |
 //! | `inrush.meta` | format, cluster id, node id, leader epoch of the last start, largest round |
-//! | `catalog` | topics with ids and settings, producer ids |
+//! | `catalog` | topics with ids and settings, producer ids, quotas |
 //! | `checkpoint` | where each partition was durable |
 //! | `topics/NAME/ID/N/` | segments of partition N |
 //! | `lost+found/` | what recoveries cut off |
 //! | `reserve` | room that is kept for catalog and checkpoint on a full disk |
 
-use super::catalog::{self, Catalog, CatalogFile, FORMAT, Meta, TopicRecord};
+use super::catalog::{self, Catalog, CatalogFile, FORMAT, FORMAT_OLDEST, Meta, TopicRecord};
 use super::checkpoints::{self, Checkpoints};
 use super::core::{Core, Topics};
 use super::partition::{Partition, Shared};
@@ -206,7 +206,7 @@ pub(super) fn join_threads(core: &Core) {
 fn begin_epoch(disk: &dyn Disk, data: &Path) -> Result<Meta, Error> {
     let path = data.join(META);
     let mut meta = load_meta(disk, data)?.unwrap_or_else(|| Meta {
-        format: FORMAT,
+        format: FORMAT_OLDEST,
         cluster_id: Uuid::new_v4(),
         node_id: 1,
         leader_epoch: -1,
@@ -224,8 +224,8 @@ pub(super) fn load_meta(disk: &dyn Disk, data: &Path) -> Result<Option<Meta>, Er
         Some(Meta { format, .. }) if *format > FORMAT => {
             Err(Error::Format { path: data.to_owned(), found: *format, known: FORMAT })
         }
-        Some(Meta { format, .. }) if *format < FORMAT => {
-            Err(Error::OldFormat { path: data.to_owned(), found: *format, known: FORMAT })
+        Some(Meta { format, .. }) if *format < FORMAT_OLDEST => {
+            Err(Error::OldFormat { path: data.to_owned(), found: *format, known: FORMAT_OLDEST })
         }
         _ => Ok(meta),
     }

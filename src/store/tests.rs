@@ -2,6 +2,7 @@
 
 mod faults;
 mod offline;
+mod quotas;
 mod start;
 
 use super::*;

@@ -201,7 +201,7 @@ impl Store {
     }
 
     /// Runs a change on a reader thread: it syncs files, which a socket task must not wait for.
-    async fn change<T: Send + 'static>(
+    pub(super) async fn change<T: Send + 'static>(
         &self,
         change: impl FnOnce(&Arc<Core>) -> Result<T, TopicError> + Send + 'static,
     ) -> Result<T, TopicError> {
@@ -306,7 +306,7 @@ fn record_of(catalog: &CatalogFile, topic: &Topic) -> Result<TopicRecord, TopicE
 }
 
 /// Makes a change durable in the catalog.
-fn save(core: &Core, catalog: &mut CatalogFile, change: Change) -> Result<(), TopicError> {
+pub(super) fn save(core: &Core, catalog: &mut CatalogFile, change: Change) -> Result<(), TopicError> {
     if let Some(cause) = core.poisoned() {
         return Err(TopicError::Io(format!("the data folder takes no writes: {cause}")));
     }

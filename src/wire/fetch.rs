@@ -16,9 +16,18 @@ const BY_TOPIC_ID: i16 = 13;
 /// What is answered, versions 4 to 17.
 #[derive(Debug, Default)]
 pub struct FetchAnswer {
+    /// How long the client is not listened to after it.
+    pub throttle_ms: i32,
     /// Of the whole request; no topics then.
     pub error_code: i16,
     pub topics: Vec<FetchedTopic>,
+}
+
+impl FetchAnswer {
+    /// Bytes of all its batches.
+    pub fn size(&self) -> usize {
+        self.topics.iter().flat_map(|topic| &topic.partitions).map(FetchedPartition::size).sum()
+    }
 }
 
 #[derive(Debug)]
@@ -57,7 +66,7 @@ pub fn encode(answer: &FetchAnswer, correlation: i32, version: i16) -> Vec<Bytes
     pieces.open.put_i32(0);
     pieces.open.put_i32(correlation);
     pieces.tags(is_flexible);
-    pieces.open.put_i32(0); // throttle time
+    pieces.open.put_i32(answer.throttle_ms);
     if version >= WITH_SESSIONS {
         pieces.open.put_i16(answer.error_code);
         pieces.open.put_i32(0); // no session
@@ -179,7 +188,7 @@ mod tests {
             id: Uuid::from_u128(99),
             partitions: vec![partition(0, &[b"first", b"second"]), partition(1, &[]), partition(2, &[long])],
         };
-        let answer = FetchAnswer { error_code: 0, topics: vec![topic] };
+        let answer = FetchAnswer { throttle_ms: 250, error_code: 0, topics: vec![topic] };
         for version in 4..=17 {
             let pieces = encode(&answer, 77, version);
             let mut bytes = Bytes::from(pieces.concat());
@@ -190,7 +199,7 @@ mod tests {
             assert_eq!(header.correlation_id, 77);
             let read = FetchResponse::decode(&mut bytes, version).unwrap();
             assert!(bytes.is_empty(), "version {version}");
-            assert_eq!((read.session_id, read.responses.len()), (0, 1));
+            assert_eq!((read.throttle_time_ms, read.session_id, read.responses.len()), (250, 0, 1));
             let topic = &read.responses[0];
             match version {
                 13.. => assert_eq!(topic.topic_id, Uuid::from_u128(99)),
@@ -202,7 +211,7 @@ mod tests {
             assert_eq!((first.high_watermark, first.last_stable_offset, topic.partitions[1].error_code), (100, 90, 3));
             assert_eq!(first.log_start_offset, if version >= 5 { 5 } else { -1 });
         }
-        let failed = FetchAnswer { error_code: 70, topics: Vec::new() };
+        let failed = FetchAnswer { error_code: 70, ..FetchAnswer::default() };
         let mut bytes = Bytes::from(encode(&failed, 1, 11).concat()).slice(8..);
         assert_eq!(FetchResponse::decode(&mut bytes, 11).unwrap().error_code, 70);
     }

@@ -204,6 +204,25 @@ const DESCRIBE_CONFIGS: &[Field] = &[
     since("include documentation", I8, 3),
 ];
 
+const DESCRIBE_CLIENT_QUOTAS: &[Field] = &[
+    field(
+        "components",
+        Kind::Items(&[field("entity type", Kind::Text), field("match type", I8), field("match", Kind::Text)]),
+    ),
+    field("strict", I8),
+];
+
+const ALTER_CLIENT_QUOTAS: &[Field] = &[
+    field(
+        "entries",
+        Kind::Items(&[
+            field("entity", Kind::Items(&[field("entity type", Kind::Text), field("entity name", Kind::Text)])),
+            field("ops", Kind::Items(&[field("key", Kind::Text), field("value", I64), field("remove", I8)])),
+        ]),
+    ),
+    field("validate only", I8),
+];
+
 const DESCRIBE_CLUSTER: &[Field] =
     &[field("include operations", I8), since("endpoint type", I8, 1), since("include fenced", I8, 2)];
 
@@ -221,6 +240,8 @@ fn shape(api: ApiKey) -> Option<(&'static [Field], i16)> {
         ApiKey::CreateTopics => (CREATE_TOPICS, 5),
         ApiKey::DeleteTopics => (DELETE_TOPICS, 4),
         ApiKey::DescribeConfigs => (DESCRIBE_CONFIGS, 4),
+        ApiKey::DescribeClientQuotas => (DESCRIBE_CLIENT_QUOTAS, 1),
+        ApiKey::AlterClientQuotas => (ALTER_CLIENT_QUOTAS, 1),
         ApiKey::DescribeCluster => (DESCRIBE_CLUSTER, 0),
         ApiKey::JoinGroup => (groups::JOIN_GROUP, 6),
         ApiKey::SyncGroup => (groups::SYNC_GROUP, 4),
@@ -503,6 +524,19 @@ mod tests {
                     .with_configuration_keys(Some(vec![text("a"), text("b")]));
                 bytes(&DescribeConfigsRequest::default().with_resources(vec![resource]), version)
             }
+            ApiKey::DescribeClientQuotas => {
+                let component = describe_client_quotas_request::ComponentData::default()
+                    .with_entity_type(text("user"))
+                    .with_match(Some(text("u")));
+                bytes(&DescribeClientQuotasRequest::default().with_components(vec![component]), version)
+            }
+            ApiKey::AlterClientQuotas => {
+                let part = alter_client_quotas_request::EntityData::default().with_entity_type(text("user"));
+                let op = alter_client_quotas_request::OpData::default().with_key(text("k")).with_value(1.5);
+                let entry =
+                    alter_client_quotas_request::EntryData::default().with_entity(vec![part]).with_ops(vec![op]);
+                bytes(&AlterClientQuotasRequest::default().with_entries(vec![entry]), version)
+            }
             ApiKey::DescribeCluster => bytes(&DescribeClusterRequest::default(), version),
             other => panic!("{other:?} has no sample"),
         }
@@ -520,6 +554,8 @@ mod tests {
         (ApiKey::InitProducerId, 0, 5),
         (ApiKey::OffsetForLeaderEpoch, 2, 4),
         (ApiKey::DescribeConfigs, 1, 4),
+        (ApiKey::DescribeClientQuotas, 0, 1),
+        (ApiKey::AlterClientQuotas, 0, 1),
         (ApiKey::DescribeCluster, 0, 2),
     ];
 
@@ -589,6 +625,8 @@ mod tests {
                     ApiKey::OffsetForLeaderEpoch => drop(OffsetForLeaderEpochRequest::decode(&mut body, version)),
                     ApiKey::InitProducerId => drop(InitProducerIdRequest::decode(&mut body, version)),
                     ApiKey::ApiVersions => drop(ApiVersionsRequest::decode(&mut body, version)),
+                    ApiKey::DescribeClientQuotas => drop(DescribeClientQuotasRequest::decode(&mut body, version)),
+                    ApiKey::AlterClientQuotas => drop(AlterClientQuotasRequest::decode(&mut body, version)),
                     ApiKey::DescribeCluster => drop(DescribeClusterRequest::decode(&mut body, version)),
                     other => panic!("{other:?} is not decoded"),
                 }

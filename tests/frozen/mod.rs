@@ -1,5 +1,5 @@
-//! A data folder of format 2 as the first frozen version left it at a clean stop: every later version reads it and goes on from it. Never
-//! make it again; what a new version writes otherwise gets a folder of its own.
+//! Data folders as the first version of their format left them at a clean stop: every later version reads them and goes on from them.
+//! Never make one again; what a new version writes otherwise gets a folder of its own. Format 3 is format 2 with quotas.
 
 use super::{Daemon, json, values, wait_for};
 use serde_json::Value;
@@ -68,4 +68,29 @@ fn a_folder_of_format_2_is_read_and_goes_on() {
     let first: BTreeSet<_> = values(&daemon.http, "clicks").iter().filter_map(|value| value["n"].as_i64()).collect();
     assert!(first.len() as u64 > CLICKS / 3, "{}", first.len());
     assert!(daemon.terminate());
+}
+
+#[test]
+fn a_folder_of_format_3_keeps_its_quotas() {
+    let folder = tempfile::tempdir().unwrap();
+    copy(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/frozen/format-3"), folder.path());
+    assert!(log(&folder.path().join("data"), &["verify", "--deep"]).contains("1 partitions, all good"));
+    let quotas = |daemon: &Daemon| -> Value {
+        let binary = env!("CARGO_BIN_EXE_inrush");
+        let listed = Command::new(binary).args(["quota", "list", "--json", "--kafka", &daemon.kafka]).output().unwrap();
+        assert!(listed.status.success(), "{listed:?}");
+        serde_json::from_slice(&listed.stdout).unwrap()
+    };
+    let expected = serde_json::json!([
+        { "entity": { "client-id": "loud" }, "quotas": { "producer_byte_rate": 1048576.0, "consumer_byte_rate": 2097152.0 } },
+        { "entity": { "user": null }, "quotas": { "producer_byte_rate": 9007199254740992.0 } },
+        { "entity": { "client-id": null, "user": "alice" }, "quotas": { "consumer_byte_rate": 3000000.0 } },
+        { "entity": { "ip": "2001:db8::1" }, "quotas": { "connection_creation_rate": 20.0 } },
+    ]);
+    for _ in 0..2 {
+        let daemon = Daemon::start(folder.path(), "auto");
+        assert_eq!(records(&daemon.http, "clicks"), 1);
+        assert_eq!(quotas(&daemon), expected);
+        assert!(daemon.terminate());
+    }
 }

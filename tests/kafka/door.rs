@@ -1,6 +1,7 @@
 //! A door in this process, and a client that knows frames and nothing else.
 
 use bytes::{Bytes, BytesMut};
+use inrush::access::Quotas;
 use inrush::budget::Budget;
 use inrush::clock::Clock;
 use inrush::control::Control;
@@ -80,6 +81,7 @@ impl Door {
             groups,
             control,
             clock: clock.clone(),
+            quotas: Quotas::load(store.clone(), clock.clone()),
             budget: budget.clone(),
             answers: answers.clone(),
             pool: Arc::new(Pool::start(2, "test").unwrap()),
@@ -241,12 +243,17 @@ impl Client {
 }
 
 pub fn frame(api: ApiKey, version: i16, correlation: i32, request: &impl Encodable) -> Vec<u8> {
+    frame_of(Some("a test"), api, version, correlation, request)
+}
+
+/// A request of a client of this id.
+pub fn frame_of(id: Option<&str>, api: ApiKey, version: i16, correlation: i32, request: &impl Encodable) -> Vec<u8> {
     let mut out = BytesMut::new();
     let header = kp::RequestHeader::default()
         .with_request_api_key(api as i16)
         .with_request_api_version(version)
         .with_correlation_id(correlation)
-        .with_client_id(Some(text("a test")));
+        .with_client_id(id.map(text));
     header.encode(&mut out, api.request_header_version(version)).unwrap();
     request.encode(&mut out, version).unwrap();
     let mut frame = (out.len() as i32).to_be_bytes().to_vec();

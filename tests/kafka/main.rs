@@ -11,6 +11,7 @@ mod node;
 mod offsets;
 mod partitions;
 mod produce;
+mod quotas;
 mod records;
 mod topics;
 mod versions;

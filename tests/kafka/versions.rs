@@ -9,7 +9,7 @@ use kafka_protocol::protocol::Decodable;
 use std::io::Write;
 
 /// What is to be listed: the versions of a Kafka 4.1 broker, Fetch up to 17, ApiVersions up to 4.
-const LISTED: [(ApiKey, i16, i16); 22] = [
+const LISTED: [(ApiKey, i16, i16); 24] = [
     (ApiKey::Produce, 0, 13),
     (ApiKey::Fetch, 4, 17),
     (ApiKey::ListOffsets, 1, 10),
@@ -20,6 +20,8 @@ const LISTED: [(ApiKey, i16, i16); 22] = [
     (ApiKey::InitProducerId, 0, 5),
     (ApiKey::OffsetForLeaderEpoch, 2, 4),
     (ApiKey::DescribeConfigs, 1, 4),
+    (ApiKey::DescribeClientQuotas, 0, 1),
+    (ApiKey::AlterClientQuotas, 0, 1),
     (ApiKey::FindCoordinator, 0, 6),
     (ApiKey::DescribeCluster, 0, 2),
     (ApiKey::OffsetCommit, 2, 9),

@@ -4,23 +4,32 @@ use super::connection::Ends;
 use super::frames::{Closed, Frame};
 use super::{
     Service, admin, alterations, configs, fetch, group_admin, group_offsets, groups, log_dirs, metadata, offsets,
-    partitions, placement, produce, producers, quorum, records, versions,
+    partitions, placement, produce, producers, quorum, quotas, records, versions,
 };
+use crate::access::Verdict;
 use crate::budget::Lease;
 use crate::wire;
+use crate::wire::fetch::FetchAnswer;
 use bytes::{BufMut, Bytes, BytesMut};
 use kafka_protocol::messages::{ApiKey, ApiVersionsRequest, FetchRequest, RequestHeader, ResponseHeader};
 use kafka_protocol::protocol::{Decodable, Encodable};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use std::time::Duration;
 
 /// What a connection knows of its client.
 #[derive(Debug)]
 pub(super) struct Client {
-    /// Its address, as Kafka's tools show it.
-    pub(super) host: Arc<str>,
+    /// Canonical.
+    pub(super) address: IpAddr,
     /// Whether it is known to read zstd; others get batches decompressed.
     reads_zstd: bool,
+}
+
+impl Client {
+    pub(super) fn new(address: IpAddr) -> Client {
+        Client { address: address.to_canonical(), reads_zstd: false }
+    }
 }
 
 /// A frame to be sent.
@@ -28,6 +37,8 @@ pub(super) struct Answer {
     pub(super) pieces: Vec<Bytes>,
     /// For the bytes of its batches.
     pub(super) leases: Vec<Lease>,
+    /// How long the client is not listened to once it is sent.
+    pub(super) throttle: Duration,
 }
 
 /// What an answer's header needs.
@@ -61,7 +72,7 @@ pub(super) async fn answer(
         ApiKey::DescribeCluster => reply.with(&metadata::cluster(service, local, &decode(&frame)?)),
         ApiKey::FindCoordinator => reply.with(&groups::coordinator(service, local, &decode(&frame)?, version)),
         ApiKey::JoinGroup => {
-            let (request, id) = (decode(&frame)?, client_id(&frame)?);
+            let (request, id) = (decode(&frame)?, frame.client_id().to_owned());
             // What was asked is read: a member that waits for the others holds no bytes of the budget.
             drop(frame);
             reply.with(&groups::join(service, client, &id, request, version, ends).await)
@@ -81,16 +92,20 @@ pub(super) async fn answer(
         ApiKey::DeleteGroups => reply.with(&group_admin::delete(service, decode(&frame)?).await),
         ApiKey::Fetch => {
             let request: FetchRequest = decode(&frame)?;
+            let client_id = frame.client_id().to_owned();
             // What was asked is read: a long poll holds no bytes of the budget.
             drop(frame);
-            let (answer, leases) = fetch::answer(service, client.reads_zstd, request, version, ends).await;
-            Ok(Answer { pieces: wire::fetch::encode(&answer, reply.correlation, version), leases })
+            let size_max = service.door.quotas.sent_size_max(&quotas::caller(client, &client_id));
+            let (answer, leases) = fetch::answer(service, client.reads_zstd, request, version, size_max, ends).await;
+            Ok(reply.with_records(service, client, &client_id, answer, leases))
         }
         ApiKey::ListOffsets => reply.with(&offsets::list(service, decode(&frame)?, version).await),
         ApiKey::OffsetForLeaderEpoch => reply.with(&offsets::epochs(service, decode(&frame)?)),
         ApiKey::InitProducerId => reply.with(&produce::init_producer(service, &decode(&frame)?).await),
         ApiKey::CreateTopics => reply.with(&admin::create(service, decode(&frame)?).await),
         ApiKey::DeleteTopics => reply.with(&admin::delete(service, decode(&frame)?, version).await),
+        ApiKey::DescribeClientQuotas => reply.with(&quotas::describe(service, decode(&frame)?)),
+        ApiKey::AlterClientQuotas => reply.with(&quotas::alter(service, decode(&frame)?).await),
         ApiKey::DescribeConfigs => reply.with(&configs::describe(service, decode(&frame)?)),
         ApiKey::CreatePartitions => reply.with(&partitions::create(service, decode(&frame)?).await),
         ApiKey::DescribeTopicPartitions => reply.with(&partitions::describe(service, decode(&frame)?)),
@@ -104,19 +119,6 @@ pub(super) async fn answer(
         ApiKey::DescribeQuorum => reply.with(&quorum::describe(service, local, decode(&frame)?, version).await),
         ApiKey::DescribeProducers => reply.with(&producers::describe(service, decode(&frame)?).await),
         other => Err(Closed::Version(other, version)),
-    }
-}
-
-/// How the client calls itself; empty if it does not.
-fn client_id(frame: &Frame) -> Result<String, Closed> {
-    let header = RequestHeader::decode(&mut frame.bytes.clone(), frame.api.request_header_version(frame.version))
-        .map_err(|error| frame.malformed(error))?;
-    Ok(header.client_id.as_deref().unwrap_or_default().to_owned())
-}
-
-impl Client {
-    pub(super) fn new(peer: SocketAddr) -> Client {
-        Client { host: format!("/{}", peer.ip().to_canonical()).into(), reads_zstd: false }
     }
 }
 
@@ -145,6 +147,37 @@ impl Reply {
         body.encode(&mut out, version).map_err(|error| cannot(error.to_string()))?;
         let size = (out.len() - 4) as i32;
         out[..4].copy_from_slice(&size.to_be_bytes());
-        Ok(Answer { pieces: vec![out.freeze()], leases: Vec::new() })
+        Ok(Answer { pieces: vec![out.freeze()], leases: Vec::new(), throttle: Duration::ZERO })
+    }
+
+    /// A Fetch answer as the client's quotas let it have it: with its records, or without and when to ask again (KIP-219).
+    fn with_records(
+        &self,
+        service: &Service,
+        client: &Client,
+        client_id: &str,
+        answer: FetchAnswer,
+        leases: Vec<Lease>,
+    ) -> Answer {
+        let encode = |answer: &FetchAnswer| wire::fetch::encode(answer, self.correlation, self.version);
+        let pieces = encode(&answer);
+        let size = pieces.iter().map(Bytes::len).sum::<usize>() - 4;
+        match service.door.quotas.sent(&quotas::caller(client, client_id), size) {
+            Verdict::Send(throttle) => {
+                service.meters.fetched_bytes.increment(answer.size() as u64);
+                let pieces = if throttle.is_zero() {
+                    pieces
+                } else {
+                    encode(&FetchAnswer { throttle_ms: quotas::millis(throttle), ..answer })
+                };
+                Answer { pieces, leases, throttle }
+            }
+            Verdict::Withhold(throttle) => {
+                let error_code = answer.error_code;
+                let throttle_ms = quotas::millis(throttle);
+                let pieces = encode(&FetchAnswer { throttle_ms, error_code, topics: Vec::new() });
+                Answer { pieces, leases: Vec::new(), throttle }
+            }
+        }
     }
 }

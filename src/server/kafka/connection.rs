@@ -3,11 +3,13 @@
 //! Produce requests follow each other into the log's queue while earlier ones wait for their sync: a client that pipelines shares rounds
 //! with itself. Everything else is answered before the next request is looked at, as Kafka does: a client that asks after it produced
 //! sees what it produced.
+//!
+//! Who has used up a quota is answered at once and then not listened to for a while (KIP-219): what it sends waits in its socket.
 
 use super::answer::{self, Answer, Client};
 use super::frames::{Closed, Frame, Frames};
 use super::produce::{self, Accepted};
-use super::{Service, stopped};
+use super::{Service, quotas, stopped};
 use crate::budget::{Budget, Lease};
 use bytes::{Buf, Bytes};
 use kafka_protocol::messages::ApiKey;
@@ -36,9 +38,15 @@ const PIECES_MAX: usize = 64;
 /// One request in its turn.
 enum Turn {
     /// Its batches are in the log's queue.
-    Produce { accepted: Accepted, _lease: Lease, _own: Lease },
-    /// The rest is done when its turn comes.
-    Request { frame: Frame, done: oneshot::Sender<()> },
+    Produce { accepted: Accepted, throttled: Option<Throttled>, _lease: Lease, _own: Lease },
+    /// The rest is done when its turn comes; then it is told how long the client is not listened to.
+    Request { frame: Frame, done: oneshot::Sender<Duration> },
+}
+
+/// A request whose client waits after the answer.
+struct Throttled {
+    throttle: Duration,
+    done: oneshot::Sender<Duration>,
 }
 
 /// What ends a wait before its time.
@@ -71,14 +79,15 @@ pub(super) async fn run(
     service.meters.connections.increment(1.0);
     let _counted = Counted(service);
     stream.set_nodelay(true)?;
-    let (local, client) = (stream.local_addr()?, Client::new(stream.peer_addr()?));
+    let local = stream.local_addr()?;
+    let address = stream.peer_addr()?.ip();
     let (read, write) = stream.into_split();
     let (queue, turns) = mpsc::channel(PIPELINE_MAX);
     let (gone, is_gone) = watch::channel(false);
     let ends = Ends { stop: stop.clone(), gone: is_gone };
-    let mut answers = pin!(answer_all(write, service, local, client, turns, ends));
+    let mut answers = pin!(answer_all(write, service, local, Client::new(address), turns, ends));
     let read_all = async {
-        let read = read_all(Frames::new(read), service, queue, &gone, &mut stop).await;
+        let read = read_all(Frames::new(read), service, &Client::new(address), queue, &gone, &mut stop).await;
         // What was read before is answered; nobody need wait for more records.
         let _ = gone.send(true);
         read
@@ -100,31 +109,64 @@ impl Drop for Counted<'_> {
 async fn read_all<S: tokio::io::AsyncRead + Unpin>(
     mut frames: Frames<S>,
     service: &Arc<Service>,
+    client: &Client,
     queue: mpsc::Sender<Turn>,
     gone: &watch::Sender<bool>,
     stop: &mut watch::Receiver<bool>,
 ) -> Result<(), Closed> {
     let pipeline = Budget::new(PIPELINE_BYTES_MAX);
+    let mut changes = service.door.quotas.changes();
     while let Some(frame) = frames.next(service, stop).await? {
         service.meters.request(frame.api);
-        if frame.api == ApiKey::Produce {
+        // What the request is judged by from here on: a change of it ends the wait that it asks for.
+        changes.mark_unchanged();
+        let rates = service.door.quotas.rates(&quotas::caller(client, frame.client_id()));
+        let rates = rates.map(|rates| (rates, frame.client_id().to_owned()));
+        let mut answered = None;
+        let mut done = || {
+            let (done, is_done) = oneshot::channel();
+            answered = Some(is_done);
+            done
+        };
+        let turn = if frame.api == ApiKey::Produce {
+            let throttle = service.door.quotas.received(&quotas::caller(client, frame.client_id()), frame.bytes.len());
             let own = pipeline.take(frame.bytes.len().min(PIPELINE_BYTES_MAX), PIPELINE_PATIENCE).await?;
             let accepted = produce::accept(service, &frame).await?;
-            if queue.send(Turn::Produce { accepted, _lease: frame.lease, _own: own }).await.is_err() {
-                return Ok(());
-            }
-            continue;
-        }
-        let (done, mut answered) = oneshot::channel();
-        if queue.send(Turn::Request { frame, done }).await.is_err() {
+            let throttled = (!throttle.is_zero()).then(|| Throttled { throttle, done: done() });
+            Turn::Produce { accepted, throttled, _lease: frame.lease, _own: own }
+        } else {
+            Turn::Request { frame, done: done() }
+        };
+        if queue.send(turn).await.is_err() {
             return Ok(());
         }
-        tokio::select! {
-            _ = &mut answered => continue,
-            () = frames.hang_up() => {}
+        let Some(mut answered) = answered else { continue };
+        let throttle = tokio::select! {
+            throttle = &mut answered => throttle,
+            () = frames.hang_up() => {
+                let _ = gone.send(true);
+                answered.await
+            }
+        };
+        // An answer that failed ends the connection on the other side.
+        let throttle = throttle.unwrap_or_default();
+        if throttle.is_zero() {
+            continue;
         }
-        let _ = gone.send(true);
-        let _ = answered.await;
+        let is_judged_anew = async {
+            while changes.changed().await.is_ok() {
+                let now = |id: &str| service.door.quotas.rates(&quotas::caller(client, id));
+                if rates.as_ref().is_none_or(|(rates, id)| now(id) != Some(*rates)) {
+                    return;
+                }
+            }
+        };
+        tokio::select! {
+            () = tokio::time::sleep(throttle) => {}
+            () = frames.left() => {}
+            () = is_judged_anew => {}
+            () = stopped(stop) => return Ok(()),
+        }
     }
     Ok(())
 }
@@ -139,15 +181,20 @@ async fn answer_all<S: AsyncWrite + Unpin>(
 ) -> Result<(), Closed> {
     while let Some(turn) = turns.recv().await {
         match turn {
-            Turn::Produce { accepted, _lease, _own } => {
-                if let Some(answer) = accepted.answered(service).await? {
+            Turn::Produce { accepted, throttled, _lease, _own } => {
+                let throttle = throttled.as_ref().map_or(Duration::ZERO, |throttled| throttled.throttle);
+                if let Some(answer) = accepted.answered(service, throttle).await? {
                     send(&mut stream, answer, service.door.patience.answer).await?;
+                }
+                if let Some(Throttled { throttle, done }) = throttled {
+                    let _ = done.send(throttle);
                 }
             }
             Turn::Request { frame, done } => {
                 let answer = answer::answer(service, &mut client, local, frame, &mut ends).await?;
+                let throttle = answer.throttle;
                 send(&mut stream, answer, service.door.patience.answer).await?;
-                let _ = done.send(());
+                let _ = done.send(throttle);
             }
         }
     }

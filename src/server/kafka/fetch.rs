@@ -64,26 +64,27 @@ struct Room {
     is_empty: bool,
 }
 
+/// Answers within `quota_size_max` bytes of batches too: more would never be sent, but for one batch that is larger.
 pub(super) async fn answer(
     service: &Arc<Service>,
     reads_zstd: bool,
     request: FetchRequest,
     version: i16,
+    quota_size_max: usize,
     ends: &mut Ends,
 ) -> (FetchAnswer, Vec<Lease>) {
     if request.session_epoch > SESSION_EPOCH_FIRST {
         let error_code = Code::FetchSessionIdNotFound.into();
-        return (FetchAnswer { error_code, topics: Vec::new() }, Vec::new());
+        return (FetchAnswer { error_code, ..FetchAnswer::default() }, Vec::new());
     }
     let deadline = Instant::now() + Duration::from_millis(request.max_wait_ms.max(0) as u64).min(WAIT_MAX);
-    let size_max = (request.max_bytes.max(0) as usize).min(ANSWER_SIZE_MAX);
+    let size_max = (request.max_bytes.max(0) as usize).min(ANSWER_SIZE_MAX).min(quota_size_max);
     let size_min = (request.min_bytes.max(0) as usize).min(size_max);
     let topics: Vec<AskedTopic> =
         request.topics.into_iter().map(|topic| look_up(service, topic, version, reads_zstd)).collect();
     loop {
         let found = gather(service, &topics, size_max).await;
         if found.is_due || found.size >= size_min || ends.is_over() || Instant::now() >= deadline {
-            service.meters.fetched_bytes.increment(found.size as u64);
             return (found.answer, found.leases);
         }
         // What was read too early goes back; it is in the tail cache, or costs one more read.

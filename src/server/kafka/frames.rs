@@ -90,6 +90,13 @@ pub(super) struct Frame {
 }
 
 impl Frame {
+    /// The client id of its header, which every version has at the same place; empty if there is none, as for Kafka.
+    pub(super) fn client_id(&self) -> &str {
+        let size = self.bytes.get(8..10).map_or(-1, |size| i16::from_be_bytes([size[0], size[1]]));
+        let text = usize::try_from(size).ok().and_then(|size| self.bytes.get(10..10 + size));
+        text.and_then(|text| std::str::from_utf8(text).ok()).unwrap_or_default()
+    }
+
     pub(super) fn malformed(&self, error: impl std::fmt::Display) -> Closed {
         Closed::Malformed { api: self.api, version: self.version, reason: error.to_string() }
     }
@@ -154,6 +161,19 @@ impl<S: AsyncRead + Unpin> Frames<S> {
         while self.buffer.len() < READ_AHEAD {
             if !matches!(self.fill(READ_AHEAD).await, Ok(1..)) {
                 return;
+            }
+        }
+        std::future::pending().await
+    }
+
+    /// Completes when the client has hung up and has left no request behind; keeps a little of what it sends meanwhile. May be dropped at
+    /// any time.
+    pub(super) async fn left(&mut self) {
+        while self.buffer.len() < READ_AHEAD {
+            match self.fill(READ_AHEAD).await {
+                Ok(1..) => {}
+                Ok(0) if !self.buffer.is_empty() => break,
+                Ok(0) | Err(_) => return,
             }
         }
         std::future::pending().await

@@ -101,7 +101,8 @@ pub(super) async fn join(
         member: shared(&request.member_id),
         instance: shared_option(request.group_instance_id.as_ref()),
         client_id: client_id.chars().take(CLIENT_ID_CHARS_MAX).collect::<String>().into(),
-        client_host: client.host.clone(),
+        // As Kafka shows it, and its tools do.
+        client_host: format!("/{}", client.address).into(),
         session_ms,
         // Version 0 has none.
         rebalance_ms: if version == 0 { session_ms } else { i64::from(request.rebalance_timeout_ms) },

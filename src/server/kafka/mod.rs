@@ -24,10 +24,12 @@ mod placement;
 mod produce;
 mod producers;
 mod quorum;
+mod quotas;
 mod records;
 pub(crate) mod versions;
 
 use super::callers::{Callers, Full};
+use crate::access::Quotas;
 use crate::budget::Budget;
 use crate::clock::Clock;
 use crate::control::Control;
@@ -59,6 +61,8 @@ pub struct KafkaDoor {
     /// What pipelines are doing: their positions are shown as groups.
     pub control: Control,
     pub clock: Clock,
+    /// What clients may send and fetch in a second.
+    pub quotas: Quotas,
     /// Bytes of requests in flight, shared with the other doors.
     pub budget: Budget,
     /// Bytes of Fetch answers that are being read or sent.
@@ -155,9 +159,16 @@ pub async fn serve(listener: TcpListener, door: Arc<KafkaDoor>, mut stop: watch:
                 continue;
             }
         };
-        let (service, stop) = (service.clone(), stop.clone());
+        let (service, mut stop) = (service.clone(), stop.clone());
+        let too_soon = door.quotas.connected(peer.ip().to_canonical());
         connections.spawn(async move {
             let _place = place;
+            if let Some(wait) = too_soon {
+                // Closed at once it would come again at once.
+                service.meters.closed("connection-rate");
+                let _ = tokio::time::timeout(wait, stopped(&mut stop)).await;
+                return;
+            }
             if let Err(closed) = connection::run(stream, &service, stop).await {
                 service.meters.closed(closed.reason());
                 debug!(%closed, %peer, "Kafka connection closed");

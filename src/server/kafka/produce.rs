@@ -4,7 +4,7 @@
 use super::answer::{Answer, Reply, decode};
 use super::errors::Code;
 use super::frames::{Closed, Frame};
-use super::{Service, find, text};
+use super::{Service, find, quotas, text};
 use crate::record::{Batch, BatchError, Codec, DECODED_SIZE_MAX, PIPELINE_PRODUCER_ID_MIN, PartitionId, TimestampType};
 use crate::store::{Append, AppendError, Appended, Partition, Queued, Topic, TopicConfig};
 use bytes::Bytes;
@@ -102,11 +102,12 @@ async fn queue(service: &Service, partition: &Partition, batch: Batch, patience:
 }
 
 impl Accepted {
-    /// Waits until every batch is durable as its topic asks, or refused. `None` if no answer is wanted.
+    /// Waits until every batch is durable as its topic asks, or refused. `None` if no answer is wanted. The answer tells the client to
+    /// wait for `throttle`.
     ///
     /// # Errors
     /// [`Closed::Unanswered`] if something failed and no answer is wanted.
-    pub(super) async fn answered(self, service: &Service) -> Result<Option<Answer>, Closed> {
+    pub(super) async fn answered(self, service: &Service, throttle: Duration) -> Result<Option<Answer>, Closed> {
         let Accepted { reply, wants_answer, mut topics, outcomes } = self;
         let mut has_failed = false;
         for (at, index, outcome) in outcomes {
@@ -121,7 +122,10 @@ impl Accepted {
             topics[at].partition_responses.push(told(index, stored));
         }
         match (wants_answer, has_failed) {
-            (true, _) => reply.with(&ProduceResponse::default().with_responses(topics)).map(Some),
+            (true, _) => {
+                let answer = ProduceResponse::default().with_responses(topics);
+                reply.with(&answer.with_throttle_time_ms(quotas::millis(throttle))).map(Some)
+            }
             (false, false) => Ok(None),
             (false, true) => Err(Closed::Unanswered),
         }

@@ -1,4 +1,4 @@
-// The Java client against a running daemon: produce with every codec, consume from the start, an offset and a time, topics.
+// The Java client against a running daemon: produce with every codec, consume from the start, an offset and a time, topics, quotas.
 // Usage: java -cp 'FOLDER_OF_JARS/*' Clients.java HOST:PORT
 
 import java.time.Duration;
@@ -12,6 +12,7 @@ import org.apache.kafka.common.config.ConfigResource;
 import org.apache.kafka.common.errors.*;
 import org.apache.kafka.common.header.Header;
 import org.apache.kafka.common.header.internals.RecordHeader;
+import org.apache.kafka.common.quota.*;
 import org.apache.kafka.common.serialization.*;
 
 public class Clients {
@@ -133,6 +134,60 @@ public class Clients {
         check("admin: gone", !admin.listTopics().names().get(20, TimeUnit.SECONDS).contains(topic));
     }
 
+    // Set, described and removed by the client's own calls; a producer and a consumer over theirs are told so, and everything arrives.
+    static void quotas(Admin admin) throws Exception {
+        String id = "java-loud-" + UUID.randomUUID().toString().substring(0, 6), topic = id;
+        ClientQuotaEntity entity = new ClientQuotaEntity(Map.of(ClientQuotaEntity.CLIENT_ID, id));
+        admin.createTopics(List.of(new NewTopic(topic, 1, (short) 1))).all().get(20, TimeUnit.SECONDS);
+        alter(admin, entity, new ClientQuotaAlteration.Op("producer_byte_rate", 50_000.0), new ClientQuotaAlteration.Op("consumer_byte_rate", 50_000.0));
+        Map<ClientQuotaEntity, Map<String, Double>> told = admin.describeClientQuotas(ClientQuotaFilter.containsOnly(List.of(ClientQuotaFilterComponent.ofEntity(ClientQuotaEntity.CLIENT_ID, id)))).entities().get(20, TimeUnit.SECONDS);
+        check("quotas: described", told.equals(Map.of(entity, Map.of("producer_byte_rate", 50_000.0, "consumer_byte_rate", 50_000.0))));
+        check("quotas: among all", admin.describeClientQuotas(ClientQuotaFilter.all()).entities().get(20, TimeUnit.SECONDS).containsKey(entity));
+        try {
+            alter(admin, entity, new ClientQuotaAlteration.Op("no_such_rate", 1.0));
+            check("quotas: an unknown key is refused", false);
+        } catch (ExecutionException error) {
+            check("quotas: an unknown key is refused", error.getCause() instanceof InvalidRequestException);
+        }
+        Properties p = properties();
+        p.put("client.id", id);
+        p.put("compression.type", "none");
+        long began = System.currentTimeMillis();
+        Random random = new Random(7);
+        try (KafkaProducer<byte[], byte[]> producer = new KafkaProducer<>(p, new ByteArraySerializer(), new ByteArraySerializer())) {
+            // 600,000 bytes where 500,000 are free: two seconds more.
+            for (int n = 0; n < 60; n++) {
+                byte[] value = new byte[10_000];
+                random.nextBytes(value);
+                producer.send(new ProducerRecord<>(topic, value));
+            }
+            producer.flush();
+            producer.send(new ProducerRecord<>(topic, new byte[1])).get(30, TimeUnit.SECONDS);
+            check("quotas: the producer is told", throttled(producer.metrics(), "produce-throttle-time-max"));
+        }
+        check("quotas: and waits", System.currentTimeMillis() - began >= 1_500);
+        p = properties();
+        p.put("client.id", id);
+        p.put("enable.auto.commit", "false");
+        try (KafkaConsumer<byte[], byte[]> consumer = new KafkaConsumer<>(p, new ByteArrayDeserializer(), new ByteArrayDeserializer())) {
+            TopicPartition zero = new TopicPartition(topic, 0);
+            consumer.assign(List.of(zero));
+            consumer.seekToBeginning(List.of(zero));
+            check("quotas: all is read", read(consumer, 61).size() == 61);
+            check("quotas: the consumer is told", throttled(consumer.metrics(), "fetch-throttle-time-max"));
+        }
+        alter(admin, entity, new ClientQuotaAlteration.Op("producer_byte_rate", null), new ClientQuotaAlteration.Op("consumer_byte_rate", null));
+        check("quotas: removed", !admin.describeClientQuotas(ClientQuotaFilter.all()).entities().get(20, TimeUnit.SECONDS).containsKey(entity));
+    }
+
+    static void alter(Admin admin, ClientQuotaEntity entity, ClientQuotaAlteration.Op... ops) throws Exception {
+        admin.alterClientQuotas(List.of(new ClientQuotaAlteration(entity, List.of(ops)))).all().get(20, TimeUnit.SECONDS);
+    }
+
+    static boolean throttled(Map<org.apache.kafka.common.MetricName, ? extends org.apache.kafka.common.Metric> metrics, String name) {
+        return metrics.entrySet().stream().anyMatch(one -> one.getKey().name().equals(name) && one.getValue().metricValue() instanceof Double value && value > 0);
+    }
+
     public static void main(String[] arguments) throws Exception {
         address = arguments[0];
         try (Admin admin = Admin.create(properties())) {
@@ -147,6 +202,11 @@ public class Clients {
                 administration(admin);
             } catch (Exception error) {
                 check("admin: " + error, false);
+            }
+            try {
+                quotas(admin);
+            } catch (Exception error) {
+                check("quotas: " + error, false);
             }
         }
         System.out.println("java: " + passed + " passed, " + failed.size() + " failed");
