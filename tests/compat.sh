@@ -13,7 +13,7 @@ inrush=$(realpath "$inrush")
 venv=$PWD/target/compat/venv
 if [ ! -e "$venv/.done" ]; then
   python3 -m venv "$venv" || { echo "python3 with venv is missing: apt-get install python3-venv"; exit 1; }
-  "$venv/bin/pip" install --quiet --disable-pip-version-check confluent-kafka==2.16.1 kafka-python==3.0.12 cramjam==2.11.0 zstandard || { echo "the Python packages could not be installed by pip"; exit 1; }
+  "$venv/bin/pip" install --quiet --disable-pip-version-check confluent-kafka==2.16.1 kafka-python==3.0.12 cramjam==2.11.0 lz4==4.4.5 zstandard==0.25.0 || { echo "the Python packages could not be installed by pip"; exit 1; }
   touch "$venv/.done"
 fi
 libs=$(tests/compat/kafka.sh libs)

@@ -39,7 +39,7 @@ def main(kafka, inrush, jar, restart, *only):
 
     runs = scenario.run_all(scenarios, servers, progress, stop_and_start)
     broken = [run for (_, server), run in runs.items() if server == "kafka" and run.failure]
-    for run in broken:
+    for run in broken:  # the harness's own mistake, or Kafka's: never taken for an answer
         print(f"\n{run.scenario.name} does not go through on Kafka itself:\n{run.failure}")
     found = [one for each in scenarios for one in compare.differences(each.name, *(runs[each.name, server.name].broker.seen for server in servers))]
     known = compare.load_known(HERE / "known.toml")

@@ -3,6 +3,7 @@ import struct
 import time
 
 import cramjam
+import lz4.frame
 
 HEADER = ">qiibIhiqqqhii"
 HEADER_SIZE = struct.calcsize(HEADER)
@@ -51,7 +52,7 @@ COMPRESS = {
     "none": bytes,
     "gzip": lambda data: bytes(cramjam.gzip.compress(data)),
     "snappy": snappy_by_xerial,
-    "lz4": lambda data: bytes(cramjam.lz4.compress(data)),
+    "lz4": lambda data: lz4.frame.compress(data, block_linked=False),
     "zstd": lambda data: bytes(cramjam.zstd.compress(data)),
 }
 
@@ -71,13 +72,17 @@ DECOMPRESS = {
     "none": bytes,
     "gzip": lambda data: bytes(cramjam.gzip.decompress(data)),
     "snappy": unsnappy,
-    "lz4": lambda data: bytes(cramjam.lz4.decompress(data)),
+    "lz4": lz4.frame.decompress,
     "zstd": lambda data: bytes(cramjam.zstd.decompress(data)),
 }
 
 
 def now_ms():
     return int(time.time() * 1000)
+
+
+# A time near now (retention deletes what is old), shown as T in the comparison.
+T = now_ms() - 3_600_000
 
 
 def batch(values, *, codec="none", timestamps=None, keys=None, headers=None, producer=(-1, -1, -1), transactional=False, wrong=None):
@@ -144,9 +149,13 @@ class Cursor:
 
 
 def text(data):
+    """Readable, short, and the same for the same bytes."""
     if data is None:
         return None
-    return data.decode("utf-8", "backslashreplace") if len(data) <= 64 else f"{data[:16].decode('utf-8', 'backslashreplace')}… {len(data)} bytes"
+    shown = data if len(data) <= 64 else data[:16]
+    words = shown.decode("utf-8", "backslashreplace")
+    words = words if words.isprintable() else "0x" + shown.hex()
+    return words if shown is data else f"{words}… {len(data)} bytes, {crc32c(data[:65_536]):08x}"
 
 
 def read_records(body, base_offset, base_ts, count):

@@ -3,6 +3,8 @@
 The normal form hides what must differ between two servers (ids, hosts, ports, wall-clock times, epochs' values, throttle, texts of errors) and
 keeps what a client acts on: error codes by name, offsets, counts, records, null or not, and the same id being the same id.
 """
+import contextlib
+import re
 import socket
 import struct
 import time
@@ -18,10 +20,36 @@ ZERO = uuid.UUID(int=0)
 # Lists of structs are compared by the first of these that their structs have, so that order does not count where no client looks at it.
 KEYS = ("Name", "TopicName", "Topic", "TopicId", "ResourceName", "GroupId", "Key", "ApiKey", "PartitionIndex", "PartitionId", "Partition", "Index", "MemberId", "NodeId", "BrokerId", "ReplicaId",
         "ProducerId", "LogDir", "EntityType", "BatchIndex")
-HIDDEN = {"ThrottleTimeMs"}
-TEXTS = {"ErrorMessage", "BatchIndexErrorMessage"}
+HIDDEN = {"ThrottleTimeMs", "ErrorMessage"}
+TEXTS = {"BatchIndexErrorMessage"}
 PLACES = {"Host": "host", "ClientHost": "host", "LogDir": "folder", "ClusterId": "cluster"}
 EPOCHS = {"LeaderEpoch", "CurrentLeaderEpoch", "CommittedLeaderEpoch"}
+
+
+def first_code(answer):
+    """The answer's own error, or that of its first coordinator or group."""
+    for held in (answer, *answer.get("Coordinators", []), *answer.get("Groups", [])):
+        if "ErrorCode" in held:
+            return held["ErrorCode"]
+    return 0
+
+
+def in_order(structs):
+    key = next((key for key in KEYS if all(key in one for one in structs)), None)
+    return structs if key is None else sorted(structs, key=lambda one: (str(type(one[key])), one[key] if isinstance(one[key], int) else str(one[key])))
+
+
+def merged(structs, key):
+    """One entry a topic: Kafka names a topic twice when some of its partitions have errors, and every client takes that as one."""
+    if key is None or not all(isinstance(one.get("Partitions"), list) for one in structs):
+        return structs
+    found = {}
+    for one in structs:
+        if one[key] in found and {**one, "Partitions": 0} == {**found[one[key]], "Partitions": 0}:
+            found[one[key]]["Partitions"] = in_order(found[one[key]]["Partitions"] + one["Partitions"])
+        else:
+            found[one[key] if one[key] not in found else f"{one[key]}#{len(found)}"] = {**one}
+    return list(found.values())
 
 
 class Stopped(Exception):
@@ -120,6 +148,16 @@ class Broker:
             self.connection = None
         return answer
 
+    def ask_soon(self, api, version, retried=(14, 15, 16, 51), seconds=6, **body):
+        """As `ask`, with the errors retried that a coordinator gives until it is ready."""
+        until = time.monotonic() + seconds
+        while True:
+            answer = self.ask(api, version, **body)
+            code = answer if isinstance(answer, str) else first_code(answer)
+            if code not in retried or time.monotonic() > until:
+                return answer
+            time.sleep(0.05)
+
     def need(self, api, version=None, **body):
         """As `ask`, where the scenario cannot go on without an answer."""
         answer = self.ask(api, version, **body)
@@ -186,7 +224,7 @@ class Broker:
 
     def fill(self, topic, *values, partition=0, timestamps=None, codec="none", **more):
         """One batch a call, which must be taken. Gives its first offset."""
-        values = [value if value is None else value.encode() for value in values]
+        values = [value.encode() if isinstance(value, str) else value for value in values]
         answer = self.produce_soon(topic, batches.batch(values, timestamps=timestamps, codec=codec, **more), partition)
         if isinstance(answer, str) or answer["ErrorCode"] != 0:
             raise Stopped(f"cannot fill {topic}: {answer}")
@@ -206,6 +244,16 @@ class Broker:
         answer = self.ask("ListOffsets", version, Topics=[{"Name": topic, "Partitions": [asked]}], **more)
         return answer if isinstance(answer, str) else answer["Topics"][0]["Partitions"][0]
 
+    @contextlib.contextmanager
+    def part(self, case):
+        """A part of a scenario that may stop without the others."""
+        why = "yes"
+        try:
+            yield
+        except Stopped as stopped:
+            why = str(stopped)
+        self.see(f"{case}: goes on", why)
+
     # Seeing
 
     def see(self, case, value, version=None):
@@ -216,7 +264,11 @@ class Broker:
         place[key] = self.normal(value)
 
     def normal(self, value, field=None):
+        if field == "AbortedTransactions" and value is None:
+            return []  # null and empty are one to every client
         if isinstance(value, dict):
+            if "BaseOffset" in value and value.get("ErrorCode"):
+                value = {key: one for key, one in value.items() if key != "LogStartOffset"}  # read only with UNKNOWN_PRODUCER_ID, which Kafka 4 never gives
             return {key: self.normal(one, key) for key, one in value.items() if key not in HIDDEN}
         if isinstance(value, (list, tuple)):
             return self.normal_list([self.normal(one, field) for one in value])
@@ -229,16 +281,20 @@ class Broker:
         if isinstance(value, bytes):
             return batches.text(value)
         if isinstance(value, uuid.UUID):
-            return "zero" if value == ZERO else f"id of {self.topic_names[value]}" if value in self.topic_names else "some id"
+            return "zero" if value == ZERO else f"id of {self.normal(self.topic_names[value])}" if value in self.topic_names else "some id"
         if field in PLACES:
             return value if value in (None, "") else PLACES[field]
         return self.normal_number(value, field)
 
     def normal_number(self, value, field):
+        if isinstance(value, str) and value.startswith(self.scope):
+            return re.sub(r"-v\d+$", "-v*", value.replace(self.scope, "own", 1))
         if field == "Port":
             return value if value <= 0 else "port"
         if field in EPOCHS:
             return "current" if value == self.epoch and value is not None else value
+        if field == "Timestamp" and abs(value - batches.T) < 3_000_000:
+            return f"T{value - batches.T:+d}" if value != batches.T else "T"
         if field == "LogAppendTimeMs":
             return value if value < 0 else "now"
         if field == "SessionId":
@@ -253,7 +309,8 @@ class Broker:
         if not values or not all(isinstance(one, dict) for one in values):
             return values
         key = next((key for key in KEYS if all(key in one for one in values)), None)
-        return values if key is None else sorted(values, key=lambda one: (str(type(one[key])), one[key] if isinstance(one[key], int) else str(one[key])))
+        values = merged(values, key)
+        return in_order(values)
 
     @staticmethod
     def normal_batch(one):

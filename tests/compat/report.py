@@ -2,6 +2,7 @@
 import re
 from collections import defaultdict
 
+from broker import CLOSED
 from compare import ABSENT
 
 # Reference: what broke clients of other brokers, by number.
@@ -114,6 +115,8 @@ def differences_list(scenarios, by_scenario, each=12):
             if reason:
                 rows.append(f"* accepted: {reason}")
             indent = "  " if reason else ""
+            some, silent = told_once(some)
+            rows += [f"{indent}* {line}" for line in silent]
             for difference in some[:each]:
                 versions = f" (v{difference.shown_versions()})" if difference.versions else ""
                 rows.append(f"{indent}* {difference.place}{versions}: Kafka {shown(difference.kafka)}, Inrush {shown(difference.inrush)}")
@@ -121,6 +124,18 @@ def differences_list(scenarios, by_scenario, each=12):
                 rows.append(f"{indent}* and {len(some) - each} more")
         rows.append("")
     return rows
+
+
+def told_once(found):
+    """What Inrush did not answer at all is one line, not one an answer."""
+    rest = [one for one in found if one.inrush not in (CLOSED, ABSENT)]
+    lines = []
+    for value, text in ((CLOSED, "Inrush closes the connection"), (ABSENT, "not there, or not asked for after the above")):
+        cases = list(dict.fromkeys(one.case if one.path == "" else one.place for one in found if one.inrush == value))
+        if cases:
+            more = f" and {len(cases) - 6} more" if len(cases) > 6 else ""
+            lines.append(f"{text}: {', '.join(cases[:6])}{more}")
+    return rest, lines
 
 
 def plain(text):

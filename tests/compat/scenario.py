@@ -8,7 +8,7 @@ import inspect
 import pathlib
 import time
 import traceback
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 
 from broker import Broker, Stopped
 
@@ -56,7 +56,8 @@ class Run:
                 self.scenario.run(self.broker)
             else:
                 self.rest = self.rest or self.scenario.run(self.broker)
-                next(self.rest, None)
+                if next(self.rest, "ended") == "ended":
+                    self.rest = None
         except Stopped as stopped:
             self.stop(str(stopped))
         except Exception as error:  # whatever a server's answer did to a scenario is a finding about that server
@@ -86,5 +87,7 @@ def run_all(scenarios, servers, progress, restart):
 
 def together(runs, progress):
     with ThreadPoolExecutor(WORKERS) as pool:
-        for run, _ in zip(runs, pool.map(Run.step, runs)):
-            progress(run)
+        waiting = {pool.submit(run.step): run for run in runs}
+        for future in as_completed(waiting):
+            future.result()
+            progress(waiting[future])

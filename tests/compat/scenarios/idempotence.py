@@ -1,13 +1,16 @@
 """InitProducerId and the sequences of idempotent producers; DescribeProducers."""
 import batches
 from batches import batch
+from broker import Stopped
 from scenario import scenario
 
 INT_MAX = (1 << 31) - 1
 
 
 def new_producer(broker):
-    answer = broker.need("InitProducerId", 4, TransactionTimeoutMs=60_000)
+    answer = broker.ask_soon("InitProducerId", 4, TransactionalId=None, TransactionTimeoutMs=60_000)
+    if isinstance(answer, str) or answer["ErrorCode"]:
+        raise Stopped(f"no producer id: {answer}")
     return answer["ProducerId"], answer["ProducerEpoch"]
 
 
@@ -19,12 +22,12 @@ def send(broker, name, pid, epoch, sequence, count=1, version=9):
 def init(broker):
     """A new id in each version, with epoch 0; ids are different."""
     for version in broker.versions("InitProducerId"):
-        broker.see("new", broker.ask("InitProducerId", version, TransactionTimeoutMs=60_000), version)
+        broker.see("new", broker.ask_soon("InitProducerId", version, TransactionalId=None, TransactionTimeoutMs=60_000), version)
     for version in (3, 4, 5):
         pid, epoch = new_producer(broker)
-        broker.see("with its own id and epoch", broker.ask("InitProducerId", version, TransactionTimeoutMs=60_000, ProducerId=pid, ProducerEpoch=epoch), version)
-        broker.see("with an id but no epoch", broker.ask("InitProducerId", version, TransactionTimeoutMs=60_000, ProducerId=pid), version)
-        broker.see("with an epoch but no id", broker.ask("InitProducerId", version, TransactionTimeoutMs=60_000, ProducerEpoch=3), version)
+        broker.see("with its own id and epoch", broker.ask("InitProducerId", version, TransactionalId=None, TransactionTimeoutMs=60_000, ProducerId=pid, ProducerEpoch=epoch), version)
+        broker.see("with an id but no epoch", broker.ask("InitProducerId", version, TransactionalId=None, TransactionTimeoutMs=60_000, ProducerId=pid), version)
+        broker.see("with an epoch but no id", broker.ask("InitProducerId", version, TransactionalId=None, TransactionTimeoutMs=60_000, ProducerEpoch=3), version)
 
 
 @scenario("InitProducerId", behaviours=(22,))
@@ -33,13 +36,9 @@ def init_transactional(broker):
     name = broker.name("txn")
 
     def ask(**body):
-        for _ in range(100):
-            answer = broker.ask("InitProducerId", 4, **body)
-            if isinstance(answer, str) or answer["ErrorCode"] not in (14, 15, 16, 51):
-                break
-        return answer
+        return broker.ask_soon("InitProducerId", 4, **body)
 
-    broker.ask("FindCoordinator", 3, Key=name, KeyType=1)
+    broker.ask_soon("FindCoordinator", 3, Key=name, KeyType=1)
     broker.see("first", ask(TransactionalId=name, TransactionTimeoutMs=60_000))
     broker.see("again", ask(TransactionalId=name, TransactionTimeoutMs=60_000))
     broker.see("timeout too long", ask(TransactionalId=name, TransactionTimeoutMs=900_001))

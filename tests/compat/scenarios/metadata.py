@@ -1,4 +1,5 @@
 """Metadata, DescribeCluster, DescribeTopicPartitions."""
+import socket
 import uuid
 
 import batches
@@ -121,3 +122,13 @@ def describe_topic_partitions(broker):
     broker.see("limit of 2", ask(Topics=[{"Name": first}, {"Name": second}], ResponsePartitionLimit=2))
     broker.see("from the cursor", ask(Topics=[{"Name": first}, {"Name": second}], Cursor={"TopicName": first, "PartitionIndex": 2}))
     broker.see("a cursor past all", ask(Topics=[{"Name": first}], Cursor={"TopicName": "zzz", "PartitionIndex": 0}))
+
+
+@scenario("Metadata", "DescribeCluster", "FindCoordinator", behaviours=(37,))
+def advertised_address(broker):
+    """The address that a client is sent to is one that it can reach."""
+    (one,) = broker.need("Metadata", 12, Topics=[])["Brokers"]
+    with socket.create_connection((one["Host"], one["Port"]), 3):
+        broker.see("can be reached", True)
+    broker.see("is an address, not a name", one["Host"].replace(".", "").isdigit())
+    broker.see("is the one it came to", [one["Host"], one["Port"]] == [broker.server.host, broker.server.port])
