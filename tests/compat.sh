@@ -10,12 +10,7 @@ inrush=${1:-${CARGO_TARGET_DIR:-target}/debug/inrush}
 shift || true
 [ -x "$inrush" ] || { echo "$inrush is missing: cargo build"; exit 1; }
 inrush=$(realpath "$inrush")
-venv=$PWD/target/compat/venv
-if [ ! -e "$venv/.done" ]; then
-  python3 -m venv "$venv" || { echo "python3 with venv is missing: apt-get install python3-venv"; exit 1; }
-  "$venv/bin/pip" install --quiet --disable-pip-version-check confluent-kafka==2.16.1 kafka-python==3.0.12 cramjam==2.11.0 lz4==4.4.5 zstandard==0.25.0 || { echo "the Python packages could not be installed by pip"; exit 1; }
-  touch "$venv/.done"
-fi
+python=$(tests/compat/python.sh)
 libs=$(tests/compat/kafka.sh libs)
 jar=$(echo "$libs"/kafka-clients-*.jar)
 
@@ -49,5 +44,5 @@ KAFKA_PORT=${kafka_at##*:} tests/compat/kafka.sh start "\$folder/kafka" ${settin
 END
 echo "Apache Kafka ${jar##*clients-} at $kafka_at, $("$inrush" --version) at $inrush_at"
 status=0
-"$venv/bin/python" tests/compat "$kafka_at" "$inrush_at" "$jar" "bash $folder/restart" "$@" || status=$?
+"$python" tests/compat "$kafka_at" "$inrush_at" "$jar" "bash $folder/restart" "$@" || status=$?
 exit "$status"

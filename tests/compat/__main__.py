@@ -28,13 +28,13 @@ def main(kafka, inrush, jar, restart, *only):
     done = {}
 
     def progress(run):
-        done.setdefault(run.scenario.name, []).append(run)
-        if len(done[run.scenario.name]) == len(servers) and not any(one.rest for one in done[run.scenario.name]):
-            tell(done[run.scenario.name], began)
+        both = done.setdefault(run.scenario.name, {})
+        both[run.broker.server.name] = run
+        if len(both) == len(servers) and not any(one.rest for one in both.values()):
+            tell(list(both.values()), began)
 
     def stop_and_start():
         print("restarting both", flush=True)
-        done.clear()
         subprocess.run(restart, shell=True, check=True)
 
     runs = scenario.run_all(scenarios, servers, progress, stop_and_start)

@@ -3,7 +3,7 @@
 #   tests/compat/kafka.sh libs                      fetches it; prints the folder of its jars
 #   tests/compat/kafka.sh start FOLDER [KEY=VALUE…] formats FOLDER/data if it is new, starts, waits until it answers; prints HOST:PORT
 #   tests/compat/kafka.sh stop FOLDER               stops it and waits for its end
-# FOLDER holds server.properties, log, pid and data. Settings given as KEY=VALUE win over those below, which are Kafka's defaults but for what
+# FOLDER holds server.properties, log, pid, data, and began (nanoseconds of the wall clock). Settings given as KEY=VALUE win over those below, which are Kafka's defaults but for what
 # one node and a test need. Environment: KAFKA_VERSION (default: the one in pom.xml), KAFKA_HEAP (-Xmx, default 1g, as Kafka's own start script
 # has it), KAFKA_RUN (a command put before java, as "taskset -c 0"), KAFKA_PORT (default: a free one).
 set -euo pipefail
@@ -69,6 +69,7 @@ END
     "-Dlog4j2.configurationFile=$folder/log4j2.properties" -cp "$libs/*")
   [ -e "$folder/data/meta.properties" ] || java -cp "$libs/*" "-Dlog4j2.configurationFile=$folder/log4j2.properties" kafka.tools.StorageTool format -t "$(python3 -c 'import base64, uuid; print(base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("="))')" -c "$folder/server.properties" >"$folder/format.log" 2>&1 ||
     { cat "$folder/format.log" >&2; fail "the folder could not be formatted"; }
+  date +%s%N >"$folder/began"
   # shellcheck disable=SC2086  # KAFKA_RUN is a command with arguments
   setsid ${KAFKA_RUN:-} "${java[@]}" kafka.Kafka "$folder/server.properties" >"$folder/log" 2>&1 </dev/null &
   echo $! >"$folder/pid"
