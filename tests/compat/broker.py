@@ -124,7 +124,7 @@ class Broker:
     def __init__(self, server, scope):
         self.server, self.protocol, self.scope = server, server.protocol, scope
         self.connection, self.opened = None, []
-        self.seen, self.topic_names, self.members, self.producers, self.epoch = {}, {}, {}, {}, None
+        self.seen, self.topic_names, self.members, self.producers, self.epoch = {}, {}, {}, set(), None
 
     # Asking
 
@@ -300,7 +300,10 @@ class Broker:
         if field == "SessionId":
             return value if value == 0 else "some id"
         if field == "ProducerId":
-            return value if value < 0 else self.producers.setdefault(value, f"producer {len(self.producers) + 1}")
+            if value < 0:
+                return value
+            is_new, _ = value not in self.producers, self.producers.add(value)
+            return "a new id" if is_new else "an id from before"
         if field in ("MemberId", "Leader") and isinstance(value, str):
             return value if value == "" or value.startswith("no-") else self.members.setdefault(value, f"member {len(self.members) + 1}")
         return value

@@ -36,6 +36,10 @@ def leaves(kafka, inrush, path=""):
     if kafka == inrush and type(kafka) is type(inrush):
         return
     if isinstance(kafka, dict) and isinstance(inrush, dict):
+        if "ErrorCode" in kafka and "ErrorCode" in inrush and kafka["ErrorCode"] != inrush["ErrorCode"]:
+            # What else an answer says follows from its error.
+            yield f"{path}.ErrorCode" if path else "ErrorCode", kafka["ErrorCode"], inrush["ErrorCode"]
+            return
         for key in [*kafka, *(key for key in inrush if key not in kafka)]:
             yield from leaves(kafka.get(key, ABSENT), inrush.get(key, ABSENT), f"{path}.{key}" if path else str(key))
     elif isinstance(kafka, list) and isinstance(inrush, list) and all(isinstance(one, dict) for one in kafka + inrush) and kafka and inrush:

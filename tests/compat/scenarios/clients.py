@@ -110,6 +110,32 @@ def rdkafka_rebalances(broker):
         members[1].close()
 
 
+@scenario("JoinGroup", "Heartbeat", behaviours=(26,))
+def rdkafka_static_members(broker):
+    """confluent-kafka: a static member that goes away and comes back within its session has its partitions again, and the other sees no rebalance."""
+    topic, group = broker.topic(partitions=4), broker.name()
+    coordinator(broker, group)
+    changes = []
+    stays = rdkafka_consumer(broker, group, group_instance_id="stays", session_timeout_ms=30_000)
+    stays.subscribe([topic], on_assign=lambda _consumer, held: changes.append(len(held)))
+    goes = rdkafka_consumer(broker, group, group_instance_id="goes", session_timeout_ms=30_000)
+    goes.subscribe([topic])
+    end = time.monotonic() + 25
+    while time.monotonic() < end and not len(stays.assignment()) == len(goes.assignment()) == 2:
+        stays.poll(0.1), goes.poll(0.1)
+    broker.see("both", [len(stays.assignment()), len(goes.assignment())])
+    before, held = len(changes), sorted(one.partition for one in goes.assignment())
+    goes.close()
+    goes = rdkafka_consumer(broker, group, group_instance_id="goes", session_timeout_ms=30_000)
+    goes.subscribe([topic])
+    end = time.monotonic() + 15
+    while time.monotonic() < end and len(goes.assignment()) != 2:
+        stays.poll(0.1), goes.poll(0.1)
+    broker.see("the same partitions again", sorted(one.partition for one in goes.assignment()) == held)
+    broker.see("the other was left alone", len(changes) == before)
+    stays.close(), goes.close()
+
+
 @scenario("InitProducerId", "EndTxn", "TxnOffsetCommit", behaviours=(14, 22))
 def rdkafka_transactions(broker):
     """confluent-kafka: a committed and an aborted transaction, and what read_committed sees."""

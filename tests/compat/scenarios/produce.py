@@ -1,4 +1,5 @@
 """Produce: acks, codecs, what a batch is checked for, sizes, and where a time comes from."""
+import random
 import uuid
 
 import lz4.frame
@@ -67,8 +68,9 @@ def codecs(broker):
             values = [f"{codec} {number}".encode() * 9 for number in range(5)]
             broker.see(f"{codec}", broker.produce(name, batch(values, codec=codec, timestamps=[T] * 5), version=version), version)
         broker.see(f"{codec} read back", broker.fetch(name))
-    linked = lz4.frame.compress(batches.record(0, b"x" * 50), block_linked=True)
-    broker.see("lz4 in linked blocks, which Java cannot read", broker.produce(name, batch([b"x" * 50], wrong={"attributes": 3, "records": linked})))
+    large = random.Random(5).randbytes(200_000)
+    linked = lz4.frame.compress(batches.record(0, large), block_linked=True, block_size=lz4.frame.BLOCKSIZE_MAX64KB)
+    broker.see("lz4 in linked blocks, which Java cannot read", broker.produce(name, batch([large], wrong={"attributes": 3, "records": linked})))
     for number in (5, 7):
         broker.see(f"codec {number}", broker.produce(name, batch([b"x"], wrong={"attributes": number})))
 
