@@ -20,5 +20,6 @@ if [ ! -x $client ] || [ benches/kafka_peer.c -nt $client ]; then
   [ -e /usr/include/librdkafka/rdkafka.h ] || { echo "librdkafka is missing: apt-get install librdkafka-dev"; exit 1; }
   gcc -O2 -Wall -Wextra -Werror -o $client benches/kafka_peer.c -lrdkafka -lpthread
 fi
+export PYTHONDONTWRITEBYTECODE=1
 tests/compat/kafka.sh libs >/dev/null
 exec "$(tests/compat/python.sh)" benches/kafka_peer.py "$(realpath "$inrush")" "$@"

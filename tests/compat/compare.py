@@ -78,10 +78,12 @@ class Known:
     scenario: str
     at: str
     reason: str
+    versions: list = field(default_factory=list)
     used: int = field(default=0)
 
     def covers(self, difference):
-        return matches(self.scenario, difference.scenario) and matches(self.at, difference.place)
+        is_version = not self.versions or (difference.versions and set(difference.versions) <= set(self.versions))
+        return matches(self.scenario, difference.scenario) and matches(self.at, difference.place) and is_version
 
 
 def matches(pattern, text):
@@ -93,7 +95,7 @@ def load_known(path):
     with open(path, "rb") as file:
         entries = tomllib.load(file).get("known", [])
     for entry in entries:
-        assert set(entry) == {"scenario", "at", "reason"} and entry["reason"].strip(), f"{path}: {entry} needs scenario, at and reason"
+        assert set(entry) - {"versions"} == {"scenario", "at", "reason"} and entry["reason"].strip(), f"{path}: {entry} needs scenario, at and reason"
     return [Known(**entry) for entry in entries]
 
 
