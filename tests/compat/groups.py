@@ -1,7 +1,7 @@
 """Members of classic consumer groups as scenarios drive them: each on a connection of its own, one request at a time."""
 import time
 
-from broker import Stopped
+from broker import CLOSED, Stopped
 
 JOIN, SYNC = 7, 5
 SESSION_MS, REBALANCE_MS = 10_000, 10_000
@@ -24,7 +24,7 @@ class Member:
 
     def take(self, timeout=25):
         """An answer to a join; the id that it gives is this member's from then on."""
-        self.answer = self.connection.take(timeout)
+        self.answer = self.reply(timeout)
         if isinstance(self.answer, dict) and self.answer["MemberId"] and self.answer["ErrorCode"] in (0, 79):
             self.id, self.generation = self.answer["MemberId"], self.answer["GenerationId"]
         return self.answer
@@ -51,21 +51,28 @@ class Member:
 
     def sync(self, assignments=(), version=SYNC, timeout=25, **more):
         self.send_sync(assignments, version, **more)
-        return self.connection.take(timeout)
+        return self.reply(timeout)
+
+    def reply(self, timeout=10):
+        """The next answer. A connection that a server closed is replaced, so that what is asked next is answered for itself."""
+        answer = self.connection.take(timeout)
+        if answer == CLOSED:
+            self.connection = self.broker.connect()
+        return answer
 
     def heartbeat(self, version=4, **more):
         self.connection.send("Heartbeat", version, **{"GroupId": self.group, "GenerationId": self.generation, "MemberId": self.id, "GroupInstanceId": self.instance, **more})
-        return self.connection.take()
+        return self.reply()
 
     def commit(self, topic, offset=1, version=9, partition=0, metadata="", epoch=-1, **more):
         held = {"Name": topic, "Partitions": [{"PartitionIndex": partition, "CommittedOffset": offset, "CommittedLeaderEpoch": epoch, "CommittedMetadata": metadata}]}
         self.connection.send("OffsetCommit", version, **{"GroupId": self.group, "GenerationIdOrMemberEpoch": self.generation, "MemberId": self.id, "GroupInstanceId": self.instance, "Topics": [held], **more})
-        return self.connection.take()
+        return self.reply()
 
     def leave(self, version=4, **more):
         body = {"GroupId": self.group, "Members": [{"MemberId": self.id, "GroupInstanceId": self.instance, "Reason": None}]} if version >= 3 else {"GroupId": self.group, "MemberId": self.id}
         self.connection.send("LeaveGroup", version, **{**body, **more})
-        return self.connection.take()
+        return self.reply()
 
 
 def stable(broker, group, *members):
