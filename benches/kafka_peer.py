@@ -1,4 +1,5 @@
 """Runs the rounds of benches/kafka_peer.sh and says what came out, as ratios within one run and beside the goals."""
+
 import argparse
 import atexit
 import json
@@ -24,8 +25,15 @@ PARTITIONS, CONNECTIONS, RECORD_SIZE, MANY = 4, 64, 500, 1000
 SECTIONS = ["produce", "single", "latency", "tail", "disk", "memory", "start"]
 # What Inrush is to reach: the ratio of the two servers' medians, and whether more or less is better.
 GOALS = {
-    "produce: records per server CPU second": (2.0, "at least"), "produce: records/s": (1.0, "at least"), "single: requests/s": (5.0, "at least"), "latency: p99 ms": (0.5, "at most"),
-    "tail: bytes per server CPU second": (1.5, "at least"), "disk: bytes per server CPU second": (1.5, "at least"), "memory: idle MiB": (0.1, "at most"), "memory: under load MiB": (0.25, "at most"), "start: ms": (0.1, "at most"),
+    "produce: records per server CPU second": (2.0, "at least"),
+    "produce: records/s": (1.0, "at least"),
+    "single: requests/s": (5.0, "at least"),
+    "latency: p99 ms": (0.5, "at most"),
+    "tail: bytes per server CPU second": (1.5, "at least"),
+    "disk: bytes per server CPU second": (1.5, "at least"),
+    "memory: idle MiB": (0.1, "at most"),
+    "memory: under load MiB": (0.25, "at most"),
+    "start: ms": (0.1, "at most"),
 }
 
 
@@ -36,7 +44,11 @@ class Peer:
         self.name, self.folder, self.protocol, self.process, self.address = name, folder / name, protocol, None, None
 
     def status(self, key):
-        return next(int(line.split()[1]) / 1024 for line in pathlib.Path(f"/proc/{self.pid}/status").read_text().splitlines() if line.startswith(key + ":"))
+        return next(
+            int(line.split()[1]) / 1024
+            for line in pathlib.Path(f"/proc/{self.pid}/status").read_text().splitlines()
+            if line.startswith(key + ":")
+        )
 
     def cpu(self):
         """Seconds of all threads, in user and kernel mode."""
@@ -72,8 +84,27 @@ class Inrush(Peer):
         log = open(self.folder / "log", "wb")
         self.began = time.time_ns()
         self.process = subprocess.Popen(
-            ["taskset", "-c", "0", self.path, "serve", "--data", str(self.folder / "data"), "--http", "127.0.0.1:0", "--kafka", f"127.0.0.1:{self.port}", "--admin", "127.0.0.1:0", "--pipelines", str(self.folder / "none")],
-            stderr=log, stdout=log, env={**os.environ, "INRUSH_LOG_FORMAT": "json", "RUST_LOG": "info"})
+            [
+                "taskset",
+                "-c",
+                "0",
+                self.path,
+                "serve",
+                "--data",
+                str(self.folder / "data"),
+                "--http",
+                "127.0.0.1:0",
+                "--kafka",
+                f"127.0.0.1:{self.port}",
+                "--admin",
+                "127.0.0.1:0",
+                "--pipelines",
+                str(self.folder / "none"),
+            ],
+            stderr=log,
+            stdout=log,
+            env={**os.environ, "INRUSH_LOG_FORMAT": "json", "RUST_LOG": "info"},
+        )
         self.pid = self.process.pid
         while wait:
             for line in (self.folder / "log").read_text().splitlines():
@@ -200,6 +231,7 @@ class Bench:
                 self.keep(f"latency: {what} ms", peer, value)
 
         self.rate = rate
+        self.rounds(lambda peer: client("latency", peer.address, "load", PARTITIONS, rate, 4), 1)
         self.rounds(measure)
 
     def tail(self):
@@ -229,6 +261,7 @@ class Bench:
             self.keep(f"{what}: MB/s", peer, statistics.median(speed for speed, _ in runs))
             self.keep(f"{what}: bytes per server CPU second", peer, sum(size for _, size in runs) / max(0.01, peer.cpu() - before))
 
+        self.rounds(read, 2)
         self.rounds(measure)
 
     def start(self, folder):
@@ -242,7 +275,14 @@ class Bench:
             broker.topic("", MANY)
             data = batches.batch([b"x" * 100])
             for first in range(0, MANY, 100):
-                broker.need("Produce", 9, Acks=-1, TimeoutMs=30_000, TopicData=[{"Name": "many", "PartitionData": [{"Index": first + one, "Records": data} for one in range(100)]}], timeout=60)
+                broker.need(
+                    "Produce",
+                    9,
+                    Acks=-1,
+                    TimeoutMs=30_000,
+                    TopicData=[{"Name": "many", "PartitionData": [{"Index": first + one, "Records": data} for one in range(100)]}],
+                    timeout=60,
+                )
             broker.close()
             peer.stop()
         for number in range(self.options.rounds):
@@ -258,8 +298,33 @@ class Bench:
         def measure(peer):
             before = peer.cpu()
             out = subprocess.run(
-                ["taskset", "-c", "1", "java", "-cp", f"{libs}/*", "org.apache.kafka.tools.ProducerPerformance", "--topic", "load", "--num-records", str(self.options.records), "--record-size", str(RECORD_SIZE), "--throughput", "-1",
-                 "--producer-props", f"bootstrap.servers={peer.address}", "acks=all", "compression.type=lz4", "linger.ms=5"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, check=True).stdout
+                [
+                    "taskset",
+                    "-c",
+                    "1",
+                    "java",
+                    "-cp",
+                    f"{libs}/*",
+                    "org.apache.kafka.tools.ProducerPerformance",
+                    "--topic",
+                    "load",
+                    "--num-records",
+                    str(self.options.records),
+                    "--record-size",
+                    str(RECORD_SIZE),
+                    "--throughput",
+                    "-1",
+                    "--producer-props",
+                    f"bootstrap.servers={peer.address}",
+                    "acks=all",
+                    "compression.type=lz4",
+                    "linger.ms=5",
+                ],
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                text=True,
+                check=True,
+            ).stdout
             self.keep("java: records/s", peer, float(out.strip().splitlines()[-1].split("records/sec")[0].split(",")[-1]))
             self.keep("java: records per server CPU second", peer, self.options.records / (peer.cpu() - before))
 
@@ -268,6 +333,7 @@ class Bench:
 
 def busy(seconds=2.0):
     """The share of all cores that somebody uses now, and what neighbours of this machine took."""
+
     def read():
         numbers = [int(word) for word in pathlib.Path("/proc/stat").read_text().splitlines()[0].split()[1:]]
         return sum(numbers[:8]), numbers[3] + numbers[4], numbers[7]
@@ -323,8 +389,12 @@ def main():
     used, stolen = busy()
     quiet = used < 0.1
     version = subprocess.run([options.inrush, "--version"], stdout=subprocess.PIPE, text=True).stdout.strip()
-    print(f"{version}, synced before each answer (its default); Apache Kafka {jar.stem.removeprefix('kafka-clients-')}, KRaft, one node, -Xms1g -Xmx1g G1, no sync (its default) but in `single`")
-    print(f"{PARTITIONS} partitions, {RECORD_SIZE} B records; server on core 0, client (librdkafka; raw sockets in `single`) on core 1; medians of {options.rounds} rounds in turn, {options.records:,} records a round")
+    print(
+        f"{version}, synced before each answer (its default); Apache Kafka {jar.stem.removeprefix('kafka-clients-')}, KRaft, one node, -Xms1g -Xmx1g G1, no sync (its default) but in `single`"
+    )
+    print(
+        f"{PARTITIONS} partitions, {RECORD_SIZE} B records; server on core 0, client (librdkafka; raw sockets in `single`) on core 1; medians of {options.rounds} rounds in turn, {options.records:,} records a round"
+    )
     print(f"before the start {used:.0%} of the machine in use, {stolen:.0%} taken by neighbours", flush=True)
     for peer in peers:
         peer.start()
@@ -340,7 +410,21 @@ def main():
     if hasattr(bench, "rate"):
         print(f"latency was measured at {bench.rate:,} records/s, half of Kafka's median")
     if options.json:
-        pathlib.Path(options.json).write_text(json.dumps({"inrush": version, "kafka": jar.stem, "rounds": options.rounds, "records": options.records, "quiet": quiet and after < 0.1, "rate": getattr(bench, "rate", None), "results": rows}, indent=1) + "\n")
+        pathlib.Path(options.json).write_text(
+            json.dumps(
+                {
+                    "inrush": version,
+                    "kafka": jar.stem,
+                    "rounds": options.rounds,
+                    "records": options.records,
+                    "quiet": quiet and after < 0.1,
+                    "rate": getattr(bench, "rate", None),
+                    "results": rows,
+                },
+                indent=1,
+            )
+            + "\n"
+        )
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ Usage: python tests/compat KAFKA_HOST:PORT INRUSH_HOST:PORT JAR RESTART [SCENARI
 JAR is kafka-clients' (the descriptors); RESTART a command that restarts both and prints nothing. With prefixes no report is written, nor with
 COMPAT_SELF=1, when both are Kafka and no difference is accepted.
 """
+
 import os
 import pathlib
 import subprocess
@@ -14,6 +15,7 @@ import compare
 import report
 import scenario
 from broker import Server
+
 from wire import Protocol
 
 HERE = pathlib.Path(__file__).parent
@@ -42,7 +44,11 @@ def main(kafka, inrush, jar, restart, *only):
     broken = [run for (_, server), run in runs.items() if server == "kafka" and run.failure]
     for run in broken:  # the harness's own mistake, or Kafka's: never taken for an answer
         print(f"\n{run.scenario.name} does not go through on Kafka itself:\n{run.failure}")
-    found = [one for each in scenarios for one in compare.differences(each.name, *(runs[each.name, server.name].broker.seen for server in servers))]
+    found = [
+        one
+        for each in scenarios
+        for one in compare.differences(each.name, *(runs[each.name, server.name].broker.seen for server in servers))
+    ]
     is_self = os.environ.get("COMPAT_SELF") == "1"
     stale = compare.judge(found, [] if is_self else compare.load_known(HERE / "known.toml"))
     if not only and not is_self:
@@ -58,7 +64,10 @@ def address(text):
 def tell(runs, began):
     views = {run.broker.server.name: run.broker.seen for run in runs}
     same = views["kafka"] == views["inrush"]
-    print(f"{time.monotonic() - began:6.1f} s  {'same     ' if same else 'different'}  {runs[0].scenario.name:<40} {max(run.seconds for run in runs):5.1f} s", flush=True)
+    print(
+        f"{time.monotonic() - began:6.1f} s  {'same     ' if same else 'different'}  {runs[0].scenario.name:<40} {max(run.seconds for run in runs):5.1f} s",
+        flush=True,
+    )
 
 
 def conclude(scenarios, found, stale, broken, began, only):
@@ -66,11 +75,17 @@ def conclude(scenarios, found, stale, broken, began, only):
     for one in found if only else new:
         versions = f" (v{one.shown_versions()})" if one.versions else ""
         accepted = " [accepted]" if one.reason else ""
-        print(f"  {one.scenario}: {one.place}{versions}: Kafka {report.plain(report.shown(one.kafka, 300))}, Inrush {report.plain(report.shown(one.inrush, 300))}{accepted}")
+        print(
+            f"  {one.scenario}: {one.place}{versions}: Kafka {report.plain(report.shown(one.kafka, 300))}, Inrush {report.plain(report.shown(one.inrush, 300))}{accepted}"
+        )
     for entry in stale:
-        print(f"  known.toml: {entry.scenario}, {entry.at}: no such difference any more, or none that another entry does not cover; take it out")
+        print(
+            f"  known.toml: {entry.scenario}, {entry.at}: no such difference any more, or none that another entry does not cover; take it out"
+        )
     differ = {one.scenario for one in new}
-    print(f"{len(scenarios)} scenarios in {time.monotonic() - began:.0f} s: {len(scenarios) - len(differ)} the same or accepted, {len(differ)} differ ({len(new)} differences not in known.toml), {len(stale)} stale entries, {len(broken)} that Kafka does not go through")
+    print(
+        f"{len(scenarios)} scenarios in {time.monotonic() - began:.0f} s: {len(scenarios) - len(differ)} the same or accepted, {len(differ)} differ ({len(new)} differences not in known.toml), {len(stale)} stale entries, {len(broken)} that Kafka does not go through"
+    )
     return 1 if new or stale or broken else 0
 
 

@@ -1,4 +1,5 @@
 """Record batches v2: built with any field wrong that a scenario wants wrong, and read back from a fetch answer."""
+
 import struct
 import time
 
@@ -98,7 +99,8 @@ def batch(values, *, codec="none", timestamps=None, keys=None, headers=None, pro
     base = timestamps[0] if timestamps else -1
     headers = headers or [()] * len(values)
     body = b"".join(
-        record(delta, value, key, timestamp - base, held) for delta, value, key, timestamp, held in zip(deltas, values, keys, timestamps, headers)
+        record(delta, value, key, timestamp - base, held)
+        for delta, value, key, timestamp, held in zip(deltas, values, keys, timestamps, headers)
     )
     body = wrong.get("records", COMPRESS[codec](body))
     attributes = wrong.get("attributes", CODECS.index(codec) | (16 if transactional else 0))
@@ -175,15 +177,29 @@ def read(data):
     """The whole batches of a fetch answer; a cut one at the end is left out, as every client does."""
     found, at = [], 0
     while data and at + HEADER_SIZE <= len(data):
-        base, size, epoch, magic, crc, attributes, last_delta, base_ts, max_ts, pid, pepoch, sequence, count = struct.unpack_from(HEADER, data, at)
+        base, size, epoch, magic, crc, attributes, last_delta, base_ts, max_ts, pid, pepoch, sequence, count = struct.unpack_from(
+            HEADER, data, at
+        )
         if at + 12 + size > len(data):
             break
         covered = data[at + 21 : at + 12 + size]
         codec = CODECS[attributes & 7]
         one = {
-            "base": base, "last": base + last_delta, "epoch": epoch, "magic": magic, "crc": crc == crc32c(covered), "codec": codec,
-            "append_time": bool(attributes & 8), "transactional": bool(attributes & 16), "control": bool(attributes & 32),
-            "base_ts": base_ts, "max_ts": max_ts, "producer_id": pid, "producer_epoch": pepoch, "sequence": sequence, "count": count,
+            "base": base,
+            "last": base + last_delta,
+            "epoch": epoch,
+            "magic": magic,
+            "crc": crc == crc32c(covered),
+            "codec": codec,
+            "append_time": bool(attributes & 8),
+            "transactional": bool(attributes & 16),
+            "control": bool(attributes & 32),
+            "base_ts": base_ts,
+            "max_ts": max_ts,
+            "producer_id": pid,
+            "producer_epoch": pepoch,
+            "sequence": sequence,
+            "count": count,
         }
         one["records"] = read_records(DECOMPRESS[codec](data[at + HEADER_SIZE : at + 12 + size]), base, base_ts, count)
         found.append(one)

@@ -3,6 +3,7 @@
 The normal form hides what must differ between two servers (ids, hosts, ports, wall-clock times, epochs' values, throttle, texts of errors) and
 keeps what a client acts on: error codes by name, offsets, counts, records, null or not, and the same id being the same id.
 """
+
 import contextlib
 import re
 import socket
@@ -12,14 +13,35 @@ import uuid
 
 import batches
 import errors
+
 from wire import Malformed
 
 # What a connection can do instead of answering. Answers are dicts, these are strings; both can be seen and compared.
 CLOSED, SILENT = "closes the connection", "does not answer"
 ZERO = uuid.UUID(int=0)
 # Lists of structs are compared by the first of these that their structs have, so that order does not count where no client looks at it.
-KEYS = ("Name", "TopicName", "Topic", "TopicId", "ResourceName", "GroupId", "Key", "ApiKey", "PartitionIndex", "PartitionId", "Partition", "Index", "MemberId", "NodeId", "BrokerId", "ReplicaId",
-        "ProducerId", "LogDir", "EntityType", "BatchIndex")
+KEYS = (
+    "Name",
+    "TopicName",
+    "Topic",
+    "TopicId",
+    "ResourceName",
+    "GroupId",
+    "Key",
+    "ApiKey",
+    "PartitionIndex",
+    "PartitionId",
+    "Partition",
+    "Index",
+    "MemberId",
+    "NodeId",
+    "BrokerId",
+    "ReplicaId",
+    "ProducerId",
+    "LogDir",
+    "EntityType",
+    "BatchIndex",
+)
 HIDDEN = {"ThrottleTimeMs", "ErrorMessage"}
 TEXTS = {"BatchIndexErrorMessage"}
 PLACES = {"Host": "host", "ClientHost": "host", "LogDir": "folder", "ClusterId": "cluster"}
@@ -36,7 +58,11 @@ def first_code(answer):
 
 def in_order(structs):
     key = next((key for key in KEYS if all(key in one for one in structs)), None)
-    return structs if key is None else sorted(structs, key=lambda one: (str(type(one[key])), one[key] if isinstance(one[key], int) else str(one[key])))
+    return (
+        structs
+        if key is None
+        else sorted(structs, key=lambda one: (str(type(one[key])), one[key] if isinstance(one[key], int) else str(one[key])))
+    )
 
 
 def merged(structs, key):
@@ -112,7 +138,11 @@ class Connection:
             return self.server.protocol.answer(api, version, frame[4:])
         except Malformed as error:
             # ApiVersions alone may be answered in version 0, with error 35.
-            return self.server.protocol.answer(api, 0, frame[4:]) if api == "ApiVersions" and frame[4:6] == b"\0\x23" else f"malformed: {error}"
+            return (
+                self.server.protocol.answer(api, 0, frame[4:])
+                if api == "ApiVersions" and frame[4:6] == b"\0\x23"
+                else f"malformed: {error}"
+            )
 
     def close(self):
         self.socket.close()
@@ -209,8 +239,20 @@ class Broker:
 
     def produce(self, topic, data, partition=0, version=9, acks=-1, **more):
         """The answer for one partition; `data` are the bytes of its batches."""
-        answer = self.ask("Produce", version, Acks=acks, TimeoutMs=10_000, TopicData=[
-            {"Name": topic, "TopicId": self.topic_id(topic) if version >= 13 else ZERO, "PartitionData": [{"Index": partition, "Records": data}]}], **more)
+        answer = self.ask(
+            "Produce",
+            version,
+            Acks=acks,
+            TimeoutMs=10_000,
+            TopicData=[
+                {
+                    "Name": topic,
+                    "TopicId": self.topic_id(topic) if version >= 13 else ZERO,
+                    "PartitionData": [{"Index": partition, "Records": data}],
+                }
+            ],
+            **more,
+        )
         return answer if isinstance(answer, str) else answer["Responses"][0]["PartitionResponses"][0]
 
     def produce_soon(self, topic, data, partition=0, version=9):
@@ -268,7 +310,9 @@ class Broker:
             return []  # null and empty are one to every client
         if isinstance(value, dict):
             if "BaseOffset" in value and value.get("ErrorCode"):
-                value = {key: one for key, one in value.items() if key != "LogStartOffset"}  # read only with UNKNOWN_PRODUCER_ID, which Kafka 4 never gives
+                value = {
+                    key: one for key, one in value.items() if key != "LogStartOffset"
+                }  # read only with UNKNOWN_PRODUCER_ID, which Kafka 4 never gives
             return {key: self.normal(one, key) for key, one in value.items() if key not in HIDDEN}
         if isinstance(value, (list, tuple)):
             return self.normal_list([self.normal(one, field) for one in value])
@@ -318,5 +362,12 @@ class Broker:
     @staticmethod
     def normal_batch(one):
         """Bounds and content. The codec is left out: a server may compress what came uncompressed; scenarios that are about codecs see it themselves."""
-        return {"bounds": [one["base"], one["last"]], "crc": one["crc"], "magic": one["magic"], "records": [
-            [record["offset"], record["key"], record["value"]] + ([record["headers"]] if "headers" in record else []) for record in one["records"]]}
+        return {
+            "bounds": [one["base"], one["last"]],
+            "crc": one["crc"],
+            "magic": one["magic"],
+            "records": [
+                [record["offset"], record["key"], record["value"]] + ([record["headers"]] if "headers" in record else [])
+                for record in one["records"]
+            ],
+        }

@@ -1,4 +1,5 @@
 """Two servers' views of one scenario → differences, with equal ones of several versions told once; and the list of accepted ones."""
+
 import re
 import tomllib
 from dataclasses import dataclass, field
@@ -95,7 +96,9 @@ def load_known(path):
     with open(path, "rb") as file:
         entries = tomllib.load(file).get("known", [])
     for entry in entries:
-        assert set(entry) - {"versions"} == {"scenario", "at", "reason"} and entry["reason"].strip(), f"{path}: {entry} needs scenario, at and reason"
+        assert set(entry) - {"versions"} == {"scenario", "at", "reason"} and entry["reason"].strip(), (
+            f"{path}: {entry} needs scenario, at and reason"
+        )
     return [Known(**entry) for entry in entries]
 
 

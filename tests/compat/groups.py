@@ -1,4 +1,5 @@
 """Members of classic consumer groups as scenarios drive them: each on a connection of its own, one request at a time."""
+
 import time
 
 from broker import CLOSED, Stopped
@@ -8,7 +9,17 @@ SESSION_MS, REBALANCE_MS = 10_000, 10_000
 
 
 class Member:
-    def __init__(self, broker, group, instance=None, protocols=(("range", ()),), join=JOIN, kind="consumer", session_ms=SESSION_MS, rebalance_ms=REBALANCE_MS):
+    def __init__(
+        self,
+        broker,
+        group,
+        instance=None,
+        protocols=(("range", ()),),
+        join=JOIN,
+        kind="consumer",
+        session_ms=SESSION_MS,
+        rebalance_ms=REBALANCE_MS,
+    ):
         self.broker, self.group, self.instance, self.protocols, self.version, self.kind = broker, group, instance, protocols, join, kind
         self.session_ms, self.rebalance_ms = session_ms, rebalance_ms
         self.connection = broker.connect()
@@ -18,8 +29,19 @@ class Member:
         return self.broker.protocol.encode("ConsumerProtocolSubscription", 1, {"Topics": list(topics), "UserData": None})
 
     def send_join(self, **more):
-        held = [{"Name": name, "Metadata": self.subscription(topics) if isinstance(topics, (list, tuple)) else topics} for name, topics in self.protocols]
-        body = {"GroupId": self.group, "SessionTimeoutMs": self.session_ms, "RebalanceTimeoutMs": self.rebalance_ms, "MemberId": self.id, "GroupInstanceId": self.instance, "ProtocolType": self.kind, "Protocols": held}
+        held = [
+            {"Name": name, "Metadata": self.subscription(topics) if isinstance(topics, (list, tuple)) else topics}
+            for name, topics in self.protocols
+        ]
+        body = {
+            "GroupId": self.group,
+            "SessionTimeoutMs": self.session_ms,
+            "RebalanceTimeoutMs": self.rebalance_ms,
+            "MemberId": self.id,
+            "GroupInstanceId": self.instance,
+            "ProtocolType": self.kind,
+            "Protocols": held,
+        }
         self.connection.send("JoinGroup", self.version, **{**body, **more})
 
     def take(self, timeout=25):
@@ -45,8 +67,15 @@ class Member:
             self.take()
 
     def send_sync(self, assignments=(), version=SYNC, **more):
-        body = {"GroupId": self.group, "GenerationId": self.generation, "MemberId": self.id, "GroupInstanceId": self.instance, "ProtocolType": self.kind, "ProtocolName": self.protocols[0][0] if self.protocols else None,
-                "Assignments": [{"MemberId": member, "Assignment": held} for member, held in assignments]}
+        body = {
+            "GroupId": self.group,
+            "GenerationId": self.generation,
+            "MemberId": self.id,
+            "GroupInstanceId": self.instance,
+            "ProtocolType": self.kind,
+            "ProtocolName": self.protocols[0][0] if self.protocols else None,
+            "Assignments": [{"MemberId": member, "Assignment": held} for member, held in assignments],
+        }
         self.connection.send("SyncGroup", version, **{**body, **more})
 
     def sync(self, assignments=(), version=SYNC, timeout=25, **more):
@@ -61,16 +90,40 @@ class Member:
         return answer
 
     def heartbeat(self, version=4, **more):
-        self.connection.send("Heartbeat", version, **{"GroupId": self.group, "GenerationId": self.generation, "MemberId": self.id, "GroupInstanceId": self.instance, **more})
+        self.connection.send(
+            "Heartbeat",
+            version,
+            **{"GroupId": self.group, "GenerationId": self.generation, "MemberId": self.id, "GroupInstanceId": self.instance, **more},
+        )
         return self.reply()
 
     def commit(self, topic, offset=1, version=9, partition=0, metadata="", epoch=-1, **more):
-        held = {"Name": topic, "Partitions": [{"PartitionIndex": partition, "CommittedOffset": offset, "CommittedLeaderEpoch": epoch, "CommittedMetadata": metadata}]}
-        self.connection.send("OffsetCommit", version, **{"GroupId": self.group, "GenerationIdOrMemberEpoch": self.generation, "MemberId": self.id, "GroupInstanceId": self.instance, "Topics": [held], **more})
+        held = {
+            "Name": topic,
+            "Partitions": [
+                {"PartitionIndex": partition, "CommittedOffset": offset, "CommittedLeaderEpoch": epoch, "CommittedMetadata": metadata}
+            ],
+        }
+        self.connection.send(
+            "OffsetCommit",
+            version,
+            **{
+                "GroupId": self.group,
+                "GenerationIdOrMemberEpoch": self.generation,
+                "MemberId": self.id,
+                "GroupInstanceId": self.instance,
+                "Topics": [held],
+                **more,
+            },
+        )
         return self.reply()
 
     def leave(self, version=4, **more):
-        body = {"GroupId": self.group, "Members": [{"MemberId": self.id, "GroupInstanceId": self.instance, "Reason": None}]} if version >= 3 else {"GroupId": self.group, "MemberId": self.id}
+        body = (
+            {"GroupId": self.group, "Members": [{"MemberId": self.id, "GroupInstanceId": self.instance, "Reason": None}]}
+            if version >= 3
+            else {"GroupId": self.group, "MemberId": self.id}
+        )
         self.connection.send("LeaveGroup", version, **{**body, **more})
         return self.reply()
 

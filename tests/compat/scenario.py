@@ -3,6 +3,7 @@
 A scenario is a function that takes a Broker, asks, and sees. Its docstring says what it is about. One that yields goes on after a restart of the
 server, so that what must survive one can be seen. One that cannot go on raises; that is seen too, so nothing is skipped in silence.
 """
+
 import importlib
 import inspect
 import pathlib

@@ -3,6 +3,7 @@
 A message is a dict with the descriptors' own names: {"Topics": [{"Name": "a"}]}. What is left out gets its default; what a version does not have
 is left out on the wire. Nothing here is Inrush's or shared with it: the descriptors are Kafka's.
 """
+
 import json
 import re
 import struct
@@ -18,7 +19,7 @@ class Malformed(Exception):
 
 
 def span(text):
-    """"3-5", "3+", "7" or "none" as (first, last)."""
+    """ "3-5", "3+", "7" or "none" as (first, last)."""
     if text in (None, "none"):
         return 1, 0
     if text.endswith("+"):

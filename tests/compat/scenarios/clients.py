@@ -1,4 +1,5 @@
 """Stock clients doing what programs do: librdkafka by confluent-kafka, and kafka-python."""
+
 import time
 
 import confluent_kafka
@@ -14,12 +15,21 @@ def address(broker):
 
 
 def rdkafka_consumer(broker, group, **more):
-    settings = {"bootstrap.servers": address(broker), "group.id": group, "auto.offset.reset": "earliest", "enable.auto.commit": False, "session.timeout.ms": 6000, "heartbeat.interval.ms": 500}
+    settings = {
+        "bootstrap.servers": address(broker),
+        "group.id": group,
+        "auto.offset.reset": "earliest",
+        "enable.auto.commit": False,
+        "session.timeout.ms": 6000,
+        "heartbeat.interval.ms": 500,
+    }
     return confluent_kafka.Consumer({**settings, **{key.replace("_", "."): value for key, value in more.items()}}, logger=QUIET)
 
 
 def rdkafka_producer(broker, **more):
-    return confluent_kafka.Producer({"bootstrap.servers": address(broker), **{key.replace("_", "."): value for key, value in more.items()}}, logger=QUIET)
+    return confluent_kafka.Producer(
+        {"bootstrap.servers": address(broker), **{key.replace("_", "."): value for key, value in more.items()}}, logger=QUIET
+    )
 
 
 class Quiet:
@@ -54,7 +64,12 @@ def rdkafka_round(broker):
     """confluent-kafka: idempotent producer with each codec, consumer by assignment, watermarks and a time query."""
     topic = broker.topic(partitions=2)
     for codec in ("none", "gzip", "snappy", "lz4", "zstd"):
-        broker.see(f"produced, {codec}", produced(broker, topic, [f"{codec} {number}" for number in range(20)], enable_idempotence=True, compression_type=codec, linger_ms=20))
+        broker.see(
+            f"produced, {codec}",
+            produced(
+                broker, topic, [f"{codec} {number}" for number in range(20)], enable_idempotence=True, compression_type=codec, linger_ms=20
+            ),
+        )
     consumer = rdkafka_consumer(broker, broker.name("unused"))
     consumer.assign([confluent_kafka.TopicPartition(topic, partition, 0) for partition in (0, 1)])
     broker.see("consumed", consumed(consumer, 100))
@@ -143,7 +158,11 @@ def rdkafka_transactions(broker):
     producer = rdkafka_producer(broker, transactional_id=broker.name("txn"), transaction_timeout_ms=30_000)
     try:
         producer.init_transactions(8)
-        for word, end in (("kept", producer.commit_transaction), ("gone", producer.abort_transaction), ("kept too", producer.commit_transaction)):
+        for word, end in (
+            ("kept", producer.commit_transaction),
+            ("gone", producer.abort_transaction),
+            ("kept too", producer.commit_transaction),
+        ):
             producer.begin_transaction()
             producer.produce(topic, word)
             producer.flush(10)
@@ -172,16 +191,24 @@ def rdkafka_admin(broker):
                 answers[str(key)] = error.args[0].name()
         return next(iter(answers.values()))
 
-    broker.see("created", result(client.create_topics([admin.NewTopic(topic, 2, 1, config={"retention.ms": "777000"})], request_timeout=10)))
+    broker.see(
+        "created", result(client.create_topics([admin.NewTopic(topic, 2, 1, config={"retention.ms": "777000"})], request_timeout=10))
+    )
     broker.until_led(topic, 2)
     broker.see("created again", result(client.create_topics([admin.NewTopic(topic, 2, 1)], request_timeout=10)))
     broker.see("more partitions", result(client.create_partitions([admin.NewPartitions(topic, 3)], request_timeout=10)))
     configs = result(client.describe_configs([admin.ConfigResource(admin.RESOURCE_TOPIC, topic)], request_timeout=10))
     broker.see("retention.ms", configs if isinstance(configs, str) else configs["retention.ms"].value)
-    change = admin.ConfigResource(admin.RESOURCE_TOPIC, topic, incremental_configs=[admin.ConfigEntry("retention.ms", "888000", incremental_operation=admin.AlterConfigOpType.SET)])
+    change = admin.ConfigResource(
+        admin.RESOURCE_TOPIC,
+        topic,
+        incremental_configs=[admin.ConfigEntry("retention.ms", "888000", incremental_operation=admin.AlterConfigOpType.SET)],
+    )
     broker.see("altered", result(client.incremental_alter_configs([change], request_timeout=10)))
     produced(broker, topic, ["x"] * 5)
-    broker.see("records deleted", result_kind(result(client.delete_records([confluent_kafka.TopicPartition(topic, 0, -1)], request_timeout=10))))
+    broker.see(
+        "records deleted", result_kind(result(client.delete_records([confluent_kafka.TopicPartition(topic, 0, -1)], request_timeout=10)))
+    )
     try:
         broker.see("groups", type(client.list_consumer_groups(request_timeout=10).result()).__name__)
     except confluent_kafka.KafkaException as error:
@@ -192,6 +219,73 @@ def rdkafka_admin(broker):
     except confluent_kafka.KafkaException as error:
         broker.see("cluster", error.args[0].name())
     broker.see("deleted", result(client.delete_topics([topic], request_timeout=10)))
+
+
+@scenario("ListGroups", "DescribeGroups", "OffsetFetch", "OffsetCommit", "DeleteGroups")
+def rdkafka_group_admin(broker):
+    """confluent-kafka's admin client on a group: listed, described, its offsets read and set, deleted."""
+    topic, group = broker.topic(partitions=2), broker.name()
+    coordinator(broker, group)
+    produced(broker, topic, ["x"] * 10)
+    consumer = rdkafka_consumer(broker, group)
+    consumer.subscribe([topic])
+    broker.see("consumed", len(consumed(consumer, 10)))
+    consumer.commit(asynchronous=False)
+    client = admin.AdminClient({"bootstrap.servers": address(broker)}, logger=QUIET)
+
+    def told(case, ask, show):
+        try:
+            broker.see(case, show(ask()))
+        except confluent_kafka.KafkaException as error:
+            broker.see(case, error.args[0].name())
+
+    describe = lambda: client.describe_consumer_groups([group], request_timeout=10)[group].result(10)
+    told("described", describe, lambda one: [one.state.name, one.partition_assignor, len(one.members), one.is_simple_consumer_group])
+    told(
+        "its member",
+        describe,
+        lambda one: [
+            sorted([part.topic == topic, part.partition] for part in member.assignment.topic_partitions) for member in one.members
+        ],
+    )
+    told("delete while it has a member", lambda: client.delete_consumer_groups([group], request_timeout=10)[group].result(10), str)
+    consumer.close()
+    told("described, empty", describe, lambda one: [one.state.name, len(one.members)])
+    told(
+        "listed",
+        lambda: client.list_consumer_groups(request_timeout=10).result(10),
+        lambda all_: [[one.is_simple_consumer_group, one.state.name] for one in all_.valid if one.group_id == group],
+    )
+    offsets = lambda: client.list_consumer_group_offsets([confluent_kafka.ConsumerGroupTopicPartitions(group)], request_timeout=10)[
+        group
+    ].result(10)
+    told("offsets", offsets, lambda found: sum(one.offset for one in found.topic_partitions))
+    wanted = confluent_kafka.ConsumerGroupTopicPartitions(group, [confluent_kafka.TopicPartition(topic, 0, 3)])
+    told(
+        "offset set",
+        lambda: client.alter_consumer_group_offsets([wanted], request_timeout=10)[group].result(10),
+        lambda found: [one.offset for one in found.topic_partitions],
+    )
+    told("offsets after it", offsets, lambda found: [one.offset for one in found.topic_partitions if one.partition == 0])
+    told("deleted", lambda: client.delete_consumer_groups([group], request_timeout=10)[group].result(10), str)
+    told("described after it", describe, lambda one: one.state.name)
+
+
+@scenario("Fetch", "ListOffsets", "DeleteRecords", behaviours=(5,))
+def rdkafka_reset(broker):
+    """confluent-kafka: a position below the start of the log, or past its end, goes to where auto.offset.reset says."""
+    topic = broker.topic()
+    for number in range(10):
+        broker.fill(topic, str(number))
+    broker.see(
+        "deletion",
+        broker.ask("DeleteRecords", 2, TimeoutMs=5000, Topics=[{"Name": topic, "Partitions": [{"PartitionIndex": 0, "Offset": 4}]}]),
+    )
+    for case, offset in {"below the start": 1, "past the end": 500}.items():
+        consumer = rdkafka_consumer(broker, broker.name("unused"))
+        consumer.assign([confluent_kafka.TopicPartition(topic, 0, offset)])
+        broker.see(case, consumed(consumer, 6, seconds=10))
+        consumer.close()
 
 
 def result_kind(value):
@@ -215,7 +309,16 @@ def kafka_python_round(broker):
     consumer.close()
     coordinator(broker, group)
     for turn in ("first", "second"):
-        consumer = kafka.KafkaConsumer(topic, bootstrap_servers=address(broker), group_id=group, consumer_timeout_ms=9000 if turn == "first" else 5000, auto_offset_reset="earliest", enable_auto_commit=False, session_timeout_ms=10_000, heartbeat_interval_ms=1000)
+        consumer = kafka.KafkaConsumer(
+            topic,
+            bootstrap_servers=address(broker),
+            group_id=group,
+            consumer_timeout_ms=9000 if turn == "first" else 5000,
+            auto_offset_reset="earliest",
+            enable_auto_commit=False,
+            session_timeout_ms=10_000,
+            heartbeat_interval_ms=1000,
+        )
         broker.see(f"group, {turn}", read_python(consumer, 10))
         consumer.commit()
         consumer.close()

@@ -1,4 +1,5 @@
 """What tools ask of a node besides topics: log folders, reassignments, elections, quorum, quotas, SCRAM users, ACLs, transactions."""
+
 import time
 
 import batches
@@ -12,7 +13,12 @@ def log_dirs(broker):
     name = broker.topic(partitions=2)
     broker.fill(name, "x" * 100)
     for version in broker.versions("DescribeLogDirs"):
-        for case, topics in {"one partition": [{"Topic": name, "Partitions": [0]}], "unknown": [{"Topic": name, "Partitions": [9]}, {"Topic": broker.name("none"), "Partitions": [0]}], "all": None, "none": []}.items():
+        for case, topics in {
+            "one partition": [{"Topic": name, "Partitions": [0]}],
+            "unknown": [{"Topic": name, "Partitions": [9]}, {"Topic": broker.name("none"), "Partitions": [0]}],
+            "all": None,
+            "none": [],
+        }.items():
             answer = broker.ask("DescribeLogDirs", version, Topics=topics)
             if isinstance(answer, dict):
                 for folder in answer["Results"]:
@@ -21,7 +27,9 @@ def log_dirs(broker):
                             folder[key] = "bytes" if folder[key] > 0 else folder[key]
                     folder["Topics"] = [topic for topic in folder["Topics"] if topic["Name"] == name]
                     for topic in folder["Topics"]:
-                        topic["Partitions"] = [{**one, "PartitionSize": "bytes" if one["PartitionSize"] > 0 else 0} for one in topic["Partitions"]]
+                        topic["Partitions"] = [
+                            {**one, "PartitionSize": "bytes" if one["PartitionSize"] > 0 else 0} for one in topic["Partitions"]
+                        ]
             broker.see(case, answer, version)
 
 
@@ -29,7 +37,13 @@ def log_dirs(broker):
 def list_reassignments(broker):
     """None go on, whatever is asked for."""
     name = broker.topic()
-    for case, topics in {"all": None, "a topic": [{"Name": name, "PartitionIndexes": [0]}], "unknown partition": [{"Name": name, "PartitionIndexes": [9]}], "unknown topic": [{"Name": broker.name("none"), "PartitionIndexes": [0]}], "none": []}.items():
+    for case, topics in {
+        "all": None,
+        "a topic": [{"Name": name, "PartitionIndexes": [0]}],
+        "unknown partition": [{"Name": name, "PartitionIndexes": [9]}],
+        "unknown topic": [{"Name": broker.name("none"), "PartitionIndexes": [0]}],
+        "none": [],
+    }.items():
         broker.see(case, broker.ask("ListPartitionReassignments", 0, TimeoutMs=5000, Topics=topics))
 
 
@@ -39,9 +53,24 @@ def alter_reassignments(broker):
     name = broker.topic()
     for version in broker.versions("AlterPartitionReassignments"):
         for case, (topic, partition, replicas) in {
-            "where it is": (name, 0, [1]), "a stranger": (name, 0, [7]), "nobody": (name, 0, []), "twice": (name, 0, [1, 1]), "cancel": (name, 0, None), "unknown partition": (name, 9, [1]), "unknown topic": (broker.name("none"), 0, [1]),
+            "where it is": (name, 0, [1]),
+            "a stranger": (name, 0, [7]),
+            "nobody": (name, 0, []),
+            "twice": (name, 0, [1, 1]),
+            "cancel": (name, 0, None),
+            "unknown partition": (name, 9, [1]),
+            "unknown topic": (broker.name("none"), 0, [1]),
         }.items():
-            broker.see(case, broker.ask("AlterPartitionReassignments", version, TimeoutMs=5000, Topics=[{"Name": topic, "Partitions": [{"PartitionIndex": partition, "Replicas": replicas}]}]), version)
+            broker.see(
+                case,
+                broker.ask(
+                    "AlterPartitionReassignments",
+                    version,
+                    TimeoutMs=5000,
+                    Topics=[{"Name": topic, "Partitions": [{"PartitionIndex": partition, "Replicas": replicas}]}],
+                ),
+                version,
+            )
     broker.see("nothing", broker.ask("AlterPartitionReassignments", 0, TimeoutMs=5000, Topics=[]))
 
 
@@ -52,7 +81,9 @@ def elect_leaders(broker):
     for version in broker.versions("ElectLeaders"):
         for kind in (0, 1) if version else (0,):
             ask = lambda topics: broker.ask("ElectLeaders", version, ElectionType=kind, TimeoutMs=5000, TopicPartitions=topics)
-            broker.see(f"type {kind}", ask([{"Topic": name, "Partitions": [0, 9]}, {"Topic": broker.name("none"), "Partitions": [0]}]), version)
+            broker.see(
+                f"type {kind}", ask([{"Topic": name, "Partitions": [0, 9]}, {"Topic": broker.name("none"), "Partitions": [0]}]), version
+            )
             answer = ask(None)
             broker.see(f"type {kind}, all", answer if isinstance(answer, str) else answer.get("ErrorCode"), version)
 
@@ -69,16 +100,30 @@ def describe_quorum(broker):
                     partition["CurrentVoters"] = [one["ReplicaId"] for one in partition["CurrentVoters"]]
             answer.pop("Nodes", None)
         broker.see("answer", answer, version)
-        broker.see("another topic", broker.ask("DescribeQuorum", version, Topics=[{"TopicName": "x", "Partitions": [{"PartitionIndex": 0}]}]), version)
+        broker.see(
+            "another topic",
+            broker.ask("DescribeQuorum", version, Topics=[{"TopicName": "x", "Partitions": [{"PartitionIndex": 0}]}]),
+            version,
+        )
 
 
 def quota(entity, operations, version=1, **more):
-    return {"Entries": [{"Entity": [{"EntityType": kind, "EntityName": name} for kind, name in entity], "Ops": [{"Key": key, "Value": value or 0.0, "Remove": value is None} for key, value in operations.items()]}], **more}
+    return {
+        "Entries": [
+            {
+                "Entity": [{"EntityType": kind, "EntityName": name} for kind, name in entity],
+                "Ops": [{"Key": key, "Value": value or 0.0, "Remove": value is None} for key, value in operations.items()],
+            }
+        ],
+        **more,
+    }
 
 
 def filtered(answer, own):
     if isinstance(answer, dict) and answer.get("Entries"):
-        answer["Entries"] = sorted((one for one in answer["Entries"] if any(str(held["EntityName"]).startswith(own) for held in one["Entity"])), key=str)
+        answer["Entries"] = sorted(
+            (one for one in answer["Entries"] if any(str(held["EntityName"]).startswith(own) for held in one["Entity"])), key=str
+        )
     return answer
 
 
@@ -89,10 +134,14 @@ def quotas(broker):
     match = lambda kind, how, name=None: {"EntityType": kind, "MatchType": how, "Match": name}
     for version in broker.versions("AlterClientQuotas"):
         alter = lambda *args, **more: broker.ask("AlterClientQuotas", version, **quota(*args, **more))
-        describe = lambda *components, strict=False: filtered(broker.ask("DescribeClientQuotas", version, Components=list(components), Strict=strict), own)
+        describe = lambda *components, strict=False: filtered(
+            broker.ask("DescribeClientQuotas", version, Components=list(components), Strict=strict), own
+        )
         broker.see("only validated", alter([("client-id", own)], {"producer_byte_rate": 1000.0}, ValidateOnly=True), version)
         broker.see("set", alter([("client-id", own)], {"producer_byte_rate": 1e6, "consumer_byte_rate": 2e6}), version)
-        wait_until(lambda: describe(match("client-id", 0, own)), lambda answer: isinstance(answer, str) or len(answer["Entries"] or []) == 1)
+        wait_until(
+            lambda: describe(match("client-id", 0, own)), lambda answer: isinstance(answer, str) or len(answer["Entries"] or []) == 1
+        )
         broker.see("exact", describe(match("client-id", 0, own)), version)
         broker.see("exact, strict", describe(match("client-id", 0, own), strict=True), version)
         broker.see("any client", describe(match("client-id", 2)), version)
@@ -113,8 +162,12 @@ def quotas_of_users(broker):
     """For a user, for a user's client, for an address; shares of CPU and changes a second."""
     own = broker.name("who")
     for case, entity, key in [
-        ("user", [("user", own)], "producer_byte_rate"), ("user and client", [("user", own), ("client-id", own)], "producer_byte_rate"), ("address", [("ip", "127.0.0.9")], "connection_creation_rate"),
-        ("share of CPU", [("client-id", own)], "request_percentage"), ("changes a second", [("client-id", own)], "controller_mutation_rate"), ("default client", [("client-id", None)], "controller_mutation_rate"),
+        ("user", [("user", own)], "producer_byte_rate"),
+        ("user and client", [("user", own), ("client-id", own)], "producer_byte_rate"),
+        ("address", [("ip", "127.0.0.9")], "connection_creation_rate"),
+        ("share of CPU", [("client-id", own)], "request_percentage"),
+        ("changes a second", [("client-id", own)], "controller_mutation_rate"),
+        ("default client", [("client-id", None)], "consumer_byte_rate"),
     ]:
         broker.see(f"{case}: set", broker.ask("AlterClientQuotas", 1, **quota(entity, {key: 1e9})))
         match = [{"EntityType": kind, "MatchType": 1 if name is None else 0, "Match": name} for kind, name in entity]
@@ -136,11 +189,17 @@ def throttle(broker):
     """Over its quota a producer is answered first, told how long, and then kept waiting; so is a consumer."""
     name = broker.topic()
     client = broker.name("busy")
-    answer = broker.ask("AlterClientQuotas", 1, **quota([("client-id", client)], {"producer_byte_rate": 20_000.0, "consumer_byte_rate": 20_000.0}))
+    answer = broker.ask(
+        "AlterClientQuotas", 1, **quota([("client-id", client)], {"producer_byte_rate": 20_000.0, "consumer_byte_rate": 20_000.0})
+    )
     broker.see("quota set", answer)
     time.sleep(0.5)
     connection = broker.connect()
-    body = {"Acks": -1, "TimeoutMs": 5000, "TopicData": [{"Name": name, "PartitionData": [{"Index": 0, "Records": batches.batch([b"x" * 300_000])}]}]}
+    body = {
+        "Acks": -1,
+        "TimeoutMs": 5000,
+        "TopicData": [{"Name": name, "PartitionData": [{"Index": 0, "Records": batches.batch([b"x" * 300_000])}]}],
+    }
     began = time.monotonic()
     connection.send("Produce", 9, client_id=client, **body)
     answer = connection.take()
@@ -156,7 +215,13 @@ def throttle(broker):
 def scram_users(broker):
     """Several mechanisms a user; described, deleted; unknown users; too few iterations."""
     user = broker.name("user")
-    one = lambda mechanism, iterations=4096: {"Name": user, "Mechanism": mechanism, "Iterations": iterations, "Salt": b"salt", "SaltedPassword": b"password"}
+    one = lambda mechanism, iterations=4096: {
+        "Name": user,
+        "Mechanism": mechanism,
+        "Iterations": iterations,
+        "Salt": b"salt",
+        "SaltedPassword": b"password",
+    }
     alter = lambda made=(), deleted=(): broker.ask("AlterUserScramCredentials", 0, Upsertions=list(made), Deletions=list(deleted))
     describe = lambda: broker.ask("DescribeUserScramCredentials", 0, Users=[{"Name": user}])
     broker.see("unknown", describe())
@@ -164,7 +229,12 @@ def scram_users(broker):
     broker.see("SHA-512", alter([one(2, 8192)]))
     wait_until(describe, lambda answer: isinstance(answer, str) or len(answer["Results"][0]["CredentialInfos"]) == 2)
     answer = describe()
-    broker.see("described", answer if isinstance(answer, str) else sorted([held["Mechanism"], held["Iterations"]] for held in answer["Results"][0]["CredentialInfos"]))
+    broker.see(
+        "described",
+        answer
+        if isinstance(answer, str)
+        else sorted([held["Mechanism"], held["Iterations"]] for held in answer["Results"][0]["CredentialInfos"]),
+    )
     broker.see("too few iterations", alter([one(1, 10)]))
     broker.see("mechanism of the future", alter([one(9)]))
     broker.see("delete", alter(deleted=[{"Name": user, "Mechanism": 1}, {"Name": user, "Mechanism": 2}]))
@@ -175,9 +245,59 @@ def scram_users(broker):
 def acls(broker):
     """Without an authorizer: security is disabled."""
     for version in broker.versions("DescribeAcls"):
-        broker.see("describe", broker.ask("DescribeAcls", version, ResourceTypeFilter=1, PatternTypeFilter=1, Operation=1, PermissionType=1, ResourceNameFilter=None, PrincipalFilter=None, HostFilter=None), version)
-        broker.see("create", broker.ask("CreateAcls", version, Creations=[{"ResourceType": 2, "ResourceName": "x", "ResourcePatternType": 3, "Principal": "User:a", "Host": "*", "Operation": 3, "PermissionType": 3}]), version)
-        broker.see("delete", broker.ask("DeleteAcls", version, Filters=[{"ResourceTypeFilter": 2, "ResourceNameFilter": "x", "PatternTypeFilter": 3, "PrincipalFilter": None, "HostFilter": None, "Operation": 1, "PermissionType": 1}]), version)
+        broker.see(
+            "describe",
+            broker.ask(
+                "DescribeAcls",
+                version,
+                ResourceTypeFilter=1,
+                PatternTypeFilter=1,
+                Operation=1,
+                PermissionType=1,
+                ResourceNameFilter=None,
+                PrincipalFilter=None,
+                HostFilter=None,
+            ),
+            version,
+        )
+        broker.see(
+            "create",
+            broker.ask(
+                "CreateAcls",
+                version,
+                Creations=[
+                    {
+                        "ResourceType": 2,
+                        "ResourceName": "x",
+                        "ResourcePatternType": 3,
+                        "Principal": "User:a",
+                        "Host": "*",
+                        "Operation": 3,
+                        "PermissionType": 3,
+                    }
+                ],
+            ),
+            version,
+        )
+        broker.see(
+            "delete",
+            broker.ask(
+                "DeleteAcls",
+                version,
+                Filters=[
+                    {
+                        "ResourceTypeFilter": 2,
+                        "ResourceNameFilter": "x",
+                        "PatternTypeFilter": 3,
+                        "PrincipalFilter": None,
+                        "HostFilter": None,
+                        "Operation": 1,
+                        "PermissionType": 1,
+                    }
+                ],
+            ),
+            version,
+        )
 
 
 @scenario("SaslHandshake")
@@ -198,9 +318,19 @@ def transactions(broker):
         return
     pid, epoch, sequence = begun["ProducerId"], begun["ProducerEpoch"], 0
     for case, committed in (("commit", True), ("abort", False)):
-        added = broker.ask_soon("AddPartitionsToTxn", 3, V3AndBelowTransactionalId=txn, V3AndBelowProducerId=pid, V3AndBelowProducerEpoch=epoch, V3AndBelowTopics=[{"Name": name, "Partitions": [0]}])
+        added = broker.ask_soon(
+            "AddPartitionsToTxn",
+            3,
+            V3AndBelowTransactionalId=txn,
+            V3AndBelowProducerId=pid,
+            V3AndBelowProducerEpoch=epoch,
+            V3AndBelowTopics=[{"Name": name, "Partitions": [0]}],
+        )
         broker.see(f"{case}: added", added)
-        broker.see(f"{case}: produced", broker.produce(name, batches.batch([case.encode()], producer=(pid, epoch, sequence), transactional=True), TransactionalId=txn))
+        broker.see(
+            f"{case}: produced",
+            broker.produce(name, batches.batch([case.encode()], producer=(pid, epoch, sequence), transactional=True), TransactionalId=txn),
+        )
         sequence += 1
         broker.see(f"{case}: latest before it ends, read committed", broker.list_offset(name, -1, IsolationLevel=1))
         end = lambda: broker.ask_soon("EndTxn", 3, TransactionalId=txn, ProducerId=pid, ProducerEpoch=epoch, Committed=committed)
@@ -214,7 +344,12 @@ def transactions(broker):
 @scenario("UpdateFeatures")
 def features(broker):
     """Features by name: unknown ones."""
-    broker.see("unknown feature", broker.ask("UpdateFeatures", 2, FeatureUpdates=[{"Feature": "no.such.feature", "MaxVersionLevel": 3, "UpgradeType": 1}], ValidateOnly=True))
+    broker.see(
+        "unknown feature",
+        broker.ask(
+            "UpdateFeatures", 2, FeatureUpdates=[{"Feature": "no.such.feature", "MaxVersionLevel": 3, "UpgradeType": 1}], ValidateOnly=True
+        ),
+    )
 
 
 @scenario("AddOffsetsToTxn", "TxnOffsetCommit", "OffsetFetch", behaviours=(24,))
@@ -229,8 +364,19 @@ def transactional_offsets(broker):
         return
     who = {"TransactionalId": txn, "ProducerId": begun["ProducerId"], "ProducerEpoch": begun["ProducerEpoch"]}
     broker.see("added", broker.ask_soon("AddOffsetsToTxn", 3, **who, GroupId=group))
-    broker.see("committed in it", broker.ask_soon("TxnOffsetCommit", 3, **who, GroupId=group, Topics=[{"Name": topic, "Partitions": [{"PartitionIndex": 0, "CommittedOffset": 9, "CommittedMetadata": "m"}]}]))
-    fetch = lambda stable: broker.ask("OffsetFetch", 7, GroupId=group, Topics=[{"Name": topic, "PartitionIndexes": [0]}], RequireStable=stable)
+    broker.see(
+        "committed in it",
+        broker.ask_soon(
+            "TxnOffsetCommit",
+            3,
+            **who,
+            GroupId=group,
+            Topics=[{"Name": topic, "Partitions": [{"PartitionIndex": 0, "CommittedOffset": 9, "CommittedMetadata": "m"}]}],
+        ),
+    )
+    fetch = lambda stable: broker.ask(
+        "OffsetFetch", 7, GroupId=group, Topics=[{"Name": topic, "PartitionIndexes": [0]}], RequireStable=stable
+    )
     broker.see("stable ones", fetch(True))
     broker.see("others", fetch(False))
     broker.see("end", broker.ask_soon("EndTxn", 3, **who, Committed=True))

@@ -1,11 +1,19 @@
 """OffsetCommit, OffsetFetch, OffsetDelete."""
+
 from groups import Member, coordinator, stable, until_state
 from scenario import scenario
 
 
 def fetch(broker, group, version, topics, **more):
     """topics: {name: partitions} or None for all."""
-    held = None if topics is None else [{**({"TopicId": broker.topic_id(name)} if version >= 10 else {"Name": name}), "PartitionIndexes": list(partitions)} for name, partitions in topics.items()]
+    held = (
+        None
+        if topics is None
+        else [
+            {**({"TopicId": broker.topic_id(name)} if version >= 10 else {"Name": name}), "PartitionIndexes": list(partitions)}
+            for name, partitions in topics.items()
+        ]
+    )
     body = {"Groups": [{"GroupId": group, "Topics": held}]} if version >= 8 else {"GroupId": group, "Topics": held}
     return broker.ask_soon("OffsetFetch", version, **body, **more)
 
@@ -17,7 +25,14 @@ def by_version(broker):
     coordinator(broker, broker.name())
     for version in broker.versions("OffsetCommit"):
         member = Member(broker, broker.name(f"v{version}"))
-        held = {"Name": topic, "TopicId": broker.topic_id(topic), "Partitions": [{"PartitionIndex": 0, "CommittedOffset": 42, "CommittedLeaderEpoch": broker.epoch, "CommittedMetadata": "näh"}, {"PartitionIndex": 1, "CommittedOffset": 7, "CommittedMetadata": None}]}
+        held = {
+            "Name": topic,
+            "TopicId": broker.topic_id(topic),
+            "Partitions": [
+                {"PartitionIndex": 0, "CommittedOffset": 42, "CommittedLeaderEpoch": broker.epoch, "CommittedMetadata": "näh"},
+                {"PartitionIndex": 1, "CommittedOffset": 7, "CommittedMetadata": None},
+            ],
+        }
         broker.see("commit", member.commit(topic, version=version, Topics=[held]), version)
         broker.see("fetched", fetch(broker, broker.name(f"v{version}"), 7, {topic: [0, 1]}), version)
     for version in broker.versions("OffsetFetch"):
@@ -49,9 +64,21 @@ def mistakes(broker):
     broker.see("a generation of nobody", member.commit(topic, GenerationIdOrMemberEpoch=3))
     broker.see("a member of nobody", member.commit(topic, MemberId="no-such-member", GenerationIdOrMemberEpoch=3))
     broker.see("a member, no generation", member.commit(topic, MemberId="no-such-member"))
-    broker.see("unknown group with a generation", member.commit(topic, GroupId=broker.name("none"), GenerationIdOrMemberEpoch=1, MemberId="no-such-member"))
+    broker.see(
+        "unknown group with a generation",
+        member.commit(topic, GroupId=broker.name("none"), GenerationIdOrMemberEpoch=1, MemberId="no-such-member"),
+    )
     broker.see("nothing", member.commit(topic, Topics=[]))
-    broker.see("good and bad", member.commit(topic, Topics=[{"Name": topic, "Partitions": [{"PartitionIndex": 0, "CommittedOffset": 3}, {"PartitionIndex": 8, "CommittedOffset": 3}]}, {"Name": "a/b", "Partitions": [{"PartitionIndex": 0, "CommittedOffset": 3}]}]))
+    broker.see(
+        "good and bad",
+        member.commit(
+            topic,
+            Topics=[
+                {"Name": topic, "Partitions": [{"PartitionIndex": 0, "CommittedOffset": 3}, {"PartitionIndex": 8, "CommittedOffset": 3}]},
+                {"Name": "a/b", "Partitions": [{"PartitionIndex": 0, "CommittedOffset": 3}]},
+            ],
+        ),
+    )
     broker.see("what is there", fetch(broker, group, 7, None))
 
 
@@ -62,11 +89,17 @@ def of_members(broker):
     coordinator(broker, group)
     member = stable(broker, group, Member(broker, group))
     for version in broker.versions("OffsetCommit"):
-        held = {"Topics": [{"TopicId": broker.topic_id(topic), "Partitions": [{"PartitionIndex": 0, "CommittedOffset": 1}]}]} if version >= 10 else {}
+        held = (
+            {"Topics": [{"TopicId": broker.topic_id(topic), "Partitions": [{"PartitionIndex": 0, "CommittedOffset": 1}]}]}
+            if version >= 10
+            else {}
+        )
         broker.see("good", member.commit(topic, version=version, **held), version)
         broker.see("wrong generation", member.commit(topic, version=version, GenerationIdOrMemberEpoch=77, **held), version)
         broker.see("as nobody", member.commit(topic, version=version, MemberId="no-such-member", **held), version)
-        broker.see("without a generation", member.commit(topic, version=version, GenerationIdOrMemberEpoch=-1, MemberId="", **held), version)
+        broker.see(
+            "without a generation", member.commit(topic, version=version, GenerationIdOrMemberEpoch=-1, MemberId="", **held), version
+        )
     second = Member(broker, group)
     second.get_id()
     second.send_join()
@@ -87,9 +120,26 @@ def several_groups(broker):
         Member(broker, broker.name(suffix)).commit(topic, offset=number + 5)
     named = [{"Name": topic, "PartitionIndexes": [0]}]
     for version in (8, 9):
-        broker.see("groups", broker.ask("OffsetFetch", version, Groups=[{"GroupId": broker.name("a"), "Topics": named}, {"GroupId": broker.name("b"), "Topics": None}, {"GroupId": broker.name("none"), "Topics": named}]), version)
+        broker.see(
+            "groups",
+            broker.ask(
+                "OffsetFetch",
+                version,
+                Groups=[
+                    {"GroupId": broker.name("a"), "Topics": named},
+                    {"GroupId": broker.name("b"), "Topics": None},
+                    {"GroupId": broker.name("none"), "Topics": named},
+                ],
+            ),
+            version,
+        )
         broker.see("no groups", broker.ask("OffsetFetch", version, Groups=[]), version)
-    broker.see("with a member of nobody", broker.ask("OffsetFetch", 9, Groups=[{"GroupId": broker.name("a"), "MemberId": "no-such-member", "MemberEpoch": 4, "Topics": named}]))
+    broker.see(
+        "with a member of nobody",
+        broker.ask(
+            "OffsetFetch", 9, Groups=[{"GroupId": broker.name("a"), "MemberId": "no-such-member", "MemberEpoch": 4, "Topics": named}]
+        ),
+    )
 
 
 @scenario("OffsetDelete")
@@ -100,7 +150,12 @@ def deleted(broker):
     member = stable(broker, group, Member(broker, group, protocols=(("range", (topic,)),)))
     member.commit(topic), member.commit(other)
     Member(broker, empty).commit(topic)
-    ask = lambda name, **partitions: broker.ask("OffsetDelete", 0, GroupId=name, Topics=[{"Name": one, "Partitions": [{"PartitionIndex": index} for index in held]} for one, held in partitions.items()])
+    ask = lambda name, **partitions: broker.ask(
+        "OffsetDelete",
+        0,
+        GroupId=name,
+        Topics=[{"Name": one, "Partitions": [{"PartitionIndex": index} for index in held]} for one, held in partitions.items()],
+    )
     broker.see("empty group", ask(empty, **{topic: [0, 9]}))
     broker.see("empty group, again", ask(empty, **{topic: [0]}))
     broker.see("subscribed, and not", ask(group, **{topic: [0], other: [0]}))

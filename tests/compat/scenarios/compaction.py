@@ -1,4 +1,5 @@
 """Compacted topics as a reader sees them."""
+
 import random
 import time
 
@@ -11,7 +12,14 @@ ROLLER = random.Random(7)
 
 
 def keyed(broker, topic, *pairs, timestamps=None):
-    return broker.produce(topic, batch([value for _, value in pairs], keys=[key for key, _ in pairs], timestamps=timestamps or [T + number for number in range(len(pairs))]))
+    return broker.produce(
+        topic,
+        batch(
+            [value for _, value in pairs],
+            keys=[key for key, _ in pairs],
+            timestamps=timestamps or [T + number for number in range(len(pairs))],
+        ),
+    )
 
 
 def read_small(broker, topic, end):
@@ -24,7 +32,11 @@ def read_small(broker, topic, end):
         for one in batches.read(answer["Records"]):
             offset = one["last"] + 1
             bounds.append([one["base"], one["last"]])
-            found += [[record["offset"], record["key"], record["value"], record["timestamp"] - T] for record in one["records"] if "bytes" not in str(record["value"])]
+            found += [
+                [record["offset"], record["key"], record["value"], record["timestamp"] - T]
+                for record in one["records"]
+                if "bytes" not in str(record["value"])
+            ]
     return found, bounds
 
 

@@ -1,4 +1,5 @@
 """DescribeConfigs, AlterConfigs, IncrementalAlterConfigs."""
+
 import time
 
 import batches
@@ -8,7 +9,9 @@ TOPIC, BROKER, GROUP, LOGGER, METRICS = 2, 4, 32, 8, 16
 
 
 def describe(broker, version, kind, name, keys=None, **more):
-    return broker.ask("DescribeConfigs", version, Resources=[{"ResourceType": kind, "ResourceName": name, "ConfigurationKeys": keys}], **more)
+    return broker.ask(
+        "DescribeConfigs", version, Resources=[{"ResourceType": kind, "ResourceName": name, "ConfigurationKeys": keys}], **more
+    )
 
 
 def changed(broker, version, name, *changes, kind=TOPIC, **more):
@@ -64,23 +67,53 @@ def by_version(broker):
         broker.see("an unknown key", describe(broker, version, TOPIC, name, ["no.such.thing"]), version)
         broker.see("unknown topic", describe(broker, version, TOPIC, broker.name("none"), ["retention.ms"]), version)
         answer = describe(broker, version, TOPIC, name, [])
-        broker.see("an empty list of keys", answer if isinstance(answer, str) else "all" if answer["Results"][0]["Configs"] else "none", version)
+        broker.see(
+            "an empty list of keys", answer if isinstance(answer, str) else "all" if answer["Results"][0]["Configs"] else "none", version
+        )
 
 
 @scenario("DescribeConfigs")
 def resources(broker):
     """The node, a node that is not there, the cluster's default, invalid names, kinds of the future."""
     for case, kind, name in [
-        ("node that is not there", BROKER, "77"), ("node that is no number", BROKER, "x"), ("invalid topic", TOPIC, "a/b"), ("empty topic", TOPIC, ""), ("unknown kind", 99, "x"), ("kind 0", 0, "x"),
+        ("node that is not there", BROKER, "77"),
+        ("node that is no number", BROKER, "x"),
+        ("invalid topic", TOPIC, "a/b"),
+        ("empty topic", TOPIC, ""),
+        ("unknown kind", 99, "x"),
+        ("kind 0", 0, "x"),
     ]:
         broker.see(case, describe(broker, 4, kind, name))
     for case, name in (("node", "1"), ("cluster default", "")):
         answer = describe(broker, 4, BROKER, name)
-        broker.see(case, answer if isinstance(answer, str) else {**answer["Results"][0], "Configs": "given" if answer["Results"][0]["Configs"] else "none"})
-    keys = ["log.retention.ms", "num.partitions", "message.max.bytes", "offsets.topic.replication.factor", "default.replication.factor", "auto.create.topics.enable", "min.insync.replicas", "log.cleanup.policy", "compression.type", "log.segment.bytes", "broker.id", "node.id"]
+        broker.see(
+            case,
+            answer
+            if isinstance(answer, str)
+            else {**answer["Results"][0], "Configs": "given" if answer["Results"][0]["Configs"] else "none"},
+        )
+    keys = [
+        "log.retention.ms",
+        "num.partitions",
+        "message.max.bytes",
+        "offsets.topic.replication.factor",
+        "default.replication.factor",
+        "auto.create.topics.enable",
+        "min.insync.replicas",
+        "log.cleanup.policy",
+        "compression.type",
+        "log.segment.bytes",
+        "broker.id",
+        "node.id",
+    ]
     for key in keys:
         answer = describe(broker, 4, BROKER, "1", [key])
-        broker.see(f"the node's {key}", answer if isinstance(answer, str) else [[one["Name"], one["Value"], one["ConfigType"]] for one in answer["Results"][0]["Configs"]])
+        broker.see(
+            f"the node's {key}",
+            answer
+            if isinstance(answer, str)
+            else [[one["Name"], one["Value"], one["ConfigType"]] for one in answer["Results"][0]["Configs"]],
+        )
 
 
 @scenario("IncrementalAlterConfigs", "DescribeConfigs", behaviours=(30,))
@@ -107,7 +140,9 @@ def incremental(broker):
         broker.see("set to null", changed(broker, version, name, (0, "retention.ms", None)), version)
         broker.see("key twice", changed(broker, version, name, (0, "retention.ms", "5"), (1, "retention.ms", None)), version)
         broker.see("unknown topic", changed(broker, version, broker.name("none"), (0, "retention.ms", "5")), version)
-        broker.see("good and bad together", changed(broker, version, name, (0, "retention.bytes", "12345"), (0, "no.such.thing", "5")), version)
+        broker.see(
+            "good and bad together", changed(broker, version, name, (0, "retention.bytes", "12345"), (0, "no.such.thing", "5")), version
+        )
         broker.see("after good and bad", value_of(broker, name, "retention.bytes", "-1"), version)
 
 
@@ -116,7 +151,14 @@ def incremental_resources(broker):
     """Resources that cannot be changed, named twice, or are not there; nothing at all."""
     name = broker.topic()
     one = lambda kind, key: {"ResourceType": kind, "ResourceName": key, "Configs": []}
-    for case, held in {"unknown kind": [one(99, "x")], "topic twice": [one(TOPIC, name), one(TOPIC, name)], "node that is not there": [one(BROKER, "77")], "empty change": [one(TOPIC, name)], "none": [], "invalid topic": [one(TOPIC, "a/b")]}.items():
+    for case, held in {
+        "unknown kind": [one(99, "x")],
+        "topic twice": [one(TOPIC, name), one(TOPIC, name)],
+        "node that is not there": [one(BROKER, "77")],
+        "empty change": [one(TOPIC, name)],
+        "none": [],
+        "invalid topic": [one(TOPIC, "a/b")],
+    }.items():
         broker.see(case, broker.ask("IncrementalAlterConfigs", 1, Resources=held))
     broker.see("read-only key of the node", changed(broker, 1, "1", (0, "log.dirs", "/tmp/x"), kind=BROKER))
 
@@ -127,7 +169,14 @@ def whole(broker):
     name = broker.topic(configs={"retention.bytes": "777777", "retention.ms": "888888"})
 
     def ask(version, configs, topic=name, **more):
-        return broker.ask("AlterConfigs", version, Resources=[{"ResourceType": TOPIC, "ResourceName": topic, "Configs": [{"Name": key, "Value": value} for key, value in configs.items()]}], **more)
+        return broker.ask(
+            "AlterConfigs",
+            version,
+            Resources=[
+                {"ResourceType": TOPIC, "ResourceName": topic, "Configs": [{"Name": key, "Value": value} for key, value in configs.items()]}
+            ],
+            **more,
+        )
 
     for version in broker.versions("AlterConfigs"):
         broker.see("only validated", ask(version, {"retention.ms": "1"}, ValidateOnly=True), version)

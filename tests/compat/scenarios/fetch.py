@@ -1,4 +1,5 @@
 """Fetch: where it begins, how much it gives, when it waits, and what it says of a partition besides."""
+
 import time
 import uuid
 
@@ -56,12 +57,38 @@ def unknown(broker):
     broker.fill(name, "x")
     none = broker.name("none")
     for version in (4, 9, 12):
-        broker.see("topic and partition", broker.ask("Fetch", version, MaxBytes=1 << 20, Topics=[
-            {"Topic": none, "Partitions": [asked(0, 0)]}, {"Topic": name, "Partitions": [asked(0, 0), asked(8, 0), asked(-1, 0)]}]), version)
+        broker.see(
+            "topic and partition",
+            broker.ask(
+                "Fetch",
+                version,
+                MaxBytes=1 << 20,
+                Topics=[
+                    {"Topic": none, "Partitions": [asked(0, 0)]},
+                    {"Topic": name, "Partitions": [asked(0, 0), asked(8, 0), asked(-1, 0)]},
+                ],
+            ),
+            version,
+        )
     for version in (13, 17):
-        broker.see("ids", broker.ask("Fetch", version, MaxBytes=1 << 20, Topics=[
-            {"TopicId": uuid.UUID(int=7 << 100), "Partitions": [asked(0, 0)]}, {"TopicId": broker.topic_id(name), "Partitions": [asked(0, 0), asked(8, 0)]}]), version)
-        broker.see("zero id", broker.ask("Fetch", version, MaxBytes=1 << 20, Topics=[{"TopicId": uuid.UUID(int=0), "Partitions": [asked(0, 0)]}]), version)
+        broker.see(
+            "ids",
+            broker.ask(
+                "Fetch",
+                version,
+                MaxBytes=1 << 20,
+                Topics=[
+                    {"TopicId": uuid.UUID(int=7 << 100), "Partitions": [asked(0, 0)]},
+                    {"TopicId": broker.topic_id(name), "Partitions": [asked(0, 0), asked(8, 0)]},
+                ],
+            ),
+            version,
+        )
+        broker.see(
+            "zero id",
+            broker.ask("Fetch", version, MaxBytes=1 << 20, Topics=[{"TopicId": uuid.UUID(int=0), "Partitions": [asked(0, 0)]}]),
+            version,
+        )
 
 
 @scenario("Fetch", behaviours=(10,))
@@ -74,8 +101,21 @@ def at_least_one_batch(broker):
     small = {"MaxWaitMs": 0, "MinBytes": 1}
 
     def ask(max_bytes, partition_max, order=(0, 1, 2)):
-        answer = broker.ask("Fetch", 12, MaxBytes=max_bytes, **small, Topics=[{"Topic": name, "Partitions": [asked(one, 0, partition_max) for one in order]}])
-        return answer if isinstance(answer, str) else [[one["PartitionIndex"], [read["base"] for read in batches.read(one["Records"])]] for one in answer["Responses"][0]["Partitions"]]
+        answer = broker.ask(
+            "Fetch",
+            12,
+            MaxBytes=max_bytes,
+            **small,
+            Topics=[{"Topic": name, "Partitions": [asked(one, 0, partition_max) for one in order]}],
+        )
+        return (
+            answer
+            if isinstance(answer, str)
+            else [
+                [one["PartitionIndex"], [read["base"] for read in batches.read(one["Records"])]]
+                for one in answer["Responses"][0]["Partitions"]
+            ]
+        )
 
     broker.see("one byte in all", ask(1, 1 << 20))
     broker.see("one byte a partition", ask(1 << 20, 1))
@@ -93,7 +133,12 @@ def order_of_partitions(broker):
     for name in (first, second):
         for partition in (0, 1):
             broker.fill(name, "x", partition=partition)
-    answer = broker.need("Fetch", 12, MaxBytes=1 << 20, Topics=[{"Topic": second, "Partitions": [asked(1, 0), asked(0, 0)]}, {"Topic": first, "Partitions": [asked(1, 0), asked(0, 0)]}])
+    answer = broker.need(
+        "Fetch",
+        12,
+        MaxBytes=1 << 20,
+        Topics=[{"Topic": second, "Partitions": [asked(1, 0), asked(0, 0)]}, {"Topic": first, "Partitions": [asked(1, 0), asked(0, 0)]}],
+    )
     broker.see("order", [[topic["Topic"], [one["PartitionIndex"] for one in topic["Partitions"]]] for topic in answer["Responses"]])
 
 
@@ -104,7 +149,17 @@ def waits(broker):
     broker.fill(name, "x")
 
     def ask(partitions, wait=1500, min_bytes=1, **more):
-        answer, seconds = timed(lambda: broker.ask("Fetch", 12, MaxWaitMs=wait, MinBytes=min_bytes, MaxBytes=1 << 20, Topics=[{"Topic": name, "Partitions": partitions}], **more))
+        answer, seconds = timed(
+            lambda: broker.ask(
+                "Fetch",
+                12,
+                MaxWaitMs=wait,
+                MinBytes=min_bytes,
+                MaxBytes=1 << 20,
+                Topics=[{"Topic": name, "Partitions": partitions}],
+                **more,
+            )
+        )
         return "at once" if seconds < wait / 2000 else "after max wait" if seconds < wait / 1000 + 3 else f"after {seconds:.1f} s"
 
     broker.see("at the end", ask([asked(0, 1)]))
@@ -154,7 +209,10 @@ def sessions(broker):
     broker.fill(name, "x")
     topics = [{"Topic": name, "Partitions": [asked(0, 0)]}]
     for case, body in {
-        "no session (epoch -1)": {"SessionEpoch": -1}, "asks for one (epoch 0)": {"SessionEpoch": 0}, "an unknown one": {"SessionId": 12_345, "SessionEpoch": 1}, "an unknown one, closing": {"SessionId": 12_345, "SessionEpoch": -1},
+        "no session (epoch -1)": {"SessionEpoch": -1},
+        "asks for one (epoch 0)": {"SessionEpoch": 0},
+        "an unknown one": {"SessionId": 12_345, "SessionEpoch": 1},
+        "an unknown one, closing": {"SessionId": 12_345, "SessionEpoch": -1},
         "epoch 1 without an id": {"SessionEpoch": 1},
     }.items():
         for version in (7, 12):
@@ -196,7 +254,10 @@ def below_the_start(broker):
     name = broker.topic()
     for number in range(4):
         broker.fill(name, f"a{number}", f"b{number}")
-    broker.see("deletion", broker.ask("DeleteRecords", 2, Topics=[{"Name": name, "Partitions": [{"PartitionIndex": 0, "Offset": 3}]}], TimeoutMs=5000))
+    broker.see(
+        "deletion",
+        broker.ask("DeleteRecords", 2, Topics=[{"Name": name, "Partitions": [{"PartitionIndex": 0, "Offset": 3}]}], TimeoutMs=5000),
+    )
     for offset in (0, 2, 3, 4):
         broker.see(f"offset {offset}", broker.fetch(name, offset))
     broker.see("produce tells the start", broker.produce(name, batches.batch([b"x"])))

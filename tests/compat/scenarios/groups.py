@@ -1,4 +1,5 @@
 """Classic consumer groups: coordinator, join, sync, heartbeat, leave, static members, rebalances, and how they are listed."""
+
 import time
 
 from groups import Member, coordinator, stable, state, synced, until_state
@@ -15,7 +16,9 @@ def find_coordinator(broker):
         empty = {"CoordinatorKeys": [""]} if version >= 4 else {"Key": ""}
         broker.see("empty key", broker.ask_soon("FindCoordinator", version, **empty), version)
         if version >= 1:
-            broker.see("transaction", broker.ask_soon("FindCoordinator", version, KeyType=1, seconds=6 if version == 1 else 1, **body), version)
+            broker.see(
+                "transaction", broker.ask_soon("FindCoordinator", version, KeyType=1, seconds=6 if version == 1 else 1, **body), version
+            )
             broker.see("unknown kind", broker.ask("FindCoordinator", version, KeyType=9, **body), version)
 
 
@@ -85,7 +88,12 @@ def join_mistakes(broker):
     """Session times out of bounds, an empty group, no protocols, other kinds and protocols than the group's."""
     coordinator(broker, broker.name())
     for case, more in {
-        "session too short": {"SessionTimeoutMs": 5999}, "session too long": {"SessionTimeoutMs": 1_800_001}, "empty group": {"GroupId": ""}, "no protocols": {"Protocols": []}, "empty kind": {"ProtocolType": ""}, "no protocols and empty kind": {"Protocols": [], "ProtocolType": ""},
+        "session too short": {"SessionTimeoutMs": 5999},
+        "session too long": {"SessionTimeoutMs": 1_800_001},
+        "empty group": {"GroupId": ""},
+        "no protocols": {"Protocols": []},
+        "empty kind": {"ProtocolType": ""},
+        "no protocols and empty kind": {"Protocols": [], "ProtocolType": ""},
     }.items():
         for version in (3, 5, 9):
             broker.see(case, Member(broker, broker.name(case.replace(" ", "-")), join=version).join(**more), version)
@@ -219,7 +227,10 @@ def static_members(broker):
     broker.see("an unknown instance: heartbeat", back.heartbeat(GroupInstanceId="three"))
     broker.see("another's instance: heartbeat", back.heartbeat(GroupInstanceId="two"))
     broker.see("commit", back.commit(topic))
-    broker.see("leave by instance alone", back.leave(Members=[{"MemberId": "", "GroupInstanceId": "one"}, {"MemberId": "", "GroupInstanceId": "nine"}]))
+    broker.see(
+        "leave by instance alone",
+        back.leave(Members=[{"MemberId": "", "GroupInstanceId": "one"}, {"MemberId": "", "GroupInstanceId": "nine"}]),
+    )
     until_state(broker, group, "PreparingRebalance", 3)
     broker.see("the other is told", other.heartbeat())
 
@@ -321,9 +332,22 @@ def listed(broker):
 
     for version in broker.versions("ListGroups"):
         broker.see("all", ask(version), version)
-    for case, states in {"Stable": ["Stable"], "Empty": ["Empty"], "both": ["Stable", "Empty"], "other case": ["stable"], "unknown": ["Sleeping"], "Dead": ["Dead"]}.items():
+    for case, states in {
+        "Stable": ["Stable"],
+        "Empty": ["Empty"],
+        "both": ["Stable", "Empty"],
+        "other case": ["stable"],
+        "unknown": ["Sleeping"],
+        "Dead": ["Dead"],
+    }.items():
         broker.see(f"states: {case}", ask(5, StatesFilter=states))
-    for case, types in {"classic": ["classic"], "consumer": ["consumer"], "other case": ["Classic"], "unknown": ["planet"], "both": ["classic", "consumer"]}.items():
+    for case, types in {
+        "classic": ["classic"],
+        "consumer": ["consumer"],
+        "other case": ["Classic"],
+        "unknown": ["planet"],
+        "both": ["classic", "consumer"],
+    }.items():
         broker.see(f"types: {case}", ask(5, TypesFilter=types))
 
 
@@ -348,7 +372,17 @@ def newer_protocol(broker):
     coordinator(broker, group)
     answer = None
     for _ in range(60):
-        answer = broker.ask("ConsumerGroupHeartbeat", 1, GroupId=group, MemberId="compat-member-1", MemberEpoch=0, RebalanceTimeoutMs=10_000, SubscribedTopicNames=[topic], SubscribedTopicRegex=None, TopicPartitions=[])
+        answer = broker.ask(
+            "ConsumerGroupHeartbeat",
+            1,
+            GroupId=group,
+            MemberId="compat-member-1",
+            MemberEpoch=0,
+            RebalanceTimeoutMs=10_000,
+            SubscribedTopicNames=[topic],
+            SubscribedTopicRegex=None,
+            TopicPartitions=[],
+        )
         if isinstance(answer, str) or answer["ErrorCode"] or answer["Assignment"]:
             break
     broker.see("joined", answer if isinstance(answer, str) else {"ErrorCode": answer["ErrorCode"], "assigned": answer["Assignment"]})

@@ -1,4 +1,5 @@
 """InitProducerId and the sequences of idempotent producers; DescribeProducers."""
+
 import batches
 from batches import batch
 from broker import Stopped
@@ -25,9 +26,21 @@ def init(broker):
         broker.see("new", broker.ask_soon("InitProducerId", version, TransactionalId=None, TransactionTimeoutMs=60_000), version)
     for version in (3, 4, 5):
         pid, epoch = new_producer(broker)
-        broker.see("with its own id and epoch", broker.ask("InitProducerId", version, TransactionalId=None, TransactionTimeoutMs=60_000, ProducerId=pid, ProducerEpoch=epoch), version)
-        broker.see("with an id but no epoch", broker.ask("InitProducerId", version, TransactionalId=None, TransactionTimeoutMs=60_000, ProducerId=pid), version)
-        broker.see("with an epoch but no id", broker.ask("InitProducerId", version, TransactionalId=None, TransactionTimeoutMs=60_000, ProducerEpoch=3), version)
+        broker.see(
+            "with its own id and epoch",
+            broker.ask("InitProducerId", version, TransactionalId=None, TransactionTimeoutMs=60_000, ProducerId=pid, ProducerEpoch=epoch),
+            version,
+        )
+        broker.see(
+            "with an id but no epoch",
+            broker.ask("InitProducerId", version, TransactionalId=None, TransactionTimeoutMs=60_000, ProducerId=pid),
+            version,
+        )
+        broker.see(
+            "with an epoch but no id",
+            broker.ask("InitProducerId", version, TransactionalId=None, TransactionTimeoutMs=60_000, ProducerEpoch=3),
+            version,
+        )
 
 
 @scenario("InitProducerId", behaviours=(22,))
@@ -68,7 +81,15 @@ def gaps_and_epochs(broker):
     name = broker.topic()
     pid, _ = new_producer(broker)
     for case, (epoch, sequence) in {
-        "first": (0, 0), "a gap": (0, 2), "next": (0, 1), "a new epoch in the middle": (1, 5), "a new epoch at 0": (1, 0), "the old epoch": (0, 2), "next of the new epoch": (1, 1), "an epoch left out": (7, 0), "the epoch before": (6, 0),
+        "first": (0, 0),
+        "a gap": (0, 2),
+        "next": (0, 1),
+        "a new epoch in the middle": (1, 5),
+        "a new epoch at 0": (1, 0),
+        "the old epoch": (0, 2),
+        "next of the new epoch": (1, 1),
+        "an epoch left out": (7, 0),
+        "the epoch before": (6, 0),
     }.items():
         broker.see(case, send(broker, name, pid, epoch, sequence))
 
@@ -128,7 +149,9 @@ def describe_producers(broker):
     name = broker.topic()
     pid, epoch = new_producer(broker)
     send(broker, name, pid, epoch, 0, count=3)
-    answer = broker.ask("DescribeProducers", 0, Topics=[{"Name": name, "PartitionIndexes": [0, 9]}, {"Name": broker.name("none"), "PartitionIndexes": [0]}])
+    answer = broker.ask(
+        "DescribeProducers", 0, Topics=[{"Name": name, "PartitionIndexes": [0, 9]}, {"Name": broker.name("none"), "PartitionIndexes": [0]}]
+    )
     if isinstance(answer, dict):
         for topic in answer["Topics"]:
             for partition in topic["Partitions"]:

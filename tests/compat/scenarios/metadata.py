@@ -1,9 +1,9 @@
 """Metadata, DescribeCluster, DescribeTopicPartitions."""
+
 import socket
 import uuid
 
 import batches
-
 from scenario import scenario
 
 STRANGER = uuid.UUID("12345678-1234-5678-1234-567812345678")
@@ -21,15 +21,28 @@ def one_topic(broker):
 def unknown_topic(broker):
     """A topic that is not there, in each version that can forbid to make it."""
     for version in broker.versions("Metadata", 4):
-        broker.see("unknown", broker.ask("Metadata", version, Topics=[{"Name": broker.name("none")}], AllowAutoTopicCreation=False), version)
+        broker.see(
+            "unknown", broker.ask("Metadata", version, Topics=[{"Name": broker.name("none")}], AllowAutoTopicCreation=False), version
+        )
 
 
 @scenario("Metadata", behaviours=(29,))
 def invalid_names(broker):
     """Names that no topic may have, with and without leave to make it."""
-    for case, name in {"slash": "a/b", "space": "a b", "dot": ".", "dots": "..", "empty": "", "250 letters": "x" * 250, "umlaut": "ä"}.items():
+    for case, name in {
+        "slash": "a/b",
+        "space": "a b",
+        "dot": ".",
+        "dots": "..",
+        "empty": "",
+        "250 letters": "x" * 250,
+        "umlaut": "ä",
+    }.items():
         for leave in (False, True):
-            broker.see(f"{case}{', may be made' if leave else ''}", broker.ask("Metadata", 12, Topics=[{"Name": name}], AllowAutoTopicCreation=leave))
+            broker.see(
+                f"{case}{', may be made' if leave else ''}",
+                broker.ask("Metadata", 12, Topics=[{"Name": name}], AllowAutoTopicCreation=leave),
+            )
 
 
 @scenario("Metadata", behaviours=(29,))
@@ -62,7 +75,11 @@ def by_id(broker):
     name = broker.topic()
     held = broker.topic_id(name)
     for version in (12, 13):
-        for case, topic in {"its id": {"Name": None, "TopicId": held}, "an unknown id": {"Name": None, "TopicId": STRANGER}, "id and name": {"Name": name, "TopicId": held}}.items():
+        for case, topic in {
+            "its id": {"Name": None, "TopicId": held},
+            "an unknown id": {"Name": None, "TopicId": STRANGER},
+            "id and name": {"Name": name, "TopicId": held},
+        }.items():
             broker.see(case, broker.ask("Metadata", version, Topics=[topic], AllowAutoTopicCreation=False), version)
 
 
@@ -71,7 +88,10 @@ def by_id_before_version_12(broker):
     """Versions 10 and 11 have ids in their requests, and no broker that takes them."""
     name = broker.topic()
     for version in (10, 11):
-        for case, topic in {"its id": {"Name": "", "TopicId": broker.topic_id(name)}, "id and name": {"Name": name, "TopicId": broker.topic_id(name)}}.items():
+        for case, topic in {
+            "its id": {"Name": "", "TopicId": broker.topic_id(name)},
+            "id and name": {"Name": name, "TopicId": broker.topic_id(name)},
+        }.items():
             broker.see(case, broker.ask("Metadata", version, Topics=[topic], AllowAutoTopicCreation=False), version)
 
 
@@ -103,7 +123,13 @@ def authorized_operations(broker):
     """Asked for, they are a set of bits; not asked for, the least number."""
     name = broker.topic()
     for version in (8, 9, 10, 11, 12, 13):
-        broker.see("topic's", broker.ask("Metadata", version, Topics=[{"Name": name}], IncludeTopicAuthorizedOperations=True, IncludeClusterAuthorizedOperations=True), version)
+        broker.see(
+            "topic's",
+            broker.ask(
+                "Metadata", version, Topics=[{"Name": name}], IncludeTopicAuthorizedOperations=True, IncludeClusterAuthorizedOperations=True
+            ),
+            version,
+        )
     for version in broker.versions("DescribeCluster"):
         broker.see("cluster's", broker.ask("DescribeCluster", version, IncludeClusterAuthorizedOperations=True), version)
 

@@ -1,11 +1,21 @@
 """ListOffsets and OffsetForLeaderEpoch."""
+
 import random
 import time
 
 import batches
 from batches import T
 from scenario import scenario
-SPECIAL = {"latest (-1)": -1, "earliest (-2)": -2, "max timestamp (-3)": -3, "earliest local (-4)": -4, "latest tiered (-5)": -5, "earliest pending upload (-6)": -6, "a special of the future (-7)": -7}
+
+SPECIAL = {
+    "latest (-1)": -1,
+    "earliest (-2)": -2,
+    "max timestamp (-3)": -3,
+    "earliest local (-4)": -4,
+    "latest tiered (-5)": -5,
+    "earliest pending upload (-6)": -6,
+    "a special of the future (-7)": -7,
+}
 
 
 def three_batches(broker, suffix="", codec="none"):
@@ -25,7 +35,7 @@ def specials(broker):
             broker.see(case, broker.list_offset(name, timestamp, version=version), version)
             broker.see(f"{case}, empty", broker.list_offset(empty, timestamp, version=version), version)
     connection = broker.connect()
-    connection.write(bytes.fromhex("0002" "0000" "00000001" "ffff" "ffffffff" "00000000"))
+    connection.write(bytes.fromhex("0002000000000001ffffffffffff00000000"))
     broker.see("version 0", connection.frame(3))
 
 
@@ -54,12 +64,18 @@ def isolation(broker):
 def after_deletion(broker):
     """Below the start of the log nothing is answered."""
     name = three_batches(broker)
-    broker.see("deletion to 3", broker.ask("DeleteRecords", 2, Topics=[{"Name": name, "Partitions": [{"PartitionIndex": 0, "Offset": 3}]}], TimeoutMs=5000))
+    broker.see(
+        "deletion to 3",
+        broker.ask("DeleteRecords", 2, Topics=[{"Name": name, "Partitions": [{"PartitionIndex": 0, "Offset": 3}]}], TimeoutMs=5000),
+    )
     for delta in (0, 10, 30, 50):
         broker.see(f"+{delta}", broker.list_offset(name, T + delta))
     for case, timestamp in SPECIAL.items():
         broker.see(case, broker.list_offset(name, timestamp, version=9))
-    broker.see("deletion of all", broker.ask("DeleteRecords", 2, Topics=[{"Name": name, "Partitions": [{"PartitionIndex": 0, "Offset": -1}]}], TimeoutMs=5000))
+    broker.see(
+        "deletion of all",
+        broker.ask("DeleteRecords", 2, Topics=[{"Name": name, "Partitions": [{"PartitionIndex": 0, "Offset": -1}]}], TimeoutMs=5000),
+    )
     for case, timestamp in {**SPECIAL, "+0": T}.items():
         broker.see(f"{case}, all deleted", broker.list_offset(name, timestamp, version=9))
 
@@ -86,8 +102,25 @@ def unknown(broker):
     """Topics and partitions that are not there, a partition twice, none at all."""
     name = broker.topic()
     for version in (1, 4, 7):
-        broker.see("unknown", broker.ask("ListOffsets", version, Topics=[
-            {"Name": broker.name("none"), "Partitions": [{"PartitionIndex": 0, "Timestamp": -1}]}, {"Name": name, "Partitions": [{"PartitionIndex": 9, "Timestamp": -1}, {"PartitionIndex": -1, "Timestamp": -1}, {"PartitionIndex": 0, "Timestamp": -1}]}]), version)
+        broker.see(
+            "unknown",
+            broker.ask(
+                "ListOffsets",
+                version,
+                Topics=[
+                    {"Name": broker.name("none"), "Partitions": [{"PartitionIndex": 0, "Timestamp": -1}]},
+                    {
+                        "Name": name,
+                        "Partitions": [
+                            {"PartitionIndex": 9, "Timestamp": -1},
+                            {"PartitionIndex": -1, "Timestamp": -1},
+                            {"PartitionIndex": 0, "Timestamp": -1},
+                        ],
+                    },
+                ],
+            ),
+            version,
+        )
     twice = [{"PartitionIndex": 0, "Timestamp": -1}, {"PartitionIndex": 0, "Timestamp": -2}]
     broker.see("twice", broker.ask("ListOffsets", 7, Topics=[{"Name": name, "Partitions": twice}]))
     broker.see("none", broker.ask("ListOffsets", 7, Topics=[]))
@@ -101,7 +134,12 @@ def leader_epochs(broker):
     now = broker.epoch
 
     def ask(topic, epoch, version, partition=0, current=-1):
-        answer = broker.ask("OffsetForLeaderEpoch", version, ReplicaId=-1, Topics=[{"Topic": topic, "Partitions": [{"Partition": partition, "LeaderEpoch": epoch, "CurrentLeaderEpoch": current}]}])
+        answer = broker.ask(
+            "OffsetForLeaderEpoch",
+            version,
+            ReplicaId=-1,
+            Topics=[{"Topic": topic, "Partitions": [{"Partition": partition, "LeaderEpoch": epoch, "CurrentLeaderEpoch": current}]}],
+        )
         return answer if isinstance(answer, str) else answer["Topics"][0]["Partitions"][0]
 
     for version in broker.versions("OffsetForLeaderEpoch"):

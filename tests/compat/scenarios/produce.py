@@ -1,10 +1,10 @@
 """Produce: acks, codecs, what a batch is checked for, sizes, and where a time comes from."""
+
 import random
 import uuid
 
-import lz4.frame
-
 import batches
+import lz4.frame
 from batches import CODECS, T, batch
 from scenario import scenario
 
@@ -43,9 +43,22 @@ def several_topics(broker):
     name, other = broker.topic("a", partitions=2), broker.topic("b")
     part = lambda index, data=None: {"Index": index, "Records": data or batch([b"x"])}
     for version in (3, 9, 12):
-        broker.see("answer", broker.ask("Produce", version, Acks=-1, TimeoutMs=5000, TopicData=[
-            {"Name": name, "PartitionData": [part(0), part(1), part(7)]}, {"Name": broker.name("none"), "PartitionData": [part(0)]},
-            {"Name": other, "PartitionData": [part(0, batch([b"x"], wrong={"crc": 1}))]}, {"Name": "a/b", "PartitionData": [part(0)]}]), version)
+        broker.see(
+            "answer",
+            broker.ask(
+                "Produce",
+                version,
+                Acks=-1,
+                TimeoutMs=5000,
+                TopicData=[
+                    {"Name": name, "PartitionData": [part(0), part(1), part(7)]},
+                    {"Name": broker.name("none"), "PartitionData": [part(0)]},
+                    {"Name": other, "PartitionData": [part(0, batch([b"x"], wrong={"crc": 1}))]},
+                    {"Name": "a/b", "PartitionData": [part(0)]},
+                ],
+            ),
+            version,
+        )
     broker.see("nothing at all", broker.ask("Produce", 9, Acks=-1, TimeoutMs=5000, TopicData=[]))
     broker.see("no partitions", broker.ask("Produce", 9, Acks=-1, TimeoutMs=5000, TopicData=[{"Name": name}]))
 
@@ -70,7 +83,9 @@ def codecs(broker):
         broker.see(f"{codec} read back", broker.fetch(name))
     large = random.Random(5).randbytes(200_000)
     linked = lz4.frame.compress(batches.record(0, large), block_linked=True, block_size=lz4.frame.BLOCKSIZE_MAX64KB)
-    broker.see("lz4 in linked blocks, which Java cannot read", broker.produce(name, batch([large], wrong={"attributes": 3, "records": linked})))
+    broker.see(
+        "lz4 in linked blocks, which Java cannot read", broker.produce(name, batch([large], wrong={"attributes": 3, "records": linked}))
+    )
     for number in (5, 7):
         broker.see(f"codec {number}", broker.produce(name, batch([b"x"], wrong={"attributes": number})))
 
@@ -81,16 +96,37 @@ def batches_that_are_wrong(broker):
     name = broker.topic()
     good = batch([b"x"])
     cases = {
-        "bad CRC": batch([b"x"], wrong={"crc": 77}), "two batches": good + good, "no bytes": b"", "cut": good[:-1], "cut in its header": good[:40],
-        "a byte too many": good + b"\0", "magic 3": batch([b"x"], wrong={"magic": 3}), "magic 0": batches.old_message_set(b"x", 0), "magic 1": batches.old_message_set(b"x", 1),
-        "count too large": batch([b"x"], wrong={"count": 2}), "count zero": batch([b"x"], wrong={"count": 0}), "count negative": batch([b"x"], wrong={"count": -1}),
-        "last delta too large": batch([b"x"], wrong={"last_delta": 5}), "last delta negative": batch([b"x"], wrong={"last_delta": -1}), "no records": batch([], wrong={"last_delta": -1}),
-        "last delta and count too large": batch([b"x"], wrong={"last_delta": 1, "count": 2}), "inner offsets with a gap": batch([b"x", b"y"], wrong={"deltas": [0, 2], "last_delta": 1}),
-        "control batch": batch([b"x"], wrong={"attributes": 32}), "transactional without a producer": batch([b"x"], wrong={"attributes": 16}),
-        "size field too small": batch([b"x"], wrong={"size": 20}), "size field zero": batch([b"x"], wrong={"size": 0}), "size field negative": batch([b"x"], wrong={"size": -5}), "size field too large": batch([b"x"], wrong={"size": 5000}),
-        "records that are not": batch([b"x"], wrong={"records": b"\x7f\x7f\x7f"}), "a codec's rubbish (lz4)": batch([b"x"], wrong={"attributes": 3, "records": b"rubbish"}), "a codec's rubbish (zstd)": batch([b"x"], wrong={"attributes": 4, "records": b"rubbish"}),
-        "a codec's rubbish (gzip)": batch([b"x"], wrong={"attributes": 1, "records": b"rubbish"}), "bytes after the records": batch([b"x"], wrong={"records": batches.record(0, b"x") + b"\0\0"}),
-        "producer id without sequence": batch([b"x"], producer=(5, 0, -1)), "delete horizon bit": batch([b"x"], wrong={"attributes": 64}), "unknown attribute bits": batch([b"x"], wrong={"attributes": 0x4000}),
+        "bad CRC": batch([b"x"], wrong={"crc": 77}),
+        "two batches": good + good,
+        "no bytes": b"",
+        "cut": good[:-1],
+        "cut in its header": good[:40],
+        "a byte too many": good + b"\0",
+        "magic 3": batch([b"x"], wrong={"magic": 3}),
+        "magic 0": batches.old_message_set(b"x", 0),
+        "magic 1": batches.old_message_set(b"x", 1),
+        "count too large": batch([b"x"], wrong={"count": 2}),
+        "count zero": batch([b"x"], wrong={"count": 0}),
+        "count negative": batch([b"x"], wrong={"count": -1}),
+        "last delta too large": batch([b"x"], wrong={"last_delta": 5}),
+        "last delta negative": batch([b"x"], wrong={"last_delta": -1}),
+        "no records": batch([], wrong={"last_delta": -1}),
+        "last delta and count too large": batch([b"x"], wrong={"last_delta": 1, "count": 2}),
+        "inner offsets with a gap": batch([b"x", b"y"], wrong={"deltas": [0, 2], "last_delta": 1}),
+        "control batch": batch([b"x"], wrong={"attributes": 32}),
+        "transactional without a producer": batch([b"x"], wrong={"attributes": 16}),
+        "size field too small": batch([b"x"], wrong={"size": 20}),
+        "size field zero": batch([b"x"], wrong={"size": 0}),
+        "size field negative": batch([b"x"], wrong={"size": -5}),
+        "size field too large": batch([b"x"], wrong={"size": 5000}),
+        "records that are not": batch([b"x"], wrong={"records": b"\x7f\x7f\x7f"}),
+        "a codec's rubbish (lz4)": batch([b"x"], wrong={"attributes": 3, "records": b"rubbish"}),
+        "a codec's rubbish (zstd)": batch([b"x"], wrong={"attributes": 4, "records": b"rubbish"}),
+        "a codec's rubbish (gzip)": batch([b"x"], wrong={"attributes": 1, "records": b"rubbish"}),
+        "bytes after the records": batch([b"x"], wrong={"records": batches.record(0, b"x") + b"\0\0"}),
+        "producer id without sequence": batch([b"x"], producer=(5, 0, -1)),
+        "delete horizon bit": batch([b"x"], wrong={"attributes": 64}),
+        "unknown attribute bits": batch([b"x"], wrong={"attributes": 0x4000}),
     }
     for case, data in cases.items():
         broker.see(case, broker.produce(name, data))
@@ -101,7 +137,11 @@ def batches_that_are_wrong(broker):
 def fields_of_the_broker(broker):
     """Base offset and leader epoch of a batch are the broker's; what the producer wrote there does not count, and the CRC stays good."""
     name = broker.topic()
-    for case, wrong in {"leader epoch 99": {"epoch": 99}, "base offset 500": {"base_offset": 500}, "base offset negative": {"base_offset": -5}}.items():
+    for case, wrong in {
+        "leader epoch 99": {"epoch": 99},
+        "base offset 500": {"base_offset": 500},
+        "base offset negative": {"base_offset": -5},
+    }.items():
         broker.see(case, broker.produce(name, batch([b"x"], wrong=wrong)))
     answer = broker.fetch(name)
     read = batches.read(answer["Records"])
@@ -129,7 +169,9 @@ def greatest_timestamp(broker):
     times = [T + 5, T + 9, T + 1]
     for case, held in {"unset": -1, "too small": T, "too large": T + 50_000}.items():
         for codec in ("none", "lz4"):
-            broker.see(f"{case}, {codec}", broker.produce(name, batch([b"a", b"b", b"c"], timestamps=times, codec=codec, wrong={"max_ts": held})))
+            broker.see(
+                f"{case}, {codec}", broker.produce(name, batch([b"a", b"b", b"c"], timestamps=times, codec=codec, wrong={"max_ts": held}))
+            )
     read = batches.read(broker.fetch(name)["Records"])
     broker.see("greatest timestamps read back", [[one["base"], one["max_ts"] - T, one["crc"]] for one in read])
     for target in (T + 6, T + 9, T + 10):
@@ -144,7 +186,19 @@ def log_append_time(broker):
         broker.see(f"produced, {codec}", broker.produce(name, batch([b"a", b"b"], timestamps=[T, T + 1], codec=codec)))
     read = batches.read(broker.fetch(name)["Records"])
     now = batches.now_ms()
-    broker.see("read back", [{"bit": one["append_time"], "greatest is now": abs(one["max_ts"] - now) < 60_000, "base": one["base_ts"] - T, "crc": one["crc"], "bounds": [one["base"], one["last"]]} for one in read])
+    broker.see(
+        "read back",
+        [
+            {
+                "bit": one["append_time"],
+                "greatest is now": abs(one["max_ts"] - now) < 60_000,
+                "base": one["base_ts"] - T,
+                "crc": one["crc"],
+                "bounds": [one["base"], one["last"]],
+            }
+            for one in read
+        ],
+    )
     found = broker.list_offset(name, T)
     broker.see("time query at the producer's time", found if isinstance(found, str) else found["Offset"])
     broker.see("time query in the future", broker.list_offset(name, now + 600_000))
@@ -154,7 +208,14 @@ def log_append_time(broker):
 def timestamps(broker):
     """The window of timestamps: far in the future is refused with the record's number; none at all; the past is fine."""
     now = batches.now_ms()
-    for case, times in {"two hours ahead": [now, now + 7_200_000], "half an hour ahead": [now + 1_800_000], "1970": [0], "none": [-1], "negative": [-5], "year 9999": [253_370_764_800_000]}.items():
+    for case, times in {
+        "two hours ahead": [now, now + 7_200_000],
+        "half an hour ahead": [now + 1_800_000],
+        "1970": [0],
+        "none": [-1],
+        "negative": [-5],
+        "year 9999": [253_370_764_800_000],
+    }.items():
         name = broker.topic(case.replace(" ", "-"), configs={"retention.ms": "-1"})
         for version in (7, 9):
             broker.see(case, broker.produce(name, batch([b"x"] * len(times), timestamps=times), version=version), version)
@@ -168,7 +229,9 @@ def compacted_topics_want_keys(broker):
     name = broker.topic(configs={"cleanup.policy": "compact"})
     for version in (7, 9):
         broker.see("no key", broker.produce(name, batch([b"x"]), version=version), version)
-        broker.see("one of three", broker.produce(name, batch([b"a", b"b", b"c"], keys=[b"k", None, b"k"], codec="lz4"), version=version), version)
+        broker.see(
+            "one of three", broker.produce(name, batch([b"a", b"b", b"c"], keys=[b"k", None, b"k"], codec="lz4"), version=version), version
+        )
         broker.see("all keyed", broker.produce(name, batch([b"a", None], keys=[b"k", b"k"]), version=version), version)
 
 
@@ -177,7 +240,12 @@ def records_as_they_are(broker):
     """Null and empty keys and values, headers with null and double names, tombstones."""
     name = broker.topic()
     held = [(b"h", b"1"), (b"h", None), (b"", b""), ("ü".encode(), b"2")]
-    broker.see("answer", broker.produce(name, batch([None, b"", b"v", b"w"], keys=[None, b"", b"k", None], headers=[(), (), held, ()], timestamps=[T, T + 1, T, T - 5])))
+    broker.see(
+        "answer",
+        broker.produce(
+            name, batch([None, b"", b"v", b"w"], keys=[None, b"", b"k", None], headers=[(), (), held, ()], timestamps=[T, T + 1, T, T - 5])
+        ),
+    )
     broker.see("read back", broker.fetch(name))
     broker.see("timestamps", [record["timestamp"] - T for record in batches.read(broker.fetch(name)["Records"])[0]["records"]])
 
@@ -206,5 +274,8 @@ def transactional(broker):
     """A transactional batch without a transaction, and a transactional id in the request."""
     name = broker.topic()
     pid = broker.need("InitProducerId", 4, TransactionalId=None, TransactionTimeoutMs=1000)
-    broker.see("transactional bit without a transactional id", broker.produce(name, batch([b"x"], producer=(pid["ProducerId"], pid["ProducerEpoch"], 0), transactional=True)))
+    broker.see(
+        "transactional bit without a transactional id",
+        broker.produce(name, batch([b"x"], producer=(pid["ProducerId"], pid["ProducerEpoch"], 0), transactional=True)),
+    )
     broker.see("a transactional id, plain batch", broker.produce(name, batch([b"x"]), TransactionalId=broker.name("txn")))

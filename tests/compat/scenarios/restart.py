@@ -1,5 +1,5 @@
 """What must be the same after a restart of the server. A scenario goes on after its yield when both have restarted."""
-import batches
+
 from batches import T, batch
 from groups import Member, coordinator
 from scenario import scenario
@@ -20,9 +20,18 @@ def records_ids_and_epochs(broker):
     broker.see("a time query", broker.list_offset(name, T + 1)["Offset"])
     epoch = broker.list_offset(name, T, version=7)["LeaderEpoch"]
     broker.see("the first record's epoch is that of its batch", epoch == before)
-    answer = broker.ask("OffsetForLeaderEpoch", 4, ReplicaId=-1, Topics=[{"Topic": name, "Partitions": [{"Partition": 0, "LeaderEpoch": before}]}])
+    answer = broker.ask(
+        "OffsetForLeaderEpoch", 4, ReplicaId=-1, Topics=[{"Topic": name, "Partitions": [{"Partition": 0, "LeaderEpoch": before}]}]
+    )
     one = answer["Topics"][0]["Partitions"][0]
-    broker.see("where the old epoch ends", {"ErrorCode": one["ErrorCode"], "its own": one["LeaderEpoch"] == before, "EndOffset": one["EndOffset"] if broker.epoch > before else 2})
+    broker.see(
+        "where the old epoch ends",
+        {
+            "ErrorCode": one["ErrorCode"],
+            "its own": one["LeaderEpoch"] == before,
+            "EndOffset": one["EndOffset"] if broker.epoch > before else 2,
+        },
+    )
 
 
 @scenario("Produce", "InitProducerId", behaviours=(21,))

@@ -1,4 +1,5 @@
 """CreateTopics, DeleteTopics, CreatePartitions, DeleteRecords."""
+
 import time
 import uuid
 
@@ -11,7 +12,13 @@ def create(broker, version, *topics, **more):
 
 
 def topic(name, partitions=1, replication=1, configs=None, **more):
-    return {"Name": name, "NumPartitions": partitions, "ReplicationFactor": replication, "Configs": [{"Name": key, "Value": value} for key, value in (configs or {}).items()], **more}
+    return {
+        "Name": name,
+        "NumPartitions": partitions,
+        "ReplicationFactor": replication,
+        "Configs": [{"Name": key, "Value": value} for key, value in (configs or {}).items()],
+        **more,
+    }
 
 
 def without_configs(answer):
@@ -45,13 +52,31 @@ def defaults(broker):
 def mistakes(broker):
     """Names, counts, replicas and configs that no topic may have."""
     for case, one in {
-        "slash": topic("a/b"), "empty name": topic(""), "dot": topic("."), "dots": topic(".."), "250 letters": topic("x" * 250), "space": topic("a b"),
-        "no partitions": topic(broker.name("a"), 0), "-2 partitions": topic(broker.name("a"), -2), "2 replicas": topic(broker.name("a"), 1, 2), "0 replicas": topic(broker.name("a"), 1, 0),
-        "unknown config": topic(broker.name("a"), configs={"no.such.thing": "1"}), "config out of range": topic(broker.name("a"), configs={"max.message.bytes": "-1"}), "config that is no number": topic(broker.name("a"), configs={"retention.ms": "soon"}),
-        "config null": topic(broker.name("a"), configs={"retention.ms": None}), "compact and delete": topic(broker.name("ok"), configs={"cleanup.policy": "compact,delete"}), "unknown policy": topic(broker.name("a"), configs={"cleanup.policy": "keep"}),
+        "slash": topic("a/b"),
+        "empty name": topic(""),
+        "dot": topic("."),
+        "dots": topic(".."),
+        "250 letters": topic("x" * 250),
+        "space": topic("a b"),
+        "no partitions": topic(broker.name("a"), 0),
+        "-2 partitions": topic(broker.name("a"), -2),
+        "2 replicas": topic(broker.name("a"), 1, 2),
+        "0 replicas": topic(broker.name("a"), 1, 0),
+        "unknown config": topic(broker.name("a"), configs={"no.such.thing": "1"}),
+        "config out of range": topic(broker.name("a"), configs={"max.message.bytes": "-1"}),
+        "config that is no number": topic(broker.name("a"), configs={"retention.ms": "soon"}),
+        "config null": topic(broker.name("a"), configs={"retention.ms": None}),
+        "compact and delete": topic(broker.name("ok"), configs={"cleanup.policy": "compact,delete"}),
+        "unknown policy": topic(broker.name("a"), configs={"cleanup.policy": "keep"}),
     }.items():
         for version in (2, 7):
-            broker.see(case, without_configs(create(broker, version, {**one, "Name": one["Name"] + (str(version) if case == "compact and delete" else "")})), version)
+            broker.see(
+                case,
+                without_configs(
+                    create(broker, version, {**one, "Name": one["Name"] + (str(version) if case == "compact and delete" else "")})
+                ),
+                version,
+            )
     twice = broker.name("twice")
     broker.see("twice in one request", without_configs(create(broker, 7, topic(twice), topic(twice))))
     broker.see("good and bad", without_configs(create(broker, 7, topic(broker.name("good")), topic("a/b"))))
@@ -70,8 +95,11 @@ def assignments(broker):
     """Replicas by hand: on the one node, on one that is not there, with counts beside."""
     hand = lambda *replicas: [{"PartitionIndex": index, "BrokerIds": list(held)} for index, held in enumerate(replicas)]
     for case, one in {
-        "on the node": topic(broker.name("a"), -1, -1, Assignments=hand([1], [1])), "on a stranger": topic(broker.name("b"), -1, -1, Assignments=hand([7])),
-        "twice on the node": topic(broker.name("c"), -1, -1, Assignments=hand([1, 1])), "counts beside": topic(broker.name("d"), 2, 1, Assignments=hand([1], [1])), "none": topic(broker.name("e"), -1, -1, Assignments=hand([])),
+        "on the node": topic(broker.name("a"), -1, -1, Assignments=hand([1], [1])),
+        "on a stranger": topic(broker.name("b"), -1, -1, Assignments=hand([7])),
+        "twice on the node": topic(broker.name("c"), -1, -1, Assignments=hand([1, 1])),
+        "counts beside": topic(broker.name("d"), 2, 1, Assignments=hand([1], [1])),
+        "none": topic(broker.name("e"), -1, -1, Assignments=hand([])),
         "a gap": topic(broker.name("f"), -1, -1, Assignments=[{"PartitionIndex": 1, "BrokerIds": [1]}]),
     }.items():
         broker.see(case, without_configs(create(broker, 7, one)))
@@ -97,7 +125,9 @@ def deleted(broker):
     held = broker.topic_id(name)
     broker.see("by id", broker.ask("DeleteTopics", 6, TimeoutMs=10_000, Topics=[{"Name": None, "TopicId": held}]))
     broker.see("by id again", broker.ask("DeleteTopics", 6, TimeoutMs=10_000, Topics=[{"Name": None, "TopicId": held}]))
-    broker.see("by an unknown id", broker.ask("DeleteTopics", 6, TimeoutMs=10_000, Topics=[{"Name": None, "TopicId": uuid.UUID(int=9 << 90)}]))
+    broker.see(
+        "by an unknown id", broker.ask("DeleteTopics", 6, TimeoutMs=10_000, Topics=[{"Name": None, "TopicId": uuid.UUID(int=9 << 90)}])
+    )
     name = broker.topic("both")
     broker.see("by name and id", broker.ask("DeleteTopics", 6, TimeoutMs=10_000, Topics=[{"Name": name, "TopicId": broker.topic_id(name)}]))
     broker.see("by nothing", broker.ask("DeleteTopics", 6, TimeoutMs=10_000, Topics=[{"Name": None}]))
@@ -110,7 +140,13 @@ def more_partitions(broker):
     """More in each version; fewer, as many, too many replicas by hand, unknown topics; only validated; topics are echoed."""
     for version in broker.versions("CreatePartitions"):
         name = broker.topic(f"v{version}")
-        ask = lambda *topics, **more: broker.ask("CreatePartitions", version, TimeoutMs=10_000, Topics=[{"Name": one, "Count": count, "Assignments": hand} for one, count, hand in topics], **more)
+        ask = lambda *topics, **more: broker.ask(
+            "CreatePartitions",
+            version,
+            TimeoutMs=10_000,
+            Topics=[{"Name": one, "Count": count, "Assignments": hand} for one, count, hand in topics],
+            **more,
+        )
         broker.see("only validated", ask((name, 3, None), ValidateOnly=True), version)
         broker.see("to 3", ask((name, 3, None), (broker.name("none"), 3, None)), version)
         broker.until_led(name, 3)
@@ -132,7 +168,12 @@ def delete_records(broker):
         broker.fill(name, str(number), "x")
 
     def ask(version, partitions, topic_=name):
-        return broker.ask("DeleteRecords", version, TimeoutMs=5000, Topics=[{"Name": topic_, "Partitions": [{"PartitionIndex": one, "Offset": offset} for one, offset in partitions]}])
+        return broker.ask(
+            "DeleteRecords",
+            version,
+            TimeoutMs=5000,
+            Topics=[{"Name": topic_, "Partitions": [{"PartitionIndex": one, "Offset": offset} for one, offset in partitions]}],
+        )
 
     for version in broker.versions("DeleteRecords"):
         broker.see("further", ask(version, [(0, 3 + version)]), version)

@@ -1,4 +1,5 @@
 """ApiVersions: what is served, and how a version that is not served is refused."""
+
 from scenario import scenario
 
 
@@ -27,7 +28,7 @@ def error_and_features(broker):
 def unknown_version(broker):
     """A version of the future is answered in version 0 with error 35 and this API's range."""
     connection = broker.connect()
-    connection.write(bytes.fromhex("0012" "007f" "00000007" "ffff" "00"))
+    connection.write(bytes.fromhex("0012007f00000007ffff00"))
     frame = connection.frame()
     if isinstance(frame, bytes):
         answer = broker.protocol.answer("ApiVersions", 0, frame[4:])
@@ -44,7 +45,9 @@ def software_names(broker):
     """Names out of form are INVALID_REQUEST from version 3 on."""
     for name in ["compat", "a", "Java-1.2.x", "", "-a", "a-", "a b", "ä", "a_b"]:
         answer = broker.ask("ApiVersions", 3, ClientSoftwareName=name, ClientSoftwareVersion="1")
-        broker.see(f"name {name!r}", answer if isinstance(answer, str) else {"ErrorCode": answer["ErrorCode"], "has keys": bool(answer["ApiKeys"])})
+        broker.see(
+            f"name {name!r}", answer if isinstance(answer, str) else {"ErrorCode": answer["ErrorCode"], "has keys": bool(answer["ApiKeys"])}
+        )
 
 
 @scenario("ApiVersions")
@@ -59,11 +62,15 @@ def misrouted(broker):
 def not_served(broker):
     """A version below or above the range, or an API that does not exist, closes the connection."""
     for case, header in {
-        "Produce 2": "0000" "0002", "Produce 99": "0000" "0063", "Fetch 3": "0001" "0003", "Metadata 99": "0003" "0063",
-        "an API of the future": "03e7" "0000", "a negative API": "ffff" "0000",
+        "Produce 2": "00000002",
+        "Produce 99": "00000063",
+        "Fetch 3": "00010003",
+        "Metadata 99": "00030063",
+        "an API of the future": "03e70000",
+        "a negative API": "ffff0000",
     }.items():
         connection = broker.connect()
-        connection.write(bytes.fromhex(header + "00000007" "ffff" "00000000" "00000000"))
+        connection.write(bytes.fromhex(header + "00000007ffff0000000000000000"))
         broker.see(case, connection.frame(3))
 
 
@@ -79,7 +86,7 @@ def headers(broker):
     answer = connection.take()
     broker.see("unknown tags", answer if isinstance(answer, str) else "answers")
     # A tag in the header: the client id is a plain nullable string there, then a tag section.
-    connection.write(bytes.fromhex("0003" "000c" "00000009" "0002" "6869" "01" "4d" "02" "abcd") + bytes.fromhex("01" "00" "00" "00"))
+    connection.write(bytes.fromhex("0003000c0000000900026869014d02abcd") + bytes.fromhex("01000000"))
     frame = connection.frame()
     broker.see("unknown tag in the header", frame if isinstance(frame, str) else "answers")
 
@@ -89,7 +96,14 @@ def order_of_answers(broker):
     """Requests sent ahead are answered in their order, a long poll included."""
     name = broker.topic()
     connection = broker.connect()
-    connection.send("Fetch", 12, MaxWaitMs=400, MinBytes=1, MaxBytes=1000, Topics=[{"Topic": name, "Partitions": [{"Partition": 0, "PartitionMaxBytes": 1000}]}])
+    connection.send(
+        "Fetch",
+        12,
+        MaxWaitMs=400,
+        MinBytes=1,
+        MaxBytes=1000,
+        Topics=[{"Topic": name, "Partitions": [{"Partition": 0, "PartitionMaxBytes": 1000}]}],
+    )
     connection.send("Metadata", 12, Topics=[])
     connection.send("ListOffsets", 7, Topics=[{"Name": name, "Partitions": [{"PartitionIndex": 0, "Timestamp": -1}]}])
     broker.see("first", connection.take())
@@ -101,7 +115,12 @@ def order_of_answers(broker):
 @scenario("Metadata")
 def frames(broker):
     """A frame that is too large, negative or cut closes the connection, and only that."""
-    for case, data in {"a negative size": b"\xff\xff\xff\xff", "more than 100 MiB": b"\x7f\xff\xff\xff", "an empty frame": b"\0\0\0\0", "a body that is cut": b"\0\0\0\x0c\0\x03\0\x09\0\0\0\x01\xff\xff\0\x05"}.items():
+    for case, data in {
+        "a negative size": b"\xff\xff\xff\xff",
+        "more than 100 MiB": b"\x7f\xff\xff\xff",
+        "an empty frame": b"\0\0\0\0",
+        "a body that is cut": b"\0\0\0\x0c\0\x03\0\x09\0\0\0\x01\xff\xff\0\x05",
+    }.items():
         connection = broker.connect()
         connection.socket.sendall(data)
         broker.see(case, connection.frame(3))
