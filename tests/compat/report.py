@@ -105,20 +105,22 @@ def write(path, version, scenarios, found, runs):
         lines.append(
             f"| {api} | {len(states)} | {states.count('same')} | {states.count('differs, accepted') or ''} | {states.count('differs') or ''} |"
         )
-    lines += versions_table(runs) + behaviours_table(scenarios, by_scenario) + differences_list(scenarios, by_scenario)
+    lines += versions_table(runs, by_scenario["versions.ranges"]) + behaviours_table(scenarios, by_scenario) + differences_list(scenarios, by_scenario)
     path.write_text("\n".join(lines) + "\n")
 
 
-def versions_table(runs):
+def versions_table(runs, found):
     if ("versions.ranges", "kafka") not in runs:
         return []
+    reasons = {one.case: one.reason for one in found}
     kafka, inrush = (runs["versions.ranges", name].broker.seen for name in ("kafka", "inrush"))
     rows = ["", "## Versions served", "", "| API | Kafka | Inrush | |", "|---|---|---|---|"]
     for api, case in kafka.items():
         theirs, ours = case[""], inrush.get(api, {}).get("", "absent")
         if theirs == "absent" and ours == "absent" or api.startswith("goes on"):
             continue
-        rows.append(f"| {api} | {theirs} | {ours} | {relation(theirs, ours)} |")
+        reason = f": {reasons[api]}" if reasons.get(api) else ""
+        rows.append(f"| {api} | {theirs} | {ours} | {relation(theirs, ours)}{reason} |")
     return rows
 
 
@@ -158,7 +160,7 @@ def differences_list(scenarios, by_scenario, each=12):
     rows = ["", "## Differences", ""]
     for one in scenarios:
         found = by_scenario[one.name]
-        if not found:
+        if not found or one.name == "versions.ranges":  # a table of its own
             continue
         rows.append(f"**`{one.name}`** {one.about}" + (f" ({', '.join(one.apis)})"))
         rows.append("")
@@ -171,11 +173,12 @@ def differences_list(scenarios, by_scenario, each=12):
             indent = "  " if reason else ""
             some, silent = told_once(some)
             rows += [f"{indent}* {line}" for line in silent]
-            for difference in some[:each]:
+            limit = 3 if reason else each
+            for difference in some[:limit]:
                 versions = f" (v{difference.shown_versions()})" if difference.versions else ""
                 rows.append(f"{indent}* {difference.place}{versions}: Kafka {shown(difference.kafka)}, Inrush {shown(difference.inrush)}")
-            if len(some) > each:
-                rows.append(f"{indent}* and {len(some) - each} more")
+            if len(some) > limit:
+                rows.append(f"{indent}* and {len(some) - limit} more")
         rows.append("")
     return rows
 
