@@ -80,11 +80,13 @@ class Known:
     at: str
     reason: str
     versions: list = field(default_factory=list)
+    inrush: str = ""
     used: int = field(default=0)
 
     def covers(self, difference):
         is_version = not self.versions or (difference.versions and set(difference.versions) <= set(self.versions))
-        return matches(self.scenario, difference.scenario) and matches(self.at, difference.place) and is_version
+        is_value = not self.inrush or self.inrush == difference.inrush
+        return matches(self.scenario, difference.scenario) and matches(self.at, difference.place) and is_version and is_value
 
 
 def matches(pattern, text):
@@ -96,7 +98,7 @@ def load_known(path):
     with open(path, "rb") as file:
         entries = tomllib.load(file).get("known", [])
     for entry in entries:
-        assert set(entry) - {"versions"} == {"scenario", "at", "reason"} and entry["reason"].strip(), (
+        assert set(entry) - {"versions", "inrush"} == {"scenario", "at", "reason"} and entry["reason"].strip(), (
             f"{path}: {entry} needs scenario, at and reason"
         )
     return [Known(**entry) for entry in entries]

@@ -67,7 +67,7 @@ END
   heap=${KAFKA_HEAP:-1g}
   java=(java "-Xmx$heap" "-Xms$heap" -server -XX:+UseG1GC -XX:MaxGCPauseMillis=20 -XX:InitiatingHeapOccupancyPercent=35 -XX:+ExplicitGCInvokesConcurrent -Djava.awt.headless=true
     "-Dlog4j2.configurationFile=$folder/log4j2.properties" -cp "$libs/*")
-  [ -e "$folder/data/meta.properties" ] || java -cp "$libs/*" "-Dlog4j2.configurationFile=$folder/log4j2.properties" kafka.tools.StorageTool format -t "$(python3 -c 'import base64, uuid; print(base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("="))')" -c "$folder/server.properties" >"$folder/format.log" 2>&1 ||
+  [ -e "$folder/data/meta.properties" ] || java -cp "$libs/*" "-Dlog4j2.configurationFile=$folder/log4j2.properties" kafka.tools.StorageTool format -t "$(python3 -c 'import base64, uuid; b = uuid.uuid4().bytes; print(base64.urlsafe_b64encode(bytes([b[0] % 128]) + b[1:]).decode().rstrip("="))')" -c "$folder/server.properties" >"$folder/format.log" 2>&1 ||
     { cat "$folder/format.log" >&2; fail "the folder could not be formatted"; }
   date +%s%N >"$folder/began"
   # shellcheck disable=SC2086  # KAFKA_RUN is a command with arguments
