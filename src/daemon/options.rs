@@ -98,10 +98,11 @@ impl Options {
         Ok(())
     }
 
-    /// The most that requests in flight, answers to consumers, the tail cache and a round of the writer hold together; pipelines come on top, each with the
+    /// The most that requests in flight, answers to consumers, the tail cache, a round of the writer and the keys of a compaction hold together; pipelines come on top, each with the
     /// batch it reads, its rows and its open files.
     pub fn memory_max(&self) -> usize {
-        self.ingest_bytes + self.tail_cache_bytes + super::KAFKA_ANSWERS_BYTES + store::ROUND_TOTAL_MAX
+        let log = self.tail_cache_bytes + store::ROUND_TOTAL_MAX + store::COMPACTION_KEY_BYTES_MAX;
+        self.ingest_bytes + log + super::KAFKA_ANSWERS_BYTES
     }
 }
 

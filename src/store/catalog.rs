@@ -23,6 +23,8 @@ use uuid::Uuid;
 
 /// The format that this version reads and writes. Format 1 was never frozen: it had other checkpoints and catalogs.
 pub(super) const FORMAT: u32 = 2;
+/// What it becomes with the first compaction: segments have holes then, which an older program would take for damage.
+pub(super) const FORMAT_COMPACTED: u32 = 3;
 /// Producer ids are given out of blocks that stand in the catalog before the first of them is used.
 pub(super) const PRODUCER_ID_BLOCK: i64 = 1_000;
 /// No small file is larger: 100,000 topics with a dozen settings each.

@@ -96,7 +96,6 @@ pub(super) fn save(core: &Core, is_clean: bool) -> io::Result<()> {
         checkpoints.checkpoint.partitions.insert((one.topic, one.partition), one.clone());
     }
     let written = core.with_reserve(|| checkpoints.write(core.disk.as_ref(), &changed));
-    drop(checkpoints);
     if let Err(error) = written {
         core.poison_unless_full("a write of the checkpoint", &error);
         for Taken { partition, doomed, .. } in taken {
@@ -106,6 +105,8 @@ pub(super) fn save(core: &Core, is_clean: bool) -> io::Result<()> {
         }
         return Err(error);
     }
+    // Not before what failed is marked again: who comes next must not take it for saved.
+    drop(checkpoints);
     for one in taken {
         settle(core, one);
     }
