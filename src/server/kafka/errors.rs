@@ -13,6 +13,7 @@ pub(super) enum Code {
     MessageTooLarge = 10,
     CoordinatorNotAvailable = 15,
     InvalidTopic = 17,
+    NotEnoughReplicas = 19,
     InvalidRequiredAcks = 21,
     InvalidTimestamp = 32,
     UnsupportedVersion = 35,
