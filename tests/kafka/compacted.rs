@@ -2,7 +2,7 @@
 
 use crate::door::{Client, Door, NOW, changed, name, produce_request, text};
 use bytes::Bytes;
-use inrush::record::{Batch, BatchBuilder, Codec, NewRecord, Offset};
+use inrush::record::{Batch, BatchBuilder, Codec, NewRecord, Offset, TopicName};
 use kafka_protocol::messages as kp;
 use kafka_protocol::messages::ApiKey;
 use std::time::{Duration, Instant};
@@ -31,7 +31,7 @@ fn compacted(door: &Door) {
     let config = [
         ("cleanup.policy", "compact"),
         ("segment.bytes", "16384"),
-        ("min.cleanable.dirty.ratio", "0.01"),
+        ("min.cleanable.dirty.ratio", "1.0"),
         ("delete.retention.ms", "60000"),
     ];
     door.topic("t", &config);
@@ -47,11 +47,15 @@ fn cleaned(door: &Door, client: &mut Client) -> Vec<Batch> {
         let batch = keyed(Codec::None, &[(Some("a"), Some(&padding)), (Some("d"), Some(&padding))]);
         // Stored as it came: the others are to fill segments.
         let batch = batch.recoded(Codec::Snappy, 1 << 20).unwrap();
-        let noise: String = (0..900).map(|_| fastrand_char()).collect();
+        let filler: String = (0..900).map(|_| noise()).collect();
         assert_eq!(client.produce("t", batch.bytes().clone()).error_code, 0);
-        let batch = keyed(Codec::Gzip, &[(Some("e"), Some(&noise))]);
+        let batch = keyed(Codec::Gzip, &[(Some("e"), Some(&filler))]);
         assert_eq!(client.produce("t", batch.bytes().clone()).error_code, 0);
     }
+    // Now, and all as one segment: then it is seen at once.
+    let changes = [("min.cleanable.dirty.ratio", "0.01"), ("segment.bytes", "10000000")];
+    let changes = changes.map(|(name, value)| (name.to_owned(), Some(value.to_owned()))).to_vec();
+    door.wait(door.store.alter_topic(&TopicName::new("t").unwrap(), changes)).unwrap();
     let until = Instant::now() + Duration::from_secs(60);
     while client.batches("t", 0)[0].header().count == 4 {
         assert!(Instant::now() < until, "nothing was cleaned");
@@ -60,7 +64,7 @@ fn cleaned(door: &Door, client: &mut Client) -> Vec<Batch> {
     chain(door, client)
 }
 
-fn fastrand_char() -> char {
+fn noise() -> char {
     // Noise that no codec shrinks; the seed does not matter.
     thread_local!(static STATE: std::cell::Cell<u64> = const { std::cell::Cell::new(88_172_645_463_325_252) });
     STATE.with(|state| {

@@ -123,10 +123,10 @@ fn filled(seed: u64) -> (Sim, Store, Partition, Found, Found) {
     let sim = Sim::new(seed);
     let store = open_still(&sim);
     let t = compacted(&store, &[]);
-    fill(&t, &mut fastrand::Rng::with_seed(seed), 40);
+    fill(&t, &mut fastrand::Rng::with_seed(seed), 32);
     let all = read_found(&t);
     let least = model(&all, active_base(&t));
-    assert!(t.shared.segments.load().len() > 4 && least.len() * 2 < all.len());
+    assert!(t.shared.segments.load().len() > 3 && least.len() * 2 < all.len());
     (sim, store, t, all, least)
 }
 
@@ -220,19 +220,24 @@ fn a_power_cut_or_kill_at_every_call_of_the_disk_leaves_the_old_or_the_new() {
             assert_recovers(&sim, &all, &least, &format!("call {nth}, kill {is_kill}"));
         }
     }
-    assert!(cut_off + 9 > calls, "of {calls} calls only {cut_off} were needed");
+    assert!(cut_off > 60, "of {calls} calls only {cut_off} were the pass's");
 }
 
 #[test]
 fn a_call_that_fails_loses_nothing_and_a_full_disk_poisons_nothing() {
     let of_disk = [Call::Read, Call::Write, Call::Sync, Call::SyncFolder].map(|call| (call, libc::EIO));
     for (call, error) in of_disk.into_iter().chain([(Call::Write, libc::ENOSPC)]) {
-        for nth in 1.. {
+        // A pass reads much, and one read is as good as another.
+        for nth in (1..).step_by(if call == Call::Read { 5 } else { 1 }) {
             let (sim, store, t, all, least) = filled(11);
             sim.fail(Fault { call, nth, error });
             let report = clean(&store, &t);
-            let is_due = sim.faults_due() > 0;
             let what = format!("{call:?} {nth} failed with {error}");
+            if sim.faults_due() > 0 {
+                assert!(nth > 1 && report.is_some(), "{what}: it was never made");
+                bury(store);
+                break;
+            }
             assert_between(&read_found(&t), &all, &least, &what);
             if error == libc::ENOSPC {
                 assert_eq!(store.health().poisoned, None, "{what}");
@@ -240,10 +245,6 @@ fn a_call_that_fails_loses_nothing_and_a_full_disk_poisons_nothing() {
             bury(store);
             sim.crash();
             assert_recovers(&sim, &all, &least, &what);
-            if is_due {
-                assert!(nth > 1 && report.is_some(), "{what}: it was never made");
-                break;
-            }
         }
     }
 }
