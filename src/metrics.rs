@@ -79,6 +79,34 @@ pub const STORE_SEGMENTS_DELETED: Metric = metric(
     "",
     "segments that retention or DeleteRecords took away",
 );
+pub const STORE_COMPACTION_RUNS: Metric =
+    metric("inrush_store_compaction_runs_total", Kind::Counter, "", "passes of compaction that came to their end");
+pub const STORE_COMPACTION_FAILURES: Metric =
+    metric("inrush_store_compaction_failures_total", Kind::Counter, "", "passes that failed; the log is as it was");
+pub const STORE_COMPACTION_READ_BYTES: Metric =
+    metric("inrush_store_compaction_read_bytes_total", Kind::Counter, "", "bytes of segments before passes");
+pub const STORE_COMPACTION_WRITTEN_BYTES: Metric =
+    metric("inrush_store_compaction_written_bytes_total", Kind::Counter, "", "bytes of the same segments after them");
+pub const STORE_COMPACTION_REMOVED_RECORDS: Metric = metric(
+    "inrush_store_compaction_removed_records_total",
+    Kind::Counter,
+    "reason",
+    "records that passes took away: superseded by a later one of their key, tombstone whose time was over, no-key",
+);
+pub const STORE_COMPACTION_SECONDS: Metric =
+    metric("inrush_store_compaction_seconds", Kind::Histogram, "", "seconds of a pass over one partition");
+pub const STORE_COMPACTION_DIRTY_RATIO: Metric = metric(
+    "inrush_store_compaction_dirty_ratio",
+    Kind::Gauge,
+    "",
+    "of the compacted partition that has most of it, the part of its sealed bytes that no pass has seen",
+);
+pub const STORE_COMPACTION_DIRTY_BYTES: Metric = metric(
+    "inrush_store_compaction_dirty_bytes",
+    Kind::Gauge,
+    "",
+    "of the compacted partition that has most of them, the sealed bytes that no pass has seen",
+);
 pub const STORE_RECOVERY_SECONDS: Metric =
     metric("inrush_store_recovery_seconds", Kind::Gauge, "", "seconds that the start needed to open all partitions");
 pub const STORE_RECOVERY_SCANNED_BYTES: Metric =
@@ -330,6 +358,14 @@ pub const ALL: &[Metric] = &[
     STORE_FREE_BYTES,
     STORE_CHECKPOINT_SECONDS,
     STORE_SEGMENTS_DELETED,
+    STORE_COMPACTION_RUNS,
+    STORE_COMPACTION_FAILURES,
+    STORE_COMPACTION_READ_BYTES,
+    STORE_COMPACTION_WRITTEN_BYTES,
+    STORE_COMPACTION_REMOVED_RECORDS,
+    STORE_COMPACTION_SECONDS,
+    STORE_COMPACTION_DIRTY_RATIO,
+    STORE_COMPACTION_DIRTY_BYTES,
     STORE_RECOVERY_SECONDS,
     STORE_RECOVERY_SCANNED_BYTES,
     STORE_RECOVERY_CUT_BYTES,

@@ -174,9 +174,11 @@ fn print_batch(out: &mut impl Write, batch: &Batch, base: Offset, position: u64,
         let producer = header.producer.map_or(String::new(), |producer| {
             format!(" producer {} epoch {} sequence {}", producer.id, producer.epoch, producer.base_sequence)
         });
+        // Its place is the base timestamp's.
+        let horizon = header.delete_horizon().map_or("", |_| " tombstones go at its first time");
         writeln!(
             out,
-            "{base}:{position} offsets {} to {} count {} bytes {} {} epoch {} time {} to {}{producer}",
+            "{base}:{position} offsets {} to {} count {} bytes {} {} epoch {} time {} to {}{producer}{horizon}",
             header.base_offset,
             header.last_offset(),
             header.count,
@@ -209,6 +211,7 @@ fn batch_json(batch: &Batch, base: Offset, position: u64) -> Value {
         "codec": header.codec.to_string(),
         "leader_epoch": header.leader_epoch,
         "base_timestamp": header.base_timestamp,
+        "delete_horizon": header.delete_horizon(),
         "max_timestamp": header.max_timestamp,
         "producer_id": producer.map(|producer| producer.id),
         "producer_epoch": producer.map(|producer| producer.epoch),

@@ -102,11 +102,12 @@ impl Options {
         Ok(())
     }
 
-    /// The most that requests in flight, answers to consumers, consumer groups, the tail cache and a round of the writer hold together; pipelines come on top, each with the
-    /// batch it reads, its rows and its open files.
+    /// The most that requests in flight, answers to consumers, consumer groups, the tail cache, a round of the writer and the keys of a compaction hold together;
+    /// pipelines come on top, each with the batch it reads, its rows and its open files.
     pub fn memory_max(&self) -> usize {
         let doors = self.ingest_bytes + super::KAFKA_ANSWERS_BYTES + self.groups.size_max;
-        doors + self.tail_cache_bytes + store::ROUND_TOTAL_MAX
+        let log = self.tail_cache_bytes + store::ROUND_TOTAL_MAX + store::COMPACTION_KEY_BYTES_MAX;
+        doors + log
     }
 }
 

@@ -65,6 +65,9 @@ struct State {
     faults: Vec<Fault>,
     lies: Vec<Lie>,
     capacity: u64,
+    /// Calls so far, and after how many of them the power goes.
+    calls: u64,
+    power_off_at: u64,
     /// Handles from before a crash are dead.
     life: u64,
     locks: HashSet<PathBuf>,
@@ -109,6 +112,8 @@ impl Sim {
             faults: Vec::new(),
             lies: Vec::new(),
             capacity: 1 << 40,
+            calls: 0,
+            power_off_at: u64::MAX,
             life: 0,
             locks: HashSet::new(),
         };
@@ -124,8 +129,25 @@ impl Sim {
         self.state().faults.push(fault);
     }
 
+    /// Faults that have not come yet.
+    pub fn faults_due(&self) -> usize {
+        self.state().faults.len()
+    }
+
     pub fn lie(&self, lie: Lie) {
         self.state().lies.push(lie);
+    }
+
+    /// The `nth` call from now on (1 = the next), of whatever kind, and all that follow fail without effect, until [`Sim::crash`] or
+    /// [`Sim::kill`] turns the machine on again.
+    pub fn power_off_at(&self, nth: u64) {
+        let mut state = self.state();
+        state.power_off_at = state.calls + nth;
+    }
+
+    /// How many calls there were so far.
+    pub fn calls(&self) -> u64 {
+        self.state().calls
     }
 
     /// Whoever calls the disk hangs until what this returns is dropped.
@@ -146,6 +168,7 @@ impl Sim {
         state.life += 1;
         state.locks.clear();
         state.faults.clear();
+        state.power_off_at = u64::MAX;
         for inode in &mut state.inodes {
             inode.crash(&mut state.random);
         }
@@ -167,6 +190,7 @@ impl Sim {
         state.life += 1;
         state.locks.clear();
         state.faults.clear();
+        state.power_off_at = u64::MAX;
     }
 
     /// Flips one bit of a file, durably: bit rot.
@@ -197,6 +221,13 @@ impl Sim {
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+
+    /// The state for one call of the disk's user.
+    fn call(&self) -> io::Result<MutexGuard<'_, State>> {
+        let mut state = self.state();
+        state.calls += 1;
+        if state.calls >= state.power_off_at { Err(io::Error::from_raw_os_error(libc::EIO)) } else { Ok(state) }
     }
 
     fn handle(&self, inode: usize, life: u64) -> Arc<dyn File> {
@@ -352,7 +383,7 @@ impl Disk for Sim {
     }
 
     fn create(&self, path: &Path) -> io::Result<Arc<dyn File>> {
-        let mut state = self.state();
+        let mut state = self.call()?;
         if state.names.contains_key(path) {
             return Err(io::ErrorKind::AlreadyExists.into());
         }
@@ -367,12 +398,12 @@ impl Disk for Sim {
     }
 
     fn open(&self, path: &Path) -> io::Result<Arc<dyn File>> {
-        let state = self.state();
+        let state = self.call()?;
         Ok(self.handle(state.inode(path)?, state.life))
     }
 
     fn create_folder(&self, path: &Path) -> io::Result<()> {
-        let mut state = self.state();
+        let mut state = self.call()?;
         let mut missing: Vec<&Path> = path.ancestors().take_while(|path| !state.names.contains_key(*path)).collect();
         missing.reverse();
         for folder in missing {
@@ -384,7 +415,7 @@ impl Disk for Sim {
     }
 
     fn sync_folder(&self, path: &Path) -> io::Result<()> {
-        let mut state = self.state();
+        let mut state = self.call()?;
         state.call(Call::SyncFolder)?;
         if state.tells(Lie::SyncFolder) {
             return Ok(());
@@ -399,7 +430,7 @@ impl Disk for Sim {
     }
 
     fn list(&self, folder: &Path) -> io::Result<Vec<PathBuf>> {
-        let state = self.state();
+        let state = self.call()?;
         if state.names.get(folder) != Some(&Entry::Folder) {
             return Err(io::ErrorKind::NotFound.into());
         }
@@ -411,7 +442,7 @@ impl Disk for Sim {
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        let mut state = self.state();
+        let mut state = self.call()?;
         if !state.names.contains_key(from) {
             return Err(io::ErrorKind::NotFound.into());
         }
@@ -429,14 +460,14 @@ impl Disk for Sim {
     }
 
     fn remove_file(&self, path: &Path) -> io::Result<()> {
-        let mut state = self.state();
+        let mut state = self.call()?;
         state.inode(path)?;
         state.rename(&parent(path), vec![(path.to_owned(), None)]);
         Ok(())
     }
 
     fn remove_folder(&self, path: &Path) -> io::Result<()> {
-        let mut state = self.state();
+        let mut state = self.call()?;
         let gone: Vec<_> =
             state.names.keys().filter(|name| name.starts_with(path)).map(|name| (name.clone(), None)).collect();
         if gone.is_empty() {
@@ -447,7 +478,7 @@ impl Disk for Sim {
     }
 
     fn read_whole(&self, path: &Path, size_max: u64) -> io::Result<Vec<u8>> {
-        let mut state = self.state();
+        let mut state = self.call()?;
         state.call(Call::Read)?;
         let inode = state.inode(path)?;
         let content = &state.inodes[inode].now;
@@ -466,19 +497,19 @@ impl Disk for Sim {
         }
         let file = self.create(&temporary)?;
         let SimFile { inode, .. } = *ours(&file);
-        self.state().write(inode, 0, bytes)?;
-        self.state().sync(inode)?;
+        self.call()?.write(inode, 0, bytes)?;
+        self.call()?.sync(inode)?;
         self.rename(&temporary, path)?;
         self.sync_folder(&parent(path))
     }
 
     fn space(&self, _path: &Path) -> io::Result<Space> {
-        let state = self.state();
+        let state = self.call()?;
         Ok(Space { free: state.capacity.saturating_sub(state.used()), total: state.capacity })
     }
 
     fn lock(&self, path: &Path) -> io::Result<Box<dyn Any + Send + Sync>> {
-        let mut state = self.state();
+        let mut state = self.call()?;
         if !state.locks.insert(path.to_owned()) {
             return Err(io::ErrorKind::WouldBlock.into());
         }
@@ -518,7 +549,7 @@ fn ours(file: &Arc<dyn File>) -> &SimFile {
 
 impl SimFile {
     fn state(&self) -> io::Result<MutexGuard<'_, State>> {
-        let state = self.sim.state();
+        let state = self.sim.call()?;
         if state.life == self.life { Ok(state) } else { Err(io::Error::from_raw_os_error(libc::EIO)) }
     }
 }

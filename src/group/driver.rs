@@ -326,7 +326,7 @@ async fn partition(store: &Store) -> Result<Partition, Error> {
             let name = TopicName::new(OFFSETS_TOPIC).map_err(|error| unavailable(&error))?;
             let set = |name: &str, value: &str| (name.to_owned(), value.to_owned());
             let config = vec![
-                set("retention.ms", "-1"),
+                set("cleanup.policy", "compact"),
                 set("segment.bytes", SEGMENT_SIZE),
                 set("max.message.bytes", &(GROUP_VALUE_SIZE_MAX + (1 << 20)).to_string()),
             ];

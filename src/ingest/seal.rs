@@ -165,8 +165,10 @@ impl Line {
     fn append(&self, sealed: Sealed, flight: Flight, hold: Option<Hold>) {
         let Sealed { builder, is_compressible, members, partition } = sealed;
         let raw = builder.size();
-        let codec = if is_compressible { Codec::Zstd } else { Codec::None };
-        let batch = match builder.build_reclaiming(codec) {
+        let config = partition.config();
+        let codec = if is_compressible { config.own_codec() } else { Codec::None };
+        let built = builder.build_reclaiming(codec).and_then(|(batch, spare)| Ok((config.in_codec(batch)?, spare)));
+        let batch = match built {
             Ok((batch, spare)) => {
                 if let Some(spare) = spare.filter(|spare| spare.capacity() <= SPARE_SIZE_MAX) {
                     // One too many is freed.

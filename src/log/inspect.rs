@@ -51,7 +51,7 @@ pub fn inspect(
     let file = segment.file(disk)?;
     let (mut batches, mut records, mut size) = (0, 0, 0);
     let mut gaps = Vec::new();
-    let mut from = ScanEnd { epoch, ..ScanEnd::start(segment.base, epoch_max) };
+    let mut from = ScanEnd { epoch, ..ScanEnd::start(segment.base, epoch_max).with_holes(segment.holes_below) };
     let end = loop {
         let end = scan(file.as_ref(), from, |found| {
             batches += 1;
@@ -100,7 +100,7 @@ pub(super) fn inspect_from(
     let count = file.read_at(&mut head, from)?;
     // Somewhere in a segment its offset is not known beforehand.
     let base = Header::parse(&head[..count]).map_or(segment.base, |header| header.base_offset);
-    let mut at = ScanEnd { position: from, ..ScanEnd::start(base, i32::MAX) };
+    let mut at = ScanEnd { position: from, ..ScanEnd::start(base, i32::MAX).with_holes(segment.holes_below) };
     while at.position < end {
         at = scan(file.as_ref(), at, |found| {
             if found.position < end {

@@ -3,6 +3,7 @@
 //! `store/` runs it: it asks for disk operations through what these types hand out, and gives the results back.
 
 mod checkpoint;
+pub mod compact;
 mod index;
 mod inspect;
 pub mod journal;
@@ -19,11 +20,11 @@ mod tests;
 pub use checkpoint::{CHECKPOINT_SIZE_MAX, Checkpoint, Decoded, PartitionCheckpoint, Sealed};
 pub use inspect::{Gap, Inspected, inspect};
 pub use partition::{Active, PartitionLog, Round, SpaceOrder, Staged};
-pub use producers::{Producers, Sent, SequenceError, Verdict};
+pub use producers::{Known as KnownProducer, Producers, Sent, SequenceError, Verdict};
 pub use recovery::{Known, Recovered, recover};
 pub use repair::{Repaired, repair};
-pub use scan::{Damage, Found, MAX_BATCH, ScanEnd, scan, whole_batch_from};
-pub use segment::{IndexEntry, Segment, Target, file_name, list as list_segments, remove as remove_segment};
+pub use scan::{Damage, Found, MAX_BATCH, ScanEnd, follows, scan_while, whole_batch_from};
+pub use segment::{IndexEntry, Segment, Target, file_name, remove as remove_segment};
 
 /// A round writes at most this many bytes to one partition, unless a single batch is larger; recovery relies on it: after a crash the
 /// disk may hold later bytes of a round without earlier ones, but nothing beyond one round.

@@ -27,6 +27,13 @@ pub struct Known {
     pub batches: VecDeque<Sent>,
 }
 
+impl Known {
+    /// Of its last batch.
+    pub fn last_offset(&self) -> Option<Offset> {
+        self.batches.back().map(|sent| sent.base_offset.plus(i64::from(sent.count) - 1))
+    }
+}
+
 /// All producers of a partition.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Producers {
@@ -102,7 +109,9 @@ impl Producers {
         while known.batches.len() >= self.window {
             known.batches.pop_front();
         }
-        known.batches.push_back(Sent { base_sequence, count: header.count, base_offset });
+        // By its offsets, not its records: compaction takes records away, and the sequences stay used.
+        let count = header.offset_count().min(i64::from(i32::MAX)) as i32;
+        known.batches.push_back(Sent { base_sequence, count, base_offset });
         known.seen_ms = now_ms;
     }
 

@@ -5,6 +5,7 @@
 //! round (the disk may persist later sectors first); else the partition opens read-only before it. Zeros to the end are the end.
 
 use super::checkpoint::PartitionCheckpoint;
+use super::compact::{self, Cleaned};
 use super::index::{Footer, IndexFile};
 use super::lost::{keep_rest, keep_segment};
 use super::partition::{Active, PartitionLog};
@@ -32,6 +33,10 @@ pub struct Recovered {
     pub read_only: Option<String>,
     /// Sealed segments that the checkpoint names and the folder lacks: reads there fail, the rest goes on.
     pub missing: Vec<Offset>,
+    /// How far compaction has come.
+    pub cleaned: Cleaned,
+    /// Why that is not known: it begins anew.
+    pub cleaned_damage: Option<String>,
 }
 
 /// What recovery needs to know besides the files.
@@ -53,6 +58,21 @@ pub struct Known<'a> {
 /// # Errors
 /// The disk's. What is wrong with the content is not an error: it is cut or makes the partition read-only.
 pub fn recover(disk: &dyn Disk, folder: &Path, known: &Known<'_>) -> io::Result<Recovered> {
+    let settled = compact::settle(disk, folder, known.checkpoint)?;
+    let checkpoint = settled.checkpoint.as_ref().or(known.checkpoint);
+    // Passes clean only what is sealed in the checkpoint of their time. This one is older, so it says nothing of the files: what came after
+    // it was damaged.
+    let is_older = |checkpoint: &&PartitionCheckpoint| checkpoint.segment < settled.cleaned.holes_below;
+    let start = checkpoint.filter(is_older).map(|checkpoint| checkpoint.start);
+    let known = Known { checkpoint: checkpoint.filter(|checkpoint| !is_older(checkpoint)), ..*known };
+    let mut found = recover_settled(disk, folder, &known, settled.cleaned.holes_below)?;
+    if let Some(start) = start {
+        found.start = found.start.max(start).min(found.log.end);
+    }
+    Ok(Recovered { cleaned: settled.cleaned, cleaned_damage: settled.damage, ..found })
+}
+
+fn recover_settled(disk: &dyn Disk, folder: &Path, known: &Known<'_>, holes_below: Offset) -> io::Result<Recovered> {
     let mut bases = segment::list(disk, folder)?;
     remove_below_start(disk, folder, &mut bases, known)?;
     let Some(first) = bases.first().copied() else { return without_files(disk, folder, known) };
@@ -67,6 +87,7 @@ pub fn recover(disk: &dyn Disk, folder: &Path, known: &Known<'_>) -> io::Result<
         epochs: durable.map(|checkpoint| checkpoint.epochs.clone()).unwrap_or_default(),
         segments: Vec::with_capacity(bases.len()),
         found: ScanEnd::start(first, known.leader_epoch),
+        holes_below,
         cut_bytes: 0,
         scanned_bytes: 0,
         read_only: None,
@@ -112,7 +133,17 @@ fn without_files(disk: &dyn Disk, folder: &Path, known: &Known<'_>) -> io::Resul
         format!("all segments are missing, offsets up to {end} were stored: put them back, or run inrush log repair")
     });
     let segments = vec![log.active.segment.clone()];
-    Ok(Recovered { log, segments, start: end, cut_bytes: 0, scanned_bytes: 0, read_only, missing: Vec::new() })
+    Ok(Recovered {
+        log,
+        segments,
+        start: end,
+        cut_bytes: 0,
+        scanned_bytes: 0,
+        read_only,
+        missing: Vec::new(),
+        cleaned: Cleaned::default(),
+        cleaned_damage: None,
+    })
 }
 
 /// A walk over the segments of one partition, in order.
@@ -126,6 +157,7 @@ struct Recovery<'a> {
     epochs: Vec<(i32, Offset)>,
     segments: Vec<Arc<Segment>>,
     found: ScanEnd,
+    holes_below: Offset,
     cut_bytes: u64,
     scanned_bytes: u64,
     read_only: Option<String>,
@@ -192,17 +224,26 @@ impl Recovery<'_> {
     /// A segment below the one that the checkpoint calls active: nothing of it is read.
     fn sealed(&self, base: Offset, checkpoint: &PartitionCheckpoint) -> io::Result<Arc<Segment>> {
         if let Some(sealed) = checkpoint.sealed.iter().find(|sealed| sealed.base == base) {
-            return Ok(Arc::new(Segment::new(self.folder, base, sealed.size, sealed.arrived_ms, sealed.max_timestamp)));
+            return Ok(Arc::new(self.make(base, sealed.size, sealed.arrived_ms, sealed.max_timestamp)));
         }
         // Not known to the checkpoint: its index tells, or its batches.
         if let Some(known) = self.footer(base)? {
-            return Ok(Arc::new(Segment::new(self.folder, base, known.size, known.arrived_ms, known.max_timestamp)));
+            return Ok(Arc::new(self.make(base, known.size, known.arrived_ms, known.max_timestamp)));
         }
-        let segment = Segment::new(self.folder, base, 0, checkpoint.arrived_ms, -1);
-        scan(segment.file(self.disk)?.as_ref(), ScanEnd::start(base, self.known.leader_epoch), |batch| {
+        let segment = self.make(base, 0, checkpoint.arrived_ms, -1);
+        scan(segment.file(self.disk)?.as_ref(), self.begin(base), |batch| {
             segment.grow(batch.header, batch.position, checkpoint.arrived_ms);
         })?;
         Ok(Arc::new(segment))
+    }
+
+    fn make(&self, base: Offset, size: u64, arrived_ms: Millis, max_timestamp: i64) -> Segment {
+        Segment::new(self.folder, base, size, arrived_ms, max_timestamp).with_holes(self.holes_below)
+    }
+
+    /// Where the scan of a whole segment begins.
+    fn begin(&self, base: Offset) -> ScanEnd {
+        ScanEnd::start(base, self.known.leader_epoch).with_holes(self.holes_below)
     }
 
     /// What the index of a sealed segment says of it, if it is there and of the file's size.
@@ -216,7 +257,7 @@ impl Recovery<'_> {
     /// The segment that was active at the checkpoint, scanned from the durable position on; `None` if it is damaged below that.
     fn resumed(&mut self, checkpoint: &PartitionCheckpoint) -> io::Result<Option<Arc<Segment>>> {
         let (arrived_ms, greatest) = (checkpoint.arrived_ms, checkpoint.max_timestamp);
-        let segment = Segment::new(self.folder, checkpoint.segment, checkpoint.position, arrived_ms, greatest);
+        let segment = self.make(checkpoint.segment, checkpoint.position, arrived_ms, greatest);
         let size = segment.file(self.disk)?.size()?;
         if size < checkpoint.position || !last_is_whole(self.disk, &segment, checkpoint)? {
             return Ok(None);
@@ -227,6 +268,7 @@ impl Recovery<'_> {
             last: checkpoint.last,
             epoch: checkpoint.epochs.last().map_or(-1, |(epoch, _)| *epoch),
             epoch_max: self.known.leader_epoch,
+            holes_below: self.holes_below,
             damage: None,
         };
         if checkpoint.clean && size == checkpoint.position {
@@ -239,11 +281,11 @@ impl Recovery<'_> {
 
     /// A segment that no checkpoint covers, scanned from its beginning.
     fn scanned(&mut self, base: Offset) -> io::Result<Arc<Segment>> {
-        let segment = Segment::new(self.folder, base, 0, 0, -1);
+        let segment = self.make(base, 0, 0, -1);
         // When its batches came, if it was sealed; else now, which keeps it longer and never shorter.
         let arrived_ms = self.footer(base)?.map_or(self.known.now_ms, |footer| footer.arrived_ms);
         let epoch = self.epochs.last().filter(|(_, begins)| *begins <= base).map_or(-1, |(epoch, _)| *epoch);
-        self.scan(&segment, ScanEnd { epoch, ..ScanEnd::start(base, self.known.leader_epoch) }, arrived_ms)?;
+        self.scan(&segment, ScanEnd { epoch, ..self.begin(base) }, arrived_ms)?;
         Ok(Arc::new(segment))
     }
 
@@ -288,7 +330,7 @@ impl Recovery<'_> {
     fn is_crash(&self, segment: &Segment, later: &[Offset]) -> io::Result<bool> {
         for base in later {
             let file = self.disk.open(&self.folder.join(file_name(*base)))?;
-            let begins = ScanEnd::start(*base, self.known.leader_epoch);
+            let begins = self.begin(*base);
             if scan(file.as_ref(), begins.clone(), |_| {})?.position > begins.position {
                 return Ok(false);
             }
@@ -319,7 +361,8 @@ impl Recovery<'_> {
         }
         let start = known.checkpoint.map_or(first, |checkpoint| checkpoint.start.max(first)).min(log.end);
         let (cut_bytes, scanned_bytes) = (self.cut_bytes, self.scanned_bytes);
-        Ok(Recovered { log, segments, start, cut_bytes, scanned_bytes, read_only, missing })
+        let (cleaned, cleaned_damage) = (Cleaned::default(), None);
+        Ok(Recovered { log, segments, start, cut_bytes, scanned_bytes, read_only, missing, cleaned, cleaned_damage })
     }
 }
 

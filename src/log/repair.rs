@@ -2,6 +2,7 @@
 //! ends there. Offline only; decides nothing: a person asked for it.
 
 use super::checkpoint::PartitionCheckpoint;
+use super::compact::{self, Cleaned};
 use super::lost::{keep_rest, keep_segment};
 use super::partition::Active;
 use super::recovery::{Known, recover};
@@ -58,6 +59,12 @@ pub fn repair(
     let end = log.end;
     log.producers.forget_from(end);
     log.epochs.retain(|(_, begins)| *begins < end);
+    if found.cleaned != Cleaned::default() {
+        // What is appended from here on has not been cleaned, whatever stood there before.
+        let until = found.cleaned.until.min(log.active.segment.base);
+        let holes_below = found.cleaned.holes_below.min(end);
+        compact::save(disk, folder, &Cleaned { until, holes_below, swap: None, ..found.cleaned })?;
+    }
     let checkpoint = PartitionCheckpoint::take(topic, partition, &log, &found.segments, found.start);
     let known_end = known.checkpoint.map(|old| old.end).filter(|known_end| *known_end > end);
     Ok(Some((Repaired { reason, end, known_end, kept_bytes, moved }, checkpoint)))

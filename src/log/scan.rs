@@ -1,4 +1,5 @@
-//! Walking the chain of batches in a segment file, each checked: right base offset, sizes, CRC, epochs that never fall.
+//! Walking the chain of batches in a segment file, each checked: right base offset, sizes, CRC, epochs that never fall. Compaction leaves
+//! holes between batches: below where it has been, a batch may begin later than the one before it ends.
 //!
 //! Used by recovery, by the commands that look into a folder that nobody runs, and to make an index again. Trusts nothing it reads.
 
@@ -34,14 +35,21 @@ pub struct ScanEnd {
     pub epoch: i32,
     /// No batch has a higher one: epochs lie outside the CRC, and this start's is the highest that was ever given.
     pub epoch_max: i32,
-    /// `None`: the file ends with the batch.
+    /// Below it offsets may be missing: compaction was there.
+    pub holes_below: Offset,
+    /// `None`: the file ends with the batch, or nobody wanted to see more.
     pub damage: Option<Damage>,
 }
 
 impl ScanEnd {
-    /// Where the scan of a whole segment begins.
+    /// Where the scan of a whole segment begins that no compaction has seen.
     pub fn start(base: Offset, epoch_max: i32) -> ScanEnd {
-        ScanEnd { position: 0, next: base, last: None, epoch: -1, epoch_max, damage: None }
+        ScanEnd { position: 0, next: base, last: None, epoch: -1, epoch_max, holes_below: Offset(0), damage: None }
+    }
+
+    /// Of a segment that may have been compacted.
+    pub fn with_holes(self, holes_below: Offset) -> ScanEnd {
+        ScanEnd { holes_below, ..self }
     }
 }
 
@@ -53,11 +61,27 @@ pub struct Found<'a> {
     pub bytes: &'a [u8],
 }
 
+/// Whether a batch at `base` may follow one that ends before `next`: it begins there, or later by a hole that lies below `holes_below`.
+pub fn follows(base: Offset, next: Offset, holes_below: Offset) -> bool {
+    base == next || (base > next && base < holes_below)
+}
+
 /// Walks the chain from `from` on and tells each whole batch, which is checked.
 ///
 /// # Errors
 /// The disk's.
 pub fn scan(file: &dyn File, from: ScanEnd, mut on_batch: impl FnMut(Found<'_>)) -> io::Result<ScanEnd> {
+    scan_while(file, from, |found| {
+        on_batch(found);
+        true
+    })
+}
+
+/// As [`scan`], until `on_batch` answers false: that batch is the last.
+///
+/// # Errors
+/// As there.
+pub fn scan_while(file: &dyn File, from: ScanEnd, mut on_batch: impl FnMut(Found<'_>) -> bool) -> io::Result<ScanEnd> {
     let mut end = ScanEnd { damage: None, ..from };
     let mut window = Window { file, at: 0, bytes: Vec::new() };
     loop {
@@ -69,11 +93,14 @@ pub fn scan(file: &dyn File, from: ScanEnd, mut on_batch: impl FnMut(Found<'_>))
         let bytes = window.get(end.position, size.min(MAX_BATCH))?;
         match judge(bytes, &end) {
             Ok(header) => {
-                on_batch(Found { header: &header, position: end.position, bytes });
+                let goes_on = on_batch(Found { header: &header, position: end.position, bytes });
                 end.epoch = header.leader_epoch;
                 end.last = Some(end.position);
                 end.position += header.size as u64;
                 end.next = header.next_offset();
+                if !goes_on {
+                    return Ok(end);
+                }
             }
             Err(reason) => {
                 let is_zeros = all_zeros(file, end.position)?;
@@ -108,7 +135,7 @@ impl Window<'_> {
 
 fn judge(bytes: &[u8], end: &ScanEnd) -> Result<Header, String> {
     let header = Header::parse(bytes).map_err(|error| error.to_string())?;
-    if header.base_offset != end.next {
+    if !follows(header.base_offset, end.next, end.holes_below) {
         return Err(format!("base offset {} where {} was expected", header.base_offset, end.next));
     }
     if !(end.epoch..=end.epoch_max).contains(&header.leader_epoch) {

@@ -30,6 +30,8 @@ pub struct IndexEntry {
 pub struct Segment {
     pub base: Offset,
     pub path: PathBuf,
+    /// Below it offsets may be missing in this segment: compaction wrote it.
+    pub holes_below: Offset,
     file: OnceLock<Arc<dyn File>>,
     /// Bytes of batches; what lies behind is reserved zeros.
     size: AtomicU64,
@@ -43,6 +45,8 @@ pub struct Segment {
     is_sealed: AtomicBool,
     /// It has left its log, and its file leaves the disk.
     is_retired: AtomicBool,
+    /// Compaction wrote another in its place: the names in the folder are that one's. Who holds this one reads on in its open file.
+    is_replaced: AtomicBool,
     index: RwLock<Index>,
 }
 
@@ -66,7 +70,9 @@ impl Index {
             self.entries.push(IndexEntry { offset: header.base_offset, position, max_timestamp_before });
         }
         self.covered = position + header.size as u64;
-        self.greatest = self.greatest.max(header.max_timestamp);
+        if header.count > 0 {
+            self.greatest = self.greatest.max(header.max_timestamp);
+        }
     }
 }
 
@@ -134,6 +140,7 @@ impl Segment {
         Segment {
             base,
             path: folder.join(file_name(base)),
+            holes_below: Offset(0),
             file: OnceLock::new(),
             size: AtomicU64::new(size),
             max_timestamp: AtomicI64::new(max_timestamp),
@@ -142,8 +149,14 @@ impl Segment {
             space: Mutex::new(false),
             is_sealed: AtomicBool::new(false),
             is_retired: AtomicBool::new(false),
+            is_replaced: AtomicBool::new(false),
             index: RwLock::new(Index::EMPTY),
         }
+    }
+
+    /// The segment as compaction may have left it: below `holes_below` offsets may be missing.
+    pub fn with_holes(self, holes_below: Offset) -> Segment {
+        Segment { holes_below, ..self }
     }
 
     /// The open file; opened at the first call.
@@ -198,7 +211,10 @@ impl Segment {
             index.push(header, position);
         }
         drop(index);
-        self.max_timestamp.fetch_max(header.max_timestamp, Ordering::Relaxed);
+        // A batch that compaction emptied has no record of that time.
+        if header.count > 0 {
+            self.max_timestamp.fetch_max(header.max_timestamp, Ordering::Relaxed);
+        }
         self.arrived_ms.fetch_max(now_ms, Ordering::Relaxed);
         self.size.store(position + header.size as u64, Ordering::Release);
     }
@@ -250,6 +266,15 @@ impl Segment {
         self.is_sealed.store(true, Ordering::Release);
     }
 
+    /// Another segment takes its name: its index leaves the folder and comes back no more. Its file must be open.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub(super) fn give_up_name(&self, disk: &dyn Disk) -> io::Result<()> {
+        self.is_replaced.store(true, Ordering::Release);
+        remove_index(disk, &self.path)
+    }
+
     /// Where to begin reading for `target`: at the first batch that matters or before it, and that batch's base offset. May read the index file, or the whole segment if
     /// it has none and was not written by this process.
     ///
@@ -279,7 +304,9 @@ impl Segment {
         }
         // The cache lied: it is made again, and this look-up reads from the start.
         self.index.write().unwrap_or_else(PoisonError::into_inner).file = None;
-        remove_index(disk, &self.path)?;
+        if !self.is_replaced.load(Ordering::Acquire) {
+            remove_index(disk, &self.path)?;
+        }
         self.prepare(disk)?;
         Ok(beginning)
     }
@@ -289,7 +316,7 @@ impl Segment {
     /// # Errors
     /// The disk's. An index that cannot be written stays in memory.
     pub fn prepare(&self, disk: &dyn Disk) -> io::Result<()> {
-        let is_sealed = self.is_sealed.load(Ordering::Acquire);
+        let is_sealed = self.is_sealed.load(Ordering::Acquire) && !self.is_replaced.load(Ordering::Acquire);
         let (has_file, covered) = {
             let index = self.index.read().unwrap_or_else(PoisonError::into_inner);
             (index.file.is_some(), index.covered)

@@ -151,9 +151,9 @@ impl Model {
     /// All values that the files hold, in order, are those of the model.
     fn check(&self) -> Result<(), String> {
         let mut found = Vec::new();
-        for base in list_segments(&self.sim, Path::new(FOLDER)).unwrap() {
+        for base in super::segment::list(&self.sim, Path::new(FOLDER)).unwrap() {
             let file = self.sim.open(&Path::new(FOLDER).join(file_name(base))).unwrap();
-            scan(file.as_ref(), ScanEnd::start(base, i32::MAX), |batch| {
+            super::scan::scan(file.as_ref(), ScanEnd::start(base, i32::MAX), |batch| {
                 let batch = Batch::check(batch.bytes.to_vec().into()).unwrap();
                 let value = |bytes: bytes::Bytes| u64::from_be_bytes(bytes[..8].try_into().unwrap());
                 found.extend(batch.records(1 << 20).unwrap().into_iter().map(|record| value(record.value.unwrap())));

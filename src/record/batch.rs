@@ -4,7 +4,7 @@ use super::header::{
     AT_ATTRIBUTES, AT_CRC, AT_LEADER_EPOCH, AT_LENGTH, AT_MAX_TIMESTAMP, ATTRIBUTE_CODEC, ATTRIBUTE_LOG_APPEND_TIME,
     BEFORE_LENGTH, CRC_FROM, HEADER_SIZE, Header,
 };
-use super::{BatchError, Codec, Frames, Offset, Record, TimestampType, walk};
+use super::{BatchError, Codec, Frames, Offset, Record, RecordRef, TimestampType, walk};
 use bytes::Bytes;
 
 /// One checked batch. Clones share its bytes.
@@ -135,7 +135,17 @@ impl Batch {
     /// # Errors
     /// As [`Batch::records`].
     pub fn check_records(&self, size_max: usize) -> Result<i64, BatchError> {
-        walk::check(&self.header, &self.decompressed(size_max)?)
+        let mut greatest = i64::MIN;
+        self.check_each(size_max, |_, record| greatest = greatest.max(record.timestamp))?;
+        Ok(greatest)
+    }
+
+    /// As [`Batch::check_records`], and shows each record with its place in the batch.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn check_each(&self, size_max: usize, on_record: impl FnMut(i32, RecordRef<'_>)) -> Result<(), BatchError> {
+        walk::check(&self.header, &self.decompressed(size_max)?, on_record)
     }
 
     /// The same records in another codec: offsets, timestamps and producer fields stay, the CRC is new. Decompresses and compresses whole.
@@ -174,7 +184,7 @@ impl Batch {
         Batch { header: Header { size: bytes.len(), crc, ..header }, bytes: bytes.into() }
     }
 
-    fn attributes(&self) -> i16 {
+    pub(super) fn attributes(&self) -> i16 {
         i16::from_be_bytes([self.bytes[AT_ATTRIBUTES], self.bytes[AT_ATTRIBUTES + 1]])
     }
 

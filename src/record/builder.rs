@@ -130,6 +130,7 @@ impl BatchBuilder {
             timestamp_type: TimestampType::CreateTime,
             is_transactional: false,
             is_control: false,
+            has_delete_horizon: false,
             last_offset_delta: self.count - 1,
             base_timestamp: self.base_timestamp,
             max_timestamp: self.max_timestamp,
@@ -165,11 +166,11 @@ fn encoded_size(record: &NewRecord<'_>, timestamp_delta: i64, offset_delta: i64)
         + headers
 }
 
-fn nullable_size(bytes: Option<&[u8]>) -> usize {
+pub(super) fn nullable_size(bytes: Option<&[u8]>) -> usize {
     bytes.map_or(zigzag::size(-1), |bytes| zigzag::size(bytes.len() as i64) + bytes.len())
 }
 
-fn put_nullable(out: &mut Vec<u8>, bytes: Option<&[u8]>) {
+pub(super) fn put_nullable(out: &mut Vec<u8>, bytes: Option<&[u8]>) {
     match bytes {
         None => zigzag::put(out, -1),
         Some(bytes) => {

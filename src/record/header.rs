@@ -9,7 +9,7 @@
 //! | 17 | 4 | CRC-32C of everything from position 21 on |
 //! | 21 | 2 | attributes: 0–2 codec, 3 log append time, 4 transactional, 5 control, 6 delete horizon |
 //! | 23 | 4 | last offset delta |
-//! | 27 | 8 | base timestamp, ms |
+//! | 27 | 8 | base timestamp, ms; with attribute 6 the time at which its tombstones may go (KIP-534) |
 //! | 35 | 8 | max timestamp, ms |
 //! | 43 | 8 | producer id, −1 = none |
 //! | 51 | 2 | producer epoch |
@@ -43,6 +43,7 @@ pub(super) const ATTRIBUTE_CODEC: i16 = 0x07;
 pub(super) const ATTRIBUTE_LOG_APPEND_TIME: i16 = 0x08;
 const ATTRIBUTE_TRANSACTIONAL: i16 = 0x10;
 const ATTRIBUTE_CONTROL: i16 = 0x20;
+pub(super) const ATTRIBUTE_DELETE_HORIZON: i16 = 0x40;
 
 /// What a record's timestamp means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,6 +73,8 @@ pub struct Header {
     pub timestamp_type: TimestampType,
     pub is_transactional: bool,
     pub is_control: bool,
+    /// The base timestamp is when its tombstones may go: set by the first compaction that met them (KIP-534).
+    pub has_delete_horizon: bool,
     pub last_offset_delta: i32,
     pub base_timestamp: i64,
     /// −1 if the client left it unset.
@@ -119,6 +122,7 @@ impl Header {
             },
             is_transactional: attributes & ATTRIBUTE_TRANSACTIONAL != 0,
             is_control: attributes & ATTRIBUTE_CONTROL != 0,
+            has_delete_horizon: attributes & ATTRIBUTE_DELETE_HORIZON != 0,
             last_offset_delta,
             base_timestamp: read_i64(head, AT_BASE_TIMESTAMP),
             max_timestamp: read_i64(head, AT_MAX_TIMESTAMP),
@@ -137,6 +141,16 @@ impl Header {
 
     pub fn next_offset(&self) -> Offset {
         self.last_offset().plus(1)
+    }
+
+    /// Offsets, and with a producer sequences, that it takes: after compaction more than it has records.
+    pub fn offset_count(&self) -> i64 {
+        i64::from(self.last_offset_delta) + 1
+    }
+
+    /// When its tombstones may go, ms since 1970; `None` before a compaction has met them.
+    pub fn delete_horizon(&self) -> Option<i64> {
+        self.has_delete_horizon.then_some(self.base_timestamp)
     }
 }
 

@@ -9,6 +9,7 @@ mod error;
 mod header;
 mod names;
 mod partitioner;
+mod retain;
 mod walk;
 mod zigzag;
 

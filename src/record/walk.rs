@@ -141,14 +141,12 @@ impl Frames {
     /// # Panics
     /// If there are not so many.
     pub fn get(&self, index: usize) -> RecordRef<'_> {
-        let frame = &self.frames[index];
-        RecordRef {
-            offset: frame.offset,
-            timestamp: frame.timestamp,
-            key: frame.key.map(|span| self.slice(span)),
-            value: frame.value.map(|span| self.slice(span)),
-            headers: HeadersRef::Raw { bytes: self.slice(frame.headers), count: frame.header_count },
-        }
+        self.frames[index].of(&self.bytes)
+    }
+
+    /// All records, in order.
+    pub fn iter(&self) -> impl Iterator<Item = RecordRef<'_>> {
+        self.frames.iter().map(|frame| frame.of(&self.bytes))
     }
 
     /// A record with parts of its own, that share the batch's bytes.
@@ -168,9 +166,19 @@ impl Frames {
             headers: headers.collect(),
         }
     }
+}
 
-    fn slice(&self, span: Span) -> &[u8] {
-        &self.bytes[span.from as usize..span.to as usize]
+impl Frame {
+    /// The record, in the bytes that it was found in.
+    fn of<'a>(&self, bytes: &'a [u8]) -> RecordRef<'a> {
+        let slice = |span: Span| &bytes[span.from as usize..span.to as usize];
+        RecordRef {
+            offset: self.offset,
+            timestamp: self.timestamp,
+            key: self.key.map(slice),
+            value: self.value.map(slice),
+            headers: HeadersRef::Raw { bytes: slice(self.headers), count: self.header_count },
+        }
     }
 }
 
@@ -185,18 +193,19 @@ pub(super) fn walk(header: &Header, records: Bytes) -> Result<Frames, BatchError
     Ok(Frames { bytes: records, frames })
 }
 
-/// Looks at every record as [`walk`] does and keeps none: no allocation. A producer's batch has one record for each offset, in order.
-/// Returns the greatest timestamp.
-pub(super) fn check(header: &Header, records: &[u8]) -> Result<i64, BatchError> {
-    let mut greatest = i64::MIN;
+/// Shows every record as [`walk`] finds it and keeps none: no allocation. A producer's batch has one record for each offset, in order.
+pub(super) fn check(
+    header: &Header,
+    records: &[u8],
+    mut on_record: impl FnMut(i32, RecordRef<'_>),
+) -> Result<(), BatchError> {
     each(header, records, |index, frame| {
         if frame.offset != header.base_offset.plus(i64::from(index)) {
             return Err(BatchError::Record { index, what: "its offset is not its place in the batch" });
         }
-        greatest = greatest.max(frame.timestamp);
+        on_record(index, frame.of(records));
         Ok(())
-    })?;
-    Ok(greatest)
+    })
 }
 
 /// Tells each record's number and place.

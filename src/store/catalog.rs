@@ -31,6 +31,8 @@ pub(super) const FORMAT: u32 = 3;
 pub(super) const FORMAT_OLDEST: u32 = 2;
 /// Whose catalog may hold quotas.
 pub(super) const FORMAT_WITH_QUOTAS: u32 = 3;
+/// Whose segments may have holes, which an older program would take for damage (`docs/decisions/0008`).
+pub(super) const FORMAT_COMPACTED: u32 = 3;
 /// Producer ids are given out of blocks that stand in the catalog before the first of them is used.
 pub(super) const PRODUCER_ID_BLOCK: i64 = 1_000;
 /// No small file is larger: 100,000 topics with a dozen settings each.

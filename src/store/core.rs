@@ -55,6 +55,10 @@ pub(super) struct Core {
     pub(super) checkpoints: Mutex<Checkpoints>,
     /// Segments that were just sealed: the keeper writes their index files.
     pub(super) unindexed: ArrayQueue<Arc<Segment>>,
+    /// A partition that the keeper hands to the cleaner, who wakes for it.
+    pub(super) to_clean: ArrayQueue<Arc<Shared>>,
+    pub(super) cleaner: OnceLock<std::thread::Thread>,
+    pub(super) is_cleaning: AtomicBool,
     /// Bytes appended since the last checkpoint began.
     pub(super) uncheckpointed_bytes: AtomicU64,
     pub(super) writers: Vec<Arc<Queue>>,

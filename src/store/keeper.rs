@@ -1,8 +1,8 @@
 //! The keeper: one thread beside the writers that checkpoints, applies retention, rolls segments by age and watches the disk's room.
 
 use super::core::Core;
-use super::partition::Shared;
-use super::{checkpoints, writer};
+use super::partition::{LogState, Shared};
+use super::{checkpoints, cleaner, writer};
 use crate::clock::JumpWatch;
 use crate::log::Segment;
 use crate::metrics as names;
@@ -17,6 +17,8 @@ use tracing::{error, info, warn};
 pub(super) const CHECKPOINT_BYTES: u64 = 256 << 20;
 /// Retention and age are looked at this often.
 const RETENTION_INTERVAL: Duration = Duration::from_secs(5);
+/// What there is to compact is looked at this often.
+const CLEAN_INTERVAL: Duration = Duration::from_secs(1);
 /// The disk's room is looked at this often.
 const SPACE_INTERVAL: Duration = Duration::from_millis(500);
 /// Room below which writes are refused, if the options name none.
@@ -27,6 +29,7 @@ const LOW_DISK_MIN: u64 = 64 << 20;
 pub(super) fn run(core: &Arc<Core>) {
     let mut watch = JumpWatch::new(core.clock.now_ms());
     let (mut checkpointed, mut retained, mut spaced) = (Instant::now(), Instant::now(), Instant::now());
+    let mut cleaned = Instant::now();
     while !core.is_closing() {
         std::thread::park_timeout(core.options.checkpoint_interval.min(SPACE_INTERVAL));
         if spaced.elapsed() >= SPACE_INTERVAL {
@@ -44,6 +47,12 @@ pub(super) fn run(core: &Arc<Core>) {
                 if let Err(error) = retain(core, &partition, may_delete) {
                     warn!(topic = %partition.topic, partition = partition.id.0, %error, "retention failed, tried again later");
                 }
+            }
+        }
+        if cleaned.elapsed() >= CLEAN_INTERVAL {
+            cleaned = Instant::now();
+            if watch.is_steady(core.clock.now_ms()) {
+                cleaner::hand_out(core);
             }
         }
         let is_much = core.uncheckpointed_bytes.load(Ordering::Relaxed) >= CHECKPOINT_BYTES;
@@ -71,24 +80,26 @@ pub(super) fn write_indexes(core: &Core) {
 }
 
 /// Deletes segments that are too old or too many, and rolls an active one whose time is over.
-fn retain(core: &Arc<Core>, partition: &Arc<Shared>, may_delete: bool) -> io::Result<()> {
+pub(super) fn retain(core: &Arc<Core>, partition: &Arc<Shared>, may_delete: bool) -> io::Result<()> {
     let config = partition.config.load_full();
     let now_ms = core.clock.now_ms();
     let age_of = |segment: &Segment| {
-        let newest = if config.retention_by_timestamp { segment.max_timestamp() } else { segment.arrived_ms() };
-        now_ms.saturating_sub(newest)
+        // A segment that compaction has emptied has no timestamp.
+        let by_timestamp = config.retention_by_timestamp && segment.max_timestamp() >= 0;
+        now_ms.saturating_sub(if by_timestamp { segment.max_timestamp() } else { segment.arrived_ms() })
     };
     {
         let mut state = partition.log();
         let active = &state.log.active;
-        let is_expired = config.retention_ms.is_some_and(|limit| age_of(&active.segment) > limit);
-        let is_old = active.began_ms > 0 && now_ms.saturating_sub(active.began_ms) >= config.segment_ms;
+        let is_expired = config.deletes && config.retention_ms.is_some_and(|limit| age_of(&active.segment) > limit);
+        let segment_ms = partition.segment_ms(&config, active.segment.base);
+        let is_old = active.began_ms > 0 && now_ms.saturating_sub(active.began_ms) >= segment_ms;
         let is_written = !partition.is_deleted() && partition.read_only.is_none();
         if active.position > 0 && is_written && (is_expired || is_old) {
             writer::roll(core, partition, &mut state)?;
         }
     }
-    if !may_delete {
+    if !may_delete || !config.deletes {
         return Ok(());
     }
     let segments = partition.segments.load_full();
@@ -115,6 +126,15 @@ pub(super) fn delete_below(partition: &Shared, offset: Offset) {
     let mut state = partition.log();
     partition.start.fetch_max(offset.0.min(partition.tail().0), Ordering::AcqRel);
     state.is_dirty = true;
+    give_up_below_start(partition, &mut state);
+}
+
+/// Takes the segments below the start out of the log, unless the cleaner is about to put another in the place of one: then it does so
+/// when it has.
+pub(super) fn give_up_below_start(partition: &Shared, state: &mut LogState) {
+    if state.is_swapping {
+        return;
+    }
     let start = partition.start();
     let segments = partition.segments.load_full();
     let gone = segments.windows(2).take_while(|pair| pair[1].base <= start).count();
@@ -122,6 +142,7 @@ pub(super) fn delete_below(partition: &Shared, offset: Offset) {
         segments[..gone].iter().for_each(|segment| segment.retire());
         state.doomed.extend(segments[..gone].iter().map(|segment| segment.base));
         partition.segments.store(Arc::new(segments[gone..].to_vec()));
+        state.is_dirty = true;
     }
 }
 

@@ -7,10 +7,12 @@
 //! | `inrush-writer-N` | rounds: takes what is queued, stamps, writes, syncs, moves tails, answers |
 //! | `inrush-read-N` | reads that the tail cache cannot answer |
 //! | `inrush-keeper` | checkpoints, indexes, retention, rolls by age, watches the room on the disk |
+//! | `inrush-cleaner` | compaction: rewrites sealed segments of one partition at a time |
 //! | `inrush-space` | reserves space ahead of the writers |
 
 mod catalog;
 mod checkpoints;
+mod cleaner;
 mod core;
 mod keeper;
 mod offline;
@@ -35,6 +37,8 @@ pub use topic_config::{
     ConfigChange, ConfigEntry, ConfigError, ConfigSource, Durability, HttpCheck, MESSAGE_BYTES_MAX, TopicConfig,
 };
 pub use writer::ROUND_TOTAL_MAX;
+
+pub use crate::log::compact::KEY_BYTES_MAX as COMPACTION_KEY_BYTES_MAX;
 
 use crate::budget::Lease;
 use crate::record::{Batch, Offset, PartitionId, TopicName};

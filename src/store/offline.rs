@@ -8,8 +8,8 @@ use super::open::{CATALOG, CHECKPOINT, LOCK, LOST_AND_FOUND, TOPICS, load_checkp
 use crate::clock::Clock;
 use crate::disk::Disk;
 use crate::log::{
-    Checkpoint, Damage, Found, Gap, Inspected, Known, PartitionCheckpoint, Repaired, ScanEnd, Segment, file_name,
-    inspect, list_segments, repair, scan, whole_batch_from,
+    Checkpoint, Damage, Found, Gap, Inspected, Known, PartitionCheckpoint, Repaired, ScanEnd, Segment, compact,
+    file_name, inspect, repair, scan_while, whole_batch_from,
 };
 use crate::record::{Batch, DECODED_SIZE_MAX, Offset};
 use bytes::Bytes;
@@ -150,8 +150,8 @@ impl Offline {
     /// The disk's.
     pub fn size(&self, partition: &OfflinePartition) -> Result<u64, Error> {
         let size = |base| self.disk.open(&partition.folder.join(file_name(base)))?.size();
-        let sizes =
-            list_segments(self.disk.as_ref(), &partition.folder).and_then(|bases| bases.into_iter().map(size).sum());
+        let found = compact::look(self.disk.as_ref(), &partition.folder, None);
+        let sizes = found.and_then(|found| found.bases.into_iter().map(size).sum());
         sizes.map_err(failed("read", &partition.folder))
     }
 
@@ -167,9 +167,9 @@ impl Offline {
         mut on_bytes: impl FnMut(u64),
     ) -> Result<PartitionReport, Error> {
         let disk = self.disk.as_ref();
-        let known = self.checkpoint_of(partition);
         let io = failed("read", &partition.folder);
-        let bases = list_segments(disk, &partition.folder).map_err(&io)?;
+        let looked = compact::look(disk, &partition.folder, self.checkpoint_of(partition)).map_err(&io)?;
+        let (bases, known) = (looked.bases, looked.checkpoint.as_ref());
         let mut report = PartitionReport {
             topic: partition.topic.clone(),
             partition: partition.id,
@@ -178,9 +178,13 @@ impl Offline {
             segments: Vec::with_capacity(bases.len()),
             findings: missing(&bases, known),
         };
+        report.findings.extend(looked.damage.map(|reason| Finding {
+            is_damage: false,
+            text: format!("how far compaction has come is lost ({reason}): it begins anew"),
+        }));
         let mut epoch = -1;
         for (at, base) in bases.iter().enumerate() {
-            let segment = Segment::new(&partition.folder, *base, 0, 0, -1);
+            let segment = Segment::new(&partition.folder, *base, 0, 0, -1).with_holes(looked.holes_below);
             let mut findings = Vec::new();
             if at > 0 && *base != report.end {
                 findings.push(damage(format!("it begins at offset {base}, {} was expected", report.end)));
@@ -227,7 +231,8 @@ impl Offline {
         mut on_batch: impl FnMut(&Batch, Offset, u64) -> bool,
     ) -> Result<Option<String>, Error> {
         let io = failed("read", &partition.folder);
-        let bases = list_segments(self.disk.as_ref(), &partition.folder).map_err(&io)?;
+        let looked = compact::look(self.disk.as_ref(), &partition.folder, None).map_err(&io)?;
+        let bases = looked.bases;
         let first = bases.partition_point(|base| *base <= from).saturating_sub(1);
         for base in &bases[first..] {
             let file = match self.disk.open(&partition.folder.join(file_name(*base))) {
@@ -236,12 +241,13 @@ impl Offline {
                 opened => opened.map_err(&io)?,
             };
             let mut goes_on = true;
-            let begin = ScanEnd::start(*base, i32::MAX);
-            let end = scan(file.as_ref(), begin, |found| {
-                if goes_on && found.header.last_offset() >= from {
+            let begin = ScanEnd::start(*base, i32::MAX).with_holes(looked.holes_below);
+            let end = scan_while(file.as_ref(), begin, |found| {
+                if found.header.last_offset() >= from {
                     let batch = Batch::check(Bytes::copy_from_slice(found.bytes));
                     goes_on = batch.is_ok_and(|batch| on_batch(&batch, *base, found.position));
                 }
+                goes_on
             })
             .map_err(&io)?;
             if !goes_on {

@@ -6,7 +6,7 @@
 //! | `inrush.meta` | format, cluster id, node id, leader epoch of the last start, largest round |
 //! | `catalog` | topics with ids and settings, producer ids, quotas |
 //! | `checkpoint` | where each partition was durable |
-//! | `topics/NAME/ID/N/` | segments of partition N |
+//! | `topics/NAME/ID/N/` | segments of partition N, and how far their compaction has come |
 //! | `lost+found/` | what recoveries cut off |
 //! | `reserve` | room that is kept for catalog and checkpoint on a full disk |
 
@@ -18,7 +18,7 @@ use super::tail_cache::TailCache;
 use super::topic::Topic;
 use super::writer::{self, Queue};
 use super::{Error, Health, Options, Store, TopicConfig};
-use super::{keeper, space};
+use super::{cleaner, keeper, space};
 use crate::clock::Clock;
 use crate::disk::{Disk, Space};
 use crate::log::{Checkpoint, Known, PartitionCheckpoint, ROUND_SIZE_MAX, recover};
@@ -51,7 +51,14 @@ impl Store {
     pub fn open(options: Options, disk: Arc<dyn Disk>, clock: Clock) -> Result<Store, Error> {
         let began = Instant::now();
         // A counter that appears with its first event hides that event from `increase`.
-        metrics::counter!(names::STORE_DAMAGED_READS.name).increment(0);
+        let from_the_start = [
+            names::STORE_DAMAGED_READS,
+            names::STORE_COMPACTION_RUNS,
+            names::STORE_COMPACTION_FAILURES,
+            names::STORE_COMPACTION_READ_BYTES,
+            names::STORE_COMPACTION_WRITTEN_BYTES,
+        ];
+        from_the_start.iter().for_each(|metric| metrics::counter!(metric.name).increment(0));
         let data = options.data.clone();
         let io = |what: &'static str| {
             let path = data.clone();
@@ -78,6 +85,9 @@ impl Store {
             catalog: Mutex::new(catalog_file.map_err(io("write the catalog of"))?),
             checkpoints: Mutex::new(Checkpoints::new(data.join(CHECKPOINT), checkpoint.clone())),
             uncheckpointed_bytes: AtomicU64::new(0),
+            to_clean: crossbeam::queue::ArrayQueue::new(1),
+            cleaner: std::sync::OnceLock::new(),
+            is_cleaning: AtomicBool::new(false),
             unindexed: crossbeam::queue::ArrayQueue::new(super::core::UNINDEXED_MAX),
             threads: Mutex::default(),
             cluster_id: meta.cluster_id,
@@ -194,7 +204,7 @@ pub(super) fn join_threads(core: &Core) {
     for queue in &core.writers {
         queue.stop();
     }
-    for thread in [core.keeper.get(), core.space.get()].into_iter().flatten() {
+    for thread in [core.keeper.get(), core.space.get(), core.cleaner.get()].into_iter().flatten() {
         thread.unpark();
     }
     for thread in core.threads.lock().unwrap_or_else(PoisonError::into_inner).drain(..) {
@@ -373,6 +383,9 @@ pub(super) fn partition(
     for base in &found.missing {
         warn!(partition = %name, segment = %crate::log::file_name(*base), "a segment is missing: reads of its offsets fail");
     }
+    if let Some(reason) = &found.cleaned_damage {
+        warn!(partition = %name, %reason, "how far compaction had come is lost: it begins anew");
+    }
     if let Some(reason) = &found.read_only {
         warn!(partition = %name, %reason, "the partition is read-only");
     }
@@ -389,6 +402,7 @@ pub(super) fn partition(
         found.segments,
         found.start,
         found.read_only,
+        found.cleaned,
     );
     Ok(Partition { core: core.clone(), shared: Arc::new(shared) })
 }
@@ -417,6 +431,10 @@ fn start_threads(core: &Arc<Core>) -> io::Result<()> {
     let space = core.clone();
     let thread = std::thread::Builder::new().name("inrush-space".to_owned()).spawn(move || space::run(&space))?;
     let _ = core.space.set(thread.thread().clone());
+    threads.push(thread);
+    let cleaner = core.clone();
+    let thread = std::thread::Builder::new().name("inrush-cleaner".to_owned()).spawn(move || cleaner::run(&cleaner))?;
+    let _ = core.cleaner.set(thread.thread().clone());
     threads.push(thread);
     let keeper = core.clone();
     let thread = std::thread::Builder::new().name("inrush-keeper".to_owned()).spawn(move || keeper::run(&keeper))?;

@@ -1,9 +1,11 @@
 //! [`Partition`]: the handle that doors, batcher and pipelines hold; and what writer, readers and keeper share of one partition.
 
+use super::cleaner::Failed;
 use super::core::Core;
 use super::writer::{Job, Queue};
 use super::{Append, AppendError, Appended, ReadError, TopicConfig};
 use crate::clock::Millis;
+use crate::log::compact::Cleaned;
 use crate::log::{PartitionLog, Segment};
 use crate::metrics::TopicMeters;
 use crate::record::{Batch, Offset, PartitionId, TopicName};
@@ -86,6 +88,12 @@ pub(super) struct LogState {
     pub(super) is_os_recorded: bool,
     /// Segments that left the log and leave the disk after the next checkpoint.
     pub(super) doomed: Vec<Offset>,
+    /// How far compaction has come. Only the cleaner changes it.
+    pub(super) cleaned: Cleaned,
+    /// The cleaner puts a new segment in the place of old ones: until it has, none leaves the log.
+    pub(super) is_swapping: bool,
+    /// Its last pass failed then: it is left alone for a while.
+    pub(super) clean_failed: Option<Failed>,
 }
 
 impl Shared {
@@ -100,6 +108,7 @@ impl Shared {
         segments: Vec<Arc<Segment>>,
         start: Offset,
         read_only: Option<String>,
+        cleaned: Cleaned,
     ) -> Shared {
         Shared {
             meters: TopicMeters::new(topic.as_str()),
@@ -122,6 +131,9 @@ impl Shared {
                 is_dirty: true,
                 is_os_recorded: false,
                 doomed: Vec::new(),
+                cleaned,
+                is_swapping: false,
+                clean_failed: None,
             }),
             read_only,
             is_deleted: AtomicBool::new(false),
@@ -153,6 +165,16 @@ impl Shared {
         Offset(self.start.load(Ordering::Acquire))
     }
 
+    /// How old the segment that begins at `base` may become: `segment.ms` less a part of `segment.jitter.ms` that is its own.
+    pub(super) fn segment_ms(&self, config: &TopicConfig, base: Offset) -> Millis {
+        let jitter_max = config.segment_jitter_ms.min(config.segment_ms - 1);
+        if jitter_max <= 0 {
+            return config.segment_ms;
+        }
+        let seed = self.topic_id.as_u128() as u64 ^ (self.id.0 as u64) << 40 ^ base.0 as u64;
+        config.segment_ms - fastrand::Rng::with_seed(seed).i64(0..=jitter_max)
+    }
+
     /// Shows readers all below `tail`.
     pub(super) fn move_tail(&self, tail: Offset) {
         self.tail.store(tail.0, Ordering::Release);
@@ -163,6 +185,11 @@ impl Shared {
 impl Partition {
     pub fn topic(&self) -> &TopicName {
         &self.shared.topic
+    }
+
+    /// The topic's settings now.
+    pub fn config(&self) -> Arc<TopicConfig> {
+        self.shared.config.load_full()
     }
 
     pub fn topic_id(&self) -> Uuid {

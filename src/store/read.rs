@@ -3,7 +3,7 @@
 use super::core::Core;
 use super::partition::{Partition, Shared};
 use super::{ReadError, Slice, TimedOffset};
-use crate::log::{MAX_BATCH, Segment, Target};
+use crate::log::{MAX_BATCH, Segment, Target, follows};
 use crate::metrics as names;
 use crate::record::{Batch, DECODED_SIZE_MAX, HEADER_SIZE, Header, Offset};
 use bytes::{Bytes, BytesMut};
@@ -108,7 +108,8 @@ impl Partition {
         let mut at = segments.partition_point(|segment| segment.base <= from).saturating_sub(1);
         let mut batches = Vec::new();
         while batches.is_empty() && from < tail && at < segments.len() {
-            let walk = Walk { core: &self.core, shared: &self.shared, segment: &segments[at], tail };
+            let limit = segments.get(at + 1).map(|next| next.base);
+            let walk = Walk { core: &self.core, shared: &self.shared, segment: &segments[at], limit, tail };
             let mut size = 0;
             walk.from(walk.seek(Target::Offset(from))?, size_max, |batch| {
                 if batch.last_offset() < from {
@@ -129,13 +130,15 @@ impl Partition {
 
     fn first_at(&self, timestamp: i64) -> Result<Option<TimedOffset>, ReadError> {
         let (start, tail) = (self.start(), self.tail());
-        for segment in self.shared.segments.load_full().iter() {
+        let segments = self.shared.segments.load_full();
+        for (at, segment) in segments.iter().enumerate() {
             if segment.max_timestamp() < timestamp {
                 continue;
             }
             let mut found = None;
             let mut failed = None;
-            let walk = Walk { core: &self.core, shared: &self.shared, segment, tail };
+            let limit = segments.get(at + 1).map(|next| next.base);
+            let walk = Walk { core: &self.core, shared: &self.shared, segment, limit, tail };
             let from = walk.seek(Target::Offset(start))?.max(walk.seek(Target::Time(timestamp))?);
             walk.from(from, PIECE_SIZE, |batch| {
                 if batch.header().max_timestamp < timestamp || batch.last_offset() < start {
@@ -184,12 +187,15 @@ struct Walk<'a> {
     core: &'a Core,
     shared: &'a Shared,
     segment: &'a Arc<Segment>,
+    /// Where the next one begins; `None` for the last.
+    limit: Option<Offset>,
     tail: Offset,
 }
 
 impl Walk<'_> {
     /// Tells each batch from a position, where the batch with offset `next` begins, until `on_batch` answers false, the tail or the
-    /// segment's end. Base offsets lie outside of a batch's CRC: that they follow each other is checked here.
+    /// segment's end. Base offsets lie outside of a batch's CRC: that they follow each other is checked here, and that they stay within
+    /// their segment; only where compaction was, they may leave offsets out.
     fn from(
         &self,
         (mut position, mut next): (u64, Offset),
@@ -201,7 +207,10 @@ impl Walk<'_> {
         let mut wanted = size_hint.clamp(PIECE_SIZE, PIECE_SIZE_MAX);
         while position < size && next < self.tail {
             let needed = match Header::parse(&piece) {
-                Ok(header) if header.base_offset != next => {
+                Ok(header)
+                    if !follows(header.base_offset, next, self.segment.holes_below)
+                        || self.limit.is_some_and(|limit| header.next_offset() > limit) =>
+                {
                     let reason = format!("base offset {} where {next} was expected", header.base_offset);
                     return Err(self.bad(position, &reason));
                 }

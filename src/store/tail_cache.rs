@@ -1,7 +1,7 @@
 //! The last batches of all partitions in one memory budget: what a live consumer reads without touching the disk.
 
 use super::partition::Shared;
-use crate::record::Batch;
+use crate::record::{Batch, Offset};
 use std::collections::VecDeque;
 use std::sync::{Mutex, PoisonError, Weak};
 
@@ -21,6 +21,26 @@ struct Kept {
 impl TailCache {
     pub(super) fn new(limit: usize) -> TailCache {
         TailCache { limit, kept: Mutex::default() }
+    }
+
+    /// Lets the batches of `partition` go that begin below `end`: the log has others there now.
+    pub(super) fn forget(&self, partition: &std::sync::Arc<Shared>, end: Offset) {
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut left = {
+            let mut recent = partition.recent.lock().unwrap_or_else(PoisonError::into_inner);
+            let count = recent.partition_point(|batch| batch.base_offset() < end);
+            recent.drain(..count).count()
+        };
+        let mut size = 0;
+        kept.order.retain(|(owner, batch_size)| {
+            let is_gone = left > 0 && std::ptr::eq(owner.as_ptr(), std::sync::Arc::as_ptr(partition));
+            if is_gone {
+                left -= 1;
+                size += batch_size;
+            }
+            !is_gone
+        });
+        kept.size -= size;
     }
 
     /// Keeps batches that were just appended to `partition`, in order, and lets the oldest of all go.

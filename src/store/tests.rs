@@ -1,5 +1,6 @@
 //! The store against the simulated disk: what was answered is there after any crash, in order, once; and a disk that lies is noticed.
 
+mod compaction;
 mod faults;
 mod offline;
 mod quotas;

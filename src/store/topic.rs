@@ -1,6 +1,6 @@
 //! [`Topic`]: a topic as it is now, and the changes to topics: each stands in the catalog file before anybody sees it.
 
-use super::catalog::{self, CatalogFile, Change, Meta, PRODUCER_ID_BLOCK, TopicRecord};
+use super::catalog::{self, CatalogFile, Change, FORMAT_COMPACTED, Meta, PRODUCER_ID_BLOCK, TopicRecord};
 use super::core::{Core, Topics};
 use super::open;
 use super::partition::{Partition, Shared};
@@ -327,6 +327,23 @@ fn allow_rounds(core: &Core, message_bytes_max: usize) -> Result<(), TopicError>
         let saved = core.with_reserve(|| catalog::save_meta(core.disk.as_ref(), &path, &next));
         saved.map_err(|error| TopicError::Io(error.to_string()))?;
         *meta = next;
+    }
+    Ok(())
+}
+
+/// Writes down that segments may have holes, before the first of them: an older program must not open the folder then.
+///
+/// # Errors
+/// The disk's.
+pub(super) fn allow_holes(core: &Core) -> std::io::Result<()> {
+    let _catalog = core.catalog();
+    let mut meta = core.meta.lock().unwrap_or_else(PoisonError::into_inner);
+    if meta.format < FORMAT_COMPACTED {
+        let next = Meta { format: FORMAT_COMPACTED, ..meta.clone() };
+        let path = core.options.data.join(open::META);
+        core.with_reserve(|| catalog::save_meta(core.disk.as_ref(), &path, &next))?;
+        *meta = next;
+        info!(format = FORMAT_COMPACTED, "the data folder has compacted segments from now on");
     }
     Ok(())
 }

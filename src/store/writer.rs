@@ -428,7 +428,8 @@ fn stage<'a>(
 /// Rolls to a new segment if it is time, and reserves space for the round.
 fn make_room(core: &Core, partition: &Shared, state: &mut LogState, size: usize, now_ms: i64) -> io::Result<()> {
     let config = partition.config.load();
-    if state.log.must_roll(size as u64, config.segment_bytes, config.segment_ms, now_ms) {
+    let segment_ms = partition.segment_ms(&config, state.log.active.segment.base);
+    if state.log.must_roll(size as u64, config.segment_bytes, segment_ms, now_ms) {
         roll(core, partition, state)?;
     }
     state.log.reserve(core.disk.as_ref(), size as u64)

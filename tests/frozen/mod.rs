@@ -1,5 +1,6 @@
 //! Data folders as the first version of their format left them at a clean stop: every later version reads them and goes on from them.
-//! Never make one again; what a new version writes otherwise gets a folder of its own. Format 3 is format 2 with quotas.
+//! Never make one again; what a new version writes otherwise gets a folder of its own. Format 3 is format 2 with quotas, or with segments
+//! that were compacted.
 
 use super::{Daemon, json, values, wait_for};
 use serde_json::Value;
@@ -73,7 +74,7 @@ fn a_folder_of_format_2_is_read_and_goes_on() {
 #[test]
 fn a_folder_of_format_3_keeps_its_quotas() {
     let folder = tempfile::tempdir().unwrap();
-    copy(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/frozen/format-3"), folder.path());
+    copy(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/frozen/format-3-quotas"), folder.path());
     assert!(log(&folder.path().join("data"), &["verify", "--deep"]).contains("1 partitions, all good"));
     let quotas = |daemon: &Daemon| -> Value {
         let binary = env!("CARGO_BIN_EXE_inrush");
@@ -93,4 +94,36 @@ fn a_folder_of_format_3_keeps_its_quotas() {
         assert_eq!(quotas(&daemon), expected);
         assert!(daemon.terminate());
     }
+}
+
+/// Offsets that are left below the clean point of `latest/0`; above it every one is there.
+const LEFT: [i64; 10] = [103, 114, 128, 130, 135, 137, 140, 141, 142, 143];
+const CLEAN_POINT: i64 = 144;
+const END: i64 = 192;
+
+#[test]
+fn a_compacted_folder_of_format_3_is_read_with_its_holes_and_goes_on() {
+    let folder = tempfile::tempdir().unwrap();
+    copy(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/frozen/format-3-compacted"), folder.path());
+    std::fs::create_dir(folder.path().join("pipelines")).unwrap();
+    let data = folder.path().join("data");
+    let verified = log(&data, &["verify", "--deep"]);
+    assert!(verified.contains("1 partitions, all good"), "{verified}");
+    let expected: Vec<i64> = LEFT.into_iter().chain(CLEAN_POINT..END).collect();
+    let dumped = log(&data, &["dump", "latest/0", "--records", "--json"]);
+    let lines: Vec<Value> = dumped.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let offsets: Vec<i64> = lines.iter().filter_map(|line| line["offset"].as_i64()).collect();
+    assert_eq!(offsets, expected);
+    // Batches that are kept for their producers' sequences, tombstones with their time.
+    let batches = || lines.iter().filter(|line| line["codec"].is_string());
+    assert_eq!(batches().filter(|batch| batch["count"] == 0).count(), 8);
+    assert_eq!(batches().filter(|batch| batch["delete_horizon"].is_i64()).count(), 2);
+
+    let daemon = Daemon::start(folder.path(), "auto");
+    for from in [0, 50, 104, 131] {
+        let page = json(&daemon.http, "GET", &format!("/v1/topics/latest/events?from={from}&limit=10000"), "");
+        let found = page["events"].as_array().unwrap().iter().map(|event| event["offset"].as_i64().unwrap());
+        assert!(found.eq(expected.iter().copied().filter(|offset| *offset >= from)), "{page}");
+    }
+    assert!(daemon.terminate());
 }

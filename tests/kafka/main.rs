@@ -3,6 +3,7 @@
 
 mod administration;
 mod alterations;
+mod compacted;
 mod door;
 mod fetch;
 mod groups;

@@ -116,6 +116,7 @@ fn send_at_once(door: &HttpDoor, caller: &Caller, asked: &Asked<'_>, body: &[u8]
         return Ok(None);
     }
     let mut read = reading.run(asked.content_type).map_err(bad_body)?;
+    post.refuse_keyless(&mut read);
     let has_room = read.lease.try_grow(read.found.size());
     if !has_room || post.keeps_bad(&read) {
         return Ok(None);
@@ -218,6 +219,7 @@ async fn take(post: Post<'_>, packed: Bytes, lease: Lease) -> Result<Reply, Repl
         Box::pin(door.off_task(move || reading.run(&content_type))).await?
     };
     let mut read = read.map_err(bad_body)?;
+    post.refuse_keyless(&mut read);
     // Many small events take more memory than their bytes.
     body::grow(door, &mut read.lease, read.found.size()).await?;
     let shared = post.shared_headers(&read)?;
@@ -320,6 +322,12 @@ impl<'a> Post<'a> {
         let encoding = asked.headers.text("content-encoding");
         let packing = sniff::packing(&packed, encoding, asked.content_type).map_err(bad_body)?;
         Ok(Reading { packed, packing, lease, judge })
+    }
+
+    fn refuse_keyless(&self, read: &mut Read) {
+        if self.config.compacts {
+            read.found.refuse_keyless();
+        }
     }
 
     /// Whether bad lines go to the dead letters.

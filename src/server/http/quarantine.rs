@@ -2,7 +2,7 @@
 //! sends nothing but rubbish must not fill the disk with it.
 
 use super::HttpDoor;
-use super::split::BadLine;
+use super::split::{BadLine, NO_KEY};
 use crate::ingest::{Chunk, Event, headers_size};
 use crate::store::{NewTopic, Topic, TopicError};
 use bytes::Bytes;
@@ -85,7 +85,7 @@ fn letter(topic: &Topic, line: &BadLine, value: Range<u32>, received_ms: i64) ->
             header("kafka_dlt-exception-fqcn", "org.springframework.kafka.support.serializer.DeserializationException"),
             header("kafka_dlt-exception-message", &line.reason),
             header("inrush-dlt-step", "http"),
-            header("inrush-dlt-reason", "not-json"),
+            header("inrush-dlt-reason", if line.reason == NO_KEY { "no-key" } else { "not-json" }),
             header("inrush-dlt-line", &line.line.to_string()),
         ],
     }

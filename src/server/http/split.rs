@@ -27,6 +27,10 @@ pub struct BadLine {
     pub reason: String,
 }
 
+/// Why an event is no record of a compacted topic.
+pub(super) const NO_KEY: &str =
+    "a compacted topic takes no event without a key: inrush.http.key names the value that it is taken from";
+
 /// The events of a body.
 #[derive(Default)]
 pub struct Found {
@@ -44,6 +48,23 @@ impl Found {
         let (key, timestamp) = (said.key, said.timestamp);
         self.events.push(Event { value: place, key, timestamp, headers: Vec::new() });
         self.lines.push(line);
+    }
+
+    /// Takes events without a key for bad: of a compacted topic nobody could ever tell which is the last.
+    pub(super) fn refuse_keyless(&mut self) {
+        if self.events.iter().all(|event| event.key.is_some()) {
+            return;
+        }
+        let (events, lines) = (std::mem::take(&mut self.events), std::mem::take(&mut self.lines));
+        for (event, line) in events.into_iter().zip(lines) {
+            if event.key.is_some() {
+                self.events.push(event);
+                self.lines.push(line);
+            } else {
+                self.bad.push(BadLine { line, place: event.value, reason: NO_KEY.to_owned() });
+            }
+        }
+        self.bad.sort_by_key(|bad| bad.line);
     }
 
     /// Room for about so many more events.

@@ -639,3 +639,22 @@ async fn growing_a_topic_grows_its_dead_letters() {
     let count = |name: &str| door.store.topic(name).unwrap().partition_count();
     assert_eq!((count("t"), count("t-dlt")), (3, 3));
 }
+
+#[tokio::test]
+async fn a_compacted_topic_takes_lines_with_a_key_and_lists_the_others() {
+    let door = open().await;
+    door.topic(&[("inrush.http.key", "/user"), ("cleanup.policy", "compact"), ("compression.type", "gzip")]).await;
+    let answer = door.post("", b"{\"user\":\"a\"}\n{\"n\":1}\n{\"user\":\"b\"}\n{\"user\":null}").await;
+    let told = answer.json();
+    assert_eq!((answer.status, &told["taken"], &told["quarantined"]), (200, &json!(2), &json!(2)), "{told}");
+    let lines: Vec<_> = told["bad"].as_array().unwrap().iter().map(|bad| bad["line"].as_u64().unwrap()).collect();
+    assert_eq!(lines, [2, 4]);
+    assert!(told["bad"][0]["reason"].as_str().unwrap().contains("inrush.http.key"), "{told}");
+    // And where none has one, nothing is taken.
+    let answer = door.post("", b"{\"n\":1}").await;
+    assert_eq!((answer.status, &answer.json()["bad"][0]["line"]), (400, &json!(1)));
+    let partition = door.store.topic("t").unwrap().partitions()[0].clone();
+    assert_eq!(partition.tail(), Offset(2));
+    let codec = partition.read(Offset(0), 1).await.unwrap().batches[0].header().codec;
+    assert_eq!(codec, crate::record::Codec::Gzip, "what HTTP brings is stored as the topic says");
+}

@@ -171,6 +171,7 @@ fn kind(name: &str) -> i8 {
         "string" => 2,
         "int" => 3,
         "long" => 5,
+        "double" => 6,
         "list" => 7,
         _ => 0,
     }

@@ -24,6 +24,10 @@ const INLINE_SIZE_MAX: usize = 64 << 10;
 /// A full queue is waited for up to half of what the client waits, within these.
 const PATIENCE_MIN_MS: i32 = 100;
 const PATIENCE_MAX_MS: i32 = 30_000;
+/// Records of one batch that an answer names.
+const RECORD_ERRORS_MAX: usize = 1_000;
+const ACKS_ALL: i16 = -1;
+const NO_KEY: &str = "a compacted topic takes no record without a key";
 /// Versions from which topics have ids, zstd may be sent.
 const BY_TOPIC_ID: i16 = 13;
 const WITH_ZSTD: i16 = 7;
@@ -43,8 +47,8 @@ pub(super) struct Accepted {
 struct Refusal {
     code: Code,
     reason: String,
-    /// The record that is wrong.
-    record: Option<i32>,
+    /// The records that are wrong, and how.
+    records: Vec<(i32, String)>,
 }
 
 /// A batch on its way through the checks.
@@ -69,7 +73,7 @@ pub(super) async fn accept(service: &Arc<Service>, frame: &Frame) -> Result<Acce
         };
         for partition in data.partition_data {
             let index = partition.index;
-            checked.push((at, index, check(service, topic.as_ref(), partition, version)));
+            checked.push((at, index, check(service, topic.as_ref(), partition, (version, request.acks))));
         }
         topics.push(TopicProduceResponse::default().with_name(data.name).with_topic_id(data.topic_id));
     }
@@ -137,22 +141,21 @@ fn check(
     service: &Arc<Service>,
     topic: Result<&Arc<Topic>, &Code>,
     data: PartitionProduceData,
-    version: i16,
+    (version, acks): (i16, i16),
 ) -> Checked {
-    let (topic, partition, batch) = match whole(topic, data, version) {
+    let (topic, partition, batch) = match whole(topic, data, version, acks) {
         Ok(found) => found,
         Err(refusal) => return Checked::Done(Err(refusal)),
     };
-    let config = topic.config();
-    if !needs_walk(&batch, &config) {
+    let terms = Terms { config: topic.config(), now_ms: service.store.clock().now_ms() };
+    if !terms.need_walk(&batch) {
         return Checked::Done(Ok((partition, batch)));
     }
-    let may_compress = config.compress_uncompressed;
     if batch.size() <= INLINE_SIZE_MAX {
-        return Checked::Done(walk(batch, may_compress).map(|batch| (partition, batch)));
+        return Checked::Done(terms.walk(batch).map(|batch| (partition, batch)));
     }
     let service = service.clone();
-    let job = tokio::spawn(async move { service.on_pool(move || walk(batch, may_compress)).await });
+    let job = tokio::spawn(async move { service.on_pool(move || terms.walk(batch)).await });
     Checked::OnPool(partition, job)
 }
 
@@ -161,6 +164,7 @@ fn whole(
     topic: Result<&Arc<Topic>, &Code>,
     data: PartitionProduceData,
     version: i16,
+    acks: i16,
 ) -> Result<(Arc<Topic>, Partition, Batch), Refusal> {
     let topic = topic.map_err(|code| match code {
         Code::InvalidRequiredAcks => refusal(*code, "acks must be 0, 1 or -1 (all)"),
@@ -176,7 +180,14 @@ fn whole(
         .records
         .filter(|bytes| !bytes.is_empty())
         .ok_or_else(|| refusal(Code::InvalidRecord, "a partition of the request has no batch"))?;
-    let limit = topic.config().max_message_bytes;
+    let (limit, replicas) = {
+        let config = topic.config();
+        (config.max_message_bytes, config.min_insync_replicas)
+    };
+    if acks == ACKS_ALL && replicas > 1 {
+        let reason = format!("acks=all asks for min.insync.replicas of {replicas}, one node has one");
+        return Err(refusal(Code::NotEnoughReplicas, &reason));
+    }
     if bytes.len() > limit {
         // As received: clients split a batch by this error.
         return Err(refused(&AppendError::TooLarge { size: bytes.len(), limit }));
@@ -196,6 +207,9 @@ fn judge(batch: &Batch, version: i16) -> Result<(), Refusal> {
     if header.is_control || header.is_transactional {
         return refuse(Code::InvalidRecord, "transactions are not served");
     }
+    if header.has_delete_horizon {
+        return refuse(Code::InvalidRecord, "a producer does not say when tombstones go");
+    }
     if header.timestamp_type == TimestampType::LogAppendTime {
         return refuse(Code::InvalidTimestamp, "a producer does not set log append time");
     }
@@ -213,34 +227,88 @@ fn judge(batch: &Batch, version: i16) -> Result<(), Refusal> {
     }
 }
 
-/// Records are looked at where the header cannot be trusted or used: no greatest timestamp (Sarama), an impossible one, a batch that is to
-/// be compressed, a topic that wants it.
-fn needs_walk(batch: &Batch, config: &TopicConfig) -> bool {
-    let header = batch.header();
-    header.max_timestamp < header.base_timestamp || header.codec == Codec::None || config.check_records
+/// What a topic asks of the records of a batch.
+struct Terms {
+    config: Arc<TopicConfig>,
+    now_ms: i64,
 }
 
-/// Looks at every record, sets a greatest timestamp that the client left unset or wrong, and compresses what came uncompressed.
-fn walk(batch: Batch, may_compress: bool) -> Result<Batch, Refusal> {
-    let greatest = batch.check_records(DECODED_SIZE_MAX).map_err(wrong)?;
-    let batch = match batch.header().max_timestamp == greatest {
-        true => batch,
-        false => batch.with_timestamps(TimestampType::CreateTime, greatest),
-    };
-    if batch.header().codec != Codec::None || !may_compress {
-        return Ok(batch);
+impl Terms {
+    /// Records are looked at where the header cannot be trusted or used: no greatest timestamp (Sarama), an impossible one, one that lies too
+    /// far ahead, a batch that is to be compressed or written in another codec, a compacted topic, a topic that wants it.
+    fn need_walk(&self, batch: &Batch) -> bool {
+        let (config, header) = (&self.config, batch.header());
+        let is_recoded = config.compression.is_some_and(|codec| codec != header.codec);
+        let is_timed = !config.log_append_time
+            && (config.timestamp_before_max_ms != i64::MAX || self.is_off(header.max_timestamp));
+        header.max_timestamp < header.base_timestamp
+            || header.codec == Codec::None
+            || config.check_records
+            || config.compacts
+            || is_recoded
+            || is_timed
     }
-    let packed = batch.recoded(Codec::Zstd, DECODED_SIZE_MAX).map_err(wrong)?;
-    // What does not shrink by a tenth (pictures) is not worth its decompression.
-    Ok(if packed.size() < batch.size() - batch.size() / 10 { packed } else { batch })
+
+    /// Whether a client's time lies outside of what the topic takes; −1 stands for none.
+    fn is_off(&self, timestamp: i64) -> bool {
+        let (ahead, ago) = (timestamp.saturating_sub(self.now_ms), self.now_ms.saturating_sub(timestamp));
+        timestamp != -1 && (ahead > self.config.timestamp_after_max_ms || ago > self.config.timestamp_before_max_ms)
+    }
+
+    /// Looks at every record, sets a greatest timestamp that the client left unset or wrong, and compresses what came uncompressed, or as the
+    /// topic says.
+    fn walk(&self, batch: Batch) -> Result<Batch, Refusal> {
+        let (mut greatest, mut keyless, mut off) = (i64::MIN, Vec::new(), Vec::new());
+        let seen = batch.check_each(DECODED_SIZE_MAX, |index, record| {
+            greatest = greatest.max(record.timestamp);
+            if self.config.compacts && record.key.is_none() {
+                keyless.push(index);
+            } else if !self.config.log_append_time && self.is_off(record.timestamp) {
+                off.push((index, record.timestamp));
+            }
+        });
+        seen.map_err(wrong)?;
+        if !keyless.is_empty() || !off.is_empty() {
+            return Err(self.refused(keyless, &off));
+        }
+        let batch = match batch.header().max_timestamp == greatest {
+            true => batch,
+            false => batch.with_timestamps(TimestampType::CreateTime, greatest),
+        };
+        let is_plain = batch.header().codec == Codec::None;
+        if self.config.compression.is_some() || !is_plain || !self.config.compress_uncompressed {
+            return self.config.in_codec(batch).map_err(wrong);
+        }
+        let packed = batch.recoded(Codec::Zstd, DECODED_SIZE_MAX).map_err(wrong)?;
+        // What does not shrink by a tenth (pictures) is not worth its decompression.
+        Ok(if packed.size() < batch.size() - batch.size() / 10 { packed } else { batch })
+    }
+
+    /// One bad record refuses its batch; each is named (KIP-467), as many as an answer should hold. As in Kafka, a time that is off gives the
+    /// batch its code.
+    fn refused(&self, keyless: Vec<i32>, off: &[(i32, i64)]) -> Refusal {
+        let (before, after) = (self.config.timestamp_before_max_ms, self.config.timestamp_after_max_ms);
+        let count = keyless.len() + off.len();
+        let keyless = keyless.into_iter().map(|index| (index, NO_KEY.to_owned()));
+        let off_told = off.iter().map(|(index, timestamp)| {
+            let window = format!("{before} ms before to {after} ms after {}", self.now_ms);
+            (*index, format!("timestamp {timestamp} is outside of message.timestamp.*.max.ms, {window}"))
+        });
+        let mut records: Vec<(i32, String)> = keyless.chain(off_told).take(RECORD_ERRORS_MAX).collect();
+        records.sort_by_key(|(index, _)| *index);
+        let first = records.first().map_or("", |(_, reason)| reason);
+        let reason = format!("{count} records of the batch are refused, the first because: {first}");
+        let code = if off.is_empty() { Code::InvalidRecord } else { Code::InvalidTimestamp };
+        Refusal { code, reason, records }
+    }
 }
 
 fn refusal(code: Code, reason: &str) -> Refusal {
-    Refusal { code, reason: reason.to_owned(), record: None }
+    Refusal { code, reason: reason.to_owned(), records: Vec::new() }
 }
 
 fn refused(error: &AppendError) -> Refusal {
-    Refusal { code: error.into(), reason: error.to_string(), record: None }
+    Refusal { code: error.into(), reason: error.to_string(), records: Vec::new() }
 }
 
 fn wrong(error: BatchError) -> Refusal {
@@ -252,11 +320,11 @@ fn wrong(error: BatchError) -> Refusal {
         BatchError::Codec(_) => Code::UnsupportedCompressionType,
         _ => Code::InvalidRecord,
     };
-    let record = match error {
-        BatchError::Record { index, .. } => Some(index),
-        _ => None,
+    let records = match error {
+        BatchError::Record { index, .. } => vec![(index, error.to_string())],
+        _ => Vec::new(),
     };
-    Refusal { code, reason: error.to_string(), record }
+    Refusal { code, reason: error.to_string(), records }
 }
 
 fn told(index: i32, stored: Result<Appended, Refusal>) -> PartitionProduceResponse {
@@ -267,17 +335,17 @@ fn told(index: i32, stored: Result<Appended, Refusal>) -> PartitionProduceRespon
             .with_base_offset(appended.base_offset.0)
             .with_log_append_time_ms(appended.append_time_ms)
             .with_log_start_offset(appended.log_start.0),
-        Err(Refusal { code, reason, record }) => {
+        Err(Refusal { code, reason, records }) => {
             let reason = text(&reason);
-            let one = |record| {
+            let one = |(record, reason): (i32, String)| {
                 let error = BatchIndexAndErrorMessage::default().with_batch_index(record);
-                error.with_batch_index_error_message(Some(reason.clone()))
+                error.with_batch_index_error_message(Some(text(&reason)))
             };
             out.with_error_code(code.into())
                 .with_base_offset(-1)
                 .with_log_append_time_ms(-1)
                 .with_log_start_offset(-1)
-                .with_record_errors(record.map(one).into_iter().collect())
+                .with_record_errors(records.into_iter().map(one).collect())
                 .with_error_message(Some(reason))
         }
     }

@@ -6,7 +6,7 @@ use crate::record::{CONSUMER_OFFSETS, Offset, PartitionId};
 use crate::store::Partition;
 use kafka_protocol::messages::delete_records_response::{DeleteRecordsPartitionResult, DeleteRecordsTopicResult};
 use kafka_protocol::messages::{DeleteRecordsRequest, DeleteRecordsResponse, TopicName};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Stands for the high watermark: all records.
 const ALL: i64 = -1;
@@ -20,9 +20,17 @@ pub(super) async fn delete(service: &Service, request: DeleteRecordsRequest) -> 
         let partitions = asked.entry(topic.name).or_default();
         partitions.extend(topic.partitions.into_iter().map(|one| (one.partition_index, one.offset)));
     }
-    let mut moves = Vec::new();
+    let (mut moves, mut refused) = (Vec::new(), BTreeSet::new());
     for (name, partitions) in &asked {
         let topic = find_by_name(service, name).ok().filter(|topic| !topic.name.is_internal());
+        // Of a compacted topic the last record of each key stays: Kafka lets nobody delete there by offset.
+        let topic = match topic {
+            Some(topic) if !topic.config().deletes => {
+                refused.insert(name.clone());
+                None
+            }
+            topic => topic,
+        };
         let found = |index: &i32| topic.as_ref().and_then(|topic| topic.partition(PartitionId(*index)));
         moves.extend(partitions.iter().filter_map(|(index, offset)| Some(place(found(index)?, *offset))));
     }
@@ -35,6 +43,9 @@ pub(super) async fn delete(service: &Service, request: DeleteRecordsRequest) -> 
             match starts.get(&(name.to_string(), index)) {
                 Some(Ok(start)) => out.with_low_watermark(start.0),
                 Some(Err(error)) => out.with_low_watermark(NO_WATERMARK).with_error_code(Code::from(error).into()),
+                None if refused.contains(&name) => {
+                    out.with_low_watermark(NO_WATERMARK).with_error_code(Code::PolicyViolation.into())
+                }
                 None if name.as_str() == CONSUMER_OFFSETS => {
                     out.with_low_watermark(NO_WATERMARK).with_error_code(Code::InvalidTopic.into())
                 }

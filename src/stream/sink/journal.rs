@@ -9,7 +9,7 @@
 use super::super::checkpoint::{End, TopicState};
 use super::super::hooks::{Hooks, Step};
 use crate::record::{
-    Batch, BatchBuilder, Codec, DECODED_SIZE_MAX, NewRecord, Offset, PartitionId, Producer, Record, TopicName,
+    Batch, BatchBuilder, DECODED_SIZE_MAX, NewRecord, Offset, PartitionId, Producer, Record, TopicName,
 };
 use crate::store::{Append, AppendError, Durability, NewTopic, ReadError, Store, Topic, TopicError};
 use std::collections::BTreeMap;
@@ -152,7 +152,8 @@ impl Journal {
     fn note(&mut self, partition: i32, batch: &Batch) {
         let header = batch.header();
         let Some(producer) = header.producer.filter(|producer| producer.id == self.source.producer) else { return };
-        let next = i64::from(producer.base_sequence) + i64::from(header.count);
+        // By its offsets: compaction takes records away, and their sequences stay used.
+        let next = i64::from(producer.base_sequence) + header.offset_count();
         self.sequences.insert(partition, (next & i64::from(i32::MAX)) as i32);
         // Our own batches always decode: their CRC was checked.
         let records = batch.records(DECODED_SIZE_MAX).unwrap_or_default();
@@ -284,7 +285,8 @@ impl Journal {
             let headers: Vec<_> = row.headers.iter().copied().chain(mark).collect();
             builder.push(NewRecord { timestamp: row.timestamp, key: row.key, value: row.value, headers: &headers });
         }
-        builder.build(Codec::Zstd).ok()
+        let config = self.topic.config();
+        builder.build(config.own_codec()).and_then(|batch| config.in_codec(batch)).ok()
     }
 
     /// Whether everything written is durable in the sense of the log's checkpoint; at once for topics that sync before they answer.

@@ -57,7 +57,14 @@ impl TopicSink {
         }
         let keys = self.keys(rows);
         let mut shaped = Lines { json, lines, keys };
+        let needs_key = self.journal.topic().config().compacts;
         for row in 0..rows.num_rows() {
+            if needs_key && shaped.keys[row].is_none() && shaped.lines[row].is_some() {
+                let message = "a compacted topic takes no row without a key: name its column with key".to_owned();
+                faults.push((row as u32, fault(Reason::SinkRefused, self.key.as_deref(), message)));
+                shaped.lines[row] = None;
+                continue;
+            }
             let record = &records[sources[row] as usize];
             let too_large = shaped.row(row, record).and_then(|row| self.journal.too_large(&row));
             if let Some(size) = too_large {

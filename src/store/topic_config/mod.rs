@@ -1,8 +1,12 @@
 //! One topic's settings, under Kafka's names where Kafka has them and `inrush.*` where it does not.
 //!
-//! One table says name, kind, default and meaning; describe lists it, parse reads it.
+//! One table (`settings.rs`) says name, kind, default and meaning; describe lists it, parse reads it.
+
+mod settings;
 
 use crate::config::nearest;
+use crate::record::{Batch, BatchError, Codec, DECODED_SIZE_MAX};
+use settings::{SETTINGS, Setting};
 use std::time::Duration;
 
 /// When an append is answered.
@@ -25,12 +29,22 @@ pub enum HttpCheck {
 /// The settings of a topic, checked.
 #[derive(Clone, Debug, PartialEq)]
 pub struct TopicConfig {
+    /// Old segments leave, by age and size.
+    pub deletes: bool,
+    /// Of each key the last record stays.
+    pub compacts: bool,
     /// `None`: for ever.
     pub retention_ms: Option<i64>,
     /// `None`: without limit.
     pub retention_bytes: Option<u64>,
     pub segment_bytes: u64,
+    /// At least one pass sees each record within [`TopicConfig::max_compaction_lag_ms`]: then it is no longer than that.
     pub segment_ms: i64,
+    pub segment_jitter_ms: i64,
+    pub delete_retention_ms: i64,
+    pub min_compaction_lag_ms: i64,
+    pub max_compaction_lag_ms: i64,
+    pub min_cleanable_dirty_ratio: f64,
     /// Of a batch as it is received.
     pub max_message_bytes: usize,
     pub durability: Durability,
@@ -42,7 +56,12 @@ pub struct TopicConfig {
     pub http_timestamp: Option<String>,
     /// JSON pointer.
     pub http_key: Option<String>,
+    /// The codec that all batches are stored in; `None`: the one they came in.
+    pub compression: Option<Codec>,
     pub compress_uncompressed: bool,
+    pub min_insync_replicas: i32,
+    pub timestamp_before_max_ms: i64,
+    pub timestamp_after_max_ms: i64,
     pub check_records: bool,
     pub transcode: bool,
     pub log_append_time: bool,
@@ -64,7 +83,7 @@ pub struct ConfigEntry {
     pub value: String,
     pub default: String,
     pub source: ConfigSource,
-    /// Kafka's kind: long, int, string, list, boolean.
+    /// Kafka's kind: long, int, double, string, list, boolean.
     pub kind: &'static str,
     pub meaning: &'static str,
 }
@@ -92,79 +111,10 @@ pub enum ConfigError {
     NoList { name: String },
 }
 
-struct Setting {
-    name: &'static str,
-    kind: &'static str,
-    default: &'static str,
-    meaning: &'static str,
-}
-
-const fn setting(name: &'static str, kind: &'static str, default: &'static str, meaning: &'static str) -> Setting {
-    Setting { name, kind, default, meaning }
-}
-
-/// Seven days.
-const WEEK: &str = "604800000";
 /// The largest batch a topic may allow: what recovery and readers are ready to hold.
 pub const MESSAGE_BYTES_MAX: usize = 100 << 20;
-
-const SETTINGS: &[Setting] = &[
-    setting("cleanup.policy", "list", "delete", "delete: old segments leave; compaction is not there yet"),
-    setting("compression.type", "string", "producer", "producer: batches are stored in the codec they came in"),
-    setting(
-        "inrush.batcher.linger.ms",
-        "long",
-        "0",
-        "how long the HTTP batcher waits for more events before it seals a batch",
-    ),
-    setting(
-        "inrush.compress.uncompressed",
-        "string",
-        "zstd",
-        "zstd or none: what becomes of batches that a Kafka producer did not compress",
-    ),
-    setting("inrush.durability", "string", "fsync", "fsync: an answer means synced; os: an answer means written"),
-    setting(
-        "inrush.fetch.transcode",
-        "string",
-        "auto",
-        "auto: consumers that may not read zstd get batches decompressed; never",
-    ),
-    setting(
-        "inrush.http.capture",
-        "list",
-        "user-agent,referer,origin",
-        "request headers that each event keeps; ip for the address",
-    ),
-    setting("inrush.http.check", "string", "json", "json, utf8 or none: what the HTTP door checks of an event"),
-    setting("inrush.http.key", "string", "", "JSON pointer to the value that becomes the record's key"),
-    setting("inrush.http.quarantine", "boolean", "true", "bad lines go to the dead letter topic with their reason"),
-    setting("inrush.http.timestamp", "string", "", "JSON pointer to the client's time (RFC 3339 or epoch ms)"),
-    setting(
-        "inrush.produce.check",
-        "string",
-        "header",
-        "header or records: how far a compressed batch of a Kafka producer is checked",
-    ),
-    setting(
-        "inrush.retention.by",
-        "string",
-        "arrival",
-        "arrival or timestamp (Kafka's rule): what retention.ms counts from",
-    ),
-    setting("max.message.bytes", "int", "1048576", "largest batch, as received"),
-    setting("message.timestamp.type", "string", "CreateTime", "CreateTime or LogAppendTime"),
-    setting(
-        "min.insync.replicas",
-        "int",
-        "1",
-        "replicas that must have a batch before acks=all is answered; one node has one",
-    ),
-    setting("retention.bytes", "long", "-1", "bytes of a partition that are kept; -1 = all"),
-    setting("retention.ms", "long", WEEK, "how long a segment is kept; -1 = for ever"),
-    setting("segment.bytes", "int", "1073741824", "size at which a segment is sealed"),
-    setting("segment.ms", "long", WEEK, "age at which a segment is sealed"),
-];
+/// Where answers come before syncs, a checkpoint syncs about once a second.
+const FLUSH_MS_MIN_OS: i64 = 1_000;
 
 /// Reads values and keeps the name for the error.
 struct Value<'a> {
@@ -195,6 +145,29 @@ impl Value<'_> {
         let found = choices.iter().find(|(name, _)| *name == self.text);
         let names = || choices.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(", ");
         found.map(|(_, choice)| *choice).ok_or_else(|| self.wrong(format!("it is one of {}", names())))
+    }
+
+    fn ratio(&self) -> Result<f64, ConfigError> {
+        let ratio: f64 = self.text.parse().map_err(|_| self.wrong("it is not a number"))?;
+        if (0.0..=1.0).contains(&ratio) { Ok(ratio) } else { Err(self.wrong("it must lie between 0 and 1")) }
+    }
+
+    /// Whether `delete` and `compact` stand in the list.
+    fn policy(&self) -> Result<(bool, bool), ConfigError> {
+        let (mut deletes, mut compacts) = (false, false);
+        for name in self.text.split(',').map(str::trim) {
+            match name {
+                "delete" => deletes = true,
+                "compact" => compacts = true,
+                _ => return Err(self.wrong("it is a list of delete and compact")),
+            }
+        }
+        Ok((deletes, compacts))
+    }
+
+    fn is_fixed(&self, to: &str) -> Result<(), ConfigError> {
+        let told = if to.is_empty() { "empty" } else { to };
+        if self.text == to { Ok(()) } else { Err(self.wrong(format!("it has no effect here and is always {told}"))) }
     }
 
     fn pointer(&self) -> Result<Option<String>, ConfigError> {
@@ -229,14 +202,35 @@ impl TopicConfig {
         }
         let value = |name: &'static str| Value { name, text: current(overrides, name).0 };
         let on_off = [("true", true), ("false", false)];
-        value("cleanup.policy").one_of(&[("delete", ())])?;
-        value("compression.type").one_of(&[("producer", ())])?;
-        value("min.insync.replicas").number(1, 1)?;
-        Ok(TopicConfig {
+        for setting in SETTINGS {
+            check_without_effect(&value(setting.name), setting)?;
+        }
+        let (deletes, compacts) = value("cleanup.policy").policy()?;
+        let segment_ms = value("segment.ms").number(1, i64::MAX)?;
+        let max_compaction_lag_ms = value("max.compaction.lag.ms").number(1, i64::MAX)?;
+        let config = TopicConfig {
+            deletes,
+            compacts,
+            segment_ms: if compacts { segment_ms.min(max_compaction_lag_ms) } else { segment_ms },
+            segment_jitter_ms: value("segment.jitter.ms").number(0, i64::MAX)?,
+            delete_retention_ms: value("delete.retention.ms").number(0, i64::MAX)?,
+            min_compaction_lag_ms: value("min.compaction.lag.ms").number(0, i64::MAX)?,
+            max_compaction_lag_ms,
+            min_cleanable_dirty_ratio: value("min.cleanable.dirty.ratio").ratio()?,
+            compression: value("compression.type").one_of(&[
+                ("producer", None),
+                ("gzip", Some(Codec::Gzip)),
+                ("snappy", Some(Codec::Snappy)),
+                ("lz4", Some(Codec::Lz4)),
+                ("zstd", Some(Codec::Zstd)),
+                ("uncompressed", Some(Codec::None)),
+            ])?,
+            min_insync_replicas: value("min.insync.replicas").number(1, i64::from(i32::MAX))? as i32,
+            timestamp_before_max_ms: value("message.timestamp.before.max.ms").number(0, i64::MAX)?,
+            timestamp_after_max_ms: value("message.timestamp.after.max.ms").number(0, i64::MAX)?,
             retention_ms: value("retention.ms").limit()?,
             retention_bytes: value("retention.bytes").limit()?.map(|bytes| bytes as u64),
             segment_bytes: value("segment.bytes").number(1 << 14, i64::from(i32::MAX))? as u64,
-            segment_ms: value("segment.ms").number(1, i64::MAX)?,
             max_message_bytes: value("max.message.bytes").number(0, MESSAGE_BYTES_MAX as i64)? as usize,
             durability: value("inrush.durability").one_of(&[("fsync", Durability::Fsync), ("os", Durability::Os)])?,
             http_check: value("inrush.http.check").one_of(&[
@@ -255,7 +249,32 @@ impl TopicConfig {
                 .one_of(&[("LogAppendTime", true), ("CreateTime", false)])?,
             retention_by_timestamp: value("inrush.retention.by").one_of(&[("timestamp", true), ("arrival", false)])?,
             linger: Duration::from_millis(value("inrush.batcher.linger.ms").number(0, 60_000)? as u64),
-        })
+        };
+        if config.min_compaction_lag_ms > config.max_compaction_lag_ms {
+            return Err(value("min.compaction.lag.ms").wrong("it is more than max.compaction.lag.ms"));
+        }
+        if config.durability == Durability::Os {
+            // A promise that only fsync keeps.
+            value("flush.messages").is_fixed(default_of("flush.messages"))?;
+            value("flush.ms").number(FLUSH_MS_MIN_OS, i64::MAX)?;
+        }
+        Ok(config)
+    }
+
+    /// The codec of batches that are built here.
+    pub fn own_codec(&self) -> Codec {
+        self.compression.unwrap_or(Codec::Zstd)
+    }
+
+    /// A batch as the topic stores it: in the codec that it names, if it names one.
+    ///
+    /// # Errors
+    /// [`BatchError`]: it cannot be decompressed, or to too much.
+    pub fn in_codec(&self, batch: Batch) -> Result<Batch, BatchError> {
+        match self.compression {
+            Some(codec) if batch.header().codec != codec => batch.recoded(codec, DECODED_SIZE_MAX),
+            _ => Ok(batch),
+        }
     }
 
     /// Whether there is a setting of this name.
@@ -335,13 +354,35 @@ fn list(text: &str) -> Vec<String> {
     text.split(',').map(|value| value.trim().to_owned()).filter(|value| !value.is_empty()).collect()
 }
 
+/// Settings that change nothing here: their values are checked as Kafka's are, and must be harmless.
+fn check_without_effect(value: &Value<'_>, setting: &Setting) -> Result<(), ConfigError> {
+    match setting.name {
+        "compression.gzip.level" | "compression.lz4.level" | "compression.zstd.level" => {
+            value.is_fixed(setting.default)
+        }
+        "local.retention.bytes" | "local.retention.ms" => value.is_fixed(setting.default),
+        "remote.copy.disable" | "remote.log.delete.on.disable" | "remote.storage.enable" => {
+            value.is_fixed(setting.default)
+        }
+        "follower.replication.throttled.replicas" | "leader.replication.throttled.replicas" => {
+            value.is_fixed(setting.default)
+        }
+        "file.delete.delay.ms" | "flush.ms" | "index.interval.bytes" => value.number(0, i64::MAX).map(drop),
+        "flush.messages" => value.number(1, i64::MAX).map(drop),
+        "segment.index.bytes" => value.number(4, i64::from(i32::MAX)).map(drop),
+        "preallocate" | "unclean.leader.election.enable" => value.one_of(&[("true", ()), ("false", ())]),
+        _ => Ok(()),
+    }
+}
+
+fn default_of(name: &str) -> &'static str {
+    SETTINGS.iter().find(|setting| setting.name == name).map_or("", |setting| setting.default)
+}
+
 fn current<'a>(overrides: &'a [(String, String)], name: &'static str) -> (&'a str, ConfigSource) {
     match overrides.iter().rev().find(|(key, _)| key == name) {
         Some((_, value)) => (value, ConfigSource::Topic),
-        None => {
-            let found = SETTINGS.iter().find(|setting| setting.name == name);
-            (found.map_or("", |setting| setting.default), ConfigSource::Default)
-        }
+        None => (default_of(name), ConfigSource::Default),
     }
 }
 
@@ -366,6 +407,53 @@ mod tests {
     fn a_typo_is_told_what_was_meant() {
         let error = set("retention.msec", "5").unwrap_err().to_string();
         assert!(error.contains("retention.ms"), "{error}");
+    }
+
+    #[test]
+    fn the_table_is_in_order_and_has_what_kafka_4_1_lists() {
+        let names: Vec<&str> = SETTINGS.iter().map(|setting| setting.name).collect();
+        assert!(names.is_sorted());
+        let of_kafka: Vec<&str> = names.into_iter().filter(|name| !name.starts_with("inrush.")).collect();
+        assert_eq!(of_kafka.len(), 33, "{of_kafka:?}");
+    }
+
+    #[test]
+    fn a_cleanup_policy_is_a_list() {
+        let policy = |text: &str| set("cleanup.policy", text).map(|config| (config.deletes, config.compacts));
+        assert_eq!(policy("delete").unwrap(), (true, false));
+        assert_eq!(policy("compact").unwrap(), (false, true));
+        assert_eq!(policy("compact, delete").unwrap(), (true, true));
+        assert!(policy("").is_err() && policy("compact,").is_err() && policy("Compact").is_err());
+    }
+
+    #[test]
+    fn what_has_no_effect_takes_only_what_is_harmless_and_says_so() {
+        for (name, good, bad) in [
+            ("remote.storage.enable", "false", "true"),
+            ("local.retention.ms", "-2", "1000"),
+            ("leader.replication.throttled.replicas", "", "*"),
+            ("compression.zstd.level", "3", "19"),
+            ("flush.messages", "1", "0"),
+            ("preallocate", "true", "yes"),
+        ] {
+            assert!(set(name, good).is_ok(), "{name}={good}");
+            assert!(set(name, bad).is_err(), "{name}={bad}");
+            let meaning = SETTINGS.iter().find(|setting| setting.name == name).unwrap().meaning;
+            assert!(meaning.starts_with("no effect"), "{name}: {meaning}");
+        }
+    }
+
+    #[test]
+    fn settings_that_contradict_each_other_are_refused() {
+        let both = |a: (&str, &str), b: (&str, &str)| {
+            TopicConfig::parse(&[(a.0.to_owned(), a.1.to_owned()), (b.0.to_owned(), b.1.to_owned())])
+        };
+        assert!(both(("min.compaction.lag.ms", "10"), ("max.compaction.lag.ms", "9")).is_err());
+        assert!(both(("inrush.durability", "os"), ("flush.messages", "1")).is_err());
+        assert!(both(("inrush.durability", "os"), ("flush.ms", "999")).is_err());
+        assert!(both(("inrush.durability", "fsync"), ("flush.ms", "1")).is_ok());
+        let compacted = both(("cleanup.policy", "compact"), ("max.compaction.lag.ms", "60000")).unwrap();
+        assert_eq!(compacted.segment_ms, 60_000);
     }
 
     #[test]
