@@ -170,14 +170,10 @@ class Offsets:
             return None
         self.looks += 1
         for part in found:
-            offset = max(part.offset, 0)
-            if offset < before.get(part.partition, 0):
-                fail(f"partition {part.partition}: committed {offset} after {before[part.partition]} was acknowledged")
-            if offset < self.seen[part.partition]:
-                fail(f"partition {part.partition}: committed {offset} after {self.seen[part.partition]} was seen")
-            if offset and part.metadata != f"confluent «{part.partition}» {offset}":
-                fail(f"partition {part.partition}: words {part.metadata!r} at {offset}")
-            self.seen[part.partition] = offset
+            id, offset = part.partition, max(part.offset, 0)
+            for wrong in judge_offset(id, offset, part.metadata, before.get(id, 0), self.seen[id]):
+                fail(wrong)
+            self.seen[id] = offset
         return {part.partition: max(part.offset, 0) for part in found}
 
 
@@ -220,36 +216,69 @@ def the_log(address):
     return log
 
 
-def judge(log, senders, readers):
-    values = [value for records in log.values() for value in records.values()]
-    for value, count in collections.Counter(values).items():
-        if count > 1:
-            fail(f"{count} times in the log: {value}")
-    for sender in senders:
-        sent = sum(sender.next)
-        if len(sender.acknowledged) != sent:
-            fail(f"producer {sender.mark}: {len(sender.acknowledged)} of {sent} acknowledged")
-        for value, (partition, offset) in sender.acknowledged.items():
-            if log[partition].get(offset) != value:
-                fail(f"lost: {value} was acknowledged at {partition}/{offset}, where {log[partition].get(offset)!r} stands")
+def judge(log, sent, acknowledged, read):
+    """What is wrong with a log (partition → offset → value), given what each producer sent (by partition), what was acknowledged
+    (value → partition and offset), and what the group read (partition, offset, value)."""
+    wrong = []
+    values = collections.Counter(value for records in log.values() for value in records.values())
+    wrong += [f"{count} times in the log: {value}" for value, count in values.items() if count > 1]
+    for mark, counts in sent.items():
+        count = sum(value.startswith(f"{mark} ") for value in acknowledged)
+        if count != sum(counts):
+            wrong.append(f"producer {mark}: {count} of {sum(counts)} acknowledged")
+    for value, (partition, offset) in acknowledged.items():
+        if log[partition].get(offset) != value:
+            wrong.append(f"lost: {value} was acknowledged at {partition}/{offset}, where {log[partition].get(offset)!r} stands")
     for partition, records in log.items():
         last = {}
         for offset in sorted(records):
             mark, own, n = records[offset].split()
             if int(own) != partition or int(n) != last.get(mark, -1) + 1:
-                fail(f"order: {records[offset]} at {partition}/{offset} after {last.get(mark)}")
+                wrong.append(f"order: {records[offset]} at {partition}/{offset} after {last.get(mark)}")
             last[mark] = int(n)
-    read = collections.Counter()
-    for member in readers.all():
-        for _, partition, offset, value in member.records:
-            read[partition, offset] += 1
-            if log[partition].get(offset) != value:
-                fail(f"read: {value!r} at {partition}/{offset}, where {log[partition].get(offset)!r} stands")
-    for partition, records in log.items():
-        for offset in records:
-            if (partition, offset) not in read:
-                fail(f"never read by the group: {partition}/{offset}")
-    return len(values), sum(count - 1 for count in read.values())
+    for partition, offset, value in read:
+        if log[partition].get(offset) != value:
+            wrong.append(f"read: {value!r} at {partition}/{offset}, where {log[partition].get(offset)!r} stands")
+    places = {(partition, offset) for partition, offset, _ in read}
+    wrong += [f"never read by the group: {id}/{offset}" for id, records in log.items() for offset in records if (id, offset) not in places]
+    return wrong
+
+
+def judge_offset(partition, offset, words, acknowledged, seen):
+    """What is wrong with what OffsetFetch says."""
+    wrong = []
+    if offset < acknowledged:
+        wrong.append(f"partition {partition}: committed {offset} after {acknowledged} was acknowledged")
+    if offset < seen:
+        wrong.append(f"partition {partition}: committed {offset} after {seen} was seen")
+    if offset and words != f"confluent «{partition}» {offset}":
+        wrong.append(f"partition {partition}: words {words!r} at {offset}")
+    return wrong
+
+
+def check_the_judges():
+    """Nothing is wrong with a small history, and each injury is noticed."""
+
+    def history():
+        log = {0: {0: "p0 0 0", 1: "p0 0 1"}, 1: {0: "p0 1 0"}}
+        acknowledged = {value: (id, offset) for id, records in log.items() for offset, value in records.items()}
+        return log, {"p0": [2, 1]}, acknowledged, [(id, offset, value) for value, (id, offset) in acknowledged.items()]
+
+    def injured(injure):
+        log, sent, acknowledged, read = history()
+        injure(log, sent, acknowledged, read)
+        return judge(log, sent, acknowledged, read)
+
+    assert judge(*history()) == []
+    assert any("lost" in one for one in injured(lambda log, *_: log[1].clear()))
+    assert any("times in the log" in one for one in injured(lambda log, *_: log[0].update({2: "p0 0 1"})))
+    assert any("order" in one for one in injured(lambda log, *_: log[0].update({0: "p0 0 1", 1: "p0 0 0"})))
+    assert any("of 3 acknowledged" in one for one in injured(lambda _, sent, acknowledged, read: acknowledged.popitem()))
+    assert any("never read" in one for one in injured(lambda *all: all[3].pop()))
+    assert any("read:" in one for one in injured(lambda *all: all[3].append((1, 0, "p0 1 9"))))
+    assert judge_offset(1, 7, "confluent «1» 7", 7, 7) == judge_offset(1, 0, "", 0, 0) == []
+    for wrong in [(1, 7, "confluent «1» 7", 8, 0), (1, 7, "confluent «1» 7", 0, 8), (1, 7, "confluent «1» 6", 0, 0)]:
+        assert len(judge_offset(*wrong)) == 1, wrong
 
 
 def run(daemon):
@@ -302,12 +331,18 @@ def run(daemon):
     if offsets.look(readers) != target:
         fail("after all members closed: the offsets are not at the end")
     log = the_log(daemon.address)
-    count, again = judge(log, senders, readers)
+    acknowledged = {value: place for sender in senders for value, place in sender.acknowledged.items()}
+    read = [record[1:] for member in readers.all() for record in member.records]
+    for wrong in judge(log, {sender.mark: sender.next for sender in senders}, acknowledged, read):
+        fail(wrong)
+    count = sum(len(records) for records in log.values())
+    again = len(read) - len(set(read))
     words = ", ".join(f"{count} {what}" for what, count in sorted(done.items()))
     print(f"{len(rests)} kills ({words}): {count} records, {again} read again, {offsets.looks} looks at offsets, at rest after {max(rests, default=0):.1f} s at most")
 
 
 if __name__ == "__main__":
+    check_the_judges()
     print(f"seed {SEED}, {KILLS} kills", flush=True)
     folder = tempfile.mkdtemp(prefix="inrush-group-kills-")
     daemon = Daemon(folder)

@@ -39,7 +39,7 @@ folder=$(mktemp -d)
 INRUSH_LOG_FORMAT=json RUST_LOG=info "$inrush" serve --data "$folder/data" --http 127.0.0.1:0 --kafka 127.0.0.1:0 --admin 127.0.0.1:0 --pipelines "$folder/none" 2>"$folder/log" &
 daemon=$!
 trap 'kill $daemon 2>/dev/null || true; wait $daemon 2>/dev/null || true; rm -rf "$folder"' EXIT
-address() { sed -n 's/.*"message":"inrush is ready".*"kafka":"\([^"]*\)".*/\1/p' "$folder/log"; }
+address() { sed -n 's/.*"message":"inrush is ready".*"kafka":"\([^"]*\)".*/\1/p' "$folder/log" 2>/dev/null; }
 for _ in $(seq 100); do
   [ -n "$(address)" ] && break
   sleep 0.1
@@ -50,7 +50,7 @@ done
 mkdir "$folder/no-kafka"
 run() {
   (cd "$(sdist_of "$1")" && KAFKA_VERSION=$(broker_of "$1") KAFKA_URI="kafka://$(address)" KAFKA_ROOT="$folder/no-kafka" \
-    timeout 900 "$venv/bin/python" -m pytest -q -rA -o addopts= -o log_level=WARNING --timeout=120 --tb=short -p no:cacheprovider test/integration) >"$folder/$1.out" 2>&1 || true
+    timeout 900 "$venv/bin/python" -m pytest -q -rA -o addopts= -o log_level=WARNING --timeout=40 --timeout-method=signal --tb=short -p no:cacheprovider test/integration) >"$folder/$1.out" 2>&1 || true
   sed -n 's/^PASSED test\/integration\/\([^ ]*\).*/\1/p' "$folder/$1.out" | LC_ALL=C sort >"$folder/$1.passes"
 }
 
