@@ -1,7 +1,7 @@
 """A producer and a consumer group that run while the daemon is killed (SIGKILL) and started again, KILLS times (5); then a checker: nothing
 acknowledged lost, nothing twice in the log from idempotent producers, order kept, committed offsets never go back and keep their words,
 every event read by the group, the group comes to rest after each kill. Members come, go and are killed in between.
-Usage: group_kills.py PATH_TO_INRUSH; KILLS and SEED in the environment."""
+Usage: group_kills.py PATH_TO_INRUSH; KILLS, SEED and READER (confluent, kafka-python, aiokafka) in the environment."""
 
 import collections
 import os
@@ -21,6 +21,7 @@ from members import Member
 INRUSH = sys.argv[1]
 KILLS = int(os.environ.get("KILLS", "5"))
 SEED = int(os.environ.get("SEED", str(time.time_ns() % 1_000_000)))
+READER = os.environ.get("READER", "confluent")
 TOPIC, GROUP, PARTITIONS = "events", "readers", 6
 PRODUCERS, MEMBERS = 2, 3
 # How long the group may take to rest, and records a second of each producer.
@@ -119,9 +120,11 @@ class Readers:
         self.gone, self.members = [], [self.new(n) for n in range(MEMBERS)]
 
     def new(self, n):
-        # One of three does not wait for its commits; one is static.
-        options = {"is_async": n == 1, "assignor": "cooperative-sticky"} | ({"instance": "static"} if n == 2 else {})
-        return Member(self.address, "confluent", GROUP, TOPIC, **options)
+        # One of three is static; with librdkafka one does not wait for its commits.
+        options = {"instance": "static"} if n == 2 else {}
+        if READER == "confluent":
+            options |= {"is_async": n == 1, "assignor": "cooperative-sticky"}
+        return Member(self.address, READER, GROUP, TOPIC, **options)
 
     def replace(self, how):
         """One of them ends, by a close or a kill, and another takes its place."""
@@ -251,7 +254,7 @@ def judge_offset(partition, offset, words, acknowledged, seen):
         wrong.append(f"partition {partition}: committed {offset} after {acknowledged} was acknowledged")
     if offset < seen:
         wrong.append(f"partition {partition}: committed {offset} after {seen} was seen")
-    if offset and words != f"confluent «{partition}» {offset}":
+    if offset and words != f"{READER} «{partition}» {offset}":
         wrong.append(f"partition {partition}: words {words!r} at {offset}")
     return wrong
 
@@ -276,8 +279,8 @@ def check_the_judges():
     assert any("of 3 acknowledged" in one for one in injured(lambda _, sent, acknowledged, read: acknowledged.popitem()))
     assert any("never read" in one for one in injured(lambda *all: all[3].pop()))
     assert any("read:" in one for one in injured(lambda *all: all[3].append((1, 0, "p0 1 9"))))
-    assert judge_offset(1, 7, "confluent «1» 7", 7, 7) == judge_offset(1, 0, "", 0, 0) == []
-    for wrong in [(1, 7, "confluent «1» 7", 8, 0), (1, 7, "confluent «1» 7", 0, 8), (1, 7, "confluent «1» 6", 0, 0)]:
+    assert judge_offset(1, 7, f"{READER} «1» 7", 7, 7) == judge_offset(1, 0, "", 0, 0) == []
+    for wrong in [(1, 7, f"{READER} «1» 7", 8, 0), (1, 7, f"{READER} «1» 7", 0, 8), (1, 7, f"{READER} «1» 6", 0, 0)]:
         assert len(judge_offset(*wrong)) == 1, wrong
 
 

@@ -52,7 +52,7 @@ def send(topic, numbers):
 
 
 def committed(group, topic):
-    """Offset and words by partition. Not by confluent-kafka, which reads on until a zero byte where the words of another client have none."""
+    """Offset and words by partition."""
     parts = [kafka.TopicPartition(topic, id) for id in range(PARTITIONS)]
     with asking:
         found = python_admin.list_group_offsets({group: parts})[group]
@@ -93,9 +93,7 @@ def resumes(client):
     wait_committed(f"{client}: committed", group, topic, 10)
     close(first)
     found = committed(group, topic)
-    # confluent-kafka sends the zero byte that ends its words.
-    end = "\0" if client == "confluent" else ""
-    words = {id: (10, None if client == "kcat" else f"{client} «{id}» 10{end}") for id in range(PARTITIONS)}
+    words = {id: (10, None if client == "kcat" else f"{client} «{id}» 10\0") for id in range(PARTITIONS)}
     check(f"{client}: offsets with words, {found}", {id: (offset, text or None) for id, (offset, text) in found.items()} == words)
     send(topic, range(40, 80))
     second = Member(ADDRESS, client, group, topic)
@@ -192,6 +190,24 @@ def matches(client):
     close(member)
 
 
+def mixes(*clients):
+    """Clients of different makes in one group: whichever leads shares out among all, by the assignor that all know."""
+    topic, group = new_topic(), f"mixes-{uuid.uuid4().hex[:6]}"
+    members = [Member(ADDRESS, client, group, topic) for client in clients]
+    wait_shared("mixed: all share", topic, members)
+    send(topic, range(200))
+    wait_read("mixed: all read", members, range(200))
+    check("mixed: each record goes to one of them", sorted(value for member in members for value in member.values()) == list(range(200)))
+    wait_committed("mixed: committed", group, topic, 50)
+    members[0].kill()
+    close(members[1])
+    wait_shared("mixed: two are left", topic, members[2:])
+    send(topic, range(200, 240))
+    wait_read("mixed: who is left reads all", members[2:], range(200, 240))
+    for member in members[2:]:
+        close(member)
+
+
 def scenarios():
     clients = ["kcat", "confluent", "kafka-python", "aiokafka"]
     assignors = {
@@ -201,6 +217,7 @@ def scenarios():
         "aiokafka": ["roundrobin", "sticky"],
     }
     # The longest first, so that no one is waited for alone at the end.
+    yield (mixes, *clients)
     yield from ((run, client) for run in [shares, static, matches, resumes] for client in clients)
     yield from ((assigns, client, assignor) for client in clients for assignor in assignors[client])
 

@@ -13,12 +13,15 @@ import members
 CLIENT, ADDRESS, GROUP, TOPIC = sys.argv[1:5]
 OPTIONS = json.loads(sys.argv[5])
 INSTANCE = OPTIONS.get("instance")
-ASSIGNORS = OPTIONS.get("assignor", "range,roundrobin").split(",")
+# aiokafka 0.14 joins once for each assignor, with one more each time: of several members two never come to rest.
+ASSIGNORS = OPTIONS.get("assignor", "range" if CLIENT == "aiokafka" else "range,roundrobin").split(",")
 SESSION_MS = members.SESSION_S * 1000
 HEARTBEAT_MS = 300
 # How soon a new topic is seen by a pattern.
 METADATA_MS = 1000
 POLL_MS = 200
+# confluent-kafka ends the words beside an offset with a zero byte, and reads others' until it finds one.
+ZERO = "" if CLIENT == "confluent" else "\0"
 # kafka-python 3.0 forgets an assignment that comes just when a poll's time is over: its polls end with records or with a signal.
 POLL_KAFKA_PYTHON_MS = 600_000
 
@@ -34,6 +37,10 @@ def tell(**event):
 
 def tell_rebalance(what, parts):
     tell(rebalance=what, parts=sorted([part.topic, part.partition] for part in parts))
+
+
+def tell_committed(ends):
+    tell(committed=[[topic, id, end] for topic, id, end, *_ in ends])
 
 
 class Confluent:
@@ -72,15 +79,15 @@ class Confluent:
     def on_commit(self, error, parts):
         self.is_committing = False
         if error is None:
-            self.tell_committed(parts)
+            self.tell_done(parts)
 
     def poll(self):
         self.commit_waiting()
         messages = [one for one in self.consumer.consume(500, POLL_MS / 1000) if one.error() is None]
         return [(one.topic(), one.partition(), one.offset(), one.value(), one.leader_epoch()) for one in messages]
 
-    def tell_committed(self, parts):
-        tell(committed=[[part.topic, part.partition, part.offset] for part in parts if part.error is None])
+    def tell_done(self, parts):
+        tell_committed([(part.topic, part.partition, part.offset) for part in parts if part.error is None])
 
     def commit(self, ends):
         parts = [self.library.TopicPartition(topic, id, end, words, -1 if epoch is None else epoch) for topic, id, end, words, epoch in ends]
@@ -88,7 +95,7 @@ class Confluent:
             self.waiting.update({(part.topic, part.partition): part for part in parts})
             self.commit_waiting()
         else:
-            self.tell_committed(self.consumer.commit(offsets=parts, asynchronous=False))
+            self.tell_done(self.consumer.commit(offsets=parts, asynchronous=False))
 
     def commit_waiting(self):
         if self.waiting and not self.is_committing:
@@ -146,6 +153,7 @@ class KafkaPython:
     def commit(self, ends):
         place = lambda end, words, epoch: self.library.OffsetAndMetadata(end, words, -1 if epoch is None else epoch)  # noqa: E731
         self.consumer.commit({self.library.TopicPartition(topic, id): place(*rest) for topic, id, *rest in ends})
+        tell_committed(ends)
 
     def close(self):
         self.consumer.close()
@@ -191,10 +199,18 @@ class Aiokafka:
             )
             how = {"pattern": TOPIC} if TOPIC.startswith("^") else {"topics": [TOPIC]}
             consumer.subscribe(listener=Listener(), **how)
-            await consumer.start()
+            try:
+                await consumer.start()
+            except aiokafka.errors.KafkaConnectionError:
+                # The daemon is killed at times; who is started then waits for it.
+                await consumer.stop()
+                await asyncio.sleep(0.2)
+                return None
             return consumer
 
-        self.consumer = self.loop.run_until_complete(start())
+        self.consumer = None
+        while self.consumer is None:
+            self.consumer = self.loop.run_until_complete(start())
         self.errors = aiokafka.errors.KafkaError
 
     def poll(self):
@@ -204,6 +220,7 @@ class Aiokafka:
     def commit(self, ends):
         places = {self.library.TopicPartition(topic, id): (end, words) for topic, id, end, words, _ in ends}
         self.loop.run_until_complete(self.consumer.commit(places))
+        tell_committed(ends)
 
     def close(self):
         self.loop.run_until_complete(self.consumer.stop())
@@ -232,8 +249,8 @@ def run():
             continue
         tell(got=[[topic, id, offset, value.decode()] for topic, id, offset, value, _ in records])
         last = {(topic, id): (offset + 1, epoch) for topic, id, offset, _, epoch in records}
-        # What stands beside an offset; groups.py knows these words too.
-        ends = [(topic, id, end, f"{CLIENT} «{id}» {end}", epoch) for (topic, id), (end, epoch) in last.items()]
+        # What stands beside an offset; groups.py and group_kills.py know these words too.
+        ends = [(topic, id, end, f"{CLIENT} «{id}» {end}{ZERO}", epoch) for (topic, id), (end, epoch) in last.items()]
         try:
             member.commit(ends)
         except member.errors as error:
