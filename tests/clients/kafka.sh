@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
-# Stock Kafka clients against a daemon of this tree. Without a list, all of them:
-#   python   kcat, confluent-kafka, kafka-python, aiokafka
+# Stock Kafka clients against a daemon of this tree: producing and reading, consumer groups, tools. Without a list, all of them:
+#   python   kcat (Debian's, an old librdkafka), confluent-kafka (a current one), kafka-python, aiokafka
 #   java     org.apache.kafka:kafka-clients
 #   kafkajs  kafkajs
 #   rdkafka  librdkafka by its Rust crate, built here
 #   go       franz-go, sarama
+#   kills    producers and a group of confluent-kafka while a daemon of their own is killed KILLS times (5)
 # Installs what it needs with the clients' own package tools; says what is missing.
 # Usage: tests/clients/kafka.sh [PATH_TO_INRUSH] [CLIENT...]
 set -euo pipefail
@@ -13,7 +14,7 @@ here=$PWD
 inrush=${1:-${CARGO_TARGET_DIR:-target}/debug/inrush}
 [ -x "$inrush" ] || { echo "$inrush is missing: cargo build"; exit 1; }
 shift || true
-clients=${*:-python java kafkajs rdkafka go}
+clients=${*:-python java kafkajs rdkafka go kills}
 cache=${INRUSH_CLIENTS:-${TMPDIR:-/tmp}/inrush-clients}
 mkdir -p "$cache"
 
@@ -28,7 +29,13 @@ prepare_python() {
   [ -x "$venv/bin/python" ] || python3 -m venv "$venv" || missing "python3 with venv is missing: apt-get install python3-venv"
   "$venv/bin/pip" install --quiet --disable-pip-version-check confluent-kafka 'kafka-python[snappy,lz4,zstd]' 'aiokafka[snappy,lz4,zstd]' || missing "the Python clients could not be installed by pip"
 }
-check_python() { timeout 300 "$venv/bin/python" tests/clients/clients.py "$kafka"; }
+check_python() {
+  local failed=0
+  timeout 300 "$venv/bin/python" tests/clients/clients.py "$kafka" || failed=1
+  timeout 300 "$venv/bin/python" tests/clients/groups.py "$kafka" || failed=1
+  timeout 300 "$venv/bin/python" tests/clients/group_admin.py "$kafka" || failed=1
+  return $failed
+}
 
 prepare_java() {
   needs java default-jre-headless
@@ -38,7 +45,12 @@ prepare_java() {
     touch "$cache/java/.done"
   fi
 }
-check_java() { timeout 300 java -cp "$cache/java/*" tests/clients/java/Clients.java "$kafka"; }
+check_java() {
+  local failed=0
+  timeout 300 java -cp "$cache/java/*" tests/clients/java/Clients.java "$kafka" || failed=1
+  timeout 300 java -cp "$cache/java/*" tests/clients/java/Groups.java "$kafka" || failed=1
+  return $failed
+}
 
 prepare_kafkajs() {
   needs node nodejs
@@ -49,7 +61,12 @@ prepare_kafkajs() {
     (cd "$cache/kafkajs" && npm ci --no-audit --no-fund --silent) || missing "kafkajs could not be installed by npm"
   fi
 }
-check_kafkajs() { NODE_PATH=$cache/kafkajs/node_modules timeout 300 node tests/clients/kafkajs/main.js "$kafka" "$http"; }
+check_kafkajs() {
+  local failed=0
+  NODE_PATH=$cache/kafkajs/node_modules timeout 300 node tests/clients/kafkajs/main.js "$kafka" "$http" || failed=1
+  NODE_PATH=$cache/kafkajs/node_modules timeout 300 node tests/clients/kafkajs/groups.js "$kafka" || failed=1
+  return $failed
+}
 
 rdkafka_target=${CARGO_TARGET_DIR:-$here/target}/clients
 prepare_rdkafka() {
@@ -64,6 +81,10 @@ prepare_go() {
   (cd tests/clients/go && go build -o "$cache/goclients" .) || missing "franz-go and sarama could not be built by go"
 }
 check_go() { timeout 300 "$cache/goclients" "$kafka"; }
+
+prepare_kills() { prepare_python; }
+# A kill takes 6 s or so, and more when a member was killed too.
+check_kills() { timeout $((300 + 20 * ${KILLS:-5})) "$venv/bin/python" tests/clients/group_kills.py "$inrush"; }
 
 for client in $clients; do "prepare_$client"; done
 

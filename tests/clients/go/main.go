@@ -1,4 +1,4 @@
-// franz-go and sarama against a running daemon: produce with every codec, read from the start, an offset and a time.
+// franz-go and sarama against a running daemon: produce with every codec, read from the start, an offset and a time; groups (groups.go).
 // Usage: goclients HOST:PORT
 package main
 
@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"math/rand"
 	"os"
+	"sync"
 	"time"
 
 	"github.com/IBM/sarama"
@@ -22,7 +23,11 @@ var (
 	large          = bytes.Repeat([]byte("0123456789abcdef"), 55_000)
 )
 
+var counting sync.Mutex
+
 func check(what string, isRight bool) {
+	counting.Lock()
+	defer counting.Unlock()
 	if isRight {
 		passed++
 		return
@@ -178,6 +183,9 @@ func saramaClient(address, codec string, compression sarama.CompressionCodec) {
 
 func main() {
 	address := os.Args[1]
+	if len(os.Args) > 4 {
+		runMember(address, os.Args[3], os.Args[4])
+	}
 	franz(address, "none", kgo.NoCompression())
 	franz(address, "gzip", kgo.GzipCompression())
 	franz(address, "snappy", kgo.SnappyCompression())
@@ -189,6 +197,7 @@ func main() {
 	saramaClient(address, "snappy", sarama.CompressionSnappy)
 	saramaClient(address, "lz4", sarama.CompressionLZ4)
 	saramaClient(address, "zstd", sarama.CompressionZSTD)
+	runGroups(address)
 	fmt.Printf("go: %d passed, %d failed\n", passed, failed)
 	if failed > 0 {
 		os.Exit(1)

@@ -1,5 +1,5 @@
 // kafkajs against a running daemon: topics, produce (it compresses with gzip only), what it reads about offsets.
-// It consumes by groups alone, which the daemon does not serve yet; what it produced is read by the other clients' checks and by HTTP here.
+// It consumes by groups alone (groups.js); what it produced here is read by HTTP.
 // Usage: node main.js HOST:PORT HTTP_HOST:PORT
 
 const { Kafka, CompressionTypes, logLevel } = require("kafkajs");

@@ -1,8 +1,9 @@
 //! librdkafka through its Rust crate, against a running daemon. `inrush-rdkafka check HOST:PORT` produces with every codec and reads from the
-//! start, an offset and a time. `inrush-rdkafka bench (HOST:PORT | mock) CODEC COUNT` measures producing, against librdkafka's own mock
+//! start, an offset and a time, and by groups. `inrush-rdkafka bench (HOST:PORT | mock) CODEC COUNT` measures producing, against librdkafka's own mock
 //! broker too, and prints records a second.
 
 mod bench;
+mod groups;
 
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
@@ -41,14 +42,15 @@ fn main() {
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
     match words.as_slice() {
         ["check", address] => std::process::exit(check(address)),
+        ["member", address, group, topic] => groups::member(address, group, topic),
         ["bench", target, codec, count] => bench::run(target, codec, count.parse().expect("COUNT is a number")),
         _ => panic!("check HOST:PORT, or bench (HOST:PORT | mock) CODEC COUNT"),
     }
 }
 
-struct Checks {
-    passed: u32,
-    failed: u32,
+pub struct Checks {
+    pub passed: u32,
+    pub failed: u32,
 }
 
 impl Checks {
@@ -67,6 +69,9 @@ fn check(address: &str) -> i32 {
     for codec in ["none", "gzip", "snappy", "lz4", "zstd"] {
         both_ways(&mut checks, address, codec);
     }
+    let of_groups = groups::run(address);
+    checks.passed += of_groups.passed;
+    checks.failed += of_groups.failed;
     println!("rdkafka: {} passed, {} failed", checks.passed, checks.failed);
     i32::from(checks.failed > 0)
 }
