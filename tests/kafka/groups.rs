@@ -150,7 +150,7 @@ fn a_coordinator_is_found_in_every_version() {
         assert_eq!(found.coordinators[0].error_code, 0);
         let of_transactions = request.clone().with_key_type(1);
         let found: kp::FindCoordinatorResponse = client.call(ApiKey::FindCoordinator, version, &of_transactions);
-        assert_eq!((found.coordinators[0].error_code, found.coordinators[0].node_id.0), (15, -1));
+        assert_eq!((found.coordinators[0].error_code, found.coordinators[0].node_id.0), (53, -1));
     }
 }
 

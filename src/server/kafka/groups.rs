@@ -58,7 +58,8 @@ pub(super) fn coordinator(
 ) -> FindCoordinatorResponse {
     let (code, reason) = match request.key_type {
         OF_GROUP => (Code::None, None),
-        OF_TRANSACTION => (Code::CoordinatorNotAvailable, Some("transactions are not served yet")),
+        // Not one that clients wait for: InitProducerId would answer the same.
+        OF_TRANSACTION => (Code::TransactionalIdAuthorizationFailed, Some("transactions are not served yet")),
         _ => (Code::InvalidRequest, Some("key types are 0 (groups) and 1 (transactions)")),
     };
     let message = reason.map(text);

@@ -13,8 +13,12 @@ use std::collections::HashSet;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-/// No authorisation: no set of allowed operations is told.
-const NO_OPERATIONS: i32 = i32::MIN;
+/// Nobody asked which operations are allowed.
+const NOT_ASKED: i32 = i32::MIN;
+/// All that there are on a topic: read, write, create, delete, alter, describe, describe and alter configs.
+const TOPIC_OPERATIONS: i32 = 1 << 3 | 1 << 4 | 1 << 5 | 1 << 6 | 1 << 7 | 1 << 8 | 1 << 10 | 1 << 11;
+/// All that there are on a cluster: create, alter, describe, cluster action, describe and alter configs, idempotent write.
+const CLUSTER_OPERATIONS: i32 = 1 << 5 | 1 << 7 | 1 << 8 | 1 << 9 | 1 << 10 | 1 << 11 | 1 << 12;
 /// Whose addresses DescribeCluster may be asked for (KIP-919).
 const ENDPOINT_BROKERS: i8 = 1;
 const ENDPOINT_CONTROLLERS: i8 = 2;
@@ -25,6 +29,8 @@ pub(super) async fn answer(
     request: MetadataRequest,
     version: i16,
 ) -> MetadataResponse {
+    let of_cluster = request.include_cluster_authorized_operations;
+    let of_topics = request.include_topic_authorized_operations;
     let mut topics = Vec::new();
     match request.topics {
         // Version 0 has no null: an empty list asks for all.
@@ -48,6 +54,9 @@ pub(super) async fn answer(
             }
         }
     }
+    for topic in topics.iter_mut().filter(|topic| of_topics && topic.error_code == 0) {
+        topic.topic_authorized_operations = TOPIC_OPERATIONS;
+    }
     let (host, port) = advertised(service, local);
     let broker = MetadataResponseBroker::default().with_node_id(node()).with_host(text(&host)).with_port(port);
     MetadataResponse::default()
@@ -55,7 +64,7 @@ pub(super) async fn answer(
         .with_cluster_id(Some(text(&service.store.cluster_id().to_string())))
         .with_controller_id(node())
         .with_topics(topics)
-        .with_cluster_authorized_operations(NO_OPERATIONS)
+        .with_cluster_authorized_operations(if of_cluster { CLUSTER_OPERATIONS } else { NOT_ASKED })
 }
 
 async fn find_or_create(service: &Service, name: &str, may_create: bool) -> Result<Arc<Topic>, Code> {
@@ -89,11 +98,11 @@ fn known(topic: &Arc<Topic>) -> MetadataResponseTopic {
         .with_topic_id(topic.id)
         .with_is_internal(topic.name.is_internal())
         .with_partitions(partitions.iter().map(partition).collect())
-        .with_topic_authorized_operations(NO_OPERATIONS)
+        .with_topic_authorized_operations(NOT_ASKED)
 }
 
 fn unknown(code: Code) -> MetadataResponseTopic {
-    MetadataResponseTopic::default().with_error_code(code.into()).with_topic_authorized_operations(NO_OPERATIONS)
+    MetadataResponseTopic::default().with_error_code(code.into()).with_topic_authorized_operations(NOT_ASKED)
 }
 
 pub(super) fn cluster(
@@ -101,6 +110,8 @@ pub(super) fn cluster(
     local: SocketAddr,
     request: &DescribeClusterRequest,
 ) -> DescribeClusterResponse {
+    let is_asked = request.include_cluster_authorized_operations;
+    let operations = if is_asked { CLUSTER_OPERATIONS } else { NOT_ASKED };
     let (host, port) = advertised(service, local);
     let broker = DescribeClusterBroker::default().with_broker_id(node()).with_host(text(&host)).with_port(port);
     let refuse = |code: Code, reason: &str| {
@@ -115,7 +126,7 @@ pub(super) fn cluster(
         .with_cluster_id(text(&service.store.cluster_id().to_string()))
         .with_controller_id(node())
         .with_brokers(vec![broker])
-        .with_cluster_authorized_operations(NO_OPERATIONS)
+        .with_cluster_authorized_operations(operations)
 }
 
 /// Where clients are told to come: as configured, or where this one came to.
