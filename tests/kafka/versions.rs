@@ -216,6 +216,17 @@ fn every_listed_version_is_answered_and_readable() {
                     let answer: kp::FindCoordinatorResponse = client.call(api, version, &request);
                     answer.coordinators.first().map_or(answer.error_code, |one| one.error_code)
                 }
+                ApiKey::DescribeClientQuotas => {
+                    let request = kp::DescribeClientQuotasRequest::default();
+                    client.call::<kp::DescribeClientQuotasResponse>(api, version, &request).error_code
+                }
+                ApiKey::AlterClientQuotas => {
+                    let part = kp::alter_client_quotas_request::EntityData::default().with_entity_type(text("user"));
+                    let part = part.with_entity_name(None);
+                    let entry = kp::alter_client_quotas_request::EntryData::default().with_entity(vec![part]);
+                    let request = kp::AlterClientQuotasRequest::default().with_entries(vec![entry]);
+                    client.call::<kp::AlterClientQuotasResponse>(api, version, &request).entries[0].error_code
+                }
                 // Each version of these is asked in groups.rs.
                 ApiKey::OffsetCommit
                 | ApiKey::OffsetFetch
