@@ -57,12 +57,16 @@ fn behaviour_16_a_batch_that_is_not_right_is_refused_with_its_reason() {
     *broken.last_mut().unwrap() ^= 1;
     assert_eq!(client.produce("t", broken).error_code, 2, "a wrong checksum");
     assert_eq!(client.produce("t", good.bytes().slice(..80)).error_code, 2, "cut off");
+    let transaction = changed(&good, AT_ATTRIBUTES, &0x13i16.to_be_bytes());
+    assert_eq!(client.produce("t", transaction).error_code, 53, "a transaction");
+    let mut elsewhere = good.bytes().to_vec();
+    elsewhere[..8].copy_from_slice(&500i64.to_be_bytes());
+    assert_eq!(client.produce("t", elsewhere).error_code, 87, "a base offset that the client chose");
     let refused = [
         ("a count that is not last delta + 1", changed(&good, 57, &2i32.to_be_bytes())),
         ("no record", changed(&good, 57, &0i32.to_be_bytes())),
         ("a negative count", changed(&good, 57, &(-1i32).to_be_bytes())),
         ("a control batch", changed(&good, AT_ATTRIBUTES, &0x23i16.to_be_bytes())),
-        ("a transaction", changed(&good, AT_ATTRIBUTES, &0x13i16.to_be_bytes())),
         ("a producer without a sequence", changed(&good, 53, &(-1i32).to_be_bytes())),
         ("a producer id of pipelines", changed(&good, 43, &(1i64 << 62).to_be_bytes())),
     ];

@@ -177,16 +177,21 @@ fn topics_are_deleted_by_name_and_by_id() {
     let state = |name: Option<kp::TopicName>, id| DeleteTopicState::default().with_name(name).with_topic_id(id);
     let states = vec![
         state(None, ids[1]),
-        state(None, ids[1]),
         state(Some(name("c")), ids[2]),
         state(None, Uuid::nil()),
         state(Some(name("c")), Uuid::nil()),
     ];
     let request = kp::DeleteTopicsRequest::default().with_topics(states);
     let answer: kp::DeleteTopicsResponse = client.call(ApiKey::DeleteTopics, 6, &request);
-    assert_eq!(answer.responses.iter().map(|one| one.error_code).collect::<Vec<_>>(), [0, 100, 42, 42, 0]);
+    assert_eq!(answer.responses.iter().map(|one| one.error_code).collect::<Vec<_>>(), [0, 42, 42, 0]);
     assert_eq!(answer.responses[0].name.as_ref().unwrap().to_string(), "b");
     assert!(door.store.topics().is_empty());
+    // Named twice: refused once.
+    let id = door.topic("d", &[]);
+    let twice = kp::DeleteTopicsRequest::default().with_topics(vec![state(None, id), state(None, id)]);
+    let answer: kp::DeleteTopicsResponse = client.call(ApiKey::DeleteTopics, 6, &twice);
+    assert_eq!((answer.responses.len(), answer.responses[0].error_code), (1, 42));
+    assert!(door.store.topic("d").is_some());
 }
 
 fn described(client: &mut Client, kind: i8, resource: &str, keys: Option<&[&str]>) -> kp::DescribeConfigsResponse {

@@ -120,10 +120,17 @@ pub(super) async fn delete(service: &Service, request: DeleteTopicsRequest, vers
     let by_state = request.topics.into_iter().map(|state| (state.name, state.topic_id));
     let by_name = request.topic_names.into_iter().map(|name| (Some(name), Uuid::nil()));
     let asked: Vec<_> = if version >= BY_STATE { by_state.collect() } else { by_name.collect() };
+    // A topic that is named twice is refused once, as Kafka does.
+    let mut times: HashMap<(Option<TopicName>, Uuid), usize> = HashMap::new();
+    for one in &asked {
+        *times.entry(one.clone()).or_default() += 1;
+    }
     let mut responses = Vec::with_capacity(asked.len());
     for (name, id) in asked {
+        let Some(times) = times.remove(&(name.clone(), id)) else { continue };
         let out = DeletableTopicResult::default().with_topic_id(id).with_name(name.clone());
         let found = match &name {
+            _ if times > 1 => Err(Code::InvalidRequest),
             Some(_) if !id.is_nil() => Err(Code::InvalidRequest),
             None if id.is_nil() => Err(Code::InvalidRequest),
             Some(name) => find(service, name, id, false),

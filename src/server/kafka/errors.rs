@@ -17,7 +17,6 @@ pub(super) enum Code {
     CoordinatorLoadInProgress = 14,
     CoordinatorNotAvailable = 15,
     InvalidTopic = 17,
-    NotEnoughReplicas = 19,
     InvalidRequiredAcks = 21,
     IllegalGeneration = 22,
     InconsistentGroupProtocol = 23,

@@ -19,6 +19,8 @@ const NOT_ASKED: i32 = i32::MIN;
 const TOPIC_OPERATIONS: i32 = 1 << 3 | 1 << 4 | 1 << 5 | 1 << 6 | 1 << 7 | 1 << 8 | 1 << 10 | 1 << 11;
 /// All that there are on a cluster: create, alter, describe, cluster action, describe and alter configs, idempotent write.
 const CLUSTER_OPERATIONS: i32 = 1 << 5 | 1 << 7 | 1 << 8 | 1 << 9 | 1 << 10 | 1 << 11 | 1 << 12;
+/// The name of a topic may be null, from this version on.
+const WITHOUT_NAME: i16 = 12;
 /// Whose addresses DescribeCluster may be asked for (KIP-919).
 const ENDPOINT_BROKERS: i8 = 1;
 const ENDPOINT_CONTROLLERS: i8 = 2;
@@ -44,6 +46,10 @@ pub(super) async fn answer(
                 topics.push(match asked.name {
                     None => match service.store.topic_by_id(asked.topic_id) {
                         Some(topic) => known(&topic),
+                        // A version before this one cannot say that there is no name.
+                        None if version >= WITHOUT_NAME => {
+                            unknown(Code::UnknownTopicId).with_name(None).with_topic_id(asked.topic_id)
+                        }
                         None => unknown(Code::UnknownTopicId).with_topic_id(asked.topic_id),
                     },
                     Some(name) => match find_or_create(service, &name, may_create).await {

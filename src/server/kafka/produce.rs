@@ -5,7 +5,9 @@ use super::answer::{Answer, Reply, decode};
 use super::errors::Code;
 use super::frames::{Closed, Frame};
 use super::{Service, find, quotas, text};
-use crate::record::{Batch, BatchError, Codec, DECODED_SIZE_MAX, PIPELINE_PRODUCER_ID_MIN, PartitionId, TimestampType};
+use crate::record::{
+    Batch, BatchError, Codec, DECODED_SIZE_MAX, Offset, PIPELINE_PRODUCER_ID_MIN, PartitionId, TimestampType,
+};
 use crate::store::{Append, AppendError, Appended, Partition, Queued, Topic, TopicConfig};
 use bytes::Bytes;
 use kafka_protocol::messages::produce_request::PartitionProduceData;
@@ -26,7 +28,6 @@ const PATIENCE_MIN_MS: i32 = 100;
 const PATIENCE_MAX_MS: i32 = 30_000;
 /// Records of one batch that an answer names.
 const RECORD_ERRORS_MAX: usize = 1_000;
-const ACKS_ALL: i16 = -1;
 const NO_KEY: &str = "a compacted topic takes no record without a key";
 /// Versions from which topics have ids, zstd may be sent.
 const BY_TOPIC_ID: i16 = 13;
@@ -73,7 +74,7 @@ pub(super) async fn accept(service: &Arc<Service>, frame: &Frame) -> Result<Acce
         };
         for partition in data.partition_data {
             let index = partition.index;
-            checked.push((at, index, check(service, topic.as_ref(), partition, (version, request.acks))));
+            checked.push((at, index, check(service, topic.as_ref(), partition, version)));
         }
         topics.push(TopicProduceResponse::default().with_name(data.name).with_topic_id(data.topic_id));
     }
@@ -141,9 +142,9 @@ fn check(
     service: &Arc<Service>,
     topic: Result<&Arc<Topic>, &Code>,
     data: PartitionProduceData,
-    (version, acks): (i16, i16),
+    version: i16,
 ) -> Checked {
-    let (topic, partition, batch) = match whole(topic, data, version, acks) {
+    let (topic, partition, batch) = match whole(topic, data, version) {
         Ok(found) => found,
         Err(refusal) => return Checked::Done(Err(refusal)),
     };
@@ -164,7 +165,6 @@ fn whole(
     topic: Result<&Arc<Topic>, &Code>,
     data: PartitionProduceData,
     version: i16,
-    acks: i16,
 ) -> Result<(Arc<Topic>, Partition, Batch), Refusal> {
     let topic = topic.map_err(|code| match code {
         Code::InvalidRequiredAcks => refusal(*code, "acks must be 0, 1 or -1 (all)"),
@@ -180,14 +180,7 @@ fn whole(
         .records
         .filter(|bytes| !bytes.is_empty())
         .ok_or_else(|| refusal(Code::InvalidRecord, "a partition of the request has no batch"))?;
-    let (limit, replicas) = {
-        let config = topic.config();
-        (config.max_message_bytes, config.min_insync_replicas)
-    };
-    if acks == ACKS_ALL && replicas > 1 {
-        let reason = format!("acks=all asks for min.insync.replicas of {replicas}, one node has one");
-        return Err(refusal(Code::NotEnoughReplicas, &reason));
-    }
+    let limit = topic.config().max_message_bytes;
     if bytes.len() > limit {
         // As received: clients split a batch by this error.
         return Err(refused(&AppendError::TooLarge { size: bytes.len(), limit }));
@@ -204,8 +197,14 @@ fn judge(batch: &Batch, version: i16) -> Result<(), Refusal> {
     if !batch.is_dense() {
         return refuse(Code::InvalidRecord, "a producer's batch has one record for each offset");
     }
-    if header.is_control || header.is_transactional {
-        return refuse(Code::InvalidRecord, "transactions are not served");
+    if header.is_transactional {
+        return refuse(Code::TransactionalIdAuthorizationFailed, "transactions are not served");
+    }
+    if header.is_control {
+        return refuse(Code::InvalidRecord, "a producer does not write control batches");
+    }
+    if header.base_offset != Offset(0) {
+        return refuse(Code::InvalidRecord, "a producer's batch has base offset 0: the log gives offsets");
     }
     if header.has_delete_horizon {
         return refuse(Code::InvalidRecord, "a producer does not say when tombstones go");
@@ -354,6 +353,9 @@ fn told(index: i32, stored: Result<Appended, Refusal>) -> PartitionProduceRespon
 /// A producer id for an idempotent producer. A transactional one is told at once: it would otherwise ask for ever.
 pub(super) async fn init_producer(service: &Service, request: &InitProducerIdRequest) -> InitProducerIdResponse {
     let none = InitProducerIdResponse::default().with_producer_id(ProducerId(-1)).with_producer_epoch(-1);
+    if (request.producer_id.0 >= 0) != (request.producer_epoch >= 0) {
+        return none.with_error_code(Code::InvalidRequest.into());
+    }
     if request.transactional_id.is_some() {
         return none.with_error_code(Code::TransactionalIdAuthorizationFailed.into());
     }

@@ -59,7 +59,6 @@ pub struct TopicConfig {
     /// The codec that all batches are stored in; `None`: the one they came in.
     pub compression: Option<Codec>,
     pub compress_uncompressed: bool,
-    pub min_insync_replicas: i32,
     pub timestamp_before_max_ms: i64,
     pub timestamp_after_max_ms: i64,
     pub check_records: bool,
@@ -225,7 +224,6 @@ impl TopicConfig {
                 ("zstd", Some(Codec::Zstd)),
                 ("uncompressed", Some(Codec::None)),
             ])?,
-            min_insync_replicas: value("min.insync.replicas").number(1, i64::from(i32::MAX))? as i32,
             timestamp_before_max_ms: value("message.timestamp.before.max.ms").number(0, i64::MAX)?,
             timestamp_after_max_ms: value("message.timestamp.after.max.ms").number(0, i64::MAX)?,
             retention_ms: value("retention.ms").limit()?,
@@ -369,6 +367,7 @@ fn check_without_effect(value: &Value<'_>, setting: &Setting) -> Result<(), Conf
         }
         "file.delete.delay.ms" | "flush.ms" | "index.interval.bytes" => value.number(0, i64::MAX).map(drop),
         "flush.messages" => value.number(1, i64::MAX).map(drop),
+        "min.insync.replicas" => value.number(1, i64::from(i32::MAX)).map(drop),
         "segment.index.bytes" => value.number(4, i64::from(i32::MAX)).map(drop),
         "preallocate" | "unclean.leader.election.enable" => value.one_of(&[("true", ()), ("false", ())]),
         _ => Ok(()),

@@ -148,7 +148,7 @@ pub(super) const SETTINGS: &[Setting] = &[
         "min.insync.replicas",
         "int",
         "1",
-        "replicas that acks=all asks for: one node has one, so with 2 or more acks=all is refused with NOT_ENOUGH_REPLICAS; acks=1, HTTP and pipelines go through",
+        "replicas that acks=all asks for, of those that there are: one node has one, and every answer means that it is durable there",
     ),
     setting("preallocate", "boolean", "false", "no effect: space is always reserved a little ahead"),
     setting("remote.copy.disable", "boolean", "false", "no effect, always false: nothing is tiered"),
