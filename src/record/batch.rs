@@ -4,7 +4,7 @@ use super::header::{
     AT_ATTRIBUTES, AT_CRC, AT_LEADER_EPOCH, AT_LENGTH, AT_MAX_TIMESTAMP, ATTRIBUTE_CODEC, ATTRIBUTE_LOG_APPEND_TIME,
     BEFORE_LENGTH, CRC_FROM, HEADER_SIZE, Header,
 };
-use super::{BatchError, Codec, Frames, Offset, Record, RecordRef, TimestampType, walk};
+use super::{BatchError, Codec, Frames, Offset, Record, RecordRef, TimestampType, codec, walk};
 use bytes::Bytes;
 
 /// One checked batch. Clones share its bytes.
@@ -89,6 +89,11 @@ impl Batch {
     /// Whether every offset has its record, as a producer must send it: only compaction leaves gaps.
     pub fn is_dense(&self) -> bool {
         self.header.count > 0 && self.header.count - 1 == self.header.last_offset_delta
+    }
+
+    /// Whether it is lz4 in blocks that need those before them. Kafka's own reader refuses them, so they must not reach a log that it reads.
+    pub fn has_linked_blocks(&self) -> bool {
+        self.header.codec == Codec::Lz4 && codec::is_linked_lz4(&self.bytes[HEADER_SIZE..])
     }
 
     /// The same batch with base offset and leader epoch written in. Both lie outside the CRC. Copies the bytes once.

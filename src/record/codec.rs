@@ -20,6 +20,10 @@ const ZSTD_WINDOW_LOG_MAX: u32 = 23;
 /// What gzip is written with, only for topics whose `compression.type` asks for it.
 const GZIP_LEVEL: u32 = 6;
 
+/// How an LZ4 frame begins, and the bit behind it that says that its blocks stand alone.
+const LZ4_MAGIC: [u8; 4] = 0x184d_2204_u32.to_le_bytes();
+const LZ4_INDEPENDENT: u8 = 1 << 5;
+
 /// snappy-java's stream header: magic, version 1, compatible from 1. Kafka's Java client reads and writes only this form.
 const XERIAL_MAGIC: &[u8; 8] = b"\x82SNAPPY\x00";
 const XERIAL_HEADER_SIZE: usize = 16;
@@ -187,6 +191,12 @@ fn compress_xerial(records: &[u8], out: &mut Vec<u8>) -> std::io::Result<()> {
     Ok(())
 }
 
+/// Whether a frame's blocks refer to those before them, by the descriptor behind its magic number (LZ4 frame format 1.6: bit 5 of the byte
+/// says that they do not).
+pub(super) fn is_linked_lz4(bytes: &[u8]) -> bool {
+    bytes.starts_with(&LZ4_MAGIC) && bytes.get(LZ4_MAGIC.len()).is_some_and(|flags| flags & LZ4_INDEPENDENT == 0)
+}
+
 /// librdkafka, franz-go and others write one raw block; Java and Python write snappy-java's stream. Both are legal in a batch.
 fn decompress_snappy(bytes: &[u8], size_max: usize) -> Result<Vec<u8>, BatchError> {
     let mut out = Vec::new();
@@ -269,6 +279,21 @@ mod tests {
     fn snappy_is_read_raw_as_librdkafka_writes_it() {
         let raw = snap::raw::Encoder::new().compress_vec(b"one raw block, one raw block").unwrap();
         assert_eq!(Codec::Snappy.decompress(&raw, 100).unwrap(), b"one raw block, one raw block");
+    }
+
+    #[test]
+    fn lz4_is_written_in_blocks_that_stand_alone_and_linked_ones_are_seen_and_read() {
+        let records: Vec<u8> = (0..200_000u32).flat_map(|n| n.wrapping_mul(n).to_be_bytes()).collect();
+        let mut own = Vec::new();
+        Codec::Lz4.compress(&records, &mut own).unwrap();
+        assert!(!is_linked_lz4(&own));
+        let frame = lz4_flex::frame::FrameInfo::new().block_mode(lz4_flex::frame::BlockMode::Linked);
+        let mut encoder = lz4_flex::frame::FrameEncoder::with_frame_info(frame, Vec::new());
+        encoder.write_all(&records).unwrap();
+        let linked = encoder.finish().unwrap();
+        assert!(is_linked_lz4(&linked));
+        assert_eq!(Codec::Lz4.decompress(&linked, records.len()).unwrap(), records);
+        assert!(!is_linked_lz4(&linked[..4]) && !is_linked_lz4(b"rubbish"));
     }
 
     #[test]

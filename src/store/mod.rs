@@ -80,7 +80,7 @@ pub struct Appended {
     pub base_offset: Offset,
     pub last_offset: Offset,
     pub log_start: Offset,
-    /// For `message.timestamp.type=LogAppendTime`; else -1.
+    /// For `message.timestamp.type=LogAppendTime`; of a duplicate the greatest timestamp of its batch, as Kafka tells it; else -1.
     pub append_time_ms: i64,
     /// It had been taken before (same producer, epoch, sequence); the offsets are the first one's.
     pub is_duplicate: bool,

@@ -407,6 +407,7 @@ fn stage<'a>(
         } else {
             append.batch
         };
+        let sent_ms = batch.header().max_timestamp;
         let (base_offset, last_offset, is_duplicate) = match state.log.stage(&mut round, batch, now_ms) {
             Ok(Staged::At { base_offset, last_offset }) => (base_offset, last_offset, false),
             Ok(Staged::Duplicate { base_offset, last_offset }) => (base_offset, last_offset, true),
@@ -415,7 +416,11 @@ fn stage<'a>(
                 continue;
             }
         };
-        let append_time_ms = if config.log_append_time { now_ms } else { -1 };
+        let append_time_ms = match is_duplicate {
+            _ if config.log_append_time => now_ms,
+            true => sent_ms,
+            false => -1,
+        };
         let log_start = Offset(partition.start.load(Ordering::Relaxed));
         answers.push((answer, Appended { base_offset, last_offset, log_start, append_time_ms, is_duplicate }));
         // The lease goes back when the bytes are in the round's buffer, which a round bounds by itself.

@@ -8,9 +8,11 @@ use kafka_protocol::messages as kp;
 use kafka_protocol::messages::ApiKey;
 
 /// Places in a batch's header.
+const AT_LENGTH: usize = 8;
 const AT_MAGIC: usize = 16;
 const AT_ATTRIBUTES: usize = 21;
 const AT_MAX_TIMESTAMP: usize = 35;
+const AT_EPOCH: usize = 51;
 
 fn sent(id: i64, epoch: i16, base_sequence: i32, count: usize) -> Bytes {
     built(Codec::Lz4, count, 20, Some(Producer { id, epoch, base_sequence })).bytes().clone()
@@ -26,11 +28,11 @@ fn behaviour_15_a_partition_takes_exactly_one_batch_of_version_2() {
     two.extend_from_slice(one.bytes());
     assert_eq!(client.produce("t", two).error_code, 87);
     assert_eq!(client.produce("t", Bytes::new()).error_code, 87);
-    for magic in [0u8, 1, 3] {
+    for (magic, code) in [(0u8, 87), (1, 87), (3, 2), (0xff, 2)] {
         let mut old = one.bytes().to_vec();
         old[AT_MAGIC] = magic;
         let answer = client.produce("t", old);
-        assert_eq!(answer.error_code, 87, "magic {magic}");
+        assert_eq!(answer.error_code, code, "magic {magic}");
         assert!(answer.error_message.unwrap().contains("magic"));
     }
     assert_eq!(client.fetch("t", 0).high_watermark, 0, "something was stored");
@@ -56,7 +58,16 @@ fn behaviour_16_a_batch_that_is_not_right_is_refused_with_its_reason() {
     let mut broken = good.bytes().to_vec();
     *broken.last_mut().unwrap() ^= 1;
     assert_eq!(client.produce("t", broken).error_code, 2, "a wrong checksum");
-    assert_eq!(client.produce("t", good.bytes().slice(..80)).error_code, 2, "cut off");
+    // As in Kafka a batch whose end is missing is none, and a size that no batch has is damage.
+    for size in [1, 40, 80, good.size() - 1] {
+        assert_eq!(client.produce("t", good.bytes().slice(..size)).error_code, 87, "cut off after {size} bytes");
+    }
+    for (length, code) in [(5_000i32, 87), (20, 2), (0, 2), (-5, 2)] {
+        let mut other = good.bytes().to_vec();
+        other[AT_LENGTH..AT_LENGTH + 4].copy_from_slice(&length.to_be_bytes());
+        assert_eq!(client.produce("t", other).error_code, code, "a length of {length}");
+    }
+    assert_eq!(client.produce("t", changed(&good, AT_EPOCH, &(-1i16).to_be_bytes())).error_code, 47, "no epoch");
     let transaction = changed(&good, AT_ATTRIBUTES, &0x13i16.to_be_bytes());
     assert_eq!(client.produce("t", transaction).error_code, 53, "a transaction");
     let mut elsewhere = good.bytes().to_vec();
@@ -209,11 +220,13 @@ fn behaviour_21_a_batch_that_is_sent_again_is_stored_once() {
     door.topic("t", &[]);
     let mut client = door.client();
     for n in 0..6 {
-        assert_eq!(client.produce("t", sent(7, 0, n * 2, 2)).base_offset, i64::from(n) * 2);
+        let stored = client.produce("t", sent(7, 0, n * 2, 2));
+        assert_eq!((stored.base_offset, stored.log_append_time_ms), (i64::from(n) * 2, -1));
     }
     for n in 1..6 {
         let again = client.produce("t", sent(7, 0, n * 2, 2));
         assert_eq!((again.error_code, again.base_offset), (0, i64::from(n) * 2), "the original's offset");
+        assert_eq!(again.log_append_time_ms, NOW + 1, "its greatest timestamp, as a real broker tells it");
     }
     assert_eq!(client.produce("t", sent(7, 0, 0, 2)).error_code, 45, "six batches ago");
     assert_eq!(client.produce("t", sent(7, 0, 14, 2)).error_code, 45, "a gap");
@@ -302,7 +315,59 @@ fn each_partition_of_a_request_is_judged_alone_and_in_order() {
         .iter()
         .map(|one| (one.index, one.error_code, one.base_offset))
         .collect();
-    assert_eq!(told, [(0, 0, 0), (9, 3, -1), (0, 0, 10), (1, 2, -1), (0, 0, 12)]);
+    assert_eq!(told, [(0, 0, 0), (9, 3, -1), (0, 0, 10), (1, 87, -1), (0, 0, 12)]);
+}
+
+#[test]
+fn a_topic_without_partitions_is_not_answered() {
+    let door = Door::open();
+    door.topic("t", &[]);
+    let mut client = door.client();
+    let mut request = produce_request("t", -1, batch(Codec::Lz4, 2).bytes().clone());
+    let bare = request.topic_data[0].clone().with_partition_data(Vec::new());
+    request.topic_data = vec![bare.clone(), request.topic_data[0].clone(), bare.clone()];
+    let answer: kp::ProduceResponse = client.call(ApiKey::Produce, 9, &request);
+    assert_eq!((answer.responses.len(), answer.responses[0].partition_responses[0].error_code), (1, 0));
+    request.topic_data = vec![bare];
+    let answer: kp::ProduceResponse = client.call(ApiKey::Produce, 9, &request);
+    assert!(answer.responses.is_empty());
+    // What wants no answer has not failed: the connection goes on.
+    client.send(ApiKey::Produce, 9, &request.with_acks(0));
+    assert_eq!(client.fetch("t", 0).high_watermark, 2);
+}
+
+#[test]
+fn behaviour_36_lz4_in_linked_blocks_is_stored_in_blocks_that_every_client_reads() {
+    let door = Door::open();
+    door.topic("t", &[]);
+    door.topic("zstd", &[("compression.type", "zstd")]);
+    let mut client = door.known_client();
+    // One that is written anew on the socket task, one on the pool.
+    for count in [3, 10_000] {
+        let plain = built(Codec::None, count, 50, None);
+        let frame = lz4_flex::frame::FrameInfo::new().block_mode(lz4_flex::frame::BlockMode::Linked);
+        let mut encoder = lz4_flex::frame::FrameEncoder::with_frame_info(frame, Vec::new());
+        std::io::Write::write_all(&mut encoder, &plain.bytes()[61..]).unwrap();
+        let mut bytes = plain.bytes()[..61].to_vec();
+        bytes.extend(encoder.finish().unwrap());
+        let length = bytes.len() as i32 - 12;
+        bytes[AT_LENGTH..AT_LENGTH + 4].copy_from_slice(&length.to_be_bytes());
+        bytes[AT_ATTRIBUTES + 1] = 3;
+        let crc = crc32c::crc32c(&bytes[21..]);
+        bytes[17..21].copy_from_slice(&crc.to_be_bytes());
+        let linked = Batch::check(bytes.into()).unwrap();
+        assert!(linked.has_linked_blocks() && (linked.size() > 64 << 10) == (count == 10_000));
+        for (topic, codec) in [("t", Codec::Lz4), ("zstd", Codec::Zstd)] {
+            let answer = client.produce(topic, linked.bytes().clone());
+            assert_eq!(answer.error_code, 0);
+            let stored = client.batches(topic, answer.base_offset).remove(0);
+            assert_eq!((stored.header().codec, stored.has_linked_blocks()), (codec, false));
+            let values = |batch: &Batch| -> Vec<_> {
+                batch.records(64 << 20).unwrap().into_iter().map(|record| (record.timestamp, record.value)).collect()
+            };
+            assert_eq!(values(&stored), values(&plain));
+        }
+    }
 }
 
 #[test]

@@ -66,7 +66,8 @@ pub(super) async fn accept(service: &Arc<Service>, frame: &Frame) -> Result<Acce
     let is_wrong = !matches!(request.acks, -1..=1);
     let mut topics = Vec::with_capacity(request.topic_data.len());
     let mut checked = Vec::new();
-    for (at, data) in request.topic_data.into_iter().enumerate() {
+    // A topic without partitions is not answered, as in Kafka.
+    for data in request.topic_data.into_iter().filter(|data| !data.partition_data.is_empty()) {
         let topic = match is_wrong {
             true => Err(Code::InvalidRequiredAcks),
             false => find(service, &data.name, data.topic_id, version >= BY_TOPIC_ID)
@@ -74,7 +75,7 @@ pub(super) async fn accept(service: &Arc<Service>, frame: &Frame) -> Result<Acce
         };
         for partition in data.partition_data {
             let index = partition.index;
-            checked.push((at, index, check(service, topic.as_ref(), partition, version)));
+            checked.push((topics.len(), index, check(service, topic.as_ref(), partition, version)));
         }
         topics.push(TopicProduceResponse::default().with_name(data.name).with_topic_id(data.topic_id));
     }
@@ -219,9 +220,8 @@ fn judge(batch: &Batch, version: i16) -> Result<(), Refusal> {
         Some(producer) if producer.id >= PIPELINE_PRODUCER_ID_MIN => {
             refuse(Code::InvalidRecord, "this producer id belongs to pipelines")
         }
-        Some(producer) if producer.base_sequence < 0 || producer.epoch < 0 => {
-            refuse(Code::InvalidRecord, "a producer id needs an epoch and a sequence")
-        }
+        Some(producer) if producer.base_sequence < 0 => refuse(Code::InvalidRecord, "a producer id needs a sequence"),
+        Some(producer) if producer.epoch < 0 => refuse(Code::InvalidProducerEpoch, "a producer id needs an epoch"),
         _ => Ok(()),
     }
 }
@@ -234,7 +234,7 @@ struct Terms {
 
 impl Terms {
     /// Records are looked at where the header cannot be trusted or used: no greatest timestamp (Sarama), an impossible one, one that lies too
-    /// far ahead, a batch that is to be compressed or written in another codec, a compacted topic, a topic that wants it.
+    /// far ahead, a batch that is to be compressed or written in another codec or anew, a compacted topic, a topic that wants it.
     fn need_walk(&self, batch: &Batch) -> bool {
         let (config, header) = (&self.config, batch.header());
         let is_recoded = config.compression.is_some_and(|codec| codec != header.codec);
@@ -246,6 +246,7 @@ impl Terms {
             || config.compacts
             || is_recoded
             || is_timed
+            || batch.has_linked_blocks()
     }
 
     /// Whether a client's time lies outside of what the topic takes; −1 stands for none.
@@ -311,8 +312,10 @@ fn refused(error: &AppendError) -> Refusal {
 }
 
 fn wrong(error: BatchError) -> Refusal {
+    // A batch that is cut off is none to Kafka, and neither is one of the formats before 2: both break the rule of one batch a partition.
     let code = match error {
-        BatchError::Crc { .. } | BatchError::Short { .. } | BatchError::Length(_) | BatchError::Decompress { .. } => {
+        BatchError::Magic(0 | 1) | BatchError::Short { .. } => Code::InvalidRecord,
+        BatchError::Crc { .. } | BatchError::Magic(_) | BatchError::Length(_) | BatchError::Decompress { .. } => {
             Code::CorruptMessage
         }
         BatchError::TooLarge { .. } => Code::MessageTooLarge,

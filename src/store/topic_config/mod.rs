@@ -264,13 +264,14 @@ impl TopicConfig {
         self.compression.unwrap_or(Codec::Zstd)
     }
 
-    /// A batch as the topic stores it: in the codec that it names, if it names one.
+    /// A batch as the topic stores it: in the codec that it names, if it names one, and in a form of it that every client reads.
     ///
     /// # Errors
     /// [`BatchError`]: it cannot be decompressed, or to too much.
     pub fn in_codec(&self, batch: Batch) -> Result<Batch, BatchError> {
         match self.compression {
             Some(codec) if batch.header().codec != codec => batch.recoded(codec, DECODED_SIZE_MAX),
+            _ if batch.has_linked_blocks() => batch.recoded(Codec::Lz4, DECODED_SIZE_MAX),
             _ => Ok(batch),
         }
     }
