@@ -1,6 +1,6 @@
 //! Fetch: whole batches, limits, long polls, sessions, ids and epochs, and batches decompressed for those who may not read zstd.
 
-use crate::door::{Client, Door, NOW, batch, built, fetch_request, frame};
+use crate::door::{Client, Door, NOW, batch, built, fetch_request, frame, produce_request};
 use inrush::record::{Batch, Codec};
 use kafka_protocol::messages as kp;
 use kafka_protocol::messages::ApiKey;
@@ -47,6 +47,12 @@ fn behaviour_09_it_does_so_from_the_disk_too() {
 #[test]
 fn behaviour_10_at_least_one_whole_batch_comes_and_the_rest_keeps_to_the_limits() {
     let (_door, mut client) = filled(&[], 5);
+    for _ in 0..4 {
+        let mut request = produce_request("t", -1, built(Codec::Lz4, 10, 200, None).bytes().clone());
+        request.topic_data[0].partition_data[0].index = 1;
+        let answer: kp::ProduceResponse = client.call(ApiKey::Produce, 9, &request);
+        assert_eq!(answer.responses[0].partition_responses[0].error_code, 0);
+    }
     let one = size(&client.fetch("t", 40));
     let mut call = |request: &kp::FetchRequest| -> Vec<usize> {
         let answer: kp::FetchResponse = client.call(ApiKey::Fetch, 12, request);
@@ -54,8 +60,8 @@ fn behaviour_10_at_least_one_whole_batch_comes_and_the_rest_keeps_to_the_limits(
     };
     assert_eq!(call(&fetch_request(&[("t", 0, 0, 1)])), [one], "a partition's limit below one batch");
     assert_eq!(call(&fetch_request(&[("t", 0, 0, 2 * one as i32 + 1)])), [2 * one]);
-    let twice = [("t", 0, 0, 1 << 20), ("t", 0, 10, 1 << 20)];
-    let mut request = fetch_request(&twice);
+    let both = [("t", 0, 0, 1 << 20), ("t", 1, 0, 1 << 20)];
+    let mut request = fetch_request(&both);
     request.max_bytes = 1;
     assert_eq!(call(&request), [one, 0], "the first in the request's order gets its batch");
     request.max_bytes = 3 * one as i32;
@@ -92,6 +98,30 @@ fn behaviour_11_a_long_poll_ends_at_once_when_waiting_gains_nothing() {
     assert_eq!(call(&[("t", 0, 0, 400)]), [0], "the partition has more than it may send");
     assert_eq!(call(&[("t", 0, 0, 1 << 20), ("t", 9, 0, 1 << 20)]), [0, 3], "an error");
     assert_eq!(call(&[("t", 1, 5, 1 << 20)]), [1]);
+}
+
+#[test]
+fn behaviour_11_a_poll_of_nothing_ends_at_once() {
+    let (_door, mut client) = filled(&[], 1);
+    let mut bare = fetch_request(&[("t", 0, 0, 1 << 20)]);
+    bare.topics[0].partitions.clear();
+    for mut request in [fetch_request(&[]), bare] {
+        // Would it wait, the test would end by its read timeout.
+        request.max_wait_ms = 600_000;
+        let answer: kp::FetchResponse = client.call(ApiKey::Fetch, 12, &request);
+        assert_eq!((answer.error_code, answer.responses.len()), (0, 0));
+    }
+}
+
+#[test]
+fn a_partition_that_is_named_twice_is_answered_once_by_the_last_word_on_it() {
+    let (_door, mut client) = filled(&[], 5);
+    let request = fetch_request(&[("t", 0, 0, 1 << 20), ("t", 1, 0, 1 << 20), ("t", 0, 40, 1 << 20)]);
+    let answer: kp::FetchResponse = client.call(ApiKey::Fetch, 12, &request);
+    let told: Vec<_> = data(&answer).into_iter().map(|data| data.partition_index).collect();
+    assert_eq!((answer.responses.len(), told), (2, vec![0, 1]));
+    let batches = Batch::check_chain(data(&answer)[0].records.clone().unwrap()).unwrap();
+    assert_eq!((batches.len(), batches[0].base_offset().0), (1, 40));
 }
 
 #[test]

@@ -10,8 +10,10 @@ use crate::budget::Lease;
 use crate::record::{Batch, Codec, DECODED_SIZE_MAX, Offset, PartitionId};
 use crate::store::{Partition, ReadError};
 use crate::wire::fetch::{FetchAnswer, FetchedPartition, FetchedTopic};
-use kafka_protocol::messages::fetch_request::FetchPartition;
+use kafka_protocol::messages::fetch_request::{FetchPartition, FetchTopic};
 use kafka_protocol::messages::{FetchRequest, TopicName};
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -81,10 +83,10 @@ pub(super) async fn answer(
     let size_max = (request.max_bytes.max(0) as usize).min(ANSWER_SIZE_MAX).min(quota_size_max);
     let size_min = (request.min_bytes.max(0) as usize).min(size_max);
     let topics: Vec<AskedTopic> =
-        request.topics.into_iter().map(|topic| look_up(service, topic, version, reads_zstd)).collect();
+        once(request.topics).into_iter().map(|topic| look_up(service, topic, version, reads_zstd)).collect();
     loop {
         let found = gather(service, &topics, size_max).await;
-        if found.is_due || found.size >= size_min || ends.is_over() || Instant::now() >= deadline {
+        if topics.is_empty() || found.is_due || found.size >= size_min || ends.is_over() || Instant::now() >= deadline {
             return (found.answer, found.leases);
         }
         // What was read too early goes back; it is in the tail cache, or costs one more read.
@@ -94,12 +96,31 @@ pub(super) async fn answer(
     }
 }
 
-fn look_up(
-    service: &Service,
-    asked: kafka_protocol::messages::fetch_request::FetchTopic,
-    version: i16,
-    reads_zstd: bool,
-) -> AskedTopic {
+/// Each partition once: where a request names one again, its last word counts, in the place of the first. Topics without partitions are
+/// left out. Both as in Kafka.
+fn once(mut topics: Vec<FetchTopic>) -> Vec<FetchTopic> {
+    let mut places: HashMap<(TopicName, Uuid, i32), (usize, usize)> = HashMap::new();
+    for at in 0..topics.len() {
+        let asked = std::mem::take(&mut topics[at].partitions);
+        for partition in asked {
+            let key = (topics[at].topic.clone(), topics[at].topic_id, partition.partition);
+            match places.entry(key) {
+                Entry::Occupied(place) => {
+                    let (topic, index) = *place.get();
+                    topics[topic].partitions[index] = partition;
+                }
+                Entry::Vacant(place) => {
+                    place.insert((at, topics[at].partitions.len()));
+                    topics[at].partitions.push(partition);
+                }
+            }
+        }
+    }
+    topics.retain(|topic| !topic.partitions.is_empty());
+    topics
+}
+
+fn look_up(service: &Service, asked: FetchTopic, version: i16, reads_zstd: bool) -> AskedTopic {
     let topic = find(service, &asked.topic, asked.topic_id, version >= BY_TOPIC_ID);
     let transcodes = !reads_zstd && topic.as_ref().is_ok_and(|topic| topic.config().transcode);
     let partition = |request: FetchPartition| {
