@@ -59,6 +59,18 @@ fn frames_that_cannot_be_are_refused_by_their_first_bytes() {
 }
 
 #[test]
+fn a_length_that_no_request_has_closes_the_connection_before_anything_follows_it() {
+    let door = Door::with(|door| door.patience.request = Duration::from_secs(3_600));
+    door.topic("t", &[]);
+    for size in [-1, i32::MIN, 0, 7, (104 << 20) + 1, i32::MAX] {
+        let mut client = door.client();
+        client.raw(&size.to_be_bytes());
+        assert!(client.is_closed(), "{size}");
+    }
+    is_well(&door);
+}
+
+#[test]
 fn counts_that_lie_end_a_connection_and_not_the_process() {
     let door = open();
     let two_billion = [0x7f, 0xff, 0xff, 0xff];

@@ -21,8 +21,10 @@ const SYNC_SIZE_MAX: usize = 16 << 20;
 const JOIN_SIZE_MAX: usize = 4 << 20;
 /// The largest of all others.
 const OTHER_SIZE_MAX: usize = 1 << 20;
-/// Length, API key, version, correlation id: enough to judge a request by.
-const HEAD_SIZE: usize = 12;
+/// The smallest request: API key, version, correlation id.
+const REQUEST_SIZE_MIN: usize = 8;
+/// Length and these: enough to judge a request by.
+const HEAD_SIZE: usize = 4 + REQUEST_SIZE_MIN;
 /// What is read before it is known how much will come; not counted in the budget.
 const READ_AHEAD: usize = 4 << 10;
 /// Bytes are reserved in steps of this size.
@@ -187,6 +189,10 @@ impl<S: AsyncRead + Unpin> Frames<S> {
     ) -> Result<Option<(usize, ApiKey, i16, bool)>, Closed> {
         let mut began = None;
         while self.buffer.len() < HEAD_SIZE {
+            // A length that no request has is told at once: nothing need follow it.
+            if let Some(size) = self.buffer.first_chunk() {
+                length(*size)?;
+            }
             let read = if self.buffer.is_empty() {
                 tokio::select! {
                     read = timeout(patience.idle, self.fill(READ_AHEAD)) => read.map_err(|_| Closed::Idle)?,
@@ -213,12 +219,18 @@ impl<S: AsyncRead + Unpin> Frames<S> {
     }
 }
 
+/// A frame's size by the four bytes in front of it.
+fn length(bytes: [u8; 4]) -> Result<usize, Closed> {
+    let size = i32::from_be_bytes(bytes);
+    match usize::try_from(size) {
+        Ok(size @ REQUEST_SIZE_MIN..=PRODUCE_SIZE_MAX) => Ok(size),
+        _ => Err(Closed::NoFrame(size, other_protocol(bytes))),
+    }
+}
+
 /// Judges a frame by its first [`HEAD_SIZE`] bytes.
 fn judge(head: &[u8]) -> Result<(usize, ApiKey, i16, bool), Closed> {
-    let size = i32::from_be_bytes([head[0], head[1], head[2], head[3]]);
-    if size < 8 || size as usize > PRODUCE_SIZE_MAX {
-        return Err(Closed::NoFrame(size, other_protocol(head)));
-    }
+    let size = length([head[0], head[1], head[2], head[3]])?;
     let (key, version) = (i16::from_be_bytes([head[4], head[5]]), i16::from_be_bytes([head[6], head[7]]));
     let (api, is_served) = versions::find(key, version).ok_or(Closed::Api(key))?;
     if !is_served && api != ApiKey::ApiVersions {
@@ -231,15 +243,15 @@ fn judge(head: &[u8]) -> Result<(usize, ApiKey, i16, bool), Closed> {
         ApiKey::JoinGroup => JOIN_SIZE_MAX,
         _ => OTHER_SIZE_MAX,
     };
-    if size as usize > limit {
-        return Err(Closed::TooLarge { api, size: size as usize, limit });
+    if size > limit {
+        return Err(Closed::TooLarge { api, size, limit });
     }
-    Ok((size as usize, api, version, is_served))
+    Ok((size, api, version, is_served))
 }
 
 /// What somebody who came to the wrong door speaks.
-fn other_protocol(head: &[u8]) -> &'static str {
-    match &head[..4] {
+fn other_protocol(first: [u8; 4]) -> &'static str {
+    match &first {
         b"GET " | b"POST" | b"PUT " | b"HEAD" | b"OPTI" => ": this is HTTP, whose door is another port",
         [0x16, 0x03, ..] => ": this is TLS, which is not spoken here",
         _ => ": is this a Kafka client?",
