@@ -360,6 +360,44 @@ fn what_is_asked_again_and_again_is_answered_once() {
 }
 
 #[test]
+fn a_topic_that_is_asked_without_partitions_is_answered_so() {
+    let door = Door::open();
+    door.topic("t", &[]);
+    let mut client = door.client();
+    commit(&mut client, "g", &[("t", 0, 1, "")], 9);
+    let asked = [("bare", vec![]), ("t", vec![1, 0]), ("t", vec![0]), ("u", vec![])];
+    for version in 1..=9 {
+        let told: Vec<(String, Vec<i64>)> = if version >= 8 {
+            let topic = |(topic, ids): &(&str, Vec<i32>)| {
+                OffsetFetchRequestTopics::default().with_name(name(topic)).with_partition_indexes(ids.clone())
+            };
+            let group = OffsetFetchRequestGroup::default().with_group_id(group("g")).with_member_epoch(-1);
+            let group = group.with_topics(Some(asked.iter().map(topic).collect()));
+            let request = kp::OffsetFetchRequest::default().with_groups(vec![group]);
+            let answer: kp::OffsetFetchResponse = client.call(ApiKey::OffsetFetch, version, &request);
+            let of = |topic: &kp::offset_fetch_response::OffsetFetchResponseTopics| {
+                (topic.name.to_string(), topic.partitions.iter().map(|one| one.committed_offset).collect())
+            };
+            answer.groups[0].topics.iter().map(of).collect()
+        } else {
+            let topic = |(topic, ids): &(&str, Vec<i32>)| {
+                OffsetFetchRequestTopic::default().with_name(name(topic)).with_partition_indexes(ids.clone())
+            };
+            let request = kp::OffsetFetchRequest::default().with_group_id(group("g"));
+            let request = request.with_topics(Some(asked.iter().map(topic).collect()));
+            let answer: kp::OffsetFetchResponse = client.call(ApiKey::OffsetFetch, version, &request);
+            let of = |topic: &kp::offset_fetch_response::OffsetFetchResponseTopic| {
+                (topic.name.to_string(), topic.partitions.iter().map(|one| one.committed_offset).collect())
+            };
+            answer.topics.iter().map(of).collect()
+        };
+        let expected = [("bare", vec![]), ("t", vec![-1, 1]), ("u", vec![])];
+        let expected: Vec<_> = expected.into_iter().map(|(topic, offsets)| (topic.to_owned(), offsets)).collect();
+        assert_eq!(told, expected, "version {version}");
+    }
+}
+
+#[test]
 fn who_hangs_up_while_it_waits_leaves_the_door_well() {
     let door = Door::open();
     let mut waiting = door.client();

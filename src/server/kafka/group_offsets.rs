@@ -111,11 +111,14 @@ pub(super) async fn fetch(service: &Service, request: OffsetFetchRequest, versio
             let found = of_group(service, &asked.group_id, wanted).await;
             let group = OffsetFetchResponseGroup::default().with_group_id(asked.group_id);
             groups.push(match found {
-                Ok(found) => group.with_topics(by_topic(found, |name, partitions| {
-                    OffsetFetchResponseTopics::default()
-                        .with_name(name)
-                        .with_partitions(partitions.iter().map(partition_of_many).collect())
-                })),
+                Ok(found) => {
+                    let topic = |(name, partitions): OfTopic| {
+                        OffsetFetchResponseTopics::default()
+                            .with_name(topic_name(&name))
+                            .with_partitions(partitions.iter().map(partition_of_many).collect())
+                    };
+                    group.with_topics(found.into_iter().map(topic).collect())
+                }
                 Err(code) => group.with_error_code(code.into()),
             });
         }
@@ -125,38 +128,60 @@ pub(super) async fn fetch(service: &Service, request: OffsetFetchRequest, versio
         (shared(&topic.name), topic.partition_indexes.clone())
     };
     let wanted: Wanted = request.topics.as_ref().map(|topics| topics.iter().map(one).collect());
-    let told = |found, code: Code| {
-        by_topic(found, |name, partitions| {
+    let told = |found: Vec<OfTopic>, code: Code| {
+        let topic = |(name, partitions): OfTopic| {
             let partition = |one: &Fetched| partition_of_one(one).with_error_code(code.into());
             OffsetFetchResponseTopic::default()
-                .with_name(name)
+                .with_name(topic_name(&name))
                 .with_partitions(partitions.iter().map(partition).collect())
-        })
+        };
+        found.into_iter().map(topic).collect()
     };
     match of_group(service, &request.group_id, wanted.clone()).await {
         Ok(found) => out.with_topics(told(found, Code::None)),
         Err(code) if version >= GROUP_ERROR => out.with_error_code(code.into()),
         Err(code) => {
-            let nothing = wanted.unwrap_or_default().into_iter().flat_map(|(topic, ids)| {
-                ids.into_iter().map(move |partition| Fetched { topic: topic.clone(), partition, committed: None })
-            });
-            out.with_topics(told(nothing.collect(), code))
+            let nothing = |(topic, ids): (Arc<str>, Vec<i32>)| {
+                let one = |partition| Fetched { topic: topic.clone(), partition, committed: None };
+                let none = ids.into_iter().map(one).collect();
+                (topic, none)
+            };
+            out.with_topics(told(wanted.unwrap_or_default().into_iter().map(nothing).collect(), code))
         }
     }
 }
 
-/// What a group, or a pipeline, has for what is wanted. Offsets of a topic that was deleted since are none.
-async fn of_group(service: &Service, group: &GroupId, wanted: Wanted) -> Result<Vec<Fetched>, Code> {
+/// One topic, and what there is for its partitions.
+type OfTopic = (Arc<str>, Vec<Fetched>);
+
+/// What a group, or a pipeline, has for what is wanted, by topic, in the order of the request. Offsets of a topic that was deleted since are
+/// none.
+async fn of_group(service: &Service, group: &GroupId, wanted: Wanted) -> Result<Vec<OfTopic>, Code> {
     let group = shared(group);
     let mut named = HashSet::new();
+    // A topic that is asked without partitions is answered so.
     let once = |(topic, ids): (Arc<str>, Vec<i32>)| {
-        let ids = ids.into_iter().filter(|id| named.insert((topic.clone(), *id))).collect();
-        (topic, ids)
+        let is_bare = ids.is_empty();
+        let ids: Vec<i32> = ids.into_iter().filter(|id| named.insert((topic.clone(), *id))).collect();
+        (is_bare || !ids.is_empty()).then_some((topic, ids))
     };
-    let wanted: Wanted = wanted.map(|wanted| wanted.into_iter().map(once).collect());
-    if let Some(found) = pipelines::offsets(service, &group, wanted.as_deref()) {
-        return Ok(found);
-    }
+    let wanted: Wanted = wanted.map(|wanted| wanted.into_iter().filter_map(once).collect());
+    let counts: Option<Vec<(Arc<str>, usize)>> =
+        wanted.as_ref().map(|wanted| wanted.iter().map(|(topic, ids)| (topic.clone(), ids.len())).collect());
+    let found = match pipelines::offsets(service, &group, wanted.as_deref()) {
+        Some(found) => found,
+        None => committed(service, group, wanted).await?,
+    };
+    let Some(counts) = counts else {
+        let of_topics = found.chunk_by(|a, b| a.topic == b.topic);
+        return Ok(of_topics.map(|of_topic| (of_topic[0].topic.clone(), of_topic.to_vec())).collect());
+    };
+    let mut found = found.into_iter();
+    Ok(counts.into_iter().map(|(topic, count)| (topic, found.by_ref().take(count).collect())).collect())
+}
+
+/// What a group has: for all that is wanted, in order, or all that there is.
+async fn committed(service: &Service, group: Arc<str>, wanted: Wanted) -> Result<Vec<Fetched>, Code> {
     let is_all = wanted.is_none();
     let found = service.door.groups.fetch(group, wanted).await.map_err(|error| Code::from(&error))?;
     let mut ids: HashMap<Arc<str>, Option<Uuid>> = HashMap::new();
@@ -167,11 +192,6 @@ async fn of_group(service: &Service, group: &GroupId, wanted: Wanted) -> Result<
         one
     });
     Ok(judged.filter(|one| !is_all || one.committed.is_some()).collect())
-}
-
-/// Gathers what belongs to one topic, in the order in which topics came.
-fn by_topic<T>(found: Vec<Fetched>, tell: impl Fn(kafka_protocol::messages::TopicName, &[Fetched]) -> T) -> Vec<T> {
-    found.chunk_by(|a, b| a.topic == b.topic).map(|of_topic| tell(topic_name(&of_topic[0].topic), of_topic)).collect()
 }
 
 fn partition_of_many(one: &Fetched) -> OffsetFetchResponsePartitions {
