@@ -10,9 +10,9 @@ use kafka_protocol::messages::{
     DescribeClientQuotasRequest, DescribeClusterRequest, DescribeConfigsRequest, DescribeGroupsRequest,
     DescribeLogDirsRequest, DescribeProducersRequest, DescribeQuorumRequest, DescribeTopicPartitionsRequest,
     ElectLeadersRequest, FetchRequest, FindCoordinatorRequest, HeartbeatRequest, IncrementalAlterConfigsRequest,
-    InitProducerIdRequest, JoinGroupRequest, LeaveGroupRequest, ListGroupsRequest, ListOffsetsRequest,
-    ListPartitionReassignmentsRequest, MetadataRequest, OffsetCommitRequest, OffsetDeleteRequest, OffsetFetchRequest,
-    OffsetForLeaderEpochRequest, ProduceRequest, RequestHeader, SyncGroupRequest,
+    InitProducerIdRequest, JoinGroupRequest, LeaveGroupRequest, ListConfigResourcesRequest, ListGroupsRequest,
+    ListOffsetsRequest, ListPartitionReassignmentsRequest, MetadataRequest, OffsetCommitRequest, OffsetDeleteRequest,
+    OffsetFetchRequest, OffsetForLeaderEpochRequest, ProduceRequest, RequestHeader, SyncGroupRequest,
 };
 use kafka_protocol::protocol::{Decodable, Message};
 
@@ -60,6 +60,7 @@ pub(super) fn message(bytes: &[u8]) {
         }
         ApiKey::DescribeQuorum => decode::<DescribeQuorumRequest>(api, min..=max, version, frame),
         ApiKey::DescribeProducers => decode::<DescribeProducersRequest>(api, min..=max, version, frame),
+        ApiKey::ListConfigResources => decode::<ListConfigResourcesRequest>(api, min..=max, version, frame),
         ApiKey::DescribeTopicPartitions => decode::<DescribeTopicPartitionsRequest>(api, min..=max, version, frame),
         other => panic!("{other:?} is served and not fuzzed"),
     }

@@ -19,6 +19,7 @@ pub const LISTED: &[(ApiKey, i16, i16)] = &[
     (ApiKey::DescribeQuorum, 0, 2),
     (ApiKey::DescribeProducers, 0, 0),
     (ApiKey::DescribeTopicPartitions, 0, 0),
+    (ApiKey::ListConfigResources, 0, 1),
 ];
 
 #[test]
@@ -120,6 +121,10 @@ fn asked(client: &mut Client, api: ApiKey, version: i16) -> i16 {
         ApiKey::DescribeTopicPartitions => {
             let request = kp::DescribeTopicPartitionsRequest::default().with_cursor(None);
             client.call::<kp::DescribeTopicPartitionsResponse>(api, version, &request).topics[0].error_code
+        }
+        ApiKey::ListConfigResources => {
+            let request = kp::ListConfigResourcesRequest::default();
+            client.call::<kp::ListConfigResourcesResponse>(api, version, &request).error_code
         }
         other => panic!("{other:?} is listed and not asked"),
     }

@@ -160,10 +160,27 @@ fn topics_that_cannot_be_are_refused_by_kafkas_codes() {
     assert_eq!((twice.len(), twice[0].error_code), (1, 42));
     assert_eq!(door.store.topics().len(), 1, "something was made");
     let checked = &create(&mut client, vec![new("x", 5)], true)[0];
-    assert_eq!((checked.error_code, checked.num_partitions, checked.topic_id), (0, 5, Uuid::nil()));
-    assert!(door.store.topic("x").is_none());
+    assert_eq!((checked.error_code, checked.num_partitions), (0, 5));
+    assert!(!checked.topic_id.is_nil() && door.store.topic("x").is_none(), "an id as Kafka gives one, of no topic");
     let made = &create(&mut client, vec![assigned("x", vec![assignment(1, &[1]), assignment(0, &[1])])], false)[0];
     assert_eq!((made.error_code, made.num_partitions), (0, 2));
+}
+
+#[test]
+fn two_topics_differ_in_more_than_dots_and_underscores() {
+    let door = Door::open();
+    for there in ["a.b_c", "plain"] {
+        door.topic(there, &[]);
+    }
+    let mut client = door.client();
+    for (topic, code) in [("a_b.c", 17), ("a.b.c", 17), ("a.b_c", 36), ("plain", 36), ("a-b-c", 0), ("a.b_cd", 0)] {
+        for only_check in [true, false] {
+            let told = &create(&mut client, vec![new(topic, 1)], only_check)[0];
+            assert_eq!(told.error_code, code, "{topic}");
+        }
+    }
+    let answer = metadata(&mut client, 9, &asked(&["a_b_c", "a.b_c", "x_y"], true));
+    assert_eq!(codes(&answer), [17, 0, 0], "nor is one made by asking for it");
 }
 
 #[test]
@@ -245,8 +262,31 @@ fn the_node_is_described_read_only() {
         (value("num.partitions"), value("node.id"), value("auto.create.topics.enable")),
         ("4".into(), "1".into(), "true".into())
     );
+    assert_eq!((value("log.cleanup.policy"), value("message.max.bytes")), ("delete".into(), "1048588".into()));
+    let replicas = configs.iter().find(|one| one.name.as_str() == "offsets.topic.replication.factor").unwrap();
+    assert_eq!((replicas.value.as_ref().unwrap().as_str(), replicas.config_type), ("1", 4));
     assert!(configs.iter().all(|one| one.read_only && one.config_source == 4));
     assert!(described(&mut door.client(), 4, "", None).results[0].configs.is_empty());
+}
+
+#[test]
+fn what_has_settings_is_listed_by_kind() {
+    let door = Door::open();
+    door.topic("t", &[]);
+    let mut client = door.client();
+    let mut ask = |version: i16, kinds: &[i8]| {
+        let request = kp::ListConfigResourcesRequest::default().with_resource_types(kinds.to_vec());
+        let answer: kp::ListConfigResourcesResponse = client.call(ApiKey::ListConfigResources, version, &request);
+        let found = answer.config_resources.iter().map(|one| (one.resource_type, one.resource_name.to_string()));
+        (answer.error_code, found.collect::<Vec<_>>())
+    };
+    let (topic, node) = ((2, "t".to_owned()), (4, "1".to_owned()));
+    assert_eq!(ask(1, &[]), (0, vec![topic.clone(), node.clone()]));
+    assert_eq!(ask(1, &[4, 4]), (0, vec![node]));
+    assert_eq!(ask(1, &[2, 8, 16, 32]), (0, vec![topic]));
+    assert_eq!(ask(1, &[2, 99]), (35, vec![]));
+    // Before version 1 it told of subscriptions to clients' metrics alone.
+    assert_eq!(ask(0, &[]), (0, vec![]));
 }
 
 #[test]

@@ -58,6 +58,10 @@ struct Made {
 
 async fn create_one(service: &Service, asked: CreatableTopic, only_check: bool) -> Result<Made, Refusal> {
     let name = Name::new(&asked.name).map_err(|error| (Code::InvalidTopic, error.to_string()))?;
+    if let Some(other) = collision(service, &name) {
+        let reason = format!("topic \"{name}\" collides with \"{other}\": names must differ in more than '.' and '_'");
+        return Err((Code::InvalidTopic, reason));
+    }
     let partitions = partition_count(service, &asked)?;
     let mut config = Vec::with_capacity(asked.configs.len());
     for entry in asked.configs {
@@ -70,11 +74,27 @@ async fn create_one(service: &Service, asked: CreatableTopic, only_check: bool) 
     if only_check {
         return match service.store.topic(name.as_str()) {
             Some(_) => Err((Code::TopicAlreadyExists, TopicError::Exists(name).to_string())),
-            None => Ok(Made { id: Uuid::nil(), partitions, config }),
+            // As Kafka does, an id that no topic will have: zero is the word for a broker that knows no ids.
+            None => Ok(Made { id: Uuid::new_v4(), partitions, config }),
         };
     }
     let topic = service.store.create_topic(NewTopic { name, partitions, config: config.clone() }).await;
     topic.map(|topic| Made { id: topic.id, partitions, config }).map_err(|error| ((&error).into(), error.to_string()))
+}
+
+/// Another topic whose name is this one's but for dots and underscores, unless this one exists too. Kafka refuses the second, because
+/// in names of its metrics both are underscores.
+pub(super) fn collision(service: &Service, name: &Name) -> Option<Name> {
+    if !name.as_str().contains(['.', '_']) || service.store.topic(name.as_str()).is_some() {
+        return None;
+    }
+    let topics = service.store.topics();
+    topics.iter().map(|topic| &topic.name).find(|other| collide(name, other)).cloned()
+}
+
+fn collide(a: &Name, b: &Name) -> bool {
+    let unified = |byte| if byte == b'.' { b'_' } else { byte };
+    a.as_str().bytes().map(unified).eq(b.as_str().bytes().map(unified))
 }
 
 /// How many partitions are asked for: by a count, or by telling each one's replicas.

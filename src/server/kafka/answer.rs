@@ -107,6 +107,7 @@ pub(super) async fn answer(
         ApiKey::DescribeClientQuotas => reply.with(&quotas::describe(service, decode(&frame)?)),
         ApiKey::AlterClientQuotas => reply.with(&quotas::alter(service, decode(&frame)?).await),
         ApiKey::DescribeConfigs => reply.with(&configs::describe(service, decode(&frame)?)),
+        ApiKey::ListConfigResources => reply.with(&configs::list(service, decode(&frame)?, version)),
         ApiKey::CreatePartitions => reply.with(&partitions::create(service, decode(&frame)?).await),
         ApiKey::DescribeTopicPartitions => reply.with(&partitions::describe(service, decode(&frame)?)),
         ApiKey::DeleteRecords => reply.with(&records::delete(service, decode(&frame)?).await),

@@ -1,4 +1,5 @@
 //! DescribeConfigs: every setting of a topic with its source, kind and meaning; and of the one node what clients look for, to be read only.
+//! ListConfigResources: what has settings.
 //!
 //! Tools read all of a topic's settings, change some and write them back: what is not listed would be lost.
 
@@ -11,12 +12,23 @@ use kafka_protocol::messages::describe_configs_request::DescribeConfigsResource;
 use kafka_protocol::messages::describe_configs_response::{
     DescribeConfigsResourceResult, DescribeConfigsResult, DescribeConfigsSynonym,
 };
-use kafka_protocol::messages::{DescribeConfigsRequest, DescribeConfigsResponse};
+use kafka_protocol::messages::list_config_resources_response::ConfigResource;
+use kafka_protocol::messages::{
+    DescribeConfigsRequest, DescribeConfigsResponse, ListConfigResourcesRequest, ListConfigResourcesResponse,
+};
 use std::collections::HashSet;
 
 /// What a resource is, and where a value comes from, in Kafka's numbers.
 pub(super) const RESOURCE_TOPIC: i8 = 2;
 pub(super) const RESOURCE_BROKER: i8 = 4;
+const RESOURCE_BROKER_LOGGER: i8 = 8;
+const RESOURCE_CLIENT_METRICS: i8 = 16;
+const RESOURCE_GROUP: i8 = 32;
+/// What ListConfigResources may be asked for.
+const LISTED: &[i8] =
+    &[RESOURCE_TOPIC, RESOURCE_BROKER, RESOURCE_BROKER_LOGGER, RESOURCE_CLIENT_METRICS, RESOURCE_GROUP];
+/// From this version on it tells of all kinds; before, of subscriptions to clients' metrics (KIP-1142).
+const BY_KIND: i16 = 1;
 const SOURCE_TOPIC: i8 = 1;
 const SOURCE_STATIC_BROKER: i8 = 4;
 const SOURCE_DEFAULT: i8 = 5;
@@ -97,6 +109,7 @@ fn of_node(service: &Service) -> Vec<Entry> {
         entry("broker.id", "int", NODE.to_string(), "the node's id"),
         entry("compression.type", "string", of_topic("compression.type"), "default of new topics"),
         entry("default.replication.factor", "int", "1".to_owned(), "replicas of new topics: one node has one"),
+        entry("log.cleanup.policy", "list", of_topic("cleanup.policy"), "default of new topics"),
         entry("log.retention.ms", "long", of_topic("retention.ms"), "default of new topics"),
         entry("log.segment.bytes", "int", of_topic("segment.bytes"), "default of new topics"),
         entry("message.max.bytes", "int", of_topic("max.message.bytes"), "default of new topics"),
@@ -108,7 +121,13 @@ fn of_node(service: &Service) -> Vec<Entry> {
             service.door.partitions.to_string(),
             "partitions of topics that are made by use",
         ),
-        entry("transaction.state.log.replication.factor", "int", "1".to_owned(), "transactions are not served yet"),
+        entry(
+            "offsets.topic.replication.factor",
+            "short",
+            "1".to_owned(),
+            "replicas of what groups commit: one node has one",
+        ),
+        entry("transaction.state.log.replication.factor", "short", "1".to_owned(), "transactions are not served yet"),
     ]
 }
 
@@ -146,6 +165,29 @@ impl Entry {
     }
 }
 
+/// The resources of the kinds asked for, of all kinds if none is. Only topics and the node have settings: of other kinds there is none.
+pub(super) fn list(
+    service: &Service,
+    request: ListConfigResourcesRequest,
+    version: i16,
+) -> ListConfigResourcesResponse {
+    let kinds: &[i8] = if version < BY_KIND { &[RESOURCE_CLIENT_METRICS] } else { LISTED };
+    if request.resource_types.iter().any(|kind| !kinds.contains(kind)) {
+        return ListConfigResourcesResponse::default().with_error_code(Code::UnsupportedVersion.into());
+    }
+    let is_wanted = |kind: &&i8| request.resource_types.is_empty() || request.resource_types.contains(kind);
+    let mut found = Vec::new();
+    for kind in kinds.iter().filter(is_wanted) {
+        let resource = |name: &str| ConfigResource::default().with_resource_name(text(name)).with_resource_type(*kind);
+        match *kind {
+            RESOURCE_TOPIC => found.extend(service.store.topics().iter().map(|topic| resource(topic.name.as_str()))),
+            RESOURCE_BROKER => found.push(resource(&NODE.to_string())),
+            _ => {}
+        }
+    }
+    ListConfigResourcesResponse::default().with_config_resources(found)
+}
+
 /// The settings of a topic that was just made, as CreateTopics tells them.
 pub(super) fn of_new_topic(overrides: &[(String, String)]) -> Vec<CreatableTopicConfigs> {
     let told = |entry: ConfigEntry| {
@@ -170,6 +212,7 @@ fn kind(name: &str) -> i8 {
         "boolean" => 1,
         "string" => 2,
         "int" => 3,
+        "short" => 4,
         "long" => 5,
         "double" => 6,
         "list" => 7,

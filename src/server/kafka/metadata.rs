@@ -1,7 +1,7 @@
 //! Metadata and DescribeCluster: one node leads everything.
 
 use super::errors::Code;
-use super::{Service, find_by_name, node, text, topic_name};
+use super::{Service, admin, find_by_name, node, text, topic_name};
 use crate::record::TopicName as Name;
 use crate::store::{NewTopic, Topic, TopicError};
 use kafka_protocol::messages::describe_cluster_response::DescribeClusterBroker;
@@ -80,6 +80,9 @@ async fn find_or_create(service: &Service, name: &str, may_create: bool) -> Resu
     let name = Name::new(name).map_err(|_| Code::InvalidTopic)?;
     if !may_create {
         return Err(Code::UnknownTopicOrPartition);
+    }
+    if admin::collision(service, &name).is_some() {
+        return Err(Code::InvalidTopic);
     }
     let new = NewTopic { name: name.clone(), partitions: service.door.partitions, config: Vec::new() };
     match service.store.create_topic(new).await {

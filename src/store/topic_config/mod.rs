@@ -360,7 +360,7 @@ fn check_without_effect(value: &Value<'_>, setting: &Setting) -> Result<(), Conf
             value.is_fixed(setting.default)
         }
         "local.retention.bytes" | "local.retention.ms" => value.is_fixed(setting.default),
-        "remote.copy.disable" | "remote.log.delete.on.disable" | "remote.storage.enable" => {
+        "remote.log.copy.disable" | "remote.log.delete.on.disable" | "remote.storage.enable" => {
             value.is_fixed(setting.default)
         }
         "follower.replication.throttled.replicas" | "leader.replication.throttled.replicas" => {

@@ -1,5 +1,5 @@
 //! The one table of topic settings: name, kind, default and meaning. Names, kinds and defaults are those of Kafka 4.1 where it has the
-//! setting, but for `max.message.bytes`, which is 1 MiB. What has no effect here says so.
+//! setting. What has no effect here says so.
 
 /// One setting.
 pub(super) struct Setting {
@@ -123,7 +123,7 @@ pub(super) const SETTINGS: &[Setting] = &[
         NEVER,
         "a record of a compacted topic is cleaned at the latest this long after it came, whatever min.cleanable.dirty.ratio says",
     ),
-    setting("max.message.bytes", "int", "1048576", "largest batch, as received"),
+    setting("max.message.bytes", "int", "1048588", "largest batch, as received"),
     setting(
         "message.timestamp.after.max.ms",
         "long",
@@ -151,7 +151,7 @@ pub(super) const SETTINGS: &[Setting] = &[
         "replicas that acks=all asks for, of those that there are: one node has one, and every answer means that it is durable there",
     ),
     setting("preallocate", "boolean", "false", "no effect: space is always reserved a little ahead"),
-    setting("remote.copy.disable", "boolean", "false", "no effect, always false: nothing is tiered"),
+    setting("remote.log.copy.disable", "boolean", "false", "no effect, always false: nothing is tiered"),
     setting("remote.log.delete.on.disable", "boolean", "false", "no effect, always false: nothing is tiered"),
     setting("remote.storage.enable", "boolean", "false", "no effect, always false: nothing is tiered"),
     setting("retention.bytes", "long", "-1", "bytes of a partition that are kept; -1 = all"),

@@ -91,6 +91,8 @@ const DESCRIBE_QUORUM: &[Field] = &[field(
 const DESCRIBE_PRODUCERS: &[Field] =
     &[field("topics", Kind::Items(&[field("topic", Kind::Text), field("partitions", NUMBERS)]))];
 
+const LIST_CONFIG_RESOURCES: &[Field] = &[since("resource types", Kind::Plain(&I8), 1)];
+
 const DESCRIBE_TOPIC_PARTITIONS: &[Field] = &[
     field("topics", Kind::Items(&[field("topic", Kind::Text)])),
     field("partition limit", I32),
@@ -110,6 +112,7 @@ pub(super) fn shape(api: ApiKey) -> Option<(&'static [Field], i16)> {
         ApiKey::ListPartitionReassignments => (LIST_PARTITION_REASSIGNMENTS, 0),
         ApiKey::DescribeQuorum => (DESCRIBE_QUORUM, 0),
         ApiKey::DescribeProducers => (DESCRIBE_PRODUCERS, 0),
+        ApiKey::ListConfigResources => (LIST_CONFIG_RESOURCES, 0),
         ApiKey::DescribeTopicPartitions => (DESCRIBE_TOPIC_PARTITIONS, 0),
         _ => return None,
     })
@@ -147,6 +150,7 @@ mod tests {
         (ApiKey::ListPartitionReassignments, 0, 0),
         (ApiKey::DescribeQuorum, 0, 2),
         (ApiKey::DescribeProducers, 0, 0),
+        (ApiKey::ListConfigResources, 0, 1),
         (ApiKey::DescribeTopicPartitions, 0, 0),
     ];
 
@@ -210,6 +214,10 @@ mod tests {
                 let topic = producers::TopicRequest::default().with_name(name()).with_partition_indexes(numbers());
                 bytes(&DescribeProducersRequest::default().with_topics(vec![topic; 2]), version)
             }
+            ApiKey::ListConfigResources => {
+                let kinds = if version >= 1 { vec![2, 4] } else { Vec::new() };
+                bytes(&ListConfigResourcesRequest::default().with_resource_types(kinds), version)
+            }
             ApiKey::DescribeTopicPartitions => {
                 let topic = pages::TopicRequest::default().with_name(name());
                 let cursor = pages::Cursor::default().with_topic_name(name()).with_partition_index(3);
@@ -260,6 +268,7 @@ mod tests {
                     ApiKey::ListPartitionReassignments => drop(ListPartitionReassignmentsRequest::decode(&mut body, version)),
                     ApiKey::DescribeQuorum => drop(DescribeQuorumRequest::decode(&mut body, version)),
                     ApiKey::DescribeProducers => drop(DescribeProducersRequest::decode(&mut body, version)),
+                    ApiKey::ListConfigResources => drop(ListConfigResourcesRequest::decode(&mut body, version)),
                     ApiKey::DescribeTopicPartitions => drop(DescribeTopicPartitionsRequest::decode(&mut body, version)),
                     other => panic!("{other:?} is not decoded"),
                 }
