@@ -88,7 +88,7 @@ t=tools-$RANDOM-a u=tools-$RANDOM-b
 # A real broker lists more; of what both list the ranges are the same.
 step "kafka-broker-api-versions: the ranges of 4.1" 'Produce\(0\): 0 to 13 ' 'Metadata\(3\): 0 to 13 ' 'DeleteRecords\(21\): 0 to 2 ' 'DescribeConfigs\(32\): 1 to 4 ' 'AlterConfigs\(33\): 0 to 2 ' \
   'DescribeLogDirs\(35\): 1 to 4 ' 'CreatePartitions\(37\): 0 to 3 ' 'ElectLeaders\(43\): 0 to 2 ' 'IncrementalAlterConfigs\(44\): 0 to 1 ' 'AlterPartitionReassignments\(45\): 0 to 1 ' \
-  'ListPartitionReassignments\(46\): 0 ' 'DescribeQuorum\(55\): 0 to 2 ' 'DescribeProducers\(61\): 0 ' 'DescribeTopicPartitions\(75\): 0 ' "$error" -- kafka-broker-api-versions
+  'ListPartitionReassignments\(46\): 0 ' 'DescribeQuorum\(55\): 0 to 2 ' 'DescribeProducers\(61\): 0 ' 'ListConfigResources\(74\): 0 to 1 ' 'DescribeTopicPartitions\(75\): 0 ' "$error" -- kafka-broker-api-versions
 
 step "kafka-topics --create" "Created topic $t" "$error" -- kafka-topics --create --topic "$t" --partitions 2 --replication-factor 1 --config retention.ms=100000000
 step "kafka-topics --create with a replica assignment" "Created topic $u" "$error" -- kafka-topics --create --topic "$u" --replica-assignment 1,1,1

@@ -132,8 +132,11 @@ def stable(broker, group, *members):
     """The members, joined at once and synced: the first of them leads. Each is assigned b"for N"."""
     for member in members:
         member.get_id()
-    for member in members:
+    for number, member in enumerate(members, 1):
         member.send_join()
+        if number < len(members):
+            # They are on connections of their own: the next could overtake this one.
+            until_members(broker, group, number)
     for member in members:
         answer = member.take()
         if isinstance(answer, str) or answer["ErrorCode"]:
@@ -171,6 +174,15 @@ def coordinator(broker, group):
 def state(broker, group):
     answer = broker.ask("DescribeGroups", 5, Groups=[group])
     return answer if isinstance(answer, str) else answer["Groups"][0]["GroupState"]
+
+
+def until_members(broker, group, count, seconds=2):
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        answer = broker.ask("DescribeGroups", 5, Groups=[group])
+        if isinstance(answer, str) or len(answer["Groups"][0]["Members"]) >= count:
+            return
+        time.sleep(0.02)
 
 
 def until_state(broker, group, wanted, seconds=15):

@@ -40,6 +40,7 @@ def by_version(broker):
         if version >= 2:
             broker.see("fetch all", fetch(broker, broker.name("v8"), version, None), version)
         broker.see("fetch none", fetch(broker, broker.name("v8"), version, {}), version)
+        broker.see("fetch, a topic without partitions", fetch(broker, broker.name("v8"), version, {topic: []}), version)
         broker.see("fetch, unknown group", fetch(broker, broker.name("none"), version, {topic: [0]}), version)
         if version >= 7:
             broker.see("fetch, require stable", fetch(broker, broker.name("v8"), version, {topic: [0]}, RequireStable=True), version)

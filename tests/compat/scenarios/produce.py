@@ -93,15 +93,13 @@ def codecs(broker):
 @scenario("Produce", behaviours=(15, 16))
 def batches_that_are_wrong(broker):
     """One thing wrong each time."""
-    name = broker.topic()
     good = batch([b"x"])
-    cases = {
+    refused = {
         "bad CRC": batch([b"x"], wrong={"crc": 77}),
         "two batches": good + good,
         "no bytes": b"",
         "cut": good[:-1],
         "cut in its header": good[:40],
-        "a byte too many": good + b"\0",
         "magic 3": batch([b"x"], wrong={"magic": 3}),
         "magic 0": batches.old_message_set(b"x", 0),
         "magic 1": batches.old_message_set(b"x", 1),
@@ -112,7 +110,6 @@ def batches_that_are_wrong(broker):
         "last delta negative": batch([b"x"], wrong={"last_delta": -1}),
         "no records": batch([], wrong={"last_delta": -1}),
         "last delta and count too large": batch([b"x"], wrong={"last_delta": 1, "count": 2}),
-        "inner offsets with a gap": batch([b"x", b"y"], wrong={"deltas": [0, 2], "last_delta": 1}),
         "control batch": batch([b"x"], wrong={"attributes": 32}),
         "transactional without a producer": batch([b"x"], wrong={"attributes": 16}),
         "size field too small": batch([b"x"], wrong={"size": 20}),
@@ -120,17 +117,25 @@ def batches_that_are_wrong(broker):
         "size field negative": batch([b"x"], wrong={"size": -5}),
         "size field too large": batch([b"x"], wrong={"size": 5000}),
         "records that are not": batch([b"x"], wrong={"records": b"\x7f\x7f\x7f"}),
+        "bytes after the records": batch([b"x"], wrong={"records": batches.record(0, b"x") + b"\0\0"}),
+        "producer id without sequence": batch([b"x"], producer=(5, 0, -1)),
+        "unknown attribute bits": batch([b"x"], wrong={"attributes": 0x4000}),
+    }
+    # What one of the two takes, on a topic of its own: offsets of what follows would tell only that.
+    by_one = {
+        "a byte too many": good + b"\0",
+        "inner offsets with a gap": batch([b"x", b"y"], wrong={"deltas": [0, 2], "last_delta": 1}),
         "a codec's rubbish (lz4)": batch([b"x"], wrong={"attributes": 3, "records": b"rubbish"}),
         "a codec's rubbish (zstd)": batch([b"x"], wrong={"attributes": 4, "records": b"rubbish"}),
         "a codec's rubbish (gzip)": batch([b"x"], wrong={"attributes": 1, "records": b"rubbish"}),
-        "bytes after the records": batch([b"x"], wrong={"records": batches.record(0, b"x") + b"\0\0"}),
-        "producer id without sequence": batch([b"x"], producer=(5, 0, -1)),
         "delete horizon bit": batch([b"x"], wrong={"attributes": 64}),
-        "unknown attribute bits": batch([b"x"], wrong={"attributes": 0x4000}),
     }
-    for case, data in cases.items():
-        broker.see(case, broker.produce(name, data))
-    broker.see("the end after them", broker.list_offset(name, -1))
+    for name, cases in ((broker.topic(), refused), (broker.topic("by-one"), by_one)):
+        for case, data in cases.items():
+            # From version 7 on zstd may be sent, which is not what these are about.
+            for version in (7, 9, 13):
+                broker.see(case, broker.produce(name, data, version=version), version)
+    broker.see("the end after them", broker.list_offset(broker.name(), -1))
 
 
 @scenario("Produce", "Fetch", behaviours=(19,))
@@ -167,13 +172,16 @@ def greatest_timestamp(broker):
     """Sarama leaves the greatest timestamp unset: the broker finds it, or time queries break."""
     name = broker.topic()
     times = [T + 5, T + 9, T + 1]
-    for case, held in {"unset": -1, "too small": T, "too large": T + 50_000}.items():
-        for codec in ("none", "lz4"):
-            broker.see(
-                f"{case}, {codec}", broker.produce(name, batch([b"a", b"b", b"c"], timestamps=times, codec=codec, wrong={"max_ts": held}))
-            )
+    cases = [
+        (f"{case}, {codec}", held, codec)
+        for case, held in {"unset": -1, "too small": T, "too large": T + 50_000}.items()
+        for codec in ("none", "lz4")
+    ]
+    for case, held, codec in cases:
+        broker.see(case, broker.produce(name, batch([b"a", b"b", b"c"], timestamps=times, codec=codec, wrong={"max_ts": held})))
     read = batches.read(broker.fetch(name)["Records"])
-    broker.see("greatest timestamps read back", [[one["base"], one["max_ts"] - T, one["crc"]] for one in read])
+    for (case, *_), one in zip(cases, read, strict=True):
+        broker.see(f"{case}, read back", [one["base"], one["max_ts"] - T, one["crc"]])
     for target in (T + 6, T + 9, T + 10):
         broker.see(f"time query at +{target - T}", broker.list_offset(name, target))
 
