@@ -127,6 +127,7 @@ step "kafka-configs --alter with a name that no topic has is refused" "InvalidCo
 step "kafka-configs --describe: what was refused changed nothing" "retention.ms=100000000" '!segment.bytes' "$error" -- kafka-configs --describe --entity-type topics --entity-name "$t"
 step "kafka-configs --alter of a topic that is not there" "UnknownTopicOrPartitionException" -- kafka-configs --alter --entity-type topics --entity-name none-of-these --add-config segment.ms=5000
 step "kafka-configs --describe --all of the broker" "num.partitions=[0-9]" "node.id=1" "$error" -- kafka-configs --describe --all --entity-type brokers --entity-name 1
+step "kafka-configs --describe of groups: none has settings" '!configs for' "$error" -- kafka-configs --describe --entity-type groups
 step "kafka-configs --alter of the broker's static settings is refused" "InvalidRequestException" -- kafka-configs --alter --entity-type brokers --entity-name 1 --add-config num.partitions=3
 step "kafka-configs --alter of all brokers' static settings is refused" "InvalidRequestException" -- kafka-configs --alter --entity-type brokers --entity-default --add-config num.partitions=3
 
