@@ -208,8 +208,21 @@ def change_takes_effect(broker):
 def list_resources(broker):
     """What has configs of its own."""
     name = broker.topic(configs={"retention.ms": "777"})
-    for case, kinds in {"topics": [TOPIC], "nodes": [BROKER], "groups": [GROUP], "unknown kind": [99]}.items():
+    for case, kinds in {
+        "topics": [TOPIC],
+        "nodes": [BROKER],
+        "groups": [GROUP],
+        "loggers": [LOGGER],
+        "subscriptions to metrics": [METRICS],
+        "a kind twice": [BROKER, BROKER],
+        "unknown kind": [99],
+        "unknown kind beside a known one": [BROKER, 99],
+    }.items():
         answer = broker.ask("ListConfigResources", 1, ResourceTypes=kinds)
         if isinstance(answer, dict) and kinds == [TOPIC]:
             answer["ConfigResources"] = [one for one in answer["ConfigResources"] if one["ResourceName"] == name]
         broker.see(case, answer)
+    answer = broker.ask("ListConfigResources", 1, ResourceTypes=[])
+    told = answer if isinstance(answer, str) else sorted({one["ResourceType"] for one in answer["ConfigResources"]})
+    broker.see("kinds of which there are some, asked for all", told)
+    broker.see("version 0", broker.ask("ListConfigResources", 0))

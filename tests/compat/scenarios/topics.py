@@ -88,6 +88,9 @@ def collisions(broker):
     """Names that differ in dots and underscores only would be one metric."""
     broker.see("with a dot", without_configs(create(broker, 7, topic("topics.collisions.x"))))
     broker.see("with an underscore", without_configs(create(broker, 7, topic("topics.collisions_x"))))
+    broker.see("only validated", without_configs(create(broker, 7, topic("topics_collisions_x"), validateOnly=True)))
+    broker.see("the one that is there", without_configs(create(broker, 7, topic("topics.collisions.x"))))
+    broker.see("made by asking", broker.ask("Metadata", 9, Topics=[{"Name": "topics_collisions.x"}], AllowAutoTopicCreation=True)["Topics"])
 
 
 @scenario("CreateTopics")
