@@ -1,8 +1,9 @@
 //! The batcher's thread: takes chunks, spreads their events over lanes, seals what may go.
 
+use super::Chunk;
+use super::job::Owed;
 use super::lane::Lanes;
 use super::seal::Sealer;
-use super::{Chunk, Outcome};
 use crate::metrics as names;
 use crate::pulse::{BEAT_INTERVAL, Pulse};
 use crate::store::Topic;
@@ -12,7 +13,6 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::thread::Thread;
 use std::time::Duration;
-use tokio::sync::oneshot;
 use uuid::Uuid;
 
 /// Chunks that may wait for the batcher.
@@ -28,7 +28,7 @@ const LARGE_SIZE: usize = 16 << 10;
 
 /// The way in.
 pub(super) struct Inbox {
-    chunks: ArrayQueue<(Arc<Topic>, Chunk, oneshot::Sender<Vec<Outcome>>)>,
+    chunks: ArrayQueue<(Arc<Topic>, Chunk, Owed)>,
     thread: OnceLock<Thread>,
     is_parked: AtomicBool,
     /// Chunks in the queue that wake the thread.
@@ -57,14 +57,9 @@ impl Inbox {
         self.wake();
     }
 
-    pub(super) fn push(
-        &self,
-        topic: Arc<Topic>,
-        chunk: Chunk,
-        done: oneshot::Sender<Vec<Outcome>>,
-    ) -> Result<(), Chunk> {
+    pub(super) fn push(&self, topic: Arc<Topic>, chunk: Chunk, owed: Owed) -> Result<(), Chunk> {
         let is_large = chunk.body.len() >= LARGE_SIZE;
-        self.chunks.push((topic, chunk, done)).map_err(|(_, chunk, _)| chunk)?;
+        self.chunks.push((topic, chunk, owed)).map_err(|(_, chunk, _)| chunk)?;
         if is_large || self.chunks.len() >= self.wake_at.load(Ordering::SeqCst) {
             self.wake();
         }
@@ -125,11 +120,11 @@ pub(super) fn run(inbox: &Inbox, sealer: &Sealer, pulse: &Pulse) {
         queued.set(inbox.len() as f64);
         let mut taken = 0;
         while taken < TAKEN_MAX
-            && let Some((topic, chunk, done)) = inbox.chunks.pop()
+            && let Some((topic, chunk, owed)) = inbox.chunks.pop()
         {
             taken += 1;
             let lanes = topics.entry(topic.id).or_insert_with(|| Lanes::new(topic));
-            lanes.add(chunk, done);
+            lanes.add(chunk, owed);
         }
         let news = inbox.news.load(Ordering::SeqCst);
         let is_in_hurry = inbox.is_in_hurry.load(Ordering::SeqCst);

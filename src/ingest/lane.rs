@@ -1,14 +1,15 @@
 //! Lanes: one a partition, with the events that wait for its next batch.
 
+use super::job::Owed;
 use super::seal::{InFlight, Sealed, Sealer};
-use super::{Chunk, Indexes, Outcome, headers_size};
-use crate::budget::Lease;
+use super::{Chunk, Indexes, headers_size};
 use crate::record::{BatchBuilder, HEADER_SIZE, NewRecord, partition_for_key};
 use crate::store::{Partition, Topic};
+use smallvec::SmallVec;
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::rc::Rc;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
-use tokio::sync::oneshot;
 
 /// A batch is sealed at this size, uncompressed.
 const BATCH_SIZE: usize = 1 << 20;
@@ -25,53 +26,18 @@ const ALONE_SIZE: usize = 256 << 10;
 /// Room for the header and the frame of a record beside its parts.
 const RECORD_FRAME: usize = 64;
 
-/// A request while its events are on their way.
-pub(super) struct Job {
-    /// What its door holds of the ingest budget: until the last event is answered.
-    _lease: Option<Lease>,
-    state: Mutex<JobState>,
-}
-
-struct JobState {
-    left: usize,
-    outcomes: Vec<Outcome>,
-    done: Option<oneshot::Sender<Vec<Outcome>>>,
-}
-
-impl Job {
-    pub(super) fn new(lease: Option<Lease>, events: usize, done: oneshot::Sender<Vec<Outcome>>) -> Arc<Job> {
-        let state = JobState { left: events, outcomes: Vec::new(), done: Some(done) };
-        Arc::new(Job { _lease: lease, state: Mutex::new(state) })
-    }
-
-    /// Notes what became of some events; the last of them answers the door.
-    pub(super) fn settle(&self, outcome: Outcome) {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        state.left -= outcome.events.len();
-        state.outcomes.push(outcome);
-        if state.left == 0
-            && let Some(done) = state.done.take()
-        {
-            // A client that hung up loses nothing: its events are stored.
-            let _ = done.send(std::mem::take(&mut state.outcomes));
-        }
-    }
-}
-
 /// A chunk that is not wholly in batches yet. It goes with its last event, before the batch is at the disk: the memory of bodies is used
 /// again while it is still in the cache.
 struct Load {
     chunk: Chunk,
     /// Bytes of the shared headers in each record, at most.
     shared_size: usize,
-    job: Arc<Job>,
 }
 
 impl Load {
-    fn new(mut chunk: Chunk, done: oneshot::Sender<Vec<Outcome>>) -> Load {
+    fn new(chunk: Chunk) -> Load {
         let shared_size = headers_size(&chunk.headers);
-        let job = Job::new(chunk.lease.take(), chunk.events.len(), done);
-        Load { chunk, shared_size, job }
+        Load { chunk, shared_size }
     }
 
     /// Bytes that an event takes in a batch, at most.
@@ -96,7 +62,7 @@ pub(super) struct Lanes {
 
 struct Lane {
     partition: Partition,
-    open: VecDeque<(Arc<Load>, Indexes)>,
+    open: VecDeque<(Rc<Load>, Owed)>,
     size: usize,
     since: Instant,
     in_flight: Arc<InFlight>,
@@ -122,16 +88,15 @@ impl Lanes {
     }
 
     /// Spreads a chunk's events over the lanes.
-    pub(super) fn add(&mut self, chunk: Chunk, done: oneshot::Sender<Vec<Outcome>>) {
+    pub(super) fn add(&mut self, chunk: Chunk, owed: Owed) {
         if self.lanes.len() < self.topic.partition_count() as usize {
             self.grow();
         }
-        let load = Arc::new(Load::new(chunk, done));
+        let load = Rc::new(Load::new(chunk));
         let count = self.lanes.len();
         if count == 1 || !load.has_keys() {
-            let all = Indexes::Run(0..load.chunk.events.len() as u32);
             let lane = if count == 1 { 0 } else { self.current };
-            return self.lanes[lane].add(load, all);
+            return self.lanes[lane].add(load, owed);
         }
         let mut spread: Vec<Vec<u32>> = vec![Vec::new(); count];
         for (index, event) in load.chunk.events.iter().enumerate() {
@@ -141,8 +106,10 @@ impl Lanes {
             };
             spread[lane].push(index as u32);
         }
-        for (lane, events) in spread.into_iter().enumerate().filter(|(_, events)| !events.is_empty()) {
-            self.lanes[lane].add(load.clone(), Indexes::List(events));
+        for (lane, part) in self.lanes.iter_mut().zip(owed.spread(spread.into_iter())) {
+            if !part.events.is_empty() {
+                lane.add(load.clone(), part);
+            }
         }
     }
 
@@ -190,12 +157,12 @@ impl Lanes {
 }
 
 impl Lane {
-    fn add(&mut self, load: Arc<Load>, events: Indexes) {
+    fn add(&mut self, load: Rc<Load>, owed: Owed) {
         if self.open.is_empty() {
             self.since = Instant::now();
         }
-        self.size += events.iter().map(|index| load.size_of(index)).sum::<usize>();
-        self.open.push_back((load, events));
+        self.size += owed.events.iter().map(|index| load.size_of(index)).sum::<usize>();
+        self.open.push_back((load, owed));
     }
 
     fn may_seal(&self, linger: Duration) -> bool {
@@ -218,21 +185,19 @@ impl Lane {
         let remembered = if self.is_crowd_in() { self.crowd - self.crowd.div_ceil(8) } else { 0 };
         self.crowd = about.max(remembered);
         let mut builder = sealer.builder();
-        let mut members: Vec<(Arc<Job>, Indexes)> = Vec::with_capacity(self.open.len());
+        let mut members = Vec::with_capacity(self.open.len());
         let mut is_compressible = false;
         // The estimate is an upper bound, so a batch of several events never exceeds the topic's limit; one too large alone is the log's to refuse.
         let limit = BATCH_SIZE.min(size_max.saturating_sub(HEADER_SIZE));
-        while let Some((load, mut events)) = self.open.pop_front() {
-            let (taken, size, is_full) = fill(&mut builder, &load, &events, limit);
+        while let Some((load, mut owed)) = self.open.pop_front() {
+            let (taken, size, is_full) = fill(&mut builder, &load, &owed.events, limit);
             self.size = self.size.saturating_sub(size);
-            let rest = events.split_off(taken);
-            if taken > 0 {
-                is_compressible |= load.chunk.is_compressible;
-                members.push((load.job.clone(), events));
-            }
-            if !rest.is_empty() {
+            is_compressible |= taken > 0 && load.chunk.is_compressible;
+            if taken < owed.events.len() {
+                let rest = owed.split_off(taken);
                 self.open.push_front((load, rest));
             }
+            members.extend((taken > 0).then_some(owed));
             if is_full {
                 break;
             }
@@ -248,7 +213,7 @@ impl Lane {
 /// Puts events of a chunk into a batch until it is full; how many, their size, and whether it is.
 fn fill(builder: &mut BatchBuilder, load: &Load, events: &Indexes, limit: usize) -> (usize, usize, bool) {
     let chunk = &load.chunk;
-    let mut headers: Vec<(&[u8], Option<&[u8]>)> = Vec::with_capacity(chunk.headers.len() + 4);
+    let mut headers = SmallVec::<[(&[u8], Option<&[u8]>); 4]>::new();
     headers.extend(chunk.headers.iter().map(|(name, value)| (name.as_ref(), Some(value.as_ref()))));
     let (mut taken, mut taken_size) = (0, 0);
     for index in events.iter() {
@@ -277,8 +242,9 @@ fn fill(builder: &mut BatchBuilder, load: &Load, events: &Indexes, limit: usize)
 
 #[cfg(test)]
 mod tests {
+    use super::super::job::Job;
     use super::super::tests::topic;
-    use super::super::{Event, Ingest};
+    use super::super::{Event, Ingest, Outcomes};
     use super::*;
     use crate::disk::sim::Sim;
     use crate::record::{DECODED_SIZE_MAX, Offset, PartitionId};
@@ -298,7 +264,7 @@ mod tests {
             Event { value, key, timestamp: 5, headers: vec![] }
         };
         let events = text.split(' ').enumerate().map(event).collect();
-        let headers = vec![(Bytes::from("received"), Bytes::from("5"))];
+        let headers = smallvec::smallvec![(Bytes::from("received"), Bytes::from("5"))];
         Chunk { body: Bytes::from(text), events, headers, lease: None, is_compressible: true }
     }
 
@@ -334,7 +300,7 @@ mod tests {
             expected.extend(words.iter().map(|word| word[..8].to_owned()));
             let (ingest, topic) = (ingest.clone(), topic.clone());
             let chunk = chunk(words.join(" ").leak(), &[]);
-            let sent = ingest.inbox.push(topic, chunk, tokio::sync::oneshot::channel().0);
+            let sent = ingest.inbox.push(topic, chunk, Job::begin(None, 40).0);
             assert!(sent.is_ok());
         }
         sends.spawn(async move { ingest.send(&topic, chunk("last", &[])).await.map(|_| topic) });
@@ -345,7 +311,7 @@ mod tests {
         assert_eq!(stored, expected);
     }
 
-    async fn futures_in_order<F: Future<Output = Result<Vec<Outcome>, Chunk>>>(sends: [F; 3]) -> Vec<Vec<Outcome>> {
+    async fn futures_in_order<F: Future<Output = Result<Outcomes, Chunk>>>(sends: [F; 3]) -> Vec<Outcomes> {
         let [a, b, c] = sends;
         let (a, b, c) = tokio::join!(a, b, c);
         [a, b, c].into_iter().map(|sent| sent.ok().unwrap()).collect()
@@ -360,8 +326,7 @@ mod tests {
             (lane.crowd, lane.size) = (crowd, 0);
             lane.open.clear();
             for _ in 0..requests {
-                let load = Load::new(chunk("a", &[]), tokio::sync::oneshot::channel().0);
-                lane.add(Arc::new(load), Indexes::Run(0..1));
+                lane.add(Rc::new(Load::new(chunk("a", &[]))), Job::begin(None, 1).0);
             }
             // Patience is no part of this.
             lane.since = Instant::now() + Duration::from_secs(3_600);
@@ -380,8 +345,7 @@ mod tests {
     async fn a_topics_linger_is_waited_for_and_not_longer() {
         let store = store();
         let mut lanes = Lanes::new(topic(&store, 1).await);
-        let load = Load::new(chunk("a", &[]), tokio::sync::oneshot::channel().0);
-        lanes.lanes[0].add(Arc::new(load), Indexes::Run(0..1));
+        lanes.lanes[0].add(Rc::new(Load::new(chunk("a", &[]))), Job::begin(None, 1).0);
         let waited = CROWD_PATIENCE / 2;
         lanes.lanes[0].since = Instant::now() - waited;
         assert!(lanes.lanes[0].may_seal(waited));
@@ -394,7 +358,7 @@ mod tests {
         let topic = topic(&store, 1).await;
         store.alter_topic(&topic.name, vec![("inrush.batcher.linger.ms".into(), Some("60000".into()))]).await.unwrap();
         let mut lanes = Lanes::new(topic.clone());
-        lanes.add(chunk("a", &[]), tokio::sync::oneshot::channel().0);
+        lanes.add(chunk("a", &[]), Job::begin(None, 1).0);
         assert_eq!(lanes.missing(), None);
         let ingest = Ingest::start(tokio::runtime::Handle::current()).unwrap();
         let sent = ingest.send(&topic, chunk("b", &[]));

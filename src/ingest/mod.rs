@@ -5,6 +5,7 @@
 //! gathers; so batches grow with load, and who sends alone waits for nothing. Knows neither Kafka nor SQL.
 
 mod batcher;
+mod job;
 mod lane;
 mod seal;
 
@@ -14,22 +15,31 @@ use crate::record::PartitionId;
 use crate::store::{AppendError, Appended, Topic};
 use batcher::Inbox;
 use bytes::Bytes;
+use job::Job;
+pub use job::Submitted;
+use smallvec::SmallVec;
 use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
-use tokio::sync::oneshot;
 
 /// Events of one request that share a body and record headers.
 pub struct Chunk {
     pub body: Bytes,
-    pub events: Vec<Event>,
+    pub events: Events,
     /// Headers that each record gets, in order.
-    pub headers: Vec<(Bytes, Bytes)>,
+    pub headers: Headers,
     /// The bytes it holds of the ingest budget; given back when its last event is answered.
     pub lease: Option<Lease>,
     /// Whether compressing is worth a try: not for pictures.
     pub is_compressible: bool,
 }
+
+/// The events of a request: mostly one, which then takes no memory of its own.
+pub type Events = SmallVec<[Event; 1]>;
+/// Names and values of record headers.
+pub type Headers = SmallVec<[(Bytes, Bytes); 1]>;
+/// What became of a request: mostly it went into one batch.
+pub type Outcomes = SmallVec<[Outcome; 1]>;
 
 /// One event: where its value stands in the body, and what the door read out of it.
 pub struct Event {
@@ -61,6 +71,8 @@ pub enum Indexes {
 }
 
 impl Indexes {
+    pub(crate) const NONE: Indexes = Indexes::Run(0..0);
+
     pub fn len(&self) -> usize {
         match self {
             Indexes::Run(run) => run.len(),
@@ -94,22 +106,6 @@ impl Indexes {
     }
 }
 
-/// A chunk in the batcher's hands. Dropping it does not take the events back.
-pub struct Submitted {
-    outcomes: oneshot::Receiver<Vec<Outcome>>,
-    count: u32,
-}
-
-impl Submitted {
-    /// Waits until each event is durable or refused.
-    pub async fn outcomes(self) -> Vec<Outcome> {
-        self.outcomes.await.unwrap_or_else(|_| {
-            let gone = Err(AppendError::Unknown("the batcher is gone".to_owned()));
-            vec![Outcome { events: Indexes::Run(0..self.count), result: gone }]
-        })
-    }
-}
-
 /// The batcher. Clones share it.
 #[derive(Clone)]
 pub struct Ingest {
@@ -138,18 +134,16 @@ impl Ingest {
     ///
     /// # Errors
     /// The chunk, if the queue is full: nothing of it was taken.
-    pub fn submit(&self, topic: &Arc<Topic>, chunk: Chunk) -> Result<Submitted, Chunk> {
-        let (done, outcomes) = oneshot::channel();
-        let count = chunk.events.len() as u32;
-        self.inbox.push(topic.clone(), chunk, done)?;
-        Ok(Submitted { outcomes, count })
+    pub fn submit(&self, topic: &Arc<Topic>, mut chunk: Chunk) -> Result<Submitted, Chunk> {
+        let (owed, submitted) = Job::begin(chunk.lease.take(), chunk.events.len() as u32);
+        self.inbox.push(topic.clone(), chunk, owed).map(|()| submitted)
     }
 
     /// As [`Ingest::submit`], and waits until each event is durable or refused.
     ///
     /// # Errors
     /// As there.
-    pub async fn send(&self, topic: &Arc<Topic>, chunk: Chunk) -> Result<Vec<Outcome>, Chunk> {
+    pub async fn send(&self, topic: &Arc<Topic>, chunk: Chunk) -> Result<Outcomes, Chunk> {
         Ok(self.submit(topic, chunk)?.outcomes().await)
     }
 

@@ -1,8 +1,8 @@
 //! From a filled builder to the log: compression (here, or on a pool if it is large), the append, and the answers.
 
+use super::Outcome;
 use super::batcher::Inbox;
-use super::lane::Job;
-use super::{Indexes, Outcome};
+use super::job::Owed;
 use crate::metrics as names;
 use crate::record::{BatchBuilder, Codec};
 use crate::store::{Append, AppendError, Appended, Partition};
@@ -101,7 +101,7 @@ impl Drop for Hold {
 pub(super) struct Sealed {
     pub(super) builder: BatchBuilder,
     pub(super) is_compressible: bool,
-    pub(super) members: Vec<(Arc<Job>, Indexes)>,
+    pub(super) members: Vec<Owed>,
     pub(super) partition: Partition,
 }
 
@@ -208,14 +208,16 @@ impl Line {
     }
 }
 
-fn settle(partition: &Partition, members: Vec<(Arc<Job>, Indexes)>, result: Result<Appended, AppendError>) {
-    for (job, events) in members {
-        job.settle(Outcome { events, result: result.clone().map(|appended| (partition.id(), appended)) });
+fn settle(partition: &Partition, members: Vec<Owed>, result: Result<Appended, AppendError>) {
+    let result = result.map(|appended| (partition.id(), appended));
+    for owed in members {
+        owed.settle(|events| Outcome { events, result: result.clone() });
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::job::Job;
     use super::super::tests::{store, topic};
     use super::*;
     use crate::disk::sim::Sim;
@@ -235,7 +237,7 @@ mod tests {
         let partition = topic.partitions()[0].clone();
         let sealer = Sealer::start(Arc::new(Inbox::new()), tokio::runtime::Handle::current()).unwrap();
         let in_flight = Arc::<InFlight>::default();
-        let (done, outcomes) = tokio::sync::oneshot::channel();
+        let (owed, submitted) = Job::begin(None, 1);
         {
             let _hold = sim.hold();
             let filler = || Append { batch: builder().build(Codec::None).unwrap(), lease: None, leader_epoch: -1 };
@@ -247,12 +249,12 @@ mod tests {
                     std::thread::sleep(Duration::from_millis(5));
                 }
             }
-            let members = vec![(Job::new(None, 1, done), Indexes::Run(0..1))];
+            let members = vec![owed];
             let sealed = Sealed { builder: builder(), is_compressible: false, members, partition: partition.clone() };
             sealer.send(sealed, &in_flight);
             assert!(!in_flight.has_room(1 << 20, true));
         }
-        assert!(outcomes.await.unwrap()[0].result.is_ok());
+        assert!(submitted.outcomes().await[0].result.is_ok());
         assert!(in_flight.has_room(0, false));
         store.close(Duration::from_secs(5)).await.unwrap();
     }

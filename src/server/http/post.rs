@@ -11,15 +11,16 @@ use super::quarantine;
 use super::query;
 use super::reply::{Answer, Bad, Reply, Taken, listed, ranges, refuse, refuse_for};
 use super::sniff::{self, BodyError, Packing};
-use super::split::Found;
+use super::split::{Found, Lines};
 use crate::budget::Lease;
-use crate::ingest::{Chunk, Event, Outcome, Submitted, headers_size};
+use crate::ingest::{Chunk, Event, Headers as Captured, Outcomes, Submitted, headers_size};
 use crate::record::TopicName;
 use crate::store::{AppendError, HttpCheck, NewTopic, Topic, TopicConfig, TopicError};
 use bytes::Bytes;
 use hyper::body::{Body, Incoming};
 use hyper::header::{EXPECT, HeaderValue};
 use hyper::{Request, StatusCode};
+use std::cell::RefCell;
 use std::sync::Arc;
 use std::time::Instant;
 use tokio::net::TcpStream;
@@ -289,7 +290,7 @@ fn bad_body(error: BodyError) -> Reply {
 }
 
 /// Headers that all parts of a picture's or a multipart request share: its query parameters, and an id where there are parts.
-fn describe(shared: &mut Vec<(Bytes, Bytes)>, read: &Read, query: Option<&str>) {
+fn describe(shared: &mut Captured, read: &Read, query: Option<&str>) {
     for (name, value) in query::pairs(query).filter(|(name, _)| name != b"key") {
         shared.push((Bytes::from(name), Bytes::from(value)));
     }
@@ -340,10 +341,10 @@ impl<'a> Post<'a> {
     ///
     /// # Errors
     /// The answer: 413, if that would make too much of many events.
-    fn shared_headers(&self, read: &Read) -> Result<Vec<(Bytes, Bytes)>, Reply> {
+    fn shared_headers(&self, read: &Read) -> Result<Captured, Reply> {
         let Post { config, asked, .. } = self;
-        let mut shared = Vec::with_capacity(2 + config.http_capture.len());
-        shared.push((Bytes::from_static(b"received"), Bytes::from(self.received_ms.to_string())));
+        let mut shared = Captured::new();
+        shared.push((Bytes::from_static(b"received"), decimal(self.received_ms)));
         // Where anything goes, the type is the only one who knows what it is.
         if config.http_check != HttpCheck::Json
             && let Some(kind) = asked.headers.get("content-type").filter(|kind| is_telling(kind))
@@ -372,7 +373,7 @@ impl<'a> Post<'a> {
     }
 
     /// Hands the events to the batcher.
-    fn send(&self, read: Read, shared: Vec<(Bytes, Bytes)>, quarantined: usize) -> Result<Events, Reply> {
+    fn send(&self, read: Read, shared: Captured, quarantined: usize) -> Result<Events, Reply> {
         let Read { body, lease, found, .. } = read;
         let Found { events, lines, bad, times_off } = found;
         if events.is_empty() {
@@ -394,7 +395,7 @@ impl<'a> Post<'a> {
 struct Events {
     submitted: Submitted,
     /// Line of each.
-    lines: Vec<u32>,
+    lines: Lines,
     size: usize,
     times_off: usize,
     bad: Vec<Bad>,
@@ -419,6 +420,19 @@ impl Events {
     }
 }
 
+/// A time as text; the requests of one millisecond share it.
+fn decimal(ms: i64) -> Bytes {
+    thread_local! {
+        static LAST: RefCell<(i64, Bytes)> = const { RefCell::new((0, Bytes::from_static(b"0"))) };
+    }
+    LAST.with_borrow_mut(|(of, text)| {
+        if *of != ms {
+            (*of, *text) = (ms, Bytes::from(ms.to_string()));
+        }
+        text.clone()
+    })
+}
+
 /// Bytes of events that are compressed already.
 fn pictures_size(events: &[Event]) -> usize {
     let is_picture = |event: &&Event| {
@@ -429,7 +443,7 @@ fn pictures_size(events: &[Event]) -> usize {
 }
 
 /// Turns what became of the events into the answer and its status: 200, 503 with the lines to send again, or a refusal of all.
-fn settle(answer: &mut Taken, lines: &[u32], outcomes: Vec<Outcome>) -> StatusCode {
+fn settle(answer: &mut Taken, lines: &[u32], outcomes: Outcomes) -> StatusCode {
     let (mut retry, mut reasons, mut too_large) = (Vec::new(), Vec::new(), None);
     for outcome in outcomes {
         let of = |index: u32| lines.get(index as usize).copied().unwrap_or_default();
@@ -482,7 +496,7 @@ fn is_telling(kind: &[u8]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ingest::Indexes;
+    use crate::ingest::{Indexes, Outcome};
     use crate::record::{Offset, PartitionId};
     use crate::store::Appended;
 

@@ -3,7 +3,7 @@
 
 use super::HttpDoor;
 use super::split::{BadLine, NO_KEY};
-use crate::ingest::{Chunk, Event, headers_size};
+use crate::ingest::{Chunk, Event, Events, headers_size};
 use crate::store::{NewTopic, Topic, TopicError};
 use bytes::Bytes;
 use std::ops::Range;
@@ -54,7 +54,7 @@ pub(super) async fn keep(
     let now = Instant::now();
     // A copy: the body itself may be large, and its bytes are not reserved longer than its request lives.
     let mut lines = Vec::new();
-    let mut events = Vec::new();
+    let mut events = Events::new();
     for line in bad {
         let kept = line.place.start as usize..line.place.end.min(line.place.start + KEPT_SIZE_MAX) as usize;
         if !door.quarantine.may_keep(kept.len() + beside, now) {
@@ -68,7 +68,7 @@ pub(super) async fn keep(
         return 0;
     }
     let Some(dead) = dead_letters(door, topic).await else { return 0 };
-    let chunk = Chunk { body: lines.into(), events, headers: shared.to_vec(), lease: None, is_compressible: true };
+    let chunk = Chunk { body: lines.into(), events, headers: shared.into(), lease: None, is_compressible: true };
     let Ok(outcomes) = door.ingest.send(&dead, chunk).await else { return 0 };
     let kept = outcomes.iter().filter(|outcome| outcome.result.is_ok()).map(|outcome| outcome.events.len()).sum();
     door.meters.quarantined.increment(kept as u64);

@@ -2,12 +2,13 @@
 
 use super::json::{Fault, Judge, Said, is_too_deep};
 use super::sniff::BodyError;
-use crate::ingest::Event;
+use crate::ingest::{Event, Events};
 use crate::json::{Odd, Scan, Scanner};
 use crate::store::HttpCheck;
 use bytes::Bytes;
 use serde::de::{Error, SeqAccess, Visitor};
 use serde_json::value::RawValue;
+use smallvec::SmallVec;
 use std::fmt;
 use std::ops::Range;
 
@@ -31,12 +32,15 @@ pub struct BadLine {
 pub(super) const NO_KEY: &str =
     "a compacted topic takes no event without a key: inrush.http.key names the value that it is taken from";
 
+/// The line, element or part of each event.
+pub type Lines = SmallVec<[u32; 1]>;
+
 /// The events of a body.
 #[derive(Default)]
 pub struct Found {
-    pub events: Vec<Event>,
+    pub events: Events,
     /// Line, element or part of each, from 1.
-    pub lines: Vec<u32>,
+    pub lines: Lines,
     pub bad: Vec<BadLine>,
     /// Events whose own time was asked for and is not believed.
     pub times_off: usize,
@@ -284,7 +288,7 @@ mod tests {
     #[test]
     fn lines_are_events_and_a_bad_one_ends_at_its_newline() {
         let found = found(b"\n{\"a\":1}\n\n{\"a\":\r\n{\"a\":3}\n \n").ok().unwrap();
-        assert_eq!((found.events.len(), found.lines, found.bad.len()), (2, vec![2, 5], 1));
+        assert_eq!((found.events.len(), found.lines.to_vec(), found.bad.len()), (2, vec![2, 5], 1));
         assert_eq!(found.bad[0].line, 4);
     }
 
@@ -292,7 +296,7 @@ mod tests {
     fn a_first_line_that_is_json_but_no_event_is_a_line_too() {
         let body = format!("{}{}\n{{\"a\":2}}", "[".repeat(40), "]".repeat(40));
         let found = found(body.as_bytes()).ok().unwrap();
-        assert_eq!((found.lines, found.bad[0].line), (vec![2], 1));
+        assert_eq!((found.lines.to_vec(), found.bad[0].line), (vec![2], 1));
     }
 
     #[test]
@@ -323,7 +327,7 @@ mod tests {
         assert_eq!((lines.events.len(), lines.bad.len()), (2, 1));
         assert_eq!(found(b"{\"a\":\"\xff\"}").ok().unwrap().bad.len(), 1);
         let array = found(format!("[1,{deep}]").as_bytes()).ok().unwrap();
-        assert_eq!((array.lines, array.bad[0].line), (vec![1], 2));
+        assert_eq!((array.lines.to_vec(), array.bad[0].line), (vec![1], 2));
     }
 
     #[test]
@@ -345,7 +349,7 @@ mod tests {
                 let thorough = odd_elements(&body, 0..body.len(), &judge).ok().unwrap();
                 prop_assert_eq!(fast.lines, thorough.lines);
                 prop_assert_eq!(fast.bad, thorough.bad);
-                let places = |events: Vec<Event>| events.into_iter().map(|event| (event.value, event.key)).collect::<Vec<_>>();
+                let places = |events: Events| events.into_iter().map(|event| (event.value, event.key)).collect::<Vec<_>>();
                 prop_assert_eq!(places(fast.events), places(thorough.events));
             }
         }
