@@ -1,6 +1,9 @@
 //! [`Buffer`]: memory that O_DIRECT takes. The only place of this room that handles raw memory, besides the ring.
 
 use std::alloc::{Layout, alloc, dealloc, handle_alloc_error};
+use std::fs::File;
+use std::io;
+use std::os::fd::AsRawFd;
 use std::ptr::NonNull;
 
 /// Start and capacity of a buffer, and with O_DIRECT position and size of a write, are multiples of this.
@@ -72,6 +75,22 @@ impl Buffer {
         self.size = size;
     }
 
+    /// Appends what one call reads of a file from `position` on, `count` bytes at most; 0 at its end.
+    ///
+    /// # Errors
+    /// The system's.
+    pub(super) fn read_from(&mut self, file: &File, position: u64, count: usize) -> io::Result<usize> {
+        self.reserve(self.size + count);
+        // SAFETY: the descriptor is open, and capacity holds `count` bytes from `size` on, which this buffer owns mutably.
+        let read = unsafe {
+            libc::pread(file.as_raw_fd(), self.start.as_ptr().add(self.size).cast(), count, position as libc::off_t)
+        };
+        let read = usize::try_from(read).map_err(|_| io::Error::last_os_error())?;
+        // The kernel filled so many.
+        self.size += read;
+        Ok(read)
+    }
+
     /// Appends zeros up to the capacity.
     pub fn fill_with_zeros(&mut self) {
         // SAFETY: capacity holds the bytes from `size` on.
@@ -112,6 +131,12 @@ impl Buffer {
 fn layout(capacity: usize) -> Layout {
     Layout::from_size_align(capacity.next_multiple_of(ALIGNMENT), ALIGNMENT)
         .expect("a buffer is a few dozen MiB at most, far under isize::MAX")
+}
+
+impl AsRef<[u8]> for Buffer {
+    fn as_ref(&self) -> &[u8] {
+        self.as_slice()
+    }
 }
 
 impl Drop for Buffer {

@@ -1,6 +1,7 @@
 //! The machine's own file system: folders and files by std and libc, and the `std` engine (pwrite + fdatasync).
 
-use super::{Allocate, Buffer, Disk, Engine, File, Space, Write, uring};
+use super::{ALIGNMENT, Allocate, Buffer, Disk, Engine, File, ReadFrom, Space, Write, uring};
+use bytes::Bytes;
 use std::any::Any;
 use std::ffi::CString;
 use std::fs;
@@ -226,6 +227,30 @@ impl File for MachineFile {
             }
         }
         Ok(filled)
+    }
+
+    fn read(&self, position: u64, count: usize, from: ReadFrom) -> io::Result<Bytes> {
+        // The description for writing is the direct one.
+        let direct = Some(&self.writing).filter(|_| from == ReadFrom::Device && self.reading.is_some());
+        let before = direct.map_or(0, |_| position as usize % ALIGNMENT);
+        let wanted = before + count;
+        // Blocks as a whole: what a round of the writer changes beside the piece is cut off again.
+        let whole = direct.map_or(wanted, |_| wanted.next_multiple_of(ALIGNMENT));
+        let (file, start) = (direct.unwrap_or(self.reading()), position - before as u64);
+        let mut buffer = Buffer::with_capacity(whole);
+        while buffer.len() < wanted {
+            let so_far = buffer.len();
+            match buffer.read_from(file, start + so_far as u64, whole - so_far) {
+                Ok(0) => break,
+                // Only its end cuts a block.
+                Ok(read) if direct.is_some() && read % ALIGNMENT > 0 => break,
+                Ok(_) => {}
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        let there = buffer.len().min(wanted);
+        Ok(Bytes::from_owner(buffer).slice(before.min(there)..there))
     }
 
     fn size(&self) -> io::Result<u64> {

@@ -13,6 +13,7 @@ mod uring;
 pub use buffer::{ALIGNMENT, Buffer};
 pub use probe::{Probe, open, open_tuned, plain, probe};
 
+use bytes::{Bytes, BytesMut};
 use std::any::Any;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -126,6 +127,17 @@ pub trait File: Send + Sync + Any {
     /// The system's.
     fn read_at(&self, buffer: &mut [u8], position: u64) -> io::Result<usize>;
 
+    /// As [`File::read_at`], into memory of its own; `count` bytes, or as many as the file has from there.
+    ///
+    /// # Errors
+    /// The system's.
+    fn read(&self, position: u64, count: usize, _from: ReadFrom) -> io::Result<Bytes> {
+        let mut bytes = BytesMut::zeroed(count);
+        let read = self.read_at(&mut bytes, position)?;
+        bytes.truncate(read);
+        Ok(bytes.freeze())
+    }
+
     /// # Errors
     /// The system's.
     fn size(&self) -> io::Result<u64>;
@@ -161,6 +173,15 @@ pub trait File: Send + Sync + Any {
     /// # Errors
     /// The system's.
     fn drop_cache(&self, from: u64) -> io::Result<()>;
+}
+
+/// Where a large piece is read from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReadFrom {
+    /// The page cache, which then keeps it for whoever comes next.
+    Cache,
+    /// The device, where the file can be read past the page cache: a third of the CPU time, and nothing else is driven out of memory.
+    Device,
 }
 
 /// How space is reserved ahead.

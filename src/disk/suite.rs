@@ -1,7 +1,7 @@
 //! One suite for all engines: what a line of the contract says, a test shows on `std`, `uring` and `sim`.
 
 use super::machine::{Machine, Syncs, whole_file_system};
-use super::{ALIGNMENT, Allocate, Buffer, Disk, File, Write, sim::Sim};
+use super::{ALIGNMENT, Allocate, Buffer, Disk, File, ReadFrom, Write, sim::Sim};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -54,10 +54,14 @@ fn block(byte: u8, blocks: usize) -> Buffer {
     buffer
 }
 
+/// The same by every way there is.
 fn read(file: &Arc<dyn File>, position: u64, size: usize) -> Vec<u8> {
     let mut bytes = vec![0; size];
     let count = file.read_at(&mut bytes, position).unwrap();
     bytes.truncate(count);
+    for from in [ReadFrom::Cache, ReadFrom::Device] {
+        assert_eq!(file.read(position, size, from).unwrap(), bytes, "{from:?}");
+    }
     bytes
 }
 

@@ -48,6 +48,8 @@ pub struct Segment {
     /// Compaction wrote another in its place: the names in the folder are that one's. Who holds this one reads on in its open file.
     is_replaced: AtomicBool,
     index: RwLock<Index>,
+    /// Up to where readers took large pieces.
+    read: AtomicU64,
 }
 
 struct Index {
@@ -151,7 +153,16 @@ impl Segment {
             is_retired: AtomicBool::new(false),
             is_replaced: AtomicBool::new(false),
             index: RwLock::new(Index::EMPTY),
+            read: AtomicU64::new(0),
         }
+    }
+
+    /// Notes that a large piece is read. Whether nobody read most of it before: who comes second goes through the page cache, and leaves
+    /// there what a third will want. A reader's own pieces overlap, by the batch that did not wholly fit into the last one.
+    pub fn is_read_first(&self, position: u64, count: usize) -> bool {
+        // Relaxed: a hint, nothing is published with it.
+        let known = self.read.fetch_max(position + count as u64, Ordering::Relaxed);
+        known <= position + count as u64 / 2
     }
 
     /// The segment as compaction may have left it: below `holes_below` offsets may be missing.
@@ -393,6 +404,17 @@ mod tests {
     use super::*;
     use crate::disk::sim::Sim;
     use crate::record::{BatchBuilder, Codec, NewRecord};
+
+    #[test]
+    fn who_reads_a_segment_a_second_time_is_told_apart_from_who_reads_on() {
+        let (_disk, segment, _) = written();
+        let piece = 100_000;
+        assert!(segment.is_read_first(0, piece));
+        // The next piece begins with the batch that did not wholly fit into the first.
+        assert!(segment.is_read_first(95_000, piece) && segment.is_read_first(185_000, piece));
+        assert!(!segment.is_read_first(0, piece) && !segment.is_read_first(95_000, piece));
+        assert!(segment.is_read_first(280_000, piece));
+    }
 
     /// A segment of 50 batches of 9,000 bytes, each a millisecond later, on a disk; and where each begins.
     fn written() -> (Sim, Segment, Vec<u64>) {

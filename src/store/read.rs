@@ -3,10 +3,12 @@
 use super::core::Core;
 use super::partition::{Partition, Shared};
 use super::{ReadError, Slice, TimedOffset};
+use crate::disk::ReadFrom;
 use crate::log::{MAX_BATCH, Segment, Target, follows};
 use crate::metrics as names;
 use crate::record::{Batch, DECODED_SIZE_MAX, HEADER_SIZE, Header, Offset};
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
+use std::cell::Cell;
 use std::sync::Arc;
 use tokio::sync::oneshot;
 
@@ -14,6 +16,8 @@ use tokio::sync::oneshot;
 const PIECE_SIZE: usize = 128 << 10;
 /// The most that one call to the disk fetches, unless one batch is larger.
 const PIECE_SIZE_MAX: usize = 4 << 20;
+/// A piece of this size is a consumer's that catches up: it is read past the page cache, unless somebody read there before.
+const DIRECT_SIZE_MIN: usize = 256 << 10;
 
 impl Core {
     /// Runs blocking work on a reader thread; `None` if the pool is gone or the work panicked.
@@ -110,19 +114,15 @@ impl Partition {
         while batches.is_empty() && from < tail && at < segments.len() {
             let limit = segments.get(at + 1).map(|next| next.base);
             let walk = Walk { core: &self.core, shared: &self.shared, segment: &segments[at], limit, tail };
-            let mut size = 0;
-            walk.from(walk.seek(Target::Offset(from))?, size_max, |batch| {
-                if batch.last_offset() < from {
-                    return true;
+            let want = Want::new(size_max);
+            walk.from(walk.seek(Target::Offset(from))?, &want, |batch| {
+                if batch.last_offset() >= from {
+                    want.took(batch.size());
+                    batches.push(batch);
                 }
-                if !batches.is_empty() && size + batch.size() > size_max {
-                    return false;
-                }
-                size += batch.size();
-                batches.push(batch);
-                size < size_max
+                want.left() > 0
             })?;
-            metrics::counter!(names::STORE_READ_BYTES.name, "from" => "disk").increment(size as u64);
+            metrics::counter!(names::STORE_READ_BYTES.name, "from" => "disk").increment(want.taken.get() as u64);
             at += 1;
         }
         Ok(Slice { batches, start, tail })
@@ -140,7 +140,7 @@ impl Partition {
             let limit = segments.get(at + 1).map(|next| next.base);
             let walk = Walk { core: &self.core, shared: &self.shared, segment, limit, tail };
             let from = walk.seek(Target::Offset(start))?.max(walk.seek(Target::Time(timestamp))?);
-            walk.from(from, PIECE_SIZE, |batch| {
+            walk.from(from, &Want::new(PIECE_SIZE), |batch| {
                 if batch.header().max_timestamp < timestamp || batch.last_offset() < start {
                     return true;
                 }
@@ -182,6 +182,31 @@ impl Partition {
     }
 }
 
+/// How much a walk is to bring.
+struct Want {
+    size_max: usize,
+    taken: Cell<usize>,
+}
+
+impl Want {
+    fn new(size_max: usize) -> Want {
+        Want { size_max, taken: Cell::new(0) }
+    }
+
+    fn took(&self, size: usize) {
+        self.taken.set(self.taken.get() + size);
+    }
+
+    fn left(&self) -> usize {
+        self.size_max.saturating_sub(self.taken.get())
+    }
+
+    /// Whether a next batch, which has `size` bytes or more, is too much. The first never is.
+    fn is_too_much(&self, size: usize) -> bool {
+        self.taken.get() > 0 && size > self.left()
+    }
+}
+
 /// A walk over the batches of one segment below a tail.
 struct Walk<'a> {
     core: &'a Core,
@@ -193,18 +218,19 @@ struct Walk<'a> {
 }
 
 impl Walk<'_> {
-    /// Tells each batch from a position, where the batch with offset `next` begins, until `on_batch` answers false, the tail or the
-    /// segment's end. Base offsets lie outside of a batch's CRC: that they follow each other is checked here, and that they stay within
+    /// Tells each batch from a position, where the batch with offset `next` begins, until `on_batch` answers false, the next one is more
+    /// than `want` has left, the tail or the segment's end. Not a byte more is read than that takes: it would be read again.
+    ///
+    /// Base offsets lie outside of a batch's CRC: that they follow each other is checked here, and that they stay within
     /// their segment; only where compaction was, they may leave offsets out.
     fn from(
         &self,
         (mut position, mut next): (u64, Offset),
-        size_hint: usize,
+        want: &Want,
         mut on_batch: impl FnMut(Batch) -> bool,
     ) -> Result<(), ReadError> {
         let size = self.segment.size();
         let mut piece = Bytes::new();
-        let mut wanted = size_hint.clamp(PIECE_SIZE, PIECE_SIZE_MAX);
         while position < size && next < self.tail {
             let needed = match Header::parse(&piece) {
                 Ok(header)
@@ -214,6 +240,7 @@ impl Walk<'_> {
                     let reason = format!("base offset {} where {next} was expected", header.base_offset);
                     return Err(self.bad(position, &reason));
                 }
+                Ok(header) if want.is_too_much(header.size) => return Ok(()),
                 Ok(header) if header.size <= piece.len() => {
                     let batch =
                         Batch::check(piece.split_to(header.size)).map_err(|error| self.bad(position, &error))?;
@@ -231,7 +258,10 @@ impl Walk<'_> {
             if needed as u64 > size - position || needed > MAX_BATCH {
                 return Err(self.bad(position, &"a batch reaches past the end of its segment"));
             }
-            wanted = wanted.max(needed);
+            if want.is_too_much(needed) {
+                return Ok(());
+            }
+            let wanted = want.left().clamp(PIECE_SIZE, PIECE_SIZE_MAX).max(needed);
             piece = self.read(position, wanted.min((size - position) as usize))?;
             if piece.len() < needed {
                 return Err(self.bad(position, &"the file is shorter than its segment"));
@@ -255,10 +285,9 @@ impl Walk<'_> {
 
     fn read(&self, position: u64, count: usize) -> Result<Bytes, ReadError> {
         let io = |error: std::io::Error| self.failed(&error);
-        let mut bytes = BytesMut::zeroed(count);
-        let read = self.segment.file(self.core.disk.as_ref()).map_err(io)?.read_at(&mut bytes, position).map_err(io)?;
-        bytes.truncate(read);
-        Ok(bytes.freeze())
+        let is_first = count >= DIRECT_SIZE_MIN && self.segment.is_read_first(position, count);
+        let from = if is_first { ReadFrom::Device } else { ReadFrom::Cache };
+        self.segment.file(self.core.disk.as_ref()).map_err(io)?.read(position, count, from).map_err(io)
     }
 
     /// Whether retention took the segment away under this reader.

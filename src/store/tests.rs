@@ -4,6 +4,7 @@ mod compaction;
 mod faults;
 mod offline;
 mod quotas;
+mod reads;
 mod start;
 
 use super::*;
