@@ -141,7 +141,7 @@ pub fn start(options: Options) -> Result<Running, Error> {
     };
     let kafka_door = Arc::new(KafkaDoor {
         store: store.clone(),
-        groups,
+        groups: groups.clone(),
         control: control.clone(),
         clock: clock.clone(),
         quotas: Quotas::load(store.clone(), clock.clone()),
@@ -159,6 +159,7 @@ pub fn start(options: Options) -> Result<Running, Error> {
     let admin_door = Arc::new(Admin {
         store: store.clone(),
         control: control.clone(),
+        groups,
         metrics: metrics.clone(),
         clock,
         budget,

@@ -13,7 +13,7 @@ use crate::metrics as names;
 use crate::record::{Batch, BatchBuilder, Codec, DECODED_SIZE_MAX, NewRecord, Offset, PartitionId, TopicName};
 use crate::store::{Append, NewTopic, Partition, Queued, ReadError, Store, TopicError};
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
@@ -51,9 +51,10 @@ const READ_PAUSE: Duration = Duration::from_secs(1);
 /// Outside of a tokio runtime.
 pub fn start(store: Store, clock: Clock, options: Options, stop: watch::Receiver<bool>) -> Groups {
     let (requests, asked) = mpsc::channel(REQUESTS_MAX);
-    let driver = Driver { store, clock, began: Instant::now(), labels: BTreeSet::new() };
+    let trouble = Arc::<OnceLock<String>>::default();
+    let driver = Driver { store, clock, began: Instant::now(), labels: BTreeSet::new(), trouble: trouble.clone() };
     tokio::spawn(driver.run(options, asked, stop));
-    Groups { requests }
+    Groups { requests, trouble }
 }
 
 struct Driver {
@@ -62,6 +63,8 @@ struct Driver {
     began: Instant,
     /// Groups and topics that have had a label: the recorder keeps each for ever.
     labels: BTreeSet<(Arc<str>, Arc<str>)>,
+    /// Why groups cannot be read, for [`Groups::trouble`].
+    trouble: Arc<OnceLock<String>>,
 }
 
 /// Says in the metrics whether groups are served, also if their task should end before its time.
@@ -98,6 +101,7 @@ impl Driver {
             Ok(loaded) => loaded,
             // To go on without what was committed would send consumers back, or past what they have not read.
             Err(reason) => {
+                let _ = self.trouble.set(reason.clone());
                 error!(%reason, "the groups cannot be read: consumer groups are not served; stop the daemon and see inrush log verify");
                 let error = Error::NotAvailable(format!("they cannot be read: {reason}"));
                 tokio::select! {

@@ -27,7 +27,7 @@ pub use offsets::Committed;
 use crate::record::CONSUMER_OFFSETS as OFFSETS_TOPIC;
 use bytes::Bytes;
 use coordinator::Request;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use tokio::sync::{mpsc, oneshot};
 
 /// The longest words that a client may put beside an offset (Kafka's `offset.metadata.max.bytes`, which counts UTF-16 units).
@@ -250,9 +250,16 @@ pub struct DescribedMember {
 #[derive(Clone)]
 pub struct Groups {
     requests: mpsc::Sender<Request>,
+    /// Why they are not served, if they cannot be read.
+    trouble: Arc<OnceLock<String>>,
 }
 
 impl Groups {
+    /// Why groups are not served until the daemon is started anew; `None` if they are, or are still being read.
+    pub fn trouble(&self) -> Option<&str> {
+        self.trouble.get().map(String::as_str)
+    }
+
     async fn ask<T>(&self, request: impl FnOnce(oneshot::Sender<Result<T, Error>>) -> Request) -> Result<T, Error> {
         let (answer, answered) = oneshot::channel();
         let gone = || Error::NotAvailable("the daemon stops".to_owned());

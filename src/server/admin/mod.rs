@@ -21,6 +21,7 @@ use super::host::{is_ours, name_of};
 use crate::budget::Budget;
 use crate::clock::Clock;
 use crate::control::{Command, Control, ResetTo};
+use crate::group::Groups;
 use crate::pulse::Pulse;
 use crate::store::Store;
 use bytes::Bytes;
@@ -49,6 +50,7 @@ const CLOSE_PATIENCE: Duration = Duration::from_secs(2);
 pub struct Admin {
     pub store: Store,
     pub control: Control,
+    pub groups: Groups,
     pub metrics: PrometheusHandle,
     pub clock: Clock,
     /// Bytes of requests in flight.
@@ -158,7 +160,7 @@ async fn answer(admin: &Admin, request: Request<Incoming>) -> Response<Full<Byte
 
 fn ready(admin: &Admin) -> Readiness {
     let now_ms = admin.clock.now_ms();
-    readiness(&admin.store.health(), &admin.pulses, &admin.control.statuses(), now_ms)
+    readiness(&admin.store.health(), admin.groups.trouble(), &admin.pulses, &admin.control.statuses(), now_ms)
 }
 
 async fn command(admin: &Admin, command: Command) -> Response<Full<Bytes>> {

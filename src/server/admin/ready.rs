@@ -21,8 +21,14 @@ pub struct Readiness {
     pub warnings: Vec<String>,
 }
 
-/// Judges. A pipeline in trouble is named and does not turn the daemon red unless it is stalled or silent: ingest goes on without it.
-pub fn readiness(health: &Health, pulses: &[Pulse], pipelines: &[PipelineStatus], now_ms: Millis) -> Readiness {
+/// Judges. `groups` is why consumer groups are not served. A pipeline in trouble is named and does not turn the daemon red unless it is stalled or silent: ingest goes on without it.
+pub fn readiness(
+    health: &Health,
+    groups: Option<&str>,
+    pulses: &[Pulse],
+    pipelines: &[PipelineStatus],
+    now_ms: Millis,
+) -> Readiness {
     let mut reasons = Vec::new();
     let mut warnings = Vec::new();
     if let Some(cause) = &health.poisoned {
@@ -39,6 +45,11 @@ pub fn readiness(health: &Health, pulses: &[Pulse], pipelines: &[PipelineStatus]
     }
     for (topic, partition, reason) in &health.read_only {
         reasons.push(format!("{topic}/{partition} is read-only: {reason}"));
+    }
+    if let Some(why) = groups {
+        reasons.push(format!(
+            "consumer groups are not served, they cannot be read: {why}; stop the daemon and see inrush log verify"
+        ));
     }
     for pipeline in pipelines {
         let why = pipeline.reason.as_deref().unwrap_or("no reason given");
@@ -91,25 +102,31 @@ mod tests {
 
     #[test]
     fn a_daemon_with_nothing_wrong_is_ready() {
-        assert!(readiness(&Health::default(), &[], &[pipeline(State::Running, 1_000)], 2_000).is_ready);
+        assert!(readiness(&Health::default(), None, &[], &[pipeline(State::Running, 1_000)], 2_000).is_ready);
+    }
+
+    #[test]
+    fn groups_that_cannot_be_read_turn_it_red() {
+        let found = readiness(&Health::default(), Some("a damaged batch"), &[], &[], 0);
+        assert!(!found.is_ready && found.reasons[0].contains("a damaged batch"), "{found:?}");
     }
 
     #[test]
     fn a_silent_pipeline_is_named() {
-        let found = readiness(&Health::default(), &[], &[pipeline(State::Running, 0)], BEAT_PATIENCE_MS + 1);
+        let found = readiness(&Health::default(), None, &[], &[pipeline(State::Running, 0)], BEAT_PATIENCE_MS + 1);
         assert!(!found.is_ready && found.reasons[0].contains("clicks"), "{found:?}");
     }
 
     #[test]
     fn a_warning_of_a_running_pipeline_is_shown_and_turns_nothing_red() {
         let running = PipelineStatus { warnings: vec!["3 records left".to_owned()], ..pipeline(State::Running, 1_000) };
-        let found = readiness(&Health::default(), &[], &[running], 2_000);
+        let found = readiness(&Health::default(), None, &[], &[running], 2_000);
         assert!(found.is_ready && found.warnings[0].contains("clicks: 3 records left"), "{found:?}");
     }
 
     #[test]
     fn a_pipeline_that_waits_for_its_topic_is_no_alarm() {
-        let found = readiness(&Health::default(), &[], &[pipeline(State::NoTopic, 0)], 1_000);
+        let found = readiness(&Health::default(), None, &[], &[pipeline(State::NoTopic, 0)], 1_000);
         assert!(found.is_ready && found.warnings.len() == 1, "{found:?}");
     }
 
@@ -121,14 +138,14 @@ mod tests {
             Health { writer_waits: WRITER_PATIENCE + Duration::from_millis(1), ..Health::default() },
         ];
         for trouble in troubles {
-            assert!(!readiness(&trouble, &[], &[], 0).is_ready, "{trouble:?}");
+            assert!(!readiness(&trouble, None, &[], &[], 0).is_ready, "{trouble:?}");
         }
     }
 
     #[test]
     fn a_door_that_hangs_is_named() {
         let pulses = [Pulse::new("the HTTP door"), Pulse::silent_for("the batcher", crate::pulse::SILENCE_MAX * 2)];
-        let found = readiness(&Health::default(), &pulses, &[], 0);
+        let found = readiness(&Health::default(), None, &pulses, &[], 0);
         assert!(!found.is_ready && found.reasons.len() == 1 && found.reasons[0].contains("the batcher"), "{found:?}");
     }
 }
