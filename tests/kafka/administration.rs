@@ -1,42 +1,12 @@
-//! Every version of the requests that administer topics and the node is answered so that it can be read. What they do is told by
-//! `alterations`, `partitions`, `records`, `node`.
+//! Requests that administer topics and the node, right in every version, for `versions`. What they do is told by `alterations`, `partitions`,
+//! `records`, `node`.
 
-use crate::door::{Client, Door, batch, name, text};
-use inrush::record::Codec;
+use crate::door::{Client, name, text};
 use kafka_protocol::messages as kp;
 use kafka_protocol::messages::ApiKey;
 
-/// The versions of a Kafka 4.1 broker, as kafka-broker-api-versions lists them.
-pub const LISTED: &[(ApiKey, i16, i16)] = &[
-    (ApiKey::DeleteRecords, 0, 2),
-    (ApiKey::AlterConfigs, 0, 2),
-    (ApiKey::DescribeLogDirs, 1, 4),
-    (ApiKey::CreatePartitions, 0, 3),
-    (ApiKey::ElectLeaders, 0, 2),
-    (ApiKey::IncrementalAlterConfigs, 0, 1),
-    (ApiKey::AlterPartitionReassignments, 0, 1),
-    (ApiKey::ListPartitionReassignments, 0, 0),
-    (ApiKey::DescribeQuorum, 0, 2),
-    (ApiKey::DescribeProducers, 0, 0),
-    (ApiKey::DescribeTopicPartitions, 0, 0),
-    (ApiKey::ListConfigResources, 0, 1),
-];
-
-#[test]
-fn every_listed_version_is_answered_and_readable() {
-    let door = Door::open();
-    door.topic("t", &[]);
-    let mut client = door.client();
-    client.produce("t", batch(Codec::Lz4, 3).bytes().clone());
-    for (api, min, max) in LISTED {
-        for version in *min..=*max {
-            assert_eq!(asked(&mut client, *api, version), 0, "{api:?} {version}");
-        }
-    }
-}
-
 /// The code of an answer to a request that is right in this version.
-fn asked(client: &mut Client, api: ApiKey, version: i16) -> i16 {
+pub fn asked(client: &mut Client, api: ApiKey, version: i16) -> i16 {
     match api {
         ApiKey::DeleteRecords => {
             let partition = kp::delete_records_request::DeleteRecordsPartition::default().with_offset(1);
@@ -70,7 +40,8 @@ fn asked(client: &mut Client, api: ApiKey, version: i16) -> i16 {
             let request = kp::DescribeLogDirsRequest::default().with_topics(None);
             let answer: kp::DescribeLogDirsResponse = client.call(api, version, &request);
             let dir = &answer.results[0];
-            assert_eq!((answer.results.len(), dir.topics.len(), dir.total_bytes > 0), (1, 1, version >= 4));
+            assert_eq!((answer.results.len(), dir.total_bytes > 0), (1, version >= 4));
+            assert!(dir.topics.iter().any(|topic| topic.name == name("t")));
             answer.error_code + dir.error_code
         }
         ApiKey::CreatePartitions => {

@@ -95,8 +95,7 @@ pub(super) const OFFSET_DELETE: &[Field] = &[
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Walk, check, shape};
-    use bytes::{Bytes, BytesMut};
+    use super::super::tests::{is_exact, text, topic};
     use kafka_protocol::messages::join_group_request::JoinGroupRequestProtocol;
     use kafka_protocol::messages::leave_group_request::MemberIdentity;
     use kafka_protocol::messages::offset_commit_request::{OffsetCommitRequestPartition, OffsetCommitRequestTopic};
@@ -106,37 +105,6 @@ mod tests {
     };
     use kafka_protocol::messages::sync_group_request::SyncGroupRequestAssignment;
     use kafka_protocol::messages::*;
-    use kafka_protocol::protocol::{Decodable, Encodable, StrBytes};
-    use std::ops::RangeInclusive;
-
-    fn text(text: &'static str) -> StrBytes {
-        StrBytes::from_static_str(text)
-    }
-
-    /// Every version that `make` gives takes exactly its bytes, is refused wherever it is cut, and neither claims nor flipped bytes in it make
-    /// the crate panic or reserve what is not there.
-    fn is_exact<T: Encodable + Decodable>(api: ApiKey, versions: RangeInclusive<i16>, make: impl Fn(i16) -> T) {
-        for version in versions {
-            let mut body = BytesMut::new();
-            make(version).encode(&mut body, version).unwrap();
-            let (fields, flexible) = shape(api).unwrap();
-            let mut walk = Walk { rest: &body, version, is_flexible: version >= flexible };
-            walk.fields(fields).unwrap_or_else(|error| panic!("{api:?} {version}: {error}"));
-            assert!(walk.rest.is_empty(), "{api:?} {version}: {} bytes are left", walk.rest.len());
-            for size in 0..body.len() {
-                assert!(check(api, version, &body[..size]).is_err(), "{api:?} {version} cut at {size}");
-            }
-            for at in 0..body.len() {
-                for claim in [&b"\x7f\xff\xff\xff"[..], b"\xff\xff\xff\xff\x0f", b"\x00", b"\xff"] {
-                    let mut changed = body.to_vec();
-                    changed.splice(at..(at + claim.len()).min(body.len()), claim.iter().copied());
-                    if check(api, version, &changed).is_ok() {
-                        let _ = T::decode(&mut Bytes::from(changed), version);
-                    }
-                }
-            }
-        }
-    }
 
     #[test]
     fn shapes_of_membership_take_exactly_their_bytes() {
@@ -171,7 +139,6 @@ mod tests {
 
     #[test]
     fn shapes_of_offsets_and_administration_take_exactly_their_bytes() {
-        let topic = || TopicName(text("clicks"));
         is_exact(ApiKey::OffsetCommit, 2..=9, |version| {
             let one = OffsetCommitRequestPartition::default().with_committed_metadata(Some(text("words")));
             let one = if version >= 6 { one.with_committed_leader_epoch(7) } else { one };
