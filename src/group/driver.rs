@@ -29,8 +29,9 @@ const BATCH_SIZE: usize = 512 << 10;
 const QUEUE_PATIENCE: Duration = Duration::from_secs(5);
 /// Bytes that are read at once at the start.
 const READ_SIZE: usize = 1 << 20;
-/// How often offsets are looked at for their age, and topics for being gone.
+/// How often offsets are looked at for their age, and topics for being gone: this often, and twice while offsets are kept if that is sooner.
 const EXPIRY_INTERVAL: Duration = Duration::from_secs(60);
+const EXPIRY_INTERVAL_MIN: Duration = Duration::from_secs(1);
 /// How often the metrics of groups are set.
 const METRICS_INTERVAL: Duration = Duration::from_secs(5);
 /// Groups and topics that have a label of their own; lag of the rest is summed as `other`.
@@ -89,6 +90,8 @@ impl Driver {
     }
 
     async fn run(mut self, options: Options, mut asked: mpsc::Receiver<Request>, mut stop: watch::Receiver<bool>) {
+        let kept = Duration::from_millis(options.retention_ms.max(0) as u64);
+        let expiry_interval = (kept / 2).clamp(EXPIRY_INTERVAL_MIN, EXPIRY_INTERVAL);
         let mut coordinator = Coordinator::new(options);
         let loading = tokio::spawn(load(self.store.clone()));
         metrics::gauge!(names::GROUPS_UP.name).set(0.0);
@@ -117,7 +120,7 @@ impl Driver {
         let (came_back, mut done) = mpsc::channel(WRITES_MAX);
         tokio::spawn(append_all(self.store.clone(), self.clock.clone(), to_append, tickets));
         tokio::spawn(await_all(to_await, came_back));
-        let mut expiry = tokio::time::interval_at(Instant::now() + EXPIRY_INTERVAL, EXPIRY_INTERVAL);
+        let mut expiry = tokio::time::interval_at(Instant::now() + expiry_interval, expiry_interval);
         let mut watch = JumpWatch::new(self.clock.now_ms());
         let mut metrics = tokio::time::interval(METRICS_INTERVAL);
         loop {

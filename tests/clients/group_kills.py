@@ -6,8 +6,6 @@ Usage: group_kills.py PATH_TO_INRUSH; KILLS, SEED and READER (confluent, kafka-p
 import collections
 import os
 import random
-import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -16,6 +14,7 @@ import time
 
 import confluent_kafka
 import confluent_kafka.admin
+from daemon import Daemon
 from members import Member
 
 INRUSH = sys.argv[1]
@@ -36,38 +35,6 @@ failed = []
 def fail(what):
     failed.append(what)
     print("failed:", what, flush=True)
-
-
-def free_port():
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return one.getsockname()[1]
-
-
-class Daemon:
-    def __init__(self, folder):
-        self.folder, self.port = folder, free_port()
-        self.address = f"127.0.0.1:{self.port}"
-        self.start()
-
-    def start(self):
-        command = [INRUSH, "serve", "--data", f"{self.folder}/data", "--kafka", self.address, "--http", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--pipelines", f"{self.folder}/none"]
-        with open(f"{self.folder}/log", "a", encoding="utf-8") as log:
-            self.process = subprocess.Popen(command, stderr=log, stdout=log, env={**os.environ, "RUST_LOG": "info"})
-
-    def wait_until_it_answers(self):
-        until = time.monotonic() + PATIENCE_S
-        while time.monotonic() < until:
-            try:
-                socket.create_connection(("127.0.0.1", self.port), 1).close()
-                return
-            except OSError:
-                time.sleep(0.02)
-        raise TimeoutError("the daemon does not answer")
-
-    def kill(self):
-        self.process.send_signal(signal.SIGKILL)
-        self.process.wait()
 
 
 class Sender(threading.Thread):
@@ -348,7 +315,7 @@ if __name__ == "__main__":
     check_the_judges()
     print(f"seed {SEED}, {KILLS} kills", flush=True)
     folder = tempfile.mkdtemp(prefix="inrush-group-kills-")
-    daemon = Daemon(folder)
+    daemon = Daemon(INRUSH, folder)
     try:
         run(daemon)
     finally:

@@ -4,24 +4,19 @@
 #   java     org.apache.kafka:kafka-clients
 #   kafkajs  kafkajs
 #   rdkafka  librdkafka by its Rust crate, built here
+#   rskafka  rskafka, a Rust client without groups, built here
 #   go       franz-go, sarama
+#   expiry   how long committed offsets are kept, by a daemon of its own that keeps them for seconds
 #   kills    producers and a group of confluent-kafka while a daemon of their own is killed KILLS times (5)
 # Installs what it needs with the clients' own package tools; says what is missing.
 # Usage: tests/clients/kafka.sh [PATH_TO_INRUSH] [CLIENT...]
 set -euo pipefail
 cd "$(dirname "$0")/../.."
-here=$PWD
+. tests/clients/daemon.sh
 inrush=${1:-${CARGO_TARGET_DIR:-target}/debug/inrush}
-[ -x "$inrush" ] || { echo "$inrush is missing: cargo build"; exit 1; }
+built "$inrush"
 shift || true
-clients=${*:-python java kafkajs rdkafka go kills}
-cache=${INRUSH_CLIENTS:-${TMPDIR:-/tmp}/inrush-clients}
-mkdir -p "$cache"
-
-missing() { echo "$1"; exit 1; }
-install() { { apt-get update -qq && apt-get install -y -qq "$@"; } >/dev/null 2>&1; }
-# The command is there, or Debian's package with it can be installed.
-needs() { command -v "$1" >/dev/null || install "$2" || missing "$1 is missing: apt-get install $2"; }
+clients=${*:-python java kafkajs rdkafka rskafka go expiry kills}
 
 prepare_python() {
   needs kcat kcat
@@ -68,13 +63,17 @@ check_kafkajs() {
   return $failed
 }
 
-rdkafka_target=${CARGO_TARGET_DIR:-$here/target}/clients
+crates=${CARGO_TARGET_DIR:-$PWD/target}/clients
+build_crate() { (cd "tests/clients/$1" && CARGO_TARGET_DIR=$crates cargo build --locked --release --quiet) || missing "$1 could not be built"; }
 prepare_rdkafka() {
   needs g++ g++
   needs make make
-  (cd tests/clients/rdkafka && CARGO_TARGET_DIR=$rdkafka_target cargo build --locked --release --quiet) || missing "rdkafka could not be built"
+  build_crate rdkafka
 }
-check_rdkafka() { timeout 300 "$rdkafka_target/release/inrush-rdkafka" check "$kafka"; }
+check_rdkafka() { timeout 300 "$crates/release/inrush-rdkafka" check "$kafka"; }
+
+prepare_rskafka() { build_crate rskafka; }
+check_rskafka() { timeout 300 "$crates/release/inrush-rskafka" "$kafka"; }
 
 prepare_go() {
   needs go golang-go
@@ -82,30 +81,22 @@ prepare_go() {
 }
 check_go() { timeout 300 "$cache/goclients" "$kafka"; }
 
+prepare_expiry() { prepare_python; }
+check_expiry() { timeout 300 "$venv/bin/python" tests/clients/group_expiry.py "$inrush"; }
+
 prepare_kills() { prepare_python; }
 # A kill takes 6 s or so, and more when a member was killed too.
 check_kills() { timeout $((300 + 20 * ${KILLS:-5})) "$venv/bin/python" tests/clients/group_kills.py "$inrush"; }
 
 for client in $clients; do "prepare_$client"; done
 
-folder=$(mktemp -d)
-INRUSH_LOG_FORMAT=json RUST_LOG=info "$inrush" serve --data "$folder/data" --http 127.0.0.1:0 --kafka 127.0.0.1:0 --admin 127.0.0.1:0 --pipelines "$folder/none" 2>"$folder/log" &
-daemon=$!
-trap 'kill $daemon 2>/dev/null || true; wait $daemon 2>/dev/null || true; rm -rf "$folder"' EXIT
-address() { sed -n 's/.*"message":"inrush is ready".*"'"$1"'":"\([^"]*\)".*/\1/p' "$folder/log"; }
-for _ in $(seq 100); do
-  [ -n "$(address kafka)" ] && break
-  sleep 0.1
-done
-kafka=$(address kafka) http=$(address http)
-[ -n "$kafka" ] || { cat "$folder/log"; missing "the daemon did not start"; }
-
-failed=
+start "$inrush"
+wrong=
 for client in $clients; do
-  "check_$client" || failed="$failed $client"
+  "check_$client" || wrong="$wrong $client"
 done
-if grep -E '"level":"(ERROR|WARN)"' "$folder/log"; then
+if warned; then
   echo "the daemon warned while the clients ran"
-  failed="$failed log"
+  wrong="$wrong log"
 fi
-[ -z "$failed" ] || { echo "failed:$failed"; exit 1; }
+[ -z "$wrong" ] || { echo "failed:$wrong"; exit 1; }

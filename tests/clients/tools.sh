@@ -4,83 +4,30 @@
 # Usage: tests/clients/tools.sh [PATH_TO_INRUSH | HOST:PORT]
 set -euo pipefail
 cd "$(dirname "$0")/../.."
+. tests/clients/daemon.sh
 target=${1:-${CARGO_TARGET_DIR:-target}/debug/inrush}
-cache=${INRUSH_CLIENTS:-${TMPDIR:-/tmp}/inrush-clients}
-mkdir -p "$cache"
-
-missing() { echo "$1"; exit 1; }
-install() { { apt-get update -qq && apt-get install -y -qq "$@"; } >/dev/null 2>&1; }
-needs() { command -v "$1" >/dev/null || install "$2" || missing "$1 is missing: apt-get install $2"; }
-
-needs java default-jre-headless
-if [ ! -e "$cache/tools/.done" ]; then
-  needs mvn maven
-  mvn -q -B -f tests/clients/tools/pom.xml dependency:copy-dependencies -DoutputDirectory="$cache/tools" || missing "Kafka's tools could not be fetched by mvn"
-  touch "$cache/tools/.done"
-fi
-
-folder=$(mktemp -d)
-daemon=
-trap '[ -z "$daemon" ] || { kill $daemon; wait $daemon; } 2>/dev/null || true; rm -rf "$folder"' EXIT
-if [ -x "$target" ]; then
-  INRUSH_LOG_FORMAT=json RUST_LOG=info "$target" serve --data "$folder/data" --http 127.0.0.1:0 --kafka 127.0.0.1:0 --admin 127.0.0.1:0 --pipelines "$folder/none" 2>"$folder/log" &
-  daemon=$!
-  address() { sed -n 's/.*"message":"inrush is ready".*"kafka":"\([^"]*\)".*/\1/p' "$folder/log"; }
-  for _ in $(seq 100); do
-    [ -n "$(address)" ] && break
-    sleep 0.1
-  done
-  kafka=$(address)
-  [ -n "$kafka" ] || { cat "$folder/log"; missing "the daemon did not start"; }
-else
-  [[ $target == *:* ]] || missing "$target is missing: cargo build"
+needs_tools
+if [[ $target == *:* ]]; then
   kafka=$target
+else
+  built "$target"
+  start "$target"
 fi
 
 # The classes behind the scripts of Kafka's bin folder.
-class() {
-  case $1 in
-    kafka-topics) echo org.apache.kafka.tools.TopicCommand ;;
-    kafka-configs) echo kafka.admin.ConfigCommand ;;
-    kafka-log-dirs) echo org.apache.kafka.tools.LogDirsCommand ;;
-    kafka-delete-records) echo org.apache.kafka.tools.DeleteRecordsCommand ;;
-    kafka-get-offsets) echo org.apache.kafka.tools.GetOffsetShell ;;
-    kafka-console-producer) echo org.apache.kafka.tools.ConsoleProducer ;;
-    kafka-console-consumer) echo org.apache.kafka.tools.consumer.ConsoleConsumer ;;
-    kafka-leader-election) echo org.apache.kafka.tools.LeaderElectionCommand ;;
-    kafka-reassign-partitions) echo org.apache.kafka.tools.reassign.ReassignPartitionsCommand ;;
-    kafka-metadata-quorum) echo org.apache.kafka.tools.MetadataQuorumCommand ;;
-    kafka-transactions) echo org.apache.kafka.tools.TransactionsCommand ;;
-    kafka-broker-api-versions) echo org.apache.kafka.tools.BrokerApiVersionsCommand ;;
-  esac
-}
+kafka-topics() { tool org.apache.kafka.tools.TopicCommand "$@"; }
+kafka-configs() { tool kafka.admin.ConfigCommand "$@"; }
+kafka-log-dirs() { tool org.apache.kafka.tools.LogDirsCommand "$@"; }
+kafka-delete-records() { tool org.apache.kafka.tools.DeleteRecordsCommand "$@"; }
+kafka-get-offsets() { tool org.apache.kafka.tools.GetOffsetShell "$@"; }
+kafka-console-producer() { tool org.apache.kafka.tools.ConsoleProducer "$@"; }
+kafka-console-consumer() { tool org.apache.kafka.tools.consumer.ConsoleConsumer "$@"; }
+kafka-leader-election() { tool org.apache.kafka.tools.LeaderElectionCommand "$@"; }
+kafka-reassign-partitions() { tool org.apache.kafka.tools.reassign.ReassignPartitionsCommand "$@"; }
+kafka-metadata-quorum() { tool org.apache.kafka.tools.MetadataQuorumCommand "$@"; }
+kafka-transactions() { tool org.apache.kafka.tools.TransactionsCommand "$@"; }
+kafka-broker-api-versions() { tool org.apache.kafka.tools.BrokerApiVersionsCommand "$@"; }
 
-ok=0 failed=0
-# step NAME PATTERN... -- TOOL ARGUMENT...: the tool's output has each pattern (grep -E, a tab is a tab), and none that begins with '!'.
-step() {
-  local name=$1 wrong= patterns=() output tool pattern
-  shift
-  while [ "$1" != -- ]; do patterns+=("$1"); shift; done
-  shift
-  tool=$(class "$1")
-  shift
-  output=$(timeout 60 java -XX:TieredStopAtLevel=1 -Xmx256m -cp "$cache/tools/*" "$tool" --bootstrap-server "$kafka" "$@" 2>&1) || true
-  for pattern in "${patterns[@]}"; do
-    if [ "${pattern:0:1}" = '!' ]; then
-      ! grep -Eq -- "${pattern:1}" <<<"$output" || wrong="$wrong [has ${pattern:1}]"
-    else
-      grep -Eq -- "$pattern" <<<"$output" || wrong="$wrong [lacks $pattern]"
-    fi
-  done
-  if [ -z "$wrong" ]; then
-    ok=$((ok + 1))
-    echo "ok      $name"
-  else
-    failed=$((failed + 1))
-    echo "FAILED  $name:$wrong"
-    sed 's/^/        /' <<<"$output" | head -n 40
-  fi
-}
 tab=$'\t'
 error='!(Exception|Error|error)'
 t=tools-$RANDOM-a u=tools-$RANDOM-b
@@ -108,7 +55,7 @@ step "kafka-topics --alter onto another broker is refused" "no such broker is re
 step "kafka-console-producer" "$error" -- kafka-console-producer --topic "$u" --property parse.key=true --property key.separator=: <<<$'one:1\none:2\none:3'
 step "kafka-get-offsets latest" "^$u:[012]:3\$" "$error" -- kafka-get-offsets --topic "$u"
 # One key, one partition: which of the three is for the partitioner to know.
-p=$(timeout 60 java -XX:TieredStopAtLevel=1 -cp "$cache/tools/*" "$(class kafka-get-offsets)" --bootstrap-server "$kafka" --topic "$u" 2>/dev/null | sed -n "s/^$u:\([012]\):3\$/\1/p")
+p=$(kafka-get-offsets --topic "$u" 2>/dev/null | sed -n "s/^$u:\([012]\):3\$/\1/p")
 p=${p:-0}
 step "kafka-get-offsets earliest" "^$u:0:0\$" "^$u:2:0\$" "$error" -- kafka-get-offsets --topic "$u" --time earliest
 step "kafka-get-offsets max-timestamp" "^$u:$p:[012]\$" "$error" -- kafka-get-offsets --topic "$u" --time max-timestamp
@@ -165,9 +112,9 @@ step "kafka-topics --delete of what is not there" "does not exist" -- kafka-topi
 step "kafka-topics --list afterwards" "!^$t\$" "^$u\$" "$error" -- kafka-topics --list
 step "kafka-topics --delete of the other" "$error" -- kafka-topics --delete --topic "$u"
 
-if [ -n "$daemon" ] && grep -E '"level":"(ERROR|WARN)"' "$folder/log"; then
+if [ -n "$daemon" ] && warned; then
   failed=$((failed + 1))
   echo "FAILED  the daemon warned while the tools ran"
 fi
-echo "Kafka's tools: $ok ok, $failed failed"
+echo "Kafka's tools: $passed ok, $failed failed"
 [ "$failed" = 0 ]
