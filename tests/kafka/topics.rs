@@ -47,10 +47,42 @@ fn behaviour_29_a_topic_is_made_by_asking_for_it_and_takes_records_at_once() {
 }
 
 #[test]
+fn behaviour_29_a_topic_that_many_ask_for_at_once_is_made_once_and_all_are_told_of_it() {
+    let door = Door::open();
+    let ids = std::thread::scope(|scope| {
+        let ask = || {
+            let answer = metadata(&mut door.client(), 12, &asked(&["new"], true));
+            (codes(&answer), answer.topics[0].topic_id, answer.topics[0].partitions.len())
+        };
+        let asking: Vec<_> = (0..8).map(|_| scope.spawn(ask)).collect();
+        asking.into_iter().map(|asking| asking.join().unwrap()).collect::<Vec<_>>()
+    });
+    let id = door.store.topic("new").unwrap().id;
+    assert_eq!(ids, vec![(vec![0], id, 4); 8]);
+}
+
+#[test]
 fn behaviour_29_a_door_for_others_makes_none() {
     let door = Door::with(|door| door.auto_create = false);
     assert_eq!(codes(&metadata(&mut door.client(), 9, &asked(&["new"], true))), [3]);
     assert!(door.store.topics().is_empty());
+}
+
+#[test]
+fn what_may_be_done_is_told_where_it_is_asked_of_names_without_a_topic_too() {
+    let door = Door::open();
+    door.topic("t", &[]);
+    let mut client = door.client();
+    let all = (3..=8).chain([10, 11]).map(|bit| 1 << bit).sum();
+    for version in 8..=13 {
+        let request = asked(&["t", "none", "a/b"], false);
+        for (is_asked, told) in [(true, all), (false, i32::MIN)] {
+            let request = request.clone().with_include_topic_authorized_operations(is_asked);
+            let answer = metadata(&mut client, version, &request);
+            let operations: Vec<i32> = answer.topics.iter().map(|topic| topic.topic_authorized_operations).collect();
+            assert_eq!((codes(&answer), operations), (vec![0, 3, 17], vec![told; 3]), "version {version}");
+        }
+    }
 }
 
 #[test]
@@ -76,17 +108,46 @@ fn all_topics_are_asked_for_by_null_and_none_by_an_empty_list() {
 #[test]
 fn behaviour_37_clients_are_told_the_address_that_was_configured() {
     let door = Door::with(|door| door.advertised = ("events.example".to_owned(), 19_092));
-    let answer = metadata(&mut door.client(), 9, &asked(&[], false));
-    assert_eq!((answer.brokers[0].host.to_string(), answer.brokers[0].port), ("events.example".to_owned(), 19_092));
+    assert_eq!(addresses(&door), vec![("events.example".to_owned(), 19_092); 4]);
+}
+
+#[test]
+fn behaviour_37_clients_are_told_the_address_that_they_came_to_if_none_was_configured() {
+    let door = Door::open();
+    assert_eq!(addresses(&door), vec![("127.0.0.1".to_owned(), i32::from(door.address.port())); 4]);
+}
+
+/// Where each of the requests that tell it sends a client.
+fn addresses(door: &Door) -> Vec<(String, i32)> {
+    let mut client = door.client();
+    let metadata = metadata(&mut client, 9, &asked(&[], false));
+    let request = kp::DescribeClusterRequest::default();
+    let cluster: kp::DescribeClusterResponse = client.call(ApiKey::DescribeCluster, 0, &request);
+    let request = kp::FindCoordinatorRequest::default().with_key(text("group"));
+    let one: kp::FindCoordinatorResponse = client.call(ApiKey::FindCoordinator, 3, &request);
+    let request = kp::FindCoordinatorRequest::default().with_coordinator_keys(vec![text("group")]);
+    let many: kp::FindCoordinatorResponse = client.call(ApiKey::FindCoordinator, 4, &request);
+    vec![
+        (metadata.brokers[0].host.to_string(), metadata.brokers[0].port),
+        (cluster.brokers[0].host.to_string(), cluster.brokers[0].port),
+        (one.host.to_string(), one.port),
+        (many.coordinators[0].host.to_string(), many.coordinators[0].port),
+    ]
 }
 
 #[test]
 fn behaviour_32_topic_ids_are_told_and_stay_over_a_restart() {
     let door = Door::open();
     let id = door.topic("t", &[]);
-    let door = door.restart();
+    assert!(!id.is_nil());
+    let door = door.restart().kill();
     let mut client = door.client();
-    assert_eq!(metadata(&mut client, 10, &asked(&["t"], false)).topics[0].topic_id, id);
+    for version in 10..=13 {
+        let by_name = metadata(&mut client, version, &asked(&["t"], false));
+        assert_eq!(by_name.topics[0].topic_id, id, "version {version}");
+        let of_all = metadata(&mut client, version, &kp::MetadataRequest::default().with_topics(None));
+        assert_eq!(of_all.topics[0].topic_id, id, "version {version}");
+    }
     let by_id = |id| {
         let topic = MetadataRequestTopic::default().with_topic_id(id).with_name(None);
         kp::MetadataRequest::default().with_topics(Some(vec![topic]))
@@ -224,6 +285,43 @@ fn described(client: &mut Client, kind: i8, resource: &str, keys: Option<&[&str]
     client.call(ApiKey::DescribeConfigs, 4, &request)
 }
 
+/// A topic's settings in Kafka 4.1, by name.
+const SETTINGS: [&str; 33] = [
+    "cleanup.policy",
+    "compression.gzip.level",
+    "compression.lz4.level",
+    "compression.type",
+    "compression.zstd.level",
+    "delete.retention.ms",
+    "file.delete.delay.ms",
+    "flush.messages",
+    "flush.ms",
+    "follower.replication.throttled.replicas",
+    "index.interval.bytes",
+    "leader.replication.throttled.replicas",
+    "local.retention.bytes",
+    "local.retention.ms",
+    "max.compaction.lag.ms",
+    "max.message.bytes",
+    "message.timestamp.after.max.ms",
+    "message.timestamp.before.max.ms",
+    "message.timestamp.type",
+    "min.cleanable.dirty.ratio",
+    "min.compaction.lag.ms",
+    "min.insync.replicas",
+    "preallocate",
+    "remote.log.copy.disable",
+    "remote.log.delete.on.disable",
+    "remote.storage.enable",
+    "retention.bytes",
+    "retention.ms",
+    "segment.bytes",
+    "segment.index.bytes",
+    "segment.jitter.ms",
+    "segment.ms",
+    "unclean.leader.election.enable",
+];
+
 #[test]
 fn behaviour_30_every_setting_is_described_with_its_source_kind_and_meaning() {
     let door = Door::open();
@@ -238,6 +336,9 @@ fn behaviour_30_every_setting_is_described_with_its_source_kind_and_meaning() {
         assert!(config.documentation.as_ref().is_some_and(|meaning| !meaning.is_empty()) && config.config_type > 0);
         assert_eq!(config.synonyms.len(), 1);
     }
+    // Tools read all, change one and write all back: a name that is left out would go back to its default.
+    let kafkas: Vec<&str> = configs.keys().map(String::as_str).filter(|name| !name.starts_with("inrush.")).collect();
+    assert_eq!(kafkas, SETTINGS);
     let set = configs["retention.ms"];
     assert_eq!((set.value.as_ref().unwrap().as_str(), set.config_source, set.config_type), ("1000", 1, 5));
     let synonyms: Vec<_> =

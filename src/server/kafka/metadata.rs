@@ -60,7 +60,9 @@ pub(super) async fn answer(
             }
         }
     }
-    for topic in topics.iter_mut().filter(|topic| of_topics && topic.error_code == 0) {
+    // Of a name that is no topic's too, as Kafka does: kafka-python 2.3 cannot read "not asked" where it asked.
+    let has_name = |topic: &&mut MetadataResponseTopic| topic.error_code != i16::from(Code::UnknownTopicId);
+    for topic in topics.iter_mut().filter(|topic| of_topics && has_name(topic)) {
         topic.topic_authorized_operations = TOPIC_OPERATIONS;
     }
     let (host, port) = advertised(service, local);

@@ -130,6 +130,9 @@ def authorized_operations(broker):
             ),
             version,
         )
+        names = [{"Name": one} for one in (name, broker.name("none"), "a/b")]
+        asked = broker.ask("Metadata", version, Topics=names, AllowAutoTopicCreation=False, IncludeTopicAuthorizedOperations=True)
+        broker.see("names without a topic", asked, version)
     for version in broker.versions("DescribeCluster"):
         broker.see("cluster's", broker.ask("DescribeCluster", version, IncludeClusterAuthorizedOperations=True), version)
 
