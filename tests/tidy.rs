@@ -150,6 +150,38 @@ fn files_have_a_name_that_says_something_and_a_line_on_top() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
+/// The table of `docs/KAFKA.md` numbers what other brokers got wrong, and tests are named by those numbers.
+#[test]
+fn every_behaviour_that_broke_clients_elsewhere_has_a_test_or_a_reason_why_not() {
+    const COUNT: usize = 38;
+    let mut tested = [false; COUNT + 1];
+    for path in rust_files(&root().join("src")).into_iter().chain(rust_files(&root().join("tests"))) {
+        let text = fs::read_to_string(&path).unwrap();
+        for name in text.split("#[test]\nfn behaviour_").skip(1) {
+            let number =
+                name.split('_').next().filter(|digits| digits.len() == 2).and_then(|digits| digits.parse().ok());
+            let known = number.and_then(|number: usize| tested.get_mut(number));
+            *known.unwrap_or_else(|| panic!("{}: behaviour_{}", path.display(), &name[..12])) = true;
+        }
+    }
+    let page = fs::read_to_string(root().join("docs/KAFKA.md")).unwrap();
+    let section =
+        page.split("\n## ").find(|section| section.starts_with("Behaviours\n")).expect("the page has this section");
+    let mut numbers = Vec::new();
+    for row in section.lines().filter_map(|line| line.strip_prefix("| ")) {
+        let mut cells = row.trim_end_matches('|').split(" | ").map(str::trim);
+        let Some(number) = cells.next().and_then(|cell| cell.parse::<usize>().ok()) else { continue };
+        let (_what, reason) = (cells.next(), cells.next().unwrap_or_default());
+        assert!(
+            tested[number] == reason.is_empty(),
+            "{number}: a test of its name: {}, and a reason: {reason:?}",
+            tested[number]
+        );
+        numbers.push(number);
+    }
+    assert_eq!(numbers, (1..=COUNT).collect::<Vec<_>>());
+}
+
 #[test]
 fn no_file_names_a_machine() {
     let banned = ["/wor".to_owned() + "k/", "crates".to_owned() + ".io/api", "pypi".to_owned() + ".org"];

@@ -1,5 +1,7 @@
 //! Groups against what Kafka does, on a clock that the tests move and a log that is a list.
 
+mod static_members;
+
 use super::classic::Now;
 use super::coordinator::{Coordinator, Loaded, Request, Write};
 use super::*;
@@ -218,12 +220,12 @@ fn behaviour_25_a_new_member_is_told_its_id_first_and_the_first_generation_waits
     let Err(Error::MemberIdRequired(id)) = got(&mut table.join(knows(""))) else { panic!("it should be told its id") };
     assert!(id.starts_with("c-"), "{id}");
     let mut a = table.join(knows(&id));
-    table.pass(2_000);
+    table.pass(2_999);
     // Who comes in the last moment makes the others wait once more.
     let mut b = table.join(member(""));
-    table.pass(2_000);
+    table.pass(3_000);
     assert!(waits(&mut a) && waits(&mut b));
-    table.pass(2_000);
+    table.pass(1);
     let (a, b) = (got(&mut a).unwrap(), got(&mut b).unwrap());
     assert_eq!((a.generation, &a.leader, a.members.len(), b.members.len()), (1, &id, 2, 0));
     assert_eq!((a.member.clone(), a.protocol.as_deref()), (id, Some("range")));
@@ -296,7 +298,7 @@ fn who_does_not_join_again_in_time_or_never_asks_for_its_part_is_dropped() {
 }
 
 #[test]
-fn lost_answers_are_given_again_and_a_leader_that_joins_asks_for_a_new_generation() {
+fn behaviour_25_a_leader_that_joins_or_other_words_begin_a_generation_and_lost_answers_are_given_again() {
     let mut table = Table::new();
     let (a, b) = table.pair();
     let again = got(&mut table.join(member(&b.member))).unwrap();
@@ -329,72 +331,6 @@ fn an_assignment_that_cannot_be_stored_is_nobodys() {
     assert!(matches!(got(&mut second), Err(Error::NotAvailable(_))));
     assert_eq!(table.beat(&leader), Err(Error::RebalanceInProgress));
     assert!(table.log.is_empty());
-}
-
-#[test]
-fn behaviour_26_a_static_member_that_restarts_keeps_its_place() {
-    let mut table = Table::new();
-    let (mut a, mut b) = (table.join(instance("i")), table.join(instance("j")));
-    table.pass(6_000);
-    let (a, b) = (got(&mut a).unwrap(), got(&mut b).unwrap());
-    let (leader, other) = if a.leader == a.member { (a, b) } else { (b, a) };
-    table.share_out(&leader, &other);
-    let name = |joined: &Joined| joined.member.split('-').next().unwrap().to_owned();
-
-    // The follower: a new id, the same generation, no word to the others.
-    let mut back = table.join(instance(&name(&other)));
-    assert!(waits(&mut back), "its new id is durable before it is told");
-    table.land();
-    let back = got(&mut back).unwrap();
-    assert_eq!((back.generation, &back.leader), (1, &leader.member));
-    assert_ne!(back.member, other.member);
-    assert_eq!(table.beat(&leader), Ok(()));
-    assert_eq!(&got(&mut table.sync(&back, &[])).unwrap().assignment[..], b"two");
-    // The one that it replaced is fenced.
-    let (group, member) = ("g".into(), other.member.clone());
-    let instance_name = Some(name(&other).into());
-    let beat = Request::Heartbeat { group, member, instance: instance_name, generation: 1, answer: channel().0 };
-    let Request::Heartbeat { group, member, instance: of, generation, .. } = beat else { unreachable!() };
-    let beat = |answer| Request::Heartbeat { group, member, instance: of, generation, answer };
-    assert_eq!(got(&mut table.ask(beat)), Err(Error::FencedInstance));
-
-    // The leader, of a client that can skip: it leads on and assigns nothing. Of an older one: it is told that the old id leads.
-    let mut back = table.join(Join { may_skip: true, ..instance(&name(&leader)) });
-    table.land();
-    let back = got(&mut back).unwrap();
-    assert_eq!((&back.leader, back.skip_assignment, back.members.len()), (&back.member, true, 2));
-    let mut older = table.join(instance(&name(&leader)));
-    table.land();
-    let older = got(&mut older).unwrap();
-    assert_eq!((&older.leader, older.skip_assignment, older.members.len()), (&back.member, false, 0));
-
-    // Another subscription is a reason to share out anew.
-    let other_topics = vec![("range".into(), subscription(&["t", "u"])), ("sticky".into(), subscription(&["t", "u"]))];
-    let mut changed = table.join(Join { protocols: other_topics, ..instance(&name(&leader)) });
-    table.land();
-    assert!(waits(&mut changed));
-    assert_eq!(table.state(), Some(State::Preparing));
-    // Who is away keeps its place until its session is over, and leaves by its name.
-    assert_eq!(table.leave("", Some(&name(&other))), Ok(()));
-    assert_eq!(table.leave("", Some("nobody")), Err(Error::UnknownMember));
-    assert_eq!(got(&mut changed).unwrap().members.len(), 1);
-}
-
-#[test]
-fn behaviour_26_a_static_member_that_restarts_before_the_assignment_begins_a_new_generation() {
-    let mut table = Table::new();
-    let (mut a, mut b) = (table.join(instance("i")), table.join(instance("j")));
-    table.pass(6_000);
-    let (a, b) = (got(&mut a).unwrap(), got(&mut b).unwrap());
-    let (leader, other) = if a.leader == a.member { (a, b) } else { (b, a) };
-    let mut waiting = table.sync(&other, &[]);
-    let mut back = table.join(instance(other.member.split('-').next().unwrap()));
-    assert_eq!(got(&mut waiting), Err(Error::FencedInstance));
-    assert!(waits(&mut back));
-    assert_eq!(got(&mut table.sync(&leader, &[(&other.member, b"two")])), Err(Error::RebalanceInProgress));
-    let leads = got(&mut table
-        .join(Join { instance: Some(leader.member.split('-').next().unwrap().into()), ..member(&leader.member) }));
-    assert_eq!((leads.unwrap().generation, got(&mut back).unwrap().generation), (2, 2));
 }
 
 #[test]
@@ -456,7 +392,7 @@ fn who_may_commit_is_a_member_of_its_generation_or_anybody_while_there_is_none()
 }
 
 #[test]
-fn behaviour_7_a_restart_knows_members_generation_offsets_epochs_and_words() {
+fn behaviour_07_a_restart_knows_members_generation_offsets_epochs_and_words() {
     let mut table = Table::new();
     let (a, b) = table.pair();
     table.commit_as(Some(&a), &[("t", 0, 41)]);

@@ -48,7 +48,7 @@ BEHAVIOURS = {
     38: "several SCRAM mechanisms a user",
 }
 
-UNSEEN = {27: "takes a week; a unit test's matter"}
+UNSEEN = {27: "takes its time: tests/clients/group_expiry.py"}
 
 
 def shown(value, limit=90):

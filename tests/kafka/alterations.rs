@@ -94,8 +94,13 @@ fn behaviour_30_settings_are_set_deleted_added_to_and_taken_from_and_hold_at_onc
     assert_eq!(alter_topic(&mut client, &[less]).0, 0);
     let capture = ("inrush.http.capture", "user-agent,referer,dnt");
     assert_eq!(overrides(&door), pairs(&[capture, ("max.message.bytes", "200")]));
+    // A list that has its default, and one of which all but one is taken.
+    for (operation, value, left) in [(APPEND, "compact", "delete,compact"), (SUBTRACT, "delete", "compact")] {
+        assert_eq!(alter_topic(&mut client, &[("cleanup.policy", operation, Some(value))]), (0, String::new()));
+        assert_eq!(overrides(&door)[0], ("cleanup.policy".to_owned(), left.to_owned()));
+    }
     let door = door.kill();
-    assert_eq!(overrides(&door), pairs(&[capture, ("max.message.bytes", "200")]));
+    assert_eq!(overrides(&door), pairs(&[("cleanup.policy", "compact"), capture, ("max.message.bytes", "200")]));
 }
 
 #[test]

@@ -169,7 +169,7 @@ fn a_topic_that_asks_for_more_replicas_than_there_are_has_those_that_there_are()
 }
 
 #[test]
-fn a_time_outside_of_the_topics_window_is_refused_and_its_records_named() {
+fn behaviour_16_a_time_outside_of_the_topics_window_is_refused_and_its_records_named() {
     let door = Door::open();
     door.topic("t", &[("message.timestamp.before.max.ms", "5000")]);
     door.topic("appended", &[("message.timestamp.type", "LogAppendTime")]);

@@ -30,8 +30,8 @@ use uuid::Uuid;
 pub const NOW: i64 = 1_700_000_000_000;
 /// How long a group's first generation waits for more members.
 const FIRST_WAIT_MS: i64 = 50;
-/// An answer that takes longer never comes.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// An answer that takes longer never comes. Shorter than the door lets a Fetch wait (a minute), so that one which waits for nothing fails.
+const PATIENCE: Duration = Duration::from_secs(40);
 
 pub struct Door {
     pub address: SocketAddr,

@@ -71,6 +71,36 @@ fn behaviour_10_at_least_one_whole_batch_comes_and_the_rest_keeps_to_the_limits(
 }
 
 #[test]
+fn behaviour_10_the_batch_that_always_comes_is_of_the_first_partition_that_has_one() {
+    let (_door, mut client) = filled(&[], 2);
+    let one = size(&client.fetch("t", 10));
+    let mut request = fetch_request(&[("t", 1, 0, 1 << 20), ("t", 0, 0, 1)]);
+    request.max_bytes = 1;
+    let answer: kp::FetchResponse = client.call(ApiKey::Fetch, 12, &request);
+    assert_eq!(data(&answer).into_iter().map(size).collect::<Vec<_>>(), [0, one]);
+}
+
+#[test]
+fn behaviour_10_an_answer_has_its_limit_whatever_is_asked_and_the_rest_follows() {
+    let door = Door::with(|door| door.answers = inrush::budget::Budget::new(256 << 20));
+    door.topic("t", &[]);
+    let mut client = door.client();
+    // Each is small as it is stored, and 800 KB for a client that does not say that it reads zstd.
+    for _ in 0..25 {
+        client.produce("t", built(Codec::Zstd, 10, 40_000, None).bytes().clone());
+    }
+    let mut request = fetch_request(&[("t", 1, 0, i32::MAX), ("t", 0, 0, i32::MAX)]);
+    request.max_bytes = i32::MAX;
+    let answer: kp::FetchResponse = client.call(ApiKey::Fetch, 12, &request);
+    let sizes: Vec<usize> = data(&answer).into_iter().map(size).collect();
+    let total: usize = sizes.iter().sum();
+    assert!((15 << 20..=16 << 20).contains(&total), "{sizes:?}");
+    let first = Batch::check_chain(data(&answer)[1].records.clone().unwrap()).unwrap();
+    let rest = client.batches("t", first.last().unwrap().next_offset().0);
+    assert_eq!(rest[0].base_offset(), first.last().unwrap().next_offset());
+}
+
+#[test]
 fn behaviour_11_a_long_poll_ends_when_enough_has_come() {
     let (door, mut client) = filled(&[], 1);
     let one = size(&client.fetch("t", 0));
@@ -96,6 +126,7 @@ fn behaviour_11_a_long_poll_ends_at_once_when_waiting_gains_nothing() {
         data(&answer).into_iter().map(|data| data.error_code).collect()
     };
     assert_eq!(call(&[("t", 0, 0, 400)]), [0], "the partition has more than it may send");
+    assert_eq!(call(&[("t", 0, 20, 1)]), [0], "it sends all that it may, and there is no more");
     assert_eq!(call(&[("t", 0, 0, 1 << 20), ("t", 9, 0, 1 << 20)]), [0, 3], "an error");
     assert_eq!(call(&[("t", 1, 5, 1 << 20)]), [1]);
 }
@@ -157,10 +188,20 @@ fn behaviour_12_every_answer_says_where_the_log_begins_and_ends() {
         assert_eq!((data.high_watermark, data.last_stable_offset, data.log_start_offset), (600, 600, 300));
         assert_eq!(size(&data), 0);
     }
-    let data = client.fetch("t", 600);
-    assert_eq!((data.error_code, data.high_watermark, data.log_start_offset), (0, 600, 300));
+    let at_the_end = client.fetch("t", 600);
+    let marks = (at_the_end.high_watermark, at_the_end.log_start_offset);
+    assert_eq!((at_the_end.error_code, marks), (0, (600, 300)));
     assert_eq!(client.fetch("t", 300).error_code, 0);
-    assert_eq!(client.fetch("no-such-topic", 0).error_code, 3);
+    for version in [5, 11, 12] {
+        let request = fetch_request(&[("t", 1, 7, 1 << 20), ("t", 9, 0, 1 << 20), ("none", 4, 0, 1 << 20)]);
+        let answer: kp::FetchResponse = client.call(ApiKey::Fetch, version, &request);
+        let told = data(&answer).into_iter().map(|one| {
+            let marks = [one.high_watermark, one.last_stable_offset, one.log_start_offset];
+            (one.partition_index, one.error_code, marks)
+        });
+        let told: Vec<_> = told.collect();
+        assert_eq!(told, [(1, 1, [0; 3]), (9, 3, [-1; 3]), (4, 3, [-1; 3])], "version {version}");
+    }
 }
 
 #[test]
@@ -175,6 +216,15 @@ fn behaviour_13_there_are_no_sessions_and_clients_stay_in_full_fetches() {
     (request.session_id, request.session_epoch) = (77, 1);
     let answer: kp::FetchResponse = client.call(ApiKey::Fetch, 11, &request);
     assert_eq!((answer.error_code, answer.session_id, answer.responses.len()), (70, 0, 0));
+    // A full answer has what was asked for, no more and no less, or Java asks again for ever: also what has nothing new, or an error.
+    let asked = [("t", 1, 0, 1 << 20), ("none", 0, 0, 1 << 20), ("t", 0, 10, 1 << 20), ("t", 7, 0, 1 << 20)];
+    let answer: kp::FetchResponse = client.call(ApiKey::Fetch, 11, &fetch_request(&asked));
+    let told: Vec<(&str, i32)> = answer
+        .responses
+        .iter()
+        .flat_map(|topic| topic.partitions.iter().map(|one| (topic.topic.as_str(), one.partition_index)))
+        .collect();
+    assert_eq!(told, asked.map(|(topic, partition, ..)| (topic, partition)));
 }
 
 #[test]
@@ -224,7 +274,7 @@ fn another_leader_epoch_is_fenced_or_unknown() {
 }
 
 #[test]
-fn who_is_not_known_to_read_zstd_gets_batches_decompressed() {
+fn behaviour_36_who_is_not_known_to_read_zstd_gets_batches_decompressed() {
     let door = Door::open();
     door.topic("t", &[]);
     door.topic("never", &[("inrush.fetch.transcode", "never")]);
@@ -246,7 +296,7 @@ fn who_is_not_known_to_read_zstd_gets_batches_decompressed() {
 }
 
 #[test]
-fn what_is_decompressed_keeps_to_the_limits_and_a_batch_that_cannot_be_goes_as_it_is() {
+fn behaviour_36_what_is_decompressed_keeps_to_the_limits_and_a_batch_that_cannot_be_goes_as_it_is() {
     let door = Door::open();
     door.topic("t", &[]);
     let mut known = door.known_client();

@@ -8,6 +8,7 @@ mod door;
 mod fetch;
 mod groups;
 mod limits;
+mod members;
 mod node;
 mod offsets;
 mod partitions;

@@ -2,10 +2,12 @@
 
 use crate::door::{Door, NOW, batch, built, changed, produce_request, text};
 use bytes::Bytes;
-use inrush::record::{Batch, Codec, Offset, Producer, TimestampType};
+use inrush::record::{Batch, Codec, Offset, Producer, TimestampType, TopicName};
 use inrush::store::Append;
 use kafka_protocol::messages as kp;
 use kafka_protocol::messages::ApiKey;
+use std::time::{Duration, Instant};
+use uuid::Uuid;
 
 /// Places in a batch's header.
 const AT_LENGTH: usize = 8;
@@ -139,6 +141,8 @@ fn behaviour_17_a_greatest_timestamp_that_the_client_left_out_is_set() {
         let stored = &client.batches("t", answer.base_offset)[0];
         assert_eq!(stored.header().max_timestamp, NOW + 2, "{codec}");
     }
+    let found = door.wait(door.partition("t").offset_for_time(NOW + 2)).unwrap().unwrap();
+    assert_eq!((found.offset, found.timestamp), (Offset(2), NOW + 2), "a batch without a time is never found by one");
     let lies = changed(&batch(Codec::None, 3), AT_MAX_TIMESTAMP, &(NOW + 9_000_000).to_be_bytes());
     let answer = client.produce("t", lies);
     assert_eq!(client.batches("t", answer.base_offset)[0].header().max_timestamp, NOW + 2);
@@ -160,12 +164,25 @@ fn behaviour_18_log_append_time_is_written_in_and_found_by_time() {
     assert_eq!(stored.header().base_timestamp, sent.header().base_timestamp, "Kafka leaves it alone");
     let found = door.wait(door.partition("t").offset_for_time(NOW + 4_000)).unwrap().unwrap();
     assert_eq!((found.offset, found.timestamp), (Offset(0), NOW + 5_000));
+    // Nor does it get lost where the door compresses, or decompresses for who may not read zstd.
+    for codec in [Codec::None, Codec::Zstd] {
+        let answer = client.produce("t", built(codec, 3, 500, None).bytes().clone());
+        assert_eq!((answer.error_code, answer.log_append_time_ms), (0, NOW + 5_000), "{codec}");
+        for mut client in [door.known_client(), door.client()] {
+            let got = client.batches("t", answer.base_offset).remove(0);
+            let times = (got.header().timestamp_type, got.header().max_timestamp);
+            assert_eq!(times, (TimestampType::LogAppendTime, NOW + 5_000), "{codec}");
+        }
+    }
 }
 
 #[test]
 fn behaviour_19_a_compressed_batch_is_stored_as_it_came() {
     let door = Door::open();
     door.topic("t", &[]);
+    let door = door.restart();
+    let epoch = door.partition("t").leader_epoch();
+    assert!(epoch > 0);
     let mut client = door.known_client();
     for codec in [Codec::Gzip, Codec::Snappy, Codec::Lz4, Codec::Zstd] {
         let sent = built(codec, 7, 30, Some(Producer { id: 9, epoch: 0, base_sequence: 0 }));
@@ -173,6 +190,7 @@ fn behaviour_19_a_compressed_batch_is_stored_as_it_came() {
         let answer = client.produce("t", sent.clone());
         let stored = client.batches("t", answer.base_offset)[0].bytes().clone();
         assert_eq!(stored[..8], answer.base_offset.to_be_bytes());
+        assert_eq!(stored[12..16], epoch.to_be_bytes(), "the leader's epoch, whatever the producer wrote there");
         assert_eq!(stored[16..], sent[16..], "{codec}");
     }
 }
@@ -212,6 +230,12 @@ fn behaviour_20_the_limit_holds_for_the_batch_as_received() {
     assert!(small.size() < 2_000, "{} bytes", small.size());
     assert_eq!(client.produce("t", small.bytes().clone()).error_code, 0, "50 KB that came in less than 2,000 bytes");
     assert_eq!(client.produce("t", built(Codec::None, 50, 1_000, None).bytes().clone()).error_code, 10);
+    // To the byte.
+    let (exact, less) = (small.size().to_string(), (small.size() - 1).to_string());
+    door.topic("exact", &[("max.message.bytes", &exact)]);
+    door.topic("less", &[("max.message.bytes", &less)]);
+    assert_eq!(client.produce("exact", small.bytes().clone()).error_code, 0);
+    assert_eq!(client.produce("less", small.bytes().clone()).error_code, 10);
 }
 
 #[test]
@@ -237,6 +261,27 @@ fn behaviour_21_a_batch_that_is_sent_again_is_stored_once() {
     assert_eq!(client.produce("t", sent(9, 0, i32::MAX, 1)).base_offset, 14);
     assert_eq!(client.produce("t", sent(9, 0, 0, 1)).base_offset, 15, "sequences wrap to 0");
     assert_eq!(client.fetch("t", 0).high_watermark, 16);
+}
+
+#[test]
+fn behaviour_21_who_was_silent_for_a_day_goes_on_or_begins_anywhere() {
+    let door = Door::open();
+    door.topic("t", &[]);
+    let mut client = door.client();
+    for id in [7, 9] {
+        assert_eq!(client.produce("t", sent(id, 0, 0, 2)).error_code, 0);
+    }
+    assert_eq!(client.produce("t", sent(9, 0, 500, 1)).error_code, 45);
+    door.clock.advance(24 * 60 * 60 * 1_000);
+    // Forgotten by the first checkpoint after somebody wrote.
+    let until = Instant::now() + Duration::from_secs(60);
+    while client.produce("t", sent(9, 0, 500, 1)).error_code == 45 {
+        assert_eq!(client.produce("t", batch(Codec::Lz4, 1).bytes().clone()).error_code, 0);
+        assert!(Instant::now() < until, "never forgotten");
+    }
+    assert_eq!(client.produce("t", sent(7, 0, 2, 1)).error_code, 0, "an idle producer's next sequence");
+    assert_eq!(client.produce("t", sent(9, 0, 501, 1)).error_code, 0, "and it is known again");
+    assert_eq!(client.produce("t", sent(9, 0, 600, 1)).error_code, 45);
 }
 
 #[test]
@@ -281,6 +326,24 @@ fn behaviour_21_producers_are_known_after_a_restart_and_after_kill_9() {
     let request = kp::InitProducerIdRequest::default().with_transactional_id(None);
     let answer: kp::InitProducerIdResponse = door.client().call(ApiKey::InitProducerId, 4, &request);
     assert!(answer.producer_id.0 > id, "an id was given out twice");
+}
+
+#[test]
+fn behaviour_32_records_go_to_the_topic_of_an_id_and_to_none_that_has_its_name() {
+    let door = Door::open();
+    let old = door.topic("t", &[]);
+    door.wait(door.store.delete_topic(&TopicName::new("t").unwrap())).unwrap();
+    let new = door.topic("t", &[]);
+    assert_ne!(old, new);
+    let mut client = door.client();
+    for (id, code) in [(old, 100), (Uuid::nil(), 100), (new, 0)] {
+        let mut request = produce_request("", -1, batch(Codec::Lz4, 1).bytes().clone());
+        request.topic_data[0].topic_id = id;
+        let answer: kp::ProduceResponse = client.call(ApiKey::Produce, 13, &request);
+        assert_eq!(answer.responses[0].topic_id, id);
+        assert_eq!(answer.responses[0].partition_responses[0].error_code, code, "{id}");
+    }
+    assert_eq!(client.fetch("t", 0).high_watermark, 1);
 }
 
 #[test]
@@ -410,7 +473,7 @@ fn a_full_queue_is_answered_in_time_and_the_batch_may_be_sent_again() {
                 Ok(_) => queued += 1,
                 Err(_) => {
                     refusals += 1;
-                    std::thread::sleep(std::time::Duration::from_millis(5));
+                    std::thread::sleep(Duration::from_millis(5));
                 }
             }
         }

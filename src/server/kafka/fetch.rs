@@ -53,7 +53,7 @@ struct Found {
     answer: FetchAnswer,
     leases: Vec<Lease>,
     size: usize,
-    /// Waiting would gain nothing: an error, or a partition that has more than it may send.
+    /// Waiting would gain nothing: an error, or a partition that sends all that it may.
     is_due: bool,
     /// Where each readable partition ended when it was read, in order.
     tails: Vec<Offset>,
@@ -194,9 +194,9 @@ async fn read(service: &Arc<Service>, asked: &Asked, room: &mut Room, found: &mu
         }
         Ok(Read { batches, lease, has_more, tail }) => {
             (out.high_watermark, out.last_stable_offset) = (tail.0, tail.0);
-            found.is_due |= has_more;
             found.leases.extend(lease);
             let size: usize = batches.iter().map(Batch::size).sum();
+            found.is_due |= has_more || size >= limit;
             room.is_empty &= batches.is_empty();
             room.left = room.left.saturating_sub(size);
             out.batches = batches.into_iter().map(|batch| batch.bytes().clone()).collect();

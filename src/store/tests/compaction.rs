@@ -280,7 +280,7 @@ fn writers_and_readers_go_on_beside_passes() {
 }
 
 #[test]
-fn tombstones_stay_for_their_time_and_go_though_nobody_writes_any_more() {
+fn behaviour_35_tombstones_stay_for_their_time_and_go_though_nobody_writes_any_more() {
     let sim = Sim::new(5);
     let clock = Clock::manual(1_000_000);
     let store = Store::open(options(), sim.disk(), clock.clone()).unwrap();
