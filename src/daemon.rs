@@ -31,6 +31,18 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tracing::{info, warn};
 
+/// Connections that wait to be accepted, at a door; the system may allow fewer (net.core.somaxconn). std asks for 128, which a crowd that
+/// comes back at once fills: whose SYN finds no room is back after a second.
+const ACCEPT_QUEUE: i32 = 4_096;
+
+/// Of so many tasks that a door's thread runs, one comes from the queue that all share, while it has more of its own. The log's answers come
+/// over that one; tokio looks at it once in 40 tasks or so, which makes them wait for seconds while thousands of sockets have something to
+/// say.
+const TURNS_FOR_OWN_MAX: u32 = 4;
+/// Sockets that a door's thread hears of at a time: as many as it runs before it looks again (61). tokio's 1,024 do not fit into the thread's
+/// queue of 256, and what overflows goes to the one that all share.
+const EVENTS_A_LOOK: usize = 64;
+
 /// Why the daemon cannot start or did not stop well.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -99,6 +111,8 @@ pub fn start(options: Options) -> Result<Running, Error> {
     let threads = std::thread::available_parallelism().map_or(2, usize::from);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(threads.min(8))
+        .global_queue_interval(TURNS_FOR_OWN_MAX)
+        .max_io_events_per_tick(EVENTS_A_LOOK)
         .thread_name("inrush-door")
         .enable_all()
         .build()
@@ -264,6 +278,7 @@ const KAFKA_ANSWERS_BYTES: usize = 64 << 20;
 fn listen(door: &'static str, address: SocketAddr) -> Result<TcpListener, Error> {
     let listener = TcpListener::bind(address).map_err(|source| Error::Listen { door, address, source })?;
     listener.set_nonblocking(true).map_err(|source| Error::Listen { door, address, source })?;
+    socket2::SockRef::from(&listener).listen(ACCEPT_QUEUE).map_err(|source| Error::Listen { door, address, source })?;
     Ok(listener)
 }
 

@@ -1,8 +1,15 @@
-//! Who is connected to a door, by address: one address cannot take all the places.
+//! Who comes to a door, by address: one address cannot take all the places, and who comes stands behind those who are in.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
+
+/// What an accept loop waits for after each connection that it took: other tasks have had a turn, and sockets have been looked at. A crowd
+/// that comes and goes would else keep those who are in from their turns; it waits in the system's queue meanwhile.
+pub(super) async fn others_first() {
+    // tokio wakes who yields after its next look at the sockets, not with the tasks that are ready now.
+    tokio::task::yield_now().await;
+}
 
 /// Counts the connections of a door.
 #[derive(Debug, Default)]

@@ -5,6 +5,7 @@
 
 use super::{HttpDoor, fast_path};
 use crate::budget::Budget;
+use crate::server::callers::others_first;
 use bytes::Bytes;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
@@ -230,6 +231,7 @@ pub async fn serve(listener: TcpListener, door: Arc<HttpDoor>, mut stop: watch::
                 continue;
             }
         };
+        others_first().await;
         let Some(place) = callers.admit(peer, &door) else {
             metrics::counter!(crate::metrics::HTTP_REFUSALS.name, "status" => "connection", "reason" => "connections")
                 .increment(1);

@@ -28,7 +28,7 @@ mod quotas;
 mod records;
 pub(crate) mod versions;
 
-use super::callers::{Callers, Full};
+use super::callers::{Callers, Full, others_first};
 use crate::access::Quotas;
 use crate::budget::Budget;
 use crate::clock::Clock;
@@ -150,6 +150,7 @@ pub async fn serve(listener: TcpListener, door: Arc<KafkaDoor>, mut stop: watch:
                 continue;
             }
         };
+        others_first().await;
         let place = match callers.admit(peer.ip(), door.connections_max, door.connections_per_address_max) {
             Ok(place) => place,
             Err(full) => {
