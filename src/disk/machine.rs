@@ -1,6 +1,6 @@
 //! The machine's own file system: folders and files by std and libc, and the `std` engine (pwrite + fdatasync).
 
-use super::{ALIGNMENT, Allocate, Buffer, Disk, Engine, File, ReadFrom, Space, Write, uring};
+use super::{ALIGNMENT, Allocate, Buffer, Disk, Engine, File, OpenFiles, ReadFrom, Space, SyncAll, Write, uring};
 use bytes::Bytes;
 use std::any::Any;
 use std::ffi::CString;
@@ -24,12 +24,14 @@ pub(super) struct Machine {
     pub(super) syncs: Syncs,
     /// How space is reserved whatever is asked for: for who measures.
     pub(super) space: Option<Allocate>,
+    pub(super) open_files: OpenFiles,
 }
 
 impl Machine {
     /// Every file synced by its own call.
     pub(super) fn new(is_uring: bool, is_direct: bool, reason: String) -> Machine {
-        Machine { is_uring, is_direct, reason, syncs: Syncs { by_ring: false, whole: None }, space: None }
+        let syncs = Syncs { by_ring: false, whole: None };
+        Machine { is_uring, is_direct, reason, syncs, space: None, open_files: OpenFiles::by_limit() }
     }
 }
 
@@ -42,6 +44,12 @@ pub(super) struct Syncs {
     pub(super) whole: Option<(Arc<fs::File>, usize)>,
 }
 
+/// Makes the file system of an open file durable.
+fn sync_file_system(file: &fs::File) -> io::Result<()> {
+    // SAFETY: a plain call on a descriptor that `file` keeps open.
+    if unsafe { libc::syncfs(file.as_raw_fd()) } == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
 impl Syncs {
     /// Syncs the whole file system if these are many files; `None`: they are to be synced one by one.
     pub(super) fn all(&self, files: &[Arc<dyn File>]) -> Option<Vec<io::Result<()>>> {
@@ -49,9 +57,7 @@ impl Syncs {
         if files.len() <= *singly_max {
             return None;
         }
-        // SAFETY: a plain call on a descriptor that `self` keeps open.
-        let failed = unsafe { libc::syncfs(folder.as_raw_fd()) } != 0;
-        let error = failed.then(|| io::Error::last_os_error().raw_os_error().unwrap_or(libc::EIO));
+        let error = sync_file_system(folder).err().map(|error| error.raw_os_error().unwrap_or(libc::EIO));
         Some(files.iter().map(|_| error.map_or(Ok(()), |code| Err(io::Error::from_raw_os_error(code)))).collect())
     }
 }
@@ -66,6 +72,23 @@ pub(super) fn whole_file_system(folder: &Path) -> Option<fs::File> {
     // SAFETY: the descriptor is open and `found` is a statfs to be filled; both outlive the call.
     let is_known = unsafe { libc::fstatfs(file.as_raw_fd(), &mut found) } == 0;
     (is_known && found.f_type as i64 == EXT4_MAGIC).then_some(file)
+}
+
+/// Raises the process's limit of descriptors as far as it may be, and gives it. (The soft limit is often 1,024 for those who use `select`;
+/// nothing here does.)
+///
+/// # Errors
+/// The limit cannot be read.
+pub(super) fn raise_descriptor_limit() -> io::Result<u64> {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: `limit` is an rlimit to be filled; it outlives the call.
+    if unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit) } != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    let raised = libc::rlimit { rlim_cur: limit.rlim_max, ..limit };
+    // SAFETY: `raised` is a whole rlimit; it outlives the call.
+    let is_raised = unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raised) } == 0;
+    Ok(if is_raised { raised.rlim_cur } else { limit.rlim_cur })
 }
 
 /// An open file: one description for writing, past the page cache if the folder takes it, and one for reading through it.
@@ -113,6 +136,10 @@ pub(super) fn ours(file: &Arc<dyn File>) -> &MachineFile {
 }
 
 impl Disk for Machine {
+    fn open_files(&self) -> &OpenFiles {
+        &self.open_files
+    }
+
     fn engine(&self) -> io::Result<Box<dyn Engine>> {
         let syncs = self.syncs.clone();
         if self.is_uring { Ok(Box::new(uring::Uring::new(syncs)?)) } else { Ok(Box::new(Std { syncs })) }
@@ -140,8 +167,22 @@ impl Disk for Machine {
         }
     }
 
+    fn make_folder(&self, path: &Path) -> io::Result<()> {
+        match fs::create_dir(path) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => Ok(()),
+            made => made,
+        }
+    }
+
     fn sync_folder(&self, path: &Path) -> io::Result<()> {
         fs::File::open(path)?.sync_all()
+    }
+
+    fn sync_all(&self, count: usize) -> Option<SyncAll> {
+        let (folder, singly_max) = self.syncs.whole.as_ref()?;
+        // A description of its own, as old as the changes: the writers' would tell an error to whoever syncs first.
+        let own = fs::File::open(format!("/proc/self/fd/{}", folder.as_raw_fd())).ok()?;
+        (count > *singly_max).then(|| Box::new(move || sync_file_system(&own)) as SyncAll)
     }
 
     fn list(&self, folder: &Path) -> io::Result<Vec<PathBuf>> {

@@ -4,6 +4,7 @@
 
 mod buffer;
 mod machine;
+mod open_files;
 mod probe;
 pub mod sim;
 #[cfg(test)]
@@ -11,6 +12,7 @@ mod suite;
 mod uring;
 
 pub use buffer::{ALIGNMENT, Buffer};
+pub use open_files::{Handle, OpenFiles};
 pub use probe::{Probe, open, open_tuned, plain, probe};
 
 use bytes::{Bytes, BytesMut};
@@ -46,6 +48,12 @@ pub trait Disk: Send + Sync + 'static {
     /// # Errors
     /// The system's.
     fn create_folder(&self, path: &Path) -> io::Result<()>;
+
+    /// Makes a folder in one that exists, durable only after [`Disk::sync_folder`]; one that is there already stays.
+    ///
+    /// # Errors
+    /// The system's.
+    fn make_folder(&self, path: &Path) -> io::Result<()>;
 
     /// Makes creations, renames and removals in this folder durable.
     ///
@@ -96,6 +104,13 @@ pub trait Disk: Send + Sync + 'static {
     /// The system's.
     fn space(&self, path: &Path) -> io::Result<Space>;
 
+    /// One call that makes durable what was changed on the file system between this and it: for who changes `count` files or folders at
+    /// once. `None` where there is none that is known to, or where each by itself is as well.
+    fn sync_all(&self, count: usize) -> Option<SyncAll>;
+
+    /// What bounds the files that handles keep open.
+    fn open_files(&self) -> &OpenFiles;
+
     /// Takes the exclusive lock that the file at `path` stands for; held until the value is dropped.
     ///
     /// # Errors
@@ -105,6 +120,9 @@ pub trait Disk: Send + Sync + 'static {
     /// What was chosen and why, for the log line at start and for `doctor`.
     fn describe(&self) -> String;
 }
+
+/// See [`Disk::sync_all`]. Fails as a sync does.
+pub type SyncAll = Box<dyn Fn() -> io::Result<()> + Send + Sync>;
 
 /// Whether an error says that there is no room, which passes, unlike a disk that fails.
 pub fn is_full(error: &io::Error) -> bool {

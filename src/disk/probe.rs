@@ -1,7 +1,7 @@
 //! What the disk under a folder can do, found out by doing it: a ring, a direct write, a sync.
 
 use super::machine::{Machine, Syncs, whole_file_system};
-use super::{Buffer, DirectIo, Disk, EngineChoice, Tuning, Write};
+use super::{Buffer, DirectIo, Disk, EngineChoice, OpenFiles, Tuning, Write};
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
@@ -76,7 +76,7 @@ pub fn open_tuned(folder: &Path, engine: EngineChoice, direct: DirectIo, tuning:
     let reason = format!("engine {name} ({why_engine}), direct I/O {is_direct} ({why_direct}), synced {many}");
     info!(engine = name, direct = is_direct, folder = %folder.display(), why = %reason, "disk opened");
     let syncs = Syncs { by_ring: tuning.syncs_by_ring, whole };
-    Ok(Arc::new(Machine { is_uring, is_direct, reason, syncs, space: tuning.space }))
+    Ok(Arc::new(Machine { is_uring, is_direct, reason, syncs, space: tuning.space, open_files: OpenFiles::by_limit() }))
 }
 
 /// The machine's disk as it comes, without trying anything: for commands that look at files.

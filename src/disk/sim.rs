@@ -4,13 +4,17 @@
 //! For tests of the rooms above and for the proof that they would notice a disk that lies (see [`Lie`]). Single writes are atomic
 //! towards each other; nothing here is fast.
 
-use super::{Allocate, Buffer, Disk, Engine, File, Space, Write};
+use super::{Allocate, Buffer, Disk, Engine, File, OpenFiles, Space, SyncAll, Write};
 use std::any::Any;
 use std::collections::{BTreeMap, HashSet};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
 
+/// More changes than this are made durable by one call.
+const SYNCED_SINGLY_MAX: usize = 2;
+/// Files that handles keep open.
+const OPEN_FILES_MAX: usize = 64;
 /// What a device writes as a whole.
 pub const SECTOR_SIZE: usize = 512;
 
@@ -52,6 +56,7 @@ pub enum Lie {
 #[derive(Clone)]
 pub struct Sim {
     state: Arc<Mutex<State>>,
+    open_files: Arc<OpenFiles>,
 }
 
 struct State {
@@ -103,6 +108,11 @@ enum Change {
 impl Sim {
     /// An empty disk of 1 TiB.
     pub fn new(seed: u64) -> Sim {
+        Sim::with_open_files(seed, OPEN_FILES_MAX)
+    }
+
+    /// As [`Sim::new`], where handles keep at most so many files open.
+    pub fn with_open_files(seed: u64, max: usize) -> Sim {
         let state = State {
             random: fastrand::Rng::with_seed(seed),
             inodes: Vec::new(),
@@ -117,7 +127,7 @@ impl Sim {
             life: 0,
             locks: HashSet::new(),
         };
-        Sim { state: Arc::new(Mutex::new(state)) }
+        Sim { state: Arc::new(Mutex::new(state)), open_files: Arc::new(OpenFiles::new(max)) }
     }
 
     /// The same disk behind the trait.
@@ -305,6 +315,26 @@ impl State {
             self.inodes[inode].pending.clear();
             return if self.tells(Lie::SyncResult) { Ok(()) } else { Err(error) };
         }
+        self.settle(inode);
+        Ok(())
+    }
+
+    /// All files and names.
+    fn sync_all(&mut self) -> io::Result<()> {
+        if let Err(error) = self.call(Call::Sync) {
+            self.inodes.iter_mut().for_each(|inode| inode.pending.clear());
+            return if self.tells(Lie::SyncResult) { Ok(()) } else { Err(error) };
+        }
+        (0..self.inodes.len()).for_each(|inode| self.settle(inode));
+        if !self.tells(Lie::SyncFolder) {
+            for rename in std::mem::take(&mut self.pending_names) {
+                apply(&mut self.durable_names, &rename.changes);
+            }
+        }
+        Ok(())
+    }
+
+    fn settle(&mut self, inode: usize) {
         if self.tells(Lie::SyncLate) {
             let file = &mut self.inodes[inode];
             let due = file.pending.len();
@@ -314,7 +344,6 @@ impl State {
             let all = self.inodes[inode].pending.len();
             self.inodes[inode].settle(all);
         }
-        Ok(())
     }
 }
 
@@ -378,6 +407,10 @@ fn parent(path: &Path) -> PathBuf {
 }
 
 impl Disk for Sim {
+    fn open_files(&self) -> &OpenFiles {
+        &self.open_files
+    }
+
     fn engine(&self) -> io::Result<Box<dyn Engine>> {
         Ok(Box::new(SimEngine))
     }
@@ -412,6 +445,25 @@ impl Disk for Sim {
             state.durable_names.insert(folder.to_owned(), Entry::Folder);
         }
         Ok(())
+    }
+
+    fn make_folder(&self, path: &Path) -> io::Result<()> {
+        let mut state = self.call()?;
+        let folder = parent(path);
+        match (state.names.get(path), state.names.get(&folder)) {
+            (Some(Entry::Folder), _) => Ok(()),
+            (Some(Entry::File(_)), _) => Err(io::ErrorKind::AlreadyExists.into()),
+            (None, Some(Entry::Folder)) => {
+                state.rename(&folder, vec![(path.to_owned(), Some(Entry::Folder))]);
+                Ok(())
+            }
+            (None, _) => Err(io::ErrorKind::NotFound.into()),
+        }
+    }
+
+    fn sync_all(&self, count: usize) -> Option<SyncAll> {
+        let sim = self.clone();
+        (count > SYNCED_SINGLY_MAX).then(|| Box::new(move || sim.call()?.sync_all()) as SyncAll)
     }
 
     fn sync_folder(&self, path: &Path) -> io::Result<()> {
@@ -646,6 +698,21 @@ mod tests {
         bytes.extend(&vec![byte; size]);
         let mut engine = sim.engine().unwrap();
         engine.write_round(vec![Write { file: file.clone(), position, bytes }]).remove(0).0
+    }
+
+    #[test]
+    fn all_that_was_changed_before_a_sync_of_all_survives_every_crash() {
+        for seed in 0..50 {
+            let (sim, file) = sim_with_file(seed);
+            let sync_all = sim.sync_all(9).unwrap();
+            write(&sim, &file, 0, 1, 4096).unwrap();
+            sim.make_folder(Path::new("/d/new")).unwrap();
+            sim.create(Path::new("/d/new/f")).unwrap().write_at(b"x", 0).unwrap();
+            sync_all().unwrap();
+            sim.crash();
+            assert_eq!(sim.read_whole(Path::new("/d/f"), 1 << 20).unwrap(), vec![1; 4096]);
+            assert_eq!(sim.read_whole(Path::new("/d/new/f"), 9).unwrap(), b"x");
+        }
     }
 
     #[test]

@@ -139,6 +139,27 @@ fn a_small_file_is_replaced_as_a_whole() {
 }
 
 #[test]
+fn many_changes_are_synced_by_one_call_where_there_is_one() {
+    let mut with_one = Vec::new();
+    for Place { disk, folder, name, .. } in places() {
+        assert!(disk.sync_all(1).is_none(), "{name}");
+        let sync_all = disk.sync_all(100);
+        for _ in 0..2 {
+            disk.make_folder(&folder.join("a/new")).unwrap();
+        }
+        disk.create(&folder.join("a/new/file")).unwrap().write_at(b"bytes", 0).unwrap();
+        assert!(disk.make_folder(&folder.join("missing/new")).is_err(), "{name}");
+        assert!(disk.make_folder(&folder.join("a/new/file")).is_err(), "{name}");
+        if let Some(sync) = sync_all {
+            sync().unwrap();
+            with_one.push(name);
+        }
+        assert_eq!(disk.read_whole(&folder.join("a/new/file"), 10).unwrap(), b"bytes", "{name}");
+    }
+    assert!(with_one.iter().all(|name| *name == "sim" || name.contains("syncfs")) && with_one.contains(&"sim"));
+}
+
+#[test]
 fn a_lock_is_held_once() {
     for place in places() {
         let path = place.folder.join("lock");

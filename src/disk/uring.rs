@@ -13,7 +13,7 @@ use std::sync::{Arc, Weak};
 
 /// Entries of the submission queue: the most writes of a round that one system call submits.
 const RING_ENTRIES: u32 = 256;
-/// After this many kept files the ones that the log has closed are let go.
+/// So many of the files it has seen are kept, a descriptor each; more cost a duplicate and its close for each write.
 const FILES_KEPT_MAX: usize = 64;
 
 /// One ring and the files it has seen.
@@ -43,6 +43,10 @@ impl Uring {
         }
         if self.files.len() >= FILES_KEPT_MAX {
             self.files.retain(|_, (kept, _)| kept.strong_count() > 0);
+            if self.files.len() >= FILES_KEPT_MAX {
+                // A round in work has its handles in hand.
+                self.files.clear();
+            }
         }
         let handle = Rc::new(tokio_uring::fs::File::from_std(ours(file).writing().try_clone()?));
         self.files.insert(address, (Arc::downgrade(file), handle.clone()));

@@ -159,7 +159,9 @@ fn limits() -> [Finding; 2] {
     };
     let advice = match verdict {
         Verdict::Ok => "enough for 10,000 connections",
-        _ => "connections and segments need one each: ulimit -n 1048576, or LimitNOFILE in the unit",
+        _ => {
+            "connections need one each, a quarter of them may be open segments: ulimit -n 1048576, or LimitNOFILE in the unit"
+        }
     };
     let locked = limit(libc::RLIMIT_MEMLOCK);
     let is_old = version(&release()) < Some((5, 12));

@@ -20,7 +20,7 @@ pub(super) fn keep_rest(disk: &dyn Disk, known: &Known<'_>, segment: &Segment, p
     let end = data_end(file.as_ref(), position)?;
     if end > position {
         let name = format!("{}-{}-at-{position}-{}.bytes", known.name, segment.base, known.now_ms);
-        copy(disk, file, position, end, &known.lost_and_found.join(name))?;
+        copy(disk, &file, position, end, &known.lost_and_found.join(name))?;
     }
     Ok(end - position)
 }

@@ -21,7 +21,7 @@ pub use checkpoint::{CHECKPOINT_SIZE_MAX, Checkpoint, Decoded, PartitionCheckpoi
 pub use inspect::{Gap, Inspected, inspect};
 pub use partition::{Active, PartitionLog, Round, SpaceOrder, Staged};
 pub use producers::{Known as KnownProducer, Producers, Sent, SequenceError, Verdict};
-pub use recovery::{Known, Recovered, recover};
+pub use recovery::{Known, Recovered, SyncedBy, recover};
 pub use repair::{Repaired, repair};
 pub use scan::{Damage, Found, MAX_BATCH, ScanEnd, follows, scan_while, whole_batch_from};
 pub use segment::{IndexEntry, Segment, Target, file_name, remove as remove_segment};

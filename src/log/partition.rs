@@ -18,7 +18,7 @@ const STEP_MAX: u64 = 32 << 20;
 /// A step that lasted longer than this is small enough.
 const STEP_LIFE_MS: Millis = 1_000;
 /// What a round makes for itself when nothing was reserved ahead, at least.
-const RESERVE_MIN: u64 = 128 << 10;
+const RESERVE_MIN: u64 = 64 << 10;
 
 /// The segment that is written.
 pub struct Active {
@@ -176,12 +176,13 @@ impl PartitionLog {
         self.active.segment.reserve_to(disk, end, Allocate::Unwritten)
     }
 
-    /// What should be reserved ahead now, if anything: when less than half of the last step is left. The caller has it made by another
+    /// What should be reserved ahead now, if anything: when less than half of the last step is left. A log of a few records keeps what its
+    /// first round made for itself: zeros ahead would cost a disk of many such partitions a thousand times their records. The caller has it made by another
     /// thread, or drops it: then the next round makes its own.
     pub fn order(&mut self, now_ms: Millis) -> Option<SpaceOrder> {
         let active = &mut self.active;
         let ahead = active.ordered.max(active.segment.reserved());
-        if active.position + active.step / 2 < ahead && active.ordered > 0 {
+        if active.position + active.step / 2 < ahead {
             return None;
         }
         let is_slow = active.ordered == 0 || now_ms.saturating_sub(active.ordered_ms) > STEP_LIFE_MS;
@@ -230,6 +231,16 @@ impl PartitionLog {
         Ok(())
     }
 
+    /// As [`PartitionLog::cut`], durable when the caller has synced it, which it does before anything is appended.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub fn cut_unsynced(&mut self, disk: &dyn Disk) -> io::Result<()> {
+        self.active.segment.cut_unsynced(disk, self.active.position)?;
+        self.active.ordered = 0;
+        Ok(())
+    }
+
     /// Seals the active segment and begins the next; durable in the folder when it returns.
     ///
     /// # Errors
@@ -257,9 +268,18 @@ impl Active {
     /// # Errors
     /// The disk's.
     pub fn create(disk: &dyn Disk, folder: &std::path::Path, base: Offset) -> io::Result<Active> {
-        let segment = Segment::new(folder, base, 0, 0, -1);
-        segment.set_file(disk.create(&segment.path)?);
+        let active = Active::create_unsynced(disk, folder, base)?;
         disk.sync_folder(folder)?;
+        Ok(active)
+    }
+
+    /// As [`Active::create`], durable when the caller has synced the folder.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub(super) fn create_unsynced(disk: &dyn Disk, folder: &std::path::Path, base: Offset) -> io::Result<Active> {
+        let segment = Segment::new(folder, base, 0, 0, -1);
+        segment.set_file(disk, disk.create(&segment.path)?);
         Ok(Active::at(Arc::new(segment), 0))
     }
 
@@ -292,7 +312,7 @@ impl Active {
             segment,
             position,
             ordered: 0,
-            step: STEP_MIN,
+            step: RESERVE_MIN,
             ordered_ms: 0,
             partial: Vec::new(),
             last: None,

@@ -51,6 +51,16 @@ pub struct Known<'a> {
     /// Name for messages and copies, `topic-partition`.
     pub name: &'a str,
     pub now_ms: Millis,
+    pub synced_by: SyncedBy,
+}
+
+/// Who makes durable what a start finds and what it changes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SyncedBy {
+    /// Recovery does, file by file and folder by folder.
+    Recovery,
+    /// The caller has synced all files before, and does again before anything is appended.
+    Caller,
 }
 
 /// Finds the end of a partition and makes its log ready to be written.
@@ -119,8 +129,12 @@ fn remove_below_start(disk: &dyn Disk, folder: &Path, bases: &mut Vec<Offset>, k
 /// No segment at all: a new partition, or everything is lost.
 fn without_files(disk: &dyn Disk, folder: &Path, known: &Known<'_>) -> io::Result<Recovered> {
     let (end, lost) = known.checkpoint.map_or((Offset(0), false), |checkpoint| (checkpoint.end, true));
-    // A lost partition gets no file: it would look like a new one to the next start.
-    let active = if lost { Active::unwritten(folder, end) } else { Active::create(disk, folder, end)? };
+    let active = match known.synced_by {
+        // A lost partition gets no file: it would look like a new one to the next start.
+        _ if lost => Active::unwritten(folder, end),
+        SyncedBy::Recovery => Active::create(disk, folder, end)?,
+        SyncedBy::Caller => Active::create_unsynced(disk, folder, end)?,
+    };
     let log = PartitionLog {
         folder: folder.to_owned(),
         end,
@@ -291,7 +305,9 @@ impl Recovery<'_> {
 
     fn scan(&mut self, segment: &Segment, from: ScanEnd, arrived_ms: Millis) -> io::Result<()> {
         let file = segment.file(self.disk)?;
-        file.sync()?;
+        if self.known.synced_by == SyncedBy::Recovery {
+            file.sync()?;
+        }
         file.drop_cache(from.position)?;
         let begin = from.position;
         self.found = scan(file.as_ref(), from, |batch| {
@@ -356,8 +372,13 @@ impl Recovery<'_> {
         };
         let is_clean = known.checkpoint.is_some_and(|checkpoint| checkpoint.clean) && self.scanned_bytes == 0;
         if read_only.is_none() && !(is_clean && found.damage.is_none()) {
-            log.cut(disk)?;
-            disk.sync_folder(folder)?;
+            match known.synced_by {
+                SyncedBy::Caller => log.cut_unsynced(disk)?,
+                SyncedBy::Recovery => {
+                    log.cut(disk)?;
+                    disk.sync_folder(folder)?;
+                }
+            }
         }
         let start = known.checkpoint.map_or(first, |checkpoint| checkpoint.start.max(first)).min(log.end);
         let (cut_bytes, scanned_bytes) = (self.cut_bytes, self.scanned_bytes);
@@ -442,6 +463,7 @@ mod tests {
             lost_and_found: Path::new("/lost"),
             name: "t-0",
             now_ms: 9,
+            synced_by: SyncedBy::Recovery,
         };
         let found = recover(&disk, folder, &known).unwrap();
         let left = disk.read_whole(&path, 64 << 20).unwrap();

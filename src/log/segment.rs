@@ -7,12 +7,12 @@ use super::checkpoint::Sealed;
 use super::index::{self, Footer, IndexFile};
 use super::inspect::inspect_from;
 use crate::clock::Millis;
-use crate::disk::{ALIGNMENT, Allocate, Disk, File};
+use crate::disk::{ALIGNMENT, Allocate, Disk, File, Handle};
 use crate::record::{HEADER_SIZE, Header, Offset};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 /// Bytes of log between two index entries.
 const INDEX_STEP: u64 = 64 << 10;
@@ -32,7 +32,7 @@ pub struct Segment {
     pub path: PathBuf,
     /// Below it offsets may be missing in this segment: compaction wrote it.
     pub holes_below: Offset,
-    file: OnceLock<Arc<dyn File>>,
+    file: Handle,
     /// Bytes of batches; what lies behind is reserved zeros.
     size: AtomicU64,
     max_timestamp: AtomicI64,
@@ -143,7 +143,7 @@ impl Segment {
             base,
             path: folder.join(file_name(base)),
             holes_below: Offset(0),
-            file: OnceLock::new(),
+            file: Handle::default(),
             size: AtomicU64::new(size),
             max_timestamp: AtomicI64::new(max_timestamp),
             arrived_ms: AtomicI64::new(arrived_ms),
@@ -170,21 +170,25 @@ impl Segment {
         Segment { holes_below, ..self }
     }
 
-    /// The open file; opened at the first call.
+    /// The open file; opened if it is not. It stays open as long as somebody has it, and a while longer.
     ///
     /// # Errors
     /// The disk's.
-    pub fn file(&self, disk: &dyn Disk) -> io::Result<&Arc<dyn File>> {
-        if let Some(file) = self.file.get() {
-            return Ok(file);
-        }
-        let opened = disk.open(&self.path)?;
-        Ok(self.file.get_or_init(|| opened))
+    pub fn file(&self, disk: &dyn Disk) -> io::Result<Arc<dyn File>> {
+        self.file.get(disk, &self.path)
     }
 
     /// Gives the segment the file that was just created for it.
-    pub fn set_file(&self, file: Arc<dyn File>) {
-        let _ = self.file.set(file);
+    pub fn set_file(&self, disk: &dyn Disk, file: Arc<dyn File>) {
+        self.file.set(disk, file);
+    }
+
+    /// Opens the file and keeps it open, since its name is about to be another's: who reads in it goes on.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub(super) fn hold_file(&self, disk: &dyn Disk) -> io::Result<()> {
+        self.file.hold(disk, &self.path)
     }
 
     pub fn size(&self) -> u64 {
@@ -257,6 +261,17 @@ impl Segment {
         self.reserved.store(end, Ordering::Release);
     }
 
+    /// Cuts the file to `size`, durable when its caller has synced it, which it does before anything is appended.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub fn cut_unsynced(&self, disk: &dyn Disk, size: u64) -> io::Result<()> {
+        let _space = self.space.lock().unwrap_or_else(PoisonError::into_inner);
+        self.file(disk)?.set_size(size)?;
+        self.reserved.store(size, Ordering::Release);
+        Ok(())
+    }
+
     /// Cuts the file to `size` and syncs it. If it `is_closed`, no space is made behind that any more.
     ///
     /// # Errors
@@ -277,7 +292,7 @@ impl Segment {
         self.is_sealed.store(true, Ordering::Release);
     }
 
-    /// Another segment takes its name: its index leaves the folder and comes back no more. Its file must be open.
+    /// Another segment takes its name: its index leaves the folder and comes back no more. Its file must be held.
     ///
     /// # Errors
     /// The disk's.

@@ -176,6 +176,7 @@ fn open(sim: &Sim, leader_epoch: i32, window: usize) -> PartitionLog {
         lost_and_found: Path::new("/lost"),
         name: "t-0",
         now_ms: 1,
+        synced_by: SyncedBy::Recovery,
     };
     let found = recover(sim, Path::new(FOLDER), &known).unwrap();
     assert_eq!(found.read_only, None);

@@ -89,7 +89,9 @@ pub(super) fn run(core: &Arc<Core>) {
 pub(super) fn hand_out(core: &Core) {
     let (mut worst, mut dirtiest_bytes) = (None::<(f64, Arc<Shared>)>, 0);
     let mut ratio_max = 0.0_f64;
-    for partition in core.partitions() {
+    let topics = core.topics.load();
+    let compacted = topics.by_name.values().filter(|topic| topic.config.load().compacts);
+    for partition in compacted.flat_map(|topic| topic.shared()) {
         let Some(dirt) = look(core, &partition) else { continue };
         ratio_max = ratio_max.max(dirt.ratio);
         dirtiest_bytes = dirtiest_bytes.max(dirt.bytes);

@@ -19,6 +19,8 @@ pub(super) const CHECKPOINT_BYTES: u64 = 256 << 20;
 const RETENTION_INTERVAL: Duration = Duration::from_secs(5);
 /// What there is to compact is looked at this often.
 const CLEAN_INTERVAL: Duration = Duration::from_secs(1);
+/// Files that nobody used for so long are closed.
+const FILES_INTERVAL: Duration = Duration::from_secs(30);
 /// The disk's room is looked at this often.
 const SPACE_INTERVAL: Duration = Duration::from_millis(500);
 /// Room below which writes are refused, if the options name none.
@@ -29,7 +31,7 @@ const LOW_DISK_MIN: u64 = 64 << 20;
 pub(super) fn run(core: &Arc<Core>) {
     let mut watch = JumpWatch::new(core.clock.now_ms());
     let (mut checkpointed, mut retained, mut spaced) = (Instant::now(), Instant::now(), Instant::now());
-    let mut cleaned = Instant::now();
+    let (mut cleaned, mut closed) = (Instant::now(), Instant::now());
     while !core.is_closing() {
         std::thread::park_timeout(core.options.checkpoint_interval.min(SPACE_INTERVAL));
         if spaced.elapsed() >= SPACE_INTERVAL {
@@ -40,6 +42,10 @@ pub(super) fn run(core: &Arc<Core>) {
             continue;
         }
         write_indexes(core);
+        if closed.elapsed() >= FILES_INTERVAL {
+            closed = Instant::now();
+            core.disk.open_files().close_idle();
+        }
         if retained.elapsed() >= RETENTION_INTERVAL {
             retained = Instant::now();
             let may_delete = watch.is_steady(core.clock.now_ms());

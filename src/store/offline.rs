@@ -8,8 +8,8 @@ use super::open::{CATALOG, CHECKPOINT, LOCK, LOST_AND_FOUND, TOPICS, load_checkp
 use crate::clock::Clock;
 use crate::disk::Disk;
 use crate::log::{
-    Checkpoint, Damage, Found, Gap, Inspected, Known, PartitionCheckpoint, Repaired, ScanEnd, Segment, compact,
-    file_name, inspect, repair, scan_while, whole_batch_from,
+    Checkpoint, Damage, Found, Gap, Inspected, Known, PartitionCheckpoint, Repaired, ScanEnd, Segment, SyncedBy,
+    compact, file_name, inspect, repair, scan_while, whole_batch_from,
 };
 use crate::record::{Batch, DECODED_SIZE_MAX, Offset};
 use bytes::Bytes;
@@ -275,6 +275,7 @@ impl Offline {
             lost_and_found: &self.data.join(LOST_AND_FOUND),
             name: &name,
             now_ms: self.clock.now_ms(),
+            synced_by: SyncedBy::Recovery,
         };
         let key = (partition.topic_id, partition.id);
         let repaired =

@@ -21,13 +21,13 @@ use super::{Error, Health, Options, Store, TopicConfig};
 use super::{cleaner, keeper, space};
 use crate::clock::Clock;
 use crate::disk::{Disk, Space};
-use crate::log::{Checkpoint, Known, PartitionCheckpoint, ROUND_SIZE_MAX, recover};
+use crate::log::{Checkpoint, Known, PartitionCheckpoint, ROUND_SIZE_MAX, SyncedBy, recover};
 use crate::metrics as names;
 use crate::record::{PartitionId, TopicName};
 use crate::work::Pool;
 use arc_swap::ArcSwap;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -184,15 +184,24 @@ fn save(core: &Arc<Core>) -> Result<(), Error> {
     if let Some(cause) = core.poisoned() {
         return Err(Error::Close(cause.to_owned()));
     }
-    for partition in core.partitions() {
+    // One that nobody wrote to since it was opened is cut and synced already.
+    let is_open = |partition: &Arc<Shared>| {
+        let state = partition.log();
+        partition.read_only.is_none() && (state.is_unsynced || !state.log.is_cut())
+    };
+    let open: Vec<_> = core.partitions().into_iter().filter(is_open).collect();
+    let sync_all = core.disk.sync_all(open.len());
+    for partition in &open {
         let mut state = partition.log();
-        // One that nobody wrote to since it was opened is cut and synced already.
-        let is_cut = state.log.is_cut() && !state.is_unsynced;
-        if partition.read_only.is_none() && !is_cut {
-            let cut = state.log.cut(core.disk.as_ref());
-            cut.map_err(|error| Error::Close(format!("{}/{}: {error}", partition.topic, partition.id)))?;
-            state.is_unsynced = false;
-        }
+        // Writes that were answered before their sync: only the file itself tells for sure that one of them failed.
+        let is_single = sync_all.is_none() || state.is_unsynced;
+        let disk = core.disk.as_ref();
+        let cut = if is_single { state.log.cut(disk) } else { state.log.cut_unsynced(disk) };
+        cut.map_err(|error| Error::Close(format!("{}/{}: {error}", partition.topic, partition.id)))?;
+        state.is_unsynced = false;
+    }
+    if let Some(sync) = sync_all {
+        sync().map_err(|error| Error::Close(format!("cannot sync the log: {error}")))?;
     }
     checkpoints::save(core, true).map_err(|error| Error::Close(error.to_string()))?;
     core.lock.lock().unwrap_or_else(PoisonError::into_inner).take();
@@ -279,6 +288,10 @@ fn remove_deleted(disk: &dyn Disk, data: &Path, deleted: &[Uuid]) -> io::Result<
 /// Threads that open partitions: recovery waits for the disk, so more than there are cores.
 const OPENERS_MAX: usize = 16;
 
+/// A sync of all waits for what others have written too. It is worth so many syncs of single files, which the threads share. (Tests have
+/// few partitions.)
+const SINGLE_SYNCS: usize = if cfg!(test) { 1 } else { 100 };
+
 /// Opens all partitions of the catalog, on several threads: recovery reads what came after the checkpoint.
 fn open_topics(core: &Arc<Core>, catalog: &Catalog, checkpoint: &Checkpoint) -> io::Result<()> {
     let mut topics = Vec::with_capacity(catalog.topics.len());
@@ -295,13 +308,21 @@ fn open_topics(core: &Arc<Core>, catalog: &Catalog, checkpoint: &Checkpoint) -> 
     let opened: Mutex<Vec<Vec<(i32, Partition)>>> = Mutex::new(vec![Vec::new(); topics.len()]);
     let failed: Mutex<Option<io::Error>> = Mutex::default();
     let next = AtomicU64::new(0);
+    let is_clean = |(at, id): &&(usize, i32)| {
+        checkpoint.partitions.get(&(topics[*at].0.id, *id)).is_some_and(|checkpoint| checkpoint.clean)
+    };
+    // After a crash all files are made durable as they are found, then as they are left: of very many by a call each.
+    let unclean = all.len() - all.iter().filter(is_clean).count();
+    let sync_all = core.disk.sync_all(unclean / SINGLE_SYNCS);
+    let synced_by = if sync_all.is_some() { SyncedBy::Caller } else { SyncedBy::Recovery };
+    sync_all.iter().try_for_each(|sync| sync())?;
     std::thread::scope(|scope| {
         for _ in 0..OPENERS_MAX.min(all.len()) {
             scope.spawn(|| {
                 while let Some((at, id)) = all.get(next.fetch_add(1, Ordering::Relaxed) as usize).copied() {
                     let (record, name, config) = &topics[at];
                     let known = checkpoint.partitions.get(&(record.id, id));
-                    match partition(core, name, record.id, PartitionId(id), config.clone(), known) {
+                    match partition(core, name, record.id, PartitionId(id), config.clone(), known, synced_by) {
                         Ok(one) => opened.lock().unwrap_or_else(PoisonError::into_inner)[at].push((id, one)),
                         Err(error) => drop(failed.lock().unwrap_or_else(PoisonError::into_inner).insert(error)),
                     }
@@ -312,6 +333,7 @@ fn open_topics(core: &Arc<Core>, catalog: &Catalog, checkpoint: &Checkpoint) -> 
     if let Some(error) = failed.into_inner().unwrap_or_else(PoisonError::into_inner) {
         return Err(error);
     }
+    sync_all.iter().try_for_each(|sync| sync())?;
     let mut snapshot = Topics::default();
     let opened = opened.into_inner().unwrap_or_else(PoisonError::into_inner);
     for ((record, name, config), mut partitions) in topics.into_iter().zip(opened) {
@@ -340,10 +362,7 @@ pub(super) fn topic(
     config: TopicConfig,
 ) -> io::Result<Arc<Topic>> {
     let config = Arc::new(ArcSwap::from_pointee(config));
-    let mut partitions = Vec::with_capacity(record.partitions as usize);
-    for id in 0..record.partitions {
-        partitions.push(partition(core, &name, record.id, PartitionId(id), config.clone(), None)?);
-    }
+    let partitions = new_partitions(core, &name, record.id, 0..record.partitions, &config)?;
     Ok(Arc::new(Topic {
         id: record.id,
         name,
@@ -354,6 +373,28 @@ pub(super) fn topic(
     }))
 }
 
+/// Makes partitions that no catalog names yet; durable when it returns.
+pub(super) fn new_partitions(
+    core: &Arc<Core>,
+    topic: &TopicName,
+    topic_id: Uuid,
+    ids: std::ops::Range<i32>,
+    config: &Arc<ArcSwap<TopicConfig>>,
+) -> io::Result<Vec<Partition>> {
+    let sync_all = core.disk.sync_all(ids.len());
+    let synced_by = if sync_all.is_some() { SyncedBy::Caller } else { SyncedBy::Recovery };
+    core.disk.create_folder(&topic_folder(core, topic, topic_id))?;
+    let make = |id| partition(core, topic, topic_id, PartitionId(id), config.clone(), None, synced_by);
+    let partitions = ids.map(make).collect::<io::Result<Vec<_>>>()?;
+    sync_all.iter().try_for_each(|sync| sync())?;
+    Ok(partitions)
+}
+
+/// The id stands in the path: a topic that is made again under its old name never meets the old one's files.
+fn topic_folder(core: &Core, topic: &TopicName, topic_id: Uuid) -> PathBuf {
+    core.options.data.join(TOPICS).join(topic.as_str()).join(topic_id.to_string())
+}
+
 /// Recovers (or makes) one partition.
 pub(super) fn partition(
     core: &Arc<Core>,
@@ -362,11 +403,16 @@ pub(super) fn partition(
     id: PartitionId,
     config: Arc<ArcSwap<TopicConfig>>,
     checkpoint: Option<&PartitionCheckpoint>,
+    synced_by: SyncedBy,
 ) -> io::Result<Partition> {
     let data = &core.options.data;
-    // The id stands in the path: a topic that is made again under its old name never meets the old one's files.
-    let folder = data.join(TOPICS).join(topic.as_str()).join(topic_id.to_string()).join(id.to_string());
-    core.disk.create_folder(&folder)?;
+    let in_folder = topic_folder(core, topic, topic_id);
+    let folder = in_folder.join(id.to_string());
+    match synced_by {
+        SyncedBy::Caller if core.disk.exists(&in_folder) => core.disk.make_folder(&folder)?,
+        // Also where a start finds that a whole topic is lost.
+        _ => core.disk.create_folder(&folder)?,
+    }
     let name = format!("{topic}-{id}");
     let known = Known {
         checkpoint,
@@ -375,6 +421,7 @@ pub(super) fn partition(
         lost_and_found: &data.join(LOST_AND_FOUND),
         name: &name,
         now_ms: core.clock.now_ms(),
+        synced_by,
     };
     let found = recover(core.disk.as_ref(), &folder, &known)?;
     if found.cut_bytes > 0 {

@@ -2,6 +2,7 @@
 
 mod compaction;
 mod faults;
+mod many;
 mod offline;
 mod quotas;
 mod reads;

@@ -286,10 +286,8 @@ fn grow(core: &Arc<Core>, name: &TopicName, total: i32) -> Result<(), TopicError
         )));
     }
     let mut partitions = topic.partitions.load().as_ref().clone();
-    for id in count..total {
-        let opened = open::partition(core, &topic.name, topic.id, PartitionId(id), topic.config.clone(), None);
-        partitions.push(opened.map_err(|error| TopicError::Io(error.to_string()))?);
-    }
+    let new = open::new_partitions(core, &topic.name, topic.id, count..total, &topic.config);
+    partitions.extend(new.map_err(|error| TopicError::Io(error.to_string()))?);
     let record = TopicRecord { partitions: total, ..record_of(&catalog, &topic)? };
     save(core, &mut catalog, Change::Topic(record))?;
     topic.partitions.store(Arc::new(partitions));

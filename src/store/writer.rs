@@ -139,7 +139,9 @@ pub(super) fn run(core: &Arc<Core>, number: usize, ready: &crossbeam::channel::S
         Err(error) => return drop(ready.send(Err(error))),
     };
     let _ = ready.send(Ok(()));
-    let mut writer = Writer { core: core.clone(), engine, held: None, spare: Vec::new(), meters: Meters::new() };
+    let files_max = files_at_once(core);
+    let mut writer =
+        Writer { core: core.clone(), engine, held: None, files_max, spare: Vec::new(), meters: Meters::new() };
     let ended = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
         while let Some(jobs) = writer.gather(&queue) {
             writer.core.rounds_since[number].store(writer.core.started.elapsed().as_millis() as i64, Ordering::Relaxed);
@@ -155,11 +157,18 @@ pub(super) fn run(core: &Arc<Core>, number: usize, ready: &crossbeam::channel::S
     }
 }
 
+/// Files that may be in hand at once besides those that handles keep: descriptors are left for sockets.
+pub(super) fn files_at_once(core: &Core) -> usize {
+    (core.disk.open_files().max() / 4).max(1)
+}
+
 struct Writer {
     core: Arc<Core>,
     engine: Box<dyn Engine>,
     /// Did not fit into the last round; the first of the next.
     held: Option<Job>,
+    /// Partitions of one round: each has its file in hand until the round is durable.
+    files_max: usize,
     /// Buffers of earlier rounds, for the next: fresh memory would cost a page fault a block.
     spare: Vec<Buffer>,
     meters: Meters,
@@ -198,7 +207,9 @@ impl Writer {
             let size = job.append.batch.size();
             let place = *places.entry(Arc::as_ptr(&job.partition)).or_insert(groups.len());
             let in_partition = groups.get(place).map_or(0, |group| group.size);
-            if total > 0 && (total + size > ROUND_TOTAL_MAX || in_partition + size > ROUND_SIZE_MAX) {
+            let is_one_too_many = place == groups.len() && groups.len() >= self.files_max;
+            if total > 0 && (total + size > ROUND_TOTAL_MAX || in_partition + size > ROUND_SIZE_MAX || is_one_too_many)
+            {
                 self.held = Some(job);
                 break;
             }
@@ -393,7 +404,7 @@ fn stage<'a>(
         return None;
     }
     let file = match state.log.active.segment.file(core.disk.as_ref()) {
-        Ok(file) => file.clone(),
+        Ok(file) => file,
         Err(error) => {
             refuse(jobs, AppendError::Refused(format!("cannot open the active segment: {error}")));
             return None;

@@ -31,7 +31,7 @@ pub fn swap(
     cleaned: &mut Cleaned,
 ) -> Result<(), (io::Error, bool)> {
     for old in group {
-        old.file(disk).map_err(|error| (error, false))?;
+        old.hold_file(disk).map_err(|error| (error, false))?;
     }
     let others = group.iter().skip(1).map(|segment| segment.base).collect();
     let next = Cleaned {
