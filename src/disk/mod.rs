@@ -198,7 +198,8 @@ pub trait File: Send + Sync + Any {
 pub enum ReadFrom {
     /// The page cache, which then keeps it for whoever comes next.
     Cache,
-    /// The device, where the file can be read past the page cache: a third of the CPU time, and nothing else is driven out of memory.
+    /// The device, where the file can be read past the page cache: half of the CPU time (decision 0009), and nothing else is driven out
+    /// of memory.
     Device,
 }
 
