@@ -3,7 +3,7 @@
  *   kafka_peer produce ADDR TOPIC PARTITIONS RECORDS            500 B records, lz4, linger 5 ms, acks=all         → records/s
  *   kafka_peer single  ADDR TOPIC PARTITIONS CONNECTIONS SECONDS one record a request, each connection one at a time → requests/s p50 p99 (ms)
  *   kafka_peer latency ADDR TOPIC PARTITIONS RATE SECONDS       paced producer and consumer in one process         → p50 p99 p99.9 (ms) records
- *   kafka_peer consume ADDR TOPIC PARTITIONS RECORDS LAST       reads RECORDS, from the start or the last ones     → MB/s of values, bytes
+ *   kafka_peer consume ADDR TOPIC PARTITIONS RECORDS FROM       reads RECORDS: the `last` ones, or from the FROMth on → MB/s of values, bytes
  *   kafka_peer first   ADDR TOPIC BEGAN_NS                      a record taken, tried until it is                  → ms since BEGAN_NS (of the wall clock)
  *
  * Not a test of what answers mean: tests/compat is that. It ends with a message and code 1 when a record is not taken or does not come.
@@ -135,7 +135,8 @@ static void produce(const char *address, const char *name, int partitions, int64
     printf("%.0f\n", count / ((now_ns() - began) / 1e9));
 }
 
-static rd_kafka_t *consumer_at(const char *address, const char *name, int partitions, int64_t each) {
+/* Begins `back` records before each partition's end, or `skip` behind its beginning if `back` is negative. */
+static rd_kafka_t *consumer_at(const char *address, const char *name, int partitions, int64_t back, int64_t skip) {
     rd_kafka_t *consumer = client(RD_KAFKA_CONSUMER, address, as_consumer);
     rd_kafka_poll_set_consumer(consumer);
     rd_kafka_topic_partition_list_t *list = rd_kafka_topic_partition_list_new(partitions);
@@ -143,8 +144,8 @@ static rd_kafka_t *consumer_at(const char *address, const char *name, int partit
         int64_t low = 0, high = 0;
         rd_kafka_resp_err_t error = rd_kafka_query_watermark_offsets(consumer, name, n, &low, &high, 20000);
         if (error) fail("watermarks", rd_kafka_err2str(error));
-        int64_t from = each < 0 ? RD_KAFKA_OFFSET_BEGINNING : each == 0 ? high : high - each;
-        if (each > 0 && from < low) fail("consume", "the partition holds fewer records than that");
+        int64_t from = back < 0 ? low + skip : high - back;
+        if (from < low || from > high) fail("consume", "the partition holds fewer records than that");
         rd_kafka_topic_partition_list_add(list, name, n)->offset = from;
     }
     rd_kafka_assign(consumer, list);
@@ -152,8 +153,9 @@ static rd_kafka_t *consumer_at(const char *address, const char *name, int partit
     return consumer;
 }
 
-static void consume(const char *address, const char *name, int partitions, int64_t count, int is_last) {
-    rd_kafka_t *consumer = consumer_at(address, name, partitions, is_last ? count / partitions : -1);
+static void consume(const char *address, const char *name, int partitions, int64_t count, const char *from) {
+    int is_last = !strcmp(from, "last");
+    rd_kafka_t *consumer = consumer_at(address, name, partitions, is_last ? count / partitions : -1, atoll(from) / partitions);
     count = count / partitions * partitions;
     rd_kafka_queue_t *queue = rd_kafka_queue_get_consumer(consumer);
     static rd_kafka_message_t *messages[10000];
@@ -208,7 +210,7 @@ static void latency(const char *address, const char *name, int partitions, int64
     make_records();
     paced.address = address, paced.name = name, paced.partitions = partitions, paced.rate = rate, paced.seconds = seconds;
     if (rate * seconds > LATENCIES_MAX) fail("latency", "too many records");
-    rd_kafka_t *consumer = consumer_at(address, name, partitions, 0);
+    rd_kafka_t *consumer = consumer_at(address, name, partitions, 0, 0);
     rd_kafka_queue_t *queue = rd_kafka_queue_get_consumer(consumer);
     static rd_kafka_message_t *messages[10000];
     /* The fetches at the ends are under way before the first record. */
@@ -386,7 +388,7 @@ int main(int count, char **given) {
     if (!strcmp(what, "produce") && count == 6) produce(given[2], given[3], (int)NUMBER(4), NUMBER(5));
     else if (!strcmp(what, "single") && count == 7) single(given[2], given[3], (int)NUMBER(4), (int)NUMBER(5), NUMBER(6));
     else if (!strcmp(what, "latency") && count == 7) latency(given[2], given[3], (int)NUMBER(4), NUMBER(5), NUMBER(6));
-    else if (!strcmp(what, "consume") && count == 7) consume(given[2], given[3], (int)NUMBER(4), NUMBER(5), !strcmp(given[6], "last"));
+    else if (!strcmp(what, "consume") && count == 7) consume(given[2], given[3], (int)NUMBER(4), NUMBER(5), given[6]);
     else if (!strcmp(what, "first") && count == 5) first(given[2], given[3], NUMBER(4));
     else fail("usage", "see the head of kafka_peer.c");
     return 0;

@@ -22,7 +22,8 @@ from wire import Protocol  # noqa: E402
 CLIENT = ROOT / "target" / "compat" / "kafka_peer"
 KAFKA_SH = ROOT / "tests" / "compat" / "kafka.sh"
 PARTITIONS, CONNECTIONS, RECORD_SIZE, MANY = 4, 64, 500, 1000
-SECTIONS = ["produce", "single", "latency", "tail", "disk", "memory", "start"]
+TOPIC = 2
+SECTIONS = ["produce", "single", "latency", "tail", "disk", "sendfile", "memory", "start"]
 # What Inrush is to reach: the ratio of the two servers' medians, and whether more or less is better.
 GOALS = {
     "produce: records per server CPU second": (2.0, "at least"),
@@ -31,6 +32,7 @@ GOALS = {
     "latency: p99 ms": (0.5, "at most"),
     "tail: bytes per server CPU second": (1.5, "at least"),
     "disk: bytes per server CPU second": (1.5, "at least"),
+    "sendfile: bytes per server CPU second": (1.5, "at least"),
     "memory: idle MiB": (0.1, "at most"),
     "memory: under load MiB": (0.25, "at most"),
     "start: ms": (0.1, "at most"),
@@ -42,6 +44,7 @@ class Peer:
 
     def __init__(self, name, folder, protocol):
         self.name, self.folder, self.protocol, self.process, self.address = name, folder / name, protocol, None, None
+        self.threads = {}
 
     def status(self, key):
         return next(
@@ -51,9 +54,13 @@ class Peer:
         )
 
     def cpu(self):
-        """Seconds of all threads, in user and kernel mode."""
-        fields = pathlib.Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+        """Seconds of all threads, in user and kernel mode, by the scheduler's nanoseconds; a thread that has ended keeps what it had."""
+        for thread in pathlib.Path(f"/proc/{self.pid}/task").iterdir():
+            try:
+                self.threads[(self.pid, thread.name)] = int((thread / "schedstat").read_text().split()[0])
+            except OSError:
+                pass  # It ended just now.
+        return sum(self.threads.values()) / 1e9
 
     def broker(self):
         host, _, port = self.address.rpartition(":")
@@ -244,15 +251,38 @@ class Bench:
                 runs.append(client("consume", peer.address, "load", PARTITIONS, count, "last"))
             return runs
 
+        self.rounds(read, 2)
         self.consume("tail", read)
 
     def disk(self):
-        def read(peer):
+        """Each round what no round has read before: a consumer that catches up reads everything once."""
+        self.from_disk("disk")
+
+    def sendfile(self):
+        """The same, with a topic that lets records go out unchecked, as Kafka always does."""
+        ours = self.peers[0]
+        ours.resume()
+        broker = ours.broker()
+        unchecked = [{"Name": "inrush.fetch.check", "ConfigOperation": 0, "Value": "none"}]
+        topic = {"ResourceType": TOPIC, "ResourceName": "load", "Configs": unchecked}
+        done = broker.need("IncrementalAlterConfigs", 1, Resources=[topic], ValidateOnly=False)["Responses"][0]
+        assert done["ErrorCode"] == 0, done
+        broker.close()
+        ours.pause()
+        self.from_disk("sendfile")
+
+    def from_disk(self, what):
+        at = {peer: 0 for peer in self.peers}
+
+        def read(peer, count):
             subprocess.run(["sync"], check=True)
             pathlib.Path("/proc/sys/vm/drop_caches").write_text("3")
-            return [client("consume", peer.address, "load", PARTITIONS, self.options.records, "start")]
+            runs = [client("consume", peer.address, "load", PARTITIONS, count, at[peer])]
+            at[peer] += count
+            return runs
 
-        self.consume("disk", read)
+        self.rounds(lambda peer: read(peer, self.options.records // 2), 2)
+        self.consume(what, lambda peer: read(peer, self.options.records))
 
     def consume(self, what, read):
         def measure(peer):
@@ -261,7 +291,6 @@ class Bench:
             self.keep(f"{what}: MB/s", peer, statistics.median(speed for speed, _ in runs))
             self.keep(f"{what}: bytes per server CPU second", peer, sum(size for _, size in runs) / max(0.01, peer.cpu() - before))
 
-        self.rounds(read, 2)
         self.rounds(measure)
 
     def start(self, folder):
@@ -399,7 +428,7 @@ def main():
     for peer in peers:
         peer.start()
     bench.topics()
-    if {"produce", "latency", "tail", "disk", "java"} & set(wanted) and "produce" not in wanted:
+    if {"produce", "latency", "tail", "disk", "sendfile", "java"} & set(wanted) and "produce" not in wanted:
         wanted.insert(0, "produce")
     for section in [one for one in [*SECTIONS, "java"] if one in wanted and one != "memory"]:
         print(f"{time.strftime('%T')} {section}", flush=True)

@@ -3,7 +3,9 @@
 #   produce   500 B records in lz4 batches: Inrush synced before the answer, Kafka by its default (no sync): records/s, records per server CPU second
 #   single    one record a request, 64 connections, both synced before the answer (Kafka: flush.messages=1): requests/s
 #   latency   from when a record was due to when a consumer has it, at half of Kafka's peak: p50, p99
-#   tail disk consume what was just written, and all of it after the page cache was dropped: bytes per server CPU second
+#   tail      consume what was just written: bytes per server CPU second
+#   disk      consume what nobody has read since it was written, the page cache dropped: bytes per server CPU second
+#   sendfile  the same with Inrush set to let it go out unchecked, as Kafka does (inrush.fetch.check=none)
 #   memory    resident, idle and under `produce`
 #   start     to the first record that is taken, on a folder with 1,000 partitions
 #   java      `produce` by Kafka's own client (ProducerPerformance) as a second opinion; only when asked for

@@ -61,8 +61,12 @@ pub const STORE_SYNC_SECONDS: Metric =
     metric("inrush_store_sync_seconds", Kind::Histogram, "", "seconds of a round's syncs");
 pub const STORE_COMMIT_SECONDS: Metric =
     metric("inrush_store_commit_seconds", Kind::Histogram, "", "seconds of a whole round: stamp, write, sync, answer");
-pub const STORE_READ_BYTES: Metric =
-    metric("inrush_store_read_bytes_total", Kind::Counter, "from", "bytes of batches read, from the cache or the disk");
+pub const STORE_READ_BYTES: Metric = metric(
+    "inrush_store_read_bytes_total",
+    Kind::Counter,
+    "from",
+    "bytes of batches read: from cache, disk, or unchecked by sendfile",
+);
 pub const STORE_DAMAGED_READS: Metric =
     metric("inrush_store_damaged_reads_total", Kind::Counter, "", "reads that met a batch with a wrong checksum");
 pub const STORE_POISONED: Metric =

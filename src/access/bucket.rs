@@ -12,7 +12,9 @@ use std::hash::{BuildHasher, Hash};
 
 /// Seconds of a rate that may be used at once: `quota.window.num` 11 of `quota.window.size.seconds` 1, without the one that runs.
 const BURST_SECONDS: f64 = 10.0;
-/// Buckets at a time, of 40 bytes. Who comes when all are in use shares one with the others of the same entry of the table.
+/// Who is told to come again is told a time that lies at most so much behind the first at which it could get something.
+const LINE_MS_MAX: Millis = 5_000;
+/// Buckets at a time, of 48 bytes. Who comes when all are in use shares one with the others of the same entry of the table.
 const BUCKETS_MAX: usize = 65_536;
 /// Empty buckets are looked for when there are twice as many as were left by the last look, and at least this many.
 const SWEEP_COUNT_MIN: usize = 1_024;
@@ -30,11 +32,13 @@ pub(super) struct Bucket {
     at: Millis,
     /// As it was last told.
     rate: f64,
+    /// When the last of those that were told to come again is to come.
+    line_ends_at: Millis,
 }
 
 impl Bucket {
     fn new(now: Millis) -> Bucket {
-        Bucket { used: 0.0, at: now, rate: 1.0 }
+        Bucket { used: 0.0, at: now, rate: 1.0, line_ends_at: now }
     }
 
     /// What is in use at `now`. A rate that has changed holds from the last use on, as it does for Kafka's windows.
@@ -46,7 +50,7 @@ impl Bucket {
     /// Uses `amount`, whatever was used before; how long to wait until no more than the burst is in use.
     pub(super) fn spend(&mut self, rate: f64, amount: f64, now: Millis) -> Millis {
         let used = self.used_at(rate, now) + amount;
-        *self = Bucket { used, at: self.at.max(now), rate };
+        *self = Bucket { used, at: self.at.max(now), rate, ..*self };
         wait(used - burst(rate), rate)
     }
 
@@ -54,6 +58,17 @@ impl Bucket {
     /// bucket empty: it would wait for ever in Kafka.
     pub(super) fn wait_for(&self, rate: f64, amount: f64, now: Millis) -> Millis {
         wait(self.used_at(rate, now) + amount.min(burst(rate)) - burst(rate), rate)
+    }
+
+    /// A place in the line of those that wait for room: how long to wait until `amount` may be used, if those before use as much each. A
+    /// crowd that was told one time would come at one time, and all but one of it for nothing.
+    pub(super) fn queue(&mut self, rate: f64, amount: f64, now: Millis) -> Millis {
+        let first = self.wait_for(rate, amount, now);
+        let behind = self.line_ends_at - now;
+        let turn = if behind > 0 { behind + wait(amount.min(burst(rate)), rate) } else { 0 };
+        let told = first.max(turn.min(first + LINE_MS_MAX));
+        self.line_ends_at = now + told;
+        told
     }
 
     /// As good as a new one.
@@ -156,6 +171,21 @@ mod tests {
         assert_eq!(bucket.wait_for(100.0, 1.0, 0), 40_010);
         assert_eq!(bucket.wait_for(100.0, 5_000.0, 40_000), 10_000);
         assert_eq!(bucket.wait_for(100.0, 5_000.0, 50_000), 0);
+    }
+
+    #[test]
+    fn who_waits_for_the_same_room_is_told_one_time_after_the_other() {
+        let mut bucket = Bucket::new(0);
+        bucket.spend(1_000.0, 10_000.0, 0);
+        let mut told = |now| bucket.queue(1_000.0, 500.0, now);
+        assert_eq!((told(0), told(0), told(0)), (500, 1_000, 1_500));
+        assert_eq!(told(1_400), 600, "two have had their turn");
+        // Time has passed, nobody used anything: there is room for all of the line.
+        assert_eq!(told(5_000), 0);
+        let mut bucket = Bucket::new(0);
+        bucket.spend(1_000.0, 10_000.0, 0);
+        let last = (0..1_000).map(|_| bucket.queue(1_000.0, 500.0, 0)).last();
+        assert_eq!(last, Some(500 + LINE_MS_MAX), "a crowd does not put off others without end");
     }
 
     #[test]

@@ -17,6 +17,9 @@ use tracing::warn;
 /// A connection too many is kept for at most this long before it is closed: Kafka's window.
 const CONNECTION_WAIT_MAX: Duration = Duration::from_secs(1);
 
+/// Nothing is read for who may not be sent this much, or what comes within a second.
+const SENT_SIZE_LEAST: f64 = 65_536.0;
+
 /// The quotas of a data folder; clones share them.
 #[derive(Clone)]
 pub struct Quotas {
@@ -152,6 +155,22 @@ impl Quotas {
         sizes.min().unwrap_or(usize::MAX)
     }
 
+    /// Before a Fetch is read: `Some` if hardly anything could be sent now, and how long to wait.
+    pub fn withheld(&self, caller: &Caller<'_>) -> Option<Duration> {
+        if !self.limits(Key::ConsumerByteRate) {
+            return None;
+        }
+        let now = self.inner.clock.steady_ms();
+        let wait = self.inner.with_buckets(caller, Key::ConsumerByteRate, |buckets, held| {
+            let one = |(rate, share): &(f64, Share)| {
+                let (bucket, least) = (buckets.at(share.own, share.shared, now), rate.min(SENT_SIZE_LEAST));
+                if bucket.wait_for(*rate, least, now) > 0 { bucket.queue(*rate, least, now) } else { 0 }
+            };
+            held.iter().flatten().map(one).max().unwrap_or(0)
+        });
+        (wait > 0).then(|| self.inner.meters.sent.by(wait))
+    }
+
     /// Judges a Fetch answer of `size` bytes, and counts it if it may be sent.
     pub fn sent(&self, caller: &Caller<'_>, size: usize) -> Verdict {
         if !self.limits(Key::ConsumerByteRate) {
@@ -166,7 +185,7 @@ impl Quotas {
             };
             match longest(|bucket, rate, size, now| bucket.wait_for(rate, size, now)) {
                 0 => (true, longest(|bucket, rate, size, now| bucket.spend(rate, size, now))),
-                wait => (false, wait),
+                _ => (false, longest(|bucket, rate, size, now| bucket.queue(rate, size, now))),
             }
         });
         let wait = self.inner.meters.sent.by(wait);

@@ -1,6 +1,8 @@
 //! The machine's own file system: folders and files by std and libc, and the `std` engine (pwrite + fdatasync).
 
-use super::{ALIGNMENT, Allocate, Buffer, Disk, Engine, File, OpenFiles, ReadFrom, Space, SyncAll, Write, uring};
+use super::{
+    ALIGNMENT, Allocate, Buffer, Disk, Engine, File, OpenFiles, ReadFrom, Space, Stretch, SyncAll, Write, uring,
+};
 use bytes::Bytes;
 use std::any::Any;
 use std::ffi::CString;
@@ -93,9 +95,9 @@ pub(super) fn raise_descriptor_limit() -> io::Result<u64> {
 
 /// An open file: one description for writing, past the page cache if the folder takes it, and one for reading through it.
 pub(super) struct MachineFile {
-    writing: fs::File,
+    writing: Arc<fs::File>,
     /// `None` if writing is not direct: then the same description serves both.
-    reading: Option<fs::File>,
+    reading: Option<Arc<fs::File>>,
     space: Option<Allocate>,
 }
 
@@ -105,14 +107,14 @@ impl MachineFile {
         let mut options = fs::OpenOptions::new();
         options.read(true).write(true).create_new(is_new);
         if !machine.is_direct {
-            return Ok(MachineFile { writing: options.open(path)?, reading: None, space });
+            return Ok(MachineFile { writing: Arc::new(options.open(path)?), reading: None, space });
         }
         let writing = options.custom_flags(libc::O_DIRECT).open(path)?;
         let reading = fs::OpenOptions::new().read(true).write(true).open(path)?;
-        Ok(MachineFile { writing, reading: Some(reading), space })
+        Ok(MachineFile { writing: Arc::new(writing), reading: Some(Arc::new(reading)), space })
     }
 
-    fn reading(&self) -> &fs::File {
+    fn reading(&self) -> &Arc<fs::File> {
         self.reading.as_ref().unwrap_or(&self.writing)
     }
 
@@ -292,6 +294,10 @@ impl File for MachineFile {
         }
         let there = buffer.len().min(wanted);
         Ok(Bytes::from_owner(buffer).slice(before.min(there)..there))
+    }
+
+    fn stretch(&self, position: u64, size: usize) -> io::Result<Option<Stretch>> {
+        Stretch::new(self.reading().clone(), position, size).map(Some)
     }
 
     fn size(&self) -> io::Result<u64> {

@@ -7,6 +7,7 @@ mod machine;
 mod open_files;
 mod probe;
 pub mod sim;
+mod stretch;
 #[cfg(test)]
 mod suite;
 mod uring;
@@ -14,6 +15,7 @@ mod uring;
 pub use buffer::{ALIGNMENT, Buffer};
 pub use open_files::{Handle, OpenFiles};
 pub use probe::{Probe, open, open_tuned, plain, probe};
+pub use stretch::Stretch;
 
 use bytes::{Bytes, BytesMut};
 use std::any::Any;
@@ -154,6 +156,14 @@ pub trait File: Send + Sync + Any {
         let read = self.read_at(&mut bytes, position)?;
         bytes.truncate(read);
         Ok(bytes.freeze())
+    }
+
+    /// `size` bytes from `position` on for a socket, read into the page cache when this returns; `None` where the disk has no such thing.
+    ///
+    /// # Errors
+    /// `UnexpectedEof` if the file is shorter; the system's.
+    fn stretch(&self, _position: u64, _size: usize) -> io::Result<Option<Stretch>> {
+        Ok(None)
     }
 
     /// # Errors

@@ -4,7 +4,7 @@
 //! For tests of the rooms above and for the proof that they would notice a disk that lies (see [`Lie`]). Single writes are atomic
 //! towards each other; nothing here is fast.
 
-use super::{Allocate, Buffer, Disk, Engine, File, OpenFiles, Space, SyncAll, Write};
+use super::{Allocate, Buffer, Disk, Engine, File, OpenFiles, ReadFrom, Space, Stretch, SyncAll, Write};
 use std::any::Any;
 use std::collections::{BTreeMap, HashSet};
 use std::io;
@@ -615,6 +615,11 @@ impl File for SimFile {
         let count = buffer.len().min(content.len() - from);
         buffer[..count].copy_from_slice(&content[from..from + count]);
         Ok(count)
+    }
+
+    fn stretch(&self, position: u64, size: usize) -> io::Result<Option<Stretch>> {
+        let bytes = self.read(position, size, ReadFrom::Cache)?;
+        if bytes.len() < size { Err(io::ErrorKind::UnexpectedEof.into()) } else { Stretch::of(&bytes).map(Some) }
     }
 
     fn size(&self) -> io::Result<u64> {

@@ -84,6 +84,8 @@ pub enum Target {
     Offset(Offset),
     /// The first batch with this timestamp or a later one.
     Time(i64),
+    /// The last place that does not lie behind this one.
+    Position(u64),
 }
 
 impl Target {
@@ -91,6 +93,7 @@ impl Target {
         match self {
             Target::Offset(offset) => entry.offset <= offset,
             Target::Time(timestamp) => entry.max_timestamp_before < timestamp,
+            Target::Position(position) => entry.position <= position,
         }
     }
 }

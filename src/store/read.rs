@@ -3,7 +3,7 @@
 use super::core::Core;
 use super::partition::{Partition, Shared};
 use super::{ReadError, Slice, TimedOffset};
-use crate::disk::ReadFrom;
+use crate::disk::{ReadFrom, Stretch};
 use crate::log::{MAX_BATCH, Segment, Target, follows};
 use crate::metrics as names;
 use crate::record::{Batch, DECODED_SIZE_MAX, HEADER_SIZE, Header, Offset};
@@ -56,6 +56,20 @@ impl Partition {
         }
     }
 
+    /// Whole batches from the one that holds `from` on, at most `size_max` bytes of them, to be sent as they lie on the disk: nobody has
+    /// looked at them. With the tail. `None` where this cannot be had, and [`Partition::read`] can.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn stretch(&self, from: Offset, size_max: usize) -> Result<Option<(Stretch, Offset)>, ReadError> {
+        if self.is_recent(from)? {
+            return Ok(None);
+        }
+        let this = self.clone();
+        let found = self.core.on_reader(move || this.stretch_stored(from, size_max)).await;
+        found.ok_or_else(|| ReadError::Io("the readers are gone".to_owned()))?
+    }
+
     /// The first record whose timestamp is `timestamp` or later; `None` if there is none.
     ///
     /// # Errors
@@ -104,6 +118,41 @@ impl Partition {
         }
         metrics::counter!(names::STORE_READ_BYTES.name, "from" => "cache").increment(size as u64);
         Ok((!batches.is_empty()).then_some(Slice { batches, start, tail }))
+    }
+
+    /// Whether the disk need not be asked for `from`.
+    fn is_recent(&self, from: Offset) -> Result<bool, ReadError> {
+        let (_, tail) = self.bounds(from)?;
+        let recent = self.shared.recent.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        Ok(from == tail || recent.front().is_some_and(|oldest| oldest.base_offset() <= from))
+    }
+
+    /// It ends where the index has an entry, or with its segment: the next one then begins without a search.
+    fn stretch_stored(&self, from: Offset, size_max: usize) -> Result<Option<(Stretch, Offset)>, ReadError> {
+        let (_, tail) = self.bounds(from)?;
+        let segments = self.shared.segments.load_full();
+        let at = segments.partition_point(|segment| segment.base <= from).saturating_sub(1);
+        let Some(segment) = segments.get(at) else { return Ok(None) };
+        let limit = segments.get(at + 1).map(|next| next.base);
+        let walk = Walk { core: &self.core, shared: &self.shared, segment, limit, tail };
+        let Some(begin) = walk.position_of(from)? else { return Ok(None) };
+        let far = begin + size_max as u64;
+        let end = match limit {
+            // What follows it is visible, so it is sealed, and all of it is.
+            Some(limit) if limit <= tail && segment.size() <= far => segment.size(),
+            _ => {
+                let (end, next) = walk.seek(Target::Position(far))?;
+                if next > tail { begin } else { end }
+            }
+        };
+        if end <= begin {
+            return Ok(None);
+        }
+        let io = |error: std::io::Error| walk.failed(&error);
+        let size = (end - begin) as usize;
+        let stretch = segment.file(self.core.disk.as_ref()).map_err(io)?.stretch(begin, size).map_err(io)?;
+        metrics::counter!(names::STORE_READ_BYTES.name, "from" => "sendfile").increment(size as u64);
+        Ok(stretch.map(|stretch| (stretch, tail)))
     }
 
     fn read_stored(&self, from: Offset, size_max: usize) -> Result<Slice, ReadError> {
@@ -268,6 +317,23 @@ impl Walk<'_> {
             }
         }
         Ok(())
+    }
+
+    /// Where the batch that holds `offset` begins; `None` if it is not in this segment.
+    fn position_of(&self, offset: Offset) -> Result<Option<u64>, ReadError> {
+        let (mut position, next) = self.seek(Target::Offset(offset))?;
+        if next == offset {
+            return Ok(Some(position));
+        }
+        let mut is_found = false;
+        self.from((position, next), &Want::new(PIECE_SIZE), |batch| {
+            is_found = batch.last_offset() >= offset;
+            if !is_found {
+                position += batch.size() as u64;
+            }
+            !is_found
+        })?;
+        Ok(is_found.then_some(position))
     }
 
     /// Where to begin for `target`, by the segment's index.

@@ -2,6 +2,7 @@
 //!
 //! The crate's own encoder takes one piece of bytes a partition and copies it: twice over for a partition of many batches.
 
+use crate::disk::Stretch;
 use bytes::{BufMut, Bytes, BytesMut};
 use kafka_protocol::messages::TopicName;
 use uuid::Uuid;
@@ -45,13 +46,34 @@ pub struct FetchedPartition {
     pub last_stable_offset: i64,
     pub log_start_offset: i64,
     /// Whole batches, in order.
-    pub batches: Vec<Bytes>,
+    pub batches: Vec<Piece>,
+}
+
+/// Bytes of an answer.
+#[derive(Clone, Debug)]
+pub enum Piece {
+    Memory(Bytes),
+    /// They go from the file to the socket.
+    File(Stretch),
+}
+
+impl Piece {
+    pub fn len(&self) -> usize {
+        match self {
+            Piece::Memory(bytes) => bytes.len(),
+            Piece::File(stretch) => stretch.len(),
+        }
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
 }
 
 impl FetchedPartition {
     /// Bytes of its batches.
     pub fn size(&self) -> usize {
-        self.batches.iter().map(Bytes::len).sum()
+        self.batches.iter().map(Piece::len).sum()
     }
 }
 
@@ -59,7 +81,7 @@ impl FetchedPartition {
 ///
 /// # Panics
 /// If a topic's name is longer than 32,767 bytes: it stood in a request.
-pub fn encode(answer: &FetchAnswer, correlation: i32, version: i16) -> Vec<Bytes> {
+pub fn encode(answer: &FetchAnswer, correlation: i32, version: i16) -> Vec<Piece> {
     let mut pieces = Pieces { done: Vec::new(), open: BytesMut::with_capacity(256), size: 0 };
     let is_flexible = version >= FLEXIBLE;
     // The length of the frame is known at the end.
@@ -95,7 +117,7 @@ pub fn encode(answer: &FetchAnswer, correlation: i32, version: i16) -> Vec<Bytes
 }
 
 struct Pieces {
-    done: Vec<Bytes>,
+    done: Vec<Piece>,
     open: BytesMut,
     /// Bytes of what is done.
     size: usize,
@@ -152,16 +174,18 @@ impl Pieces {
 
     fn close(&mut self) {
         self.size += self.open.len();
-        self.done.push(self.open.split().freeze());
+        self.done.push(Piece::Memory(self.open.split().freeze()));
     }
 
-    fn finish(mut self) -> Vec<Bytes> {
+    fn finish(mut self) -> Vec<Piece> {
         self.close();
         let length = (self.size - 4) as i32;
         // The first piece holds the frame's length; it is small and ours alone.
-        let mut first = BytesMut::from(self.done[0].as_ref());
-        first[..4].copy_from_slice(&length.to_be_bytes());
-        self.done[0] = first.freeze();
+        if let Some(Piece::Memory(first)) = self.done.first_mut() {
+            let mut bytes = BytesMut::from(first.as_ref());
+            bytes[..4].copy_from_slice(&length.to_be_bytes());
+            *first = bytes.freeze();
+        }
         self.done
     }
 }
@@ -172,6 +196,14 @@ mod tests {
     use kafka_protocol::messages::{ApiKey, FetchResponse, ResponseHeader};
     use kafka_protocol::protocol::{Decodable, StrBytes};
 
+    fn joined(pieces: &[Piece]) -> Bytes {
+        let bytes = |piece: &Piece| match piece {
+            Piece::Memory(bytes) => bytes.to_vec(),
+            Piece::File(_) => panic!("nothing here lies in a file"),
+        };
+        pieces.iter().flat_map(bytes).collect()
+    }
+
     #[test]
     fn the_crate_reads_what_is_written_in_every_version() {
         let partition = |number: i32, batches: &[&'static [u8]]| FetchedPartition {
@@ -180,7 +212,7 @@ mod tests {
             high_watermark: 100,
             last_stable_offset: 90,
             log_start_offset: 5,
-            batches: batches.iter().map(|bytes| Bytes::from_static(bytes)).collect(),
+            batches: batches.iter().map(|bytes| Piece::Memory(Bytes::from_static(bytes))).collect(),
         };
         let long: &'static [u8] = &[7; 5_000];
         let topic = FetchedTopic {
@@ -191,7 +223,7 @@ mod tests {
         let answer = FetchAnswer { throttle_ms: 250, error_code: 0, topics: vec![topic] };
         for version in 4..=17 {
             let pieces = encode(&answer, 77, version);
-            let mut bytes = Bytes::from(pieces.concat());
+            let mut bytes = joined(&pieces);
             let length = i32::from_be_bytes(bytes[..4].try_into().unwrap());
             assert_eq!(length as usize, bytes.len() - 4);
             bytes = bytes.slice(4..);
@@ -212,7 +244,7 @@ mod tests {
             assert_eq!(first.log_start_offset, if version >= 5 { 5 } else { -1 });
         }
         let failed = FetchAnswer { error_code: 70, ..FetchAnswer::default() };
-        let mut bytes = Bytes::from(encode(&failed, 1, 11).concat()).slice(8..);
+        let mut bytes = joined(&encode(&failed, 1, 11)).slice(8..);
         assert_eq!(FetchResponse::decode(&mut bytes, 11).unwrap().error_code, 70);
     }
 }

@@ -44,6 +44,70 @@ fn behaviour_09_it_does_so_from_the_disk_too() {
     assert!(batches.iter().all(|batch| batch.header().codec == Codec::Lz4));
 }
 
+/// All bytes of partition 0 from `from` on, asked for in pieces of `size_max`.
+fn all(client: &mut Client, topic: &str, from: i64, size_max: i32) -> Vec<u8> {
+    let (mut bytes, mut next) = (Vec::new(), from);
+    loop {
+        let answer: kp::FetchResponse = client.call(ApiKey::Fetch, 12, &fetch_request(&[(topic, 0, next, size_max)]));
+        let found = data(&answer)[0];
+        assert_eq!(found.error_code, 0, "{topic} from {next}");
+        let records = found.records.clone().unwrap_or_default();
+        if records.is_empty() {
+            assert_eq!((next, found.high_watermark), (found.high_watermark, found.last_stable_offset));
+            return bytes;
+        }
+        bytes.extend_from_slice(&records);
+        let batches = Batch::check_chain(records).expect("whole batches");
+        assert!(batches[0].base_offset().0 <= next && batches[0].last_offset().0 >= next);
+        next = batches[batches.len() - 1].next_offset().0;
+    }
+}
+
+#[test]
+fn what_goes_out_unchecked_is_what_goes_out_checked() {
+    let door = Door::open();
+    let config = [("segment.bytes", "300000"), ("inrush.compress.uncompressed", "none")];
+    door.topic("checked", &config);
+    door.topic("unchecked", &[config[0], config[1], ("inrush.fetch.check", "none")]);
+    let mut client = door.known_client();
+    for n in 0..200 {
+        let codec = if n % 7 == 0 { Codec::Zstd } else { Codec::None };
+        let batch = built(codec, 1 + n % 13, 700 * (n % 5), None);
+        for topic in ["checked", "unchecked"] {
+            assert_eq!(client.produce(topic, batch.bytes().clone()).error_code, 0);
+        }
+    }
+    drop(client);
+    // Nothing is in the tail cache then.
+    let door = door.restart();
+    let end = door.partition("checked").tail().0;
+    for is_known in [true, false] {
+        let mut client = if is_known { door.known_client() } else { door.client() };
+        for (from, size_max) in [(0, 1 << 20), (0, 70_000), (0, 1), (17, 200_000), (end / 2, 1 << 20), (end, 100)] {
+            let checked = all(&mut client, "checked", from, size_max);
+            let unchecked = all(&mut client, "unchecked", from, size_max);
+            assert!(checked == unchecked, "from {from} in pieces of {size_max}, reads zstd: {is_known}");
+        }
+    }
+}
+
+#[test]
+fn damage_on_the_disk_is_told_or_left_to_the_consumer_as_the_topic_says() {
+    for (check, code) in [("crc", 56), ("none", 0)] {
+        let (door, client) = filled(&[("inrush.fetch.check", check), ("inrush.compress.uncompressed", "none")], 500);
+        drop(client);
+        let (folder, door) = (format!("/data/topics/t/{}/0", door.store.topic("t").unwrap().id), door.restart());
+        let path = std::path::Path::new(&folder).join(format!("{:020}.log", 0));
+        door.sim.flip(&path, 8 * 1_000);
+        let found = door.known_client().fetch("t", 0);
+        assert_eq!(found.error_code, code, "{check}");
+        if code == 0 {
+            let bytes = found.records.unwrap();
+            assert!(bytes.len() > 64 << 10 && Batch::check_chain(bytes).is_err());
+        }
+    }
+}
+
 #[test]
 fn behaviour_10_at_least_one_whole_batch_comes_and_the_rest_keeps_to_the_limits() {
     let (_door, mut client) = filled(&[], 5);

@@ -363,6 +363,7 @@ fn the_node_is_described_read_only() {
         (value("num.partitions"), value("node.id"), value("auto.create.topics.enable")),
         ("4".into(), "1".into(), "true".into())
     );
+    assert_eq!(value("advertised.listeners"), format!("PLAINTEXT://{}", door.address));
     assert_eq!((value("log.cleanup.policy"), value("message.max.bytes")), ("delete".into(), "1048588".into()));
     let replicas = configs.iter().find(|one| one.name.as_str() == "offsets.topic.replication.factor").unwrap();
     assert_eq!((replicas.value.as_ref().unwrap().as_str(), replicas.config_type), ("1", 4));

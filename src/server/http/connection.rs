@@ -26,6 +26,8 @@ use tracing::{debug, warn};
 
 /// How often connections are looked at.
 const SWEEP_INTERVAL: Duration = Duration::from_millis(250);
+/// So many connections that take too long end at once.
+const CUTS_A_TURN: usize = 16;
 /// One address holds at most this part of the bytes in flight; loopback and trusted proxies are exempt.
 const ADDRESS_SHARE: usize = 2;
 /// The largest head of a request.
@@ -160,11 +162,12 @@ impl Callers {
         }
     }
 
-    /// Cuts who takes too long.
-    fn sweep(&self, door: &HttpDoor) {
+    /// Who takes too long, to be cut.
+    fn sweep(&self, door: &HttpDoor) -> Vec<AbortHandle> {
         let now_ms = self.began.elapsed().as_millis() as u64;
         self.now_ms.store(now_ms, Ordering::Relaxed);
         let limits = &door.limits;
+        let mut late = Vec::new();
         for (caller, abort) in self.state().by_number.values() {
             let limit = match caller.activity.phase() {
                 Phase::Idle => limits.idle_max,
@@ -176,9 +179,18 @@ impl Callers {
                 && let Some(abort) = abort
             {
                 debug!(peer = %caller.peer, phase = ?caller.activity.phase(), "HTTP connection took too long");
-                abort.abort();
+                late.push(abort.clone());
             }
         }
+        late
+    }
+}
+
+/// Ends connections, a few at a time: thousands that came together are late together, and their ends would keep others from their turns.
+async fn cut(late: Vec<AbortHandle>) {
+    for few in late.chunks(CUTS_A_TURN) {
+        few.iter().for_each(AbortHandle::abort);
+        others_first().await;
     }
 }
 
@@ -217,7 +229,10 @@ pub async fn serve(listener: TcpListener, door: Arc<HttpDoor>, mut stop: watch::
             Some(_) = connections.join_next() => continue,
             _ = sweeps.tick() => {
                 door.pulse.beat();
-                callers.sweep(&door);
+                let late = callers.sweep(&door);
+                if !late.is_empty() {
+                    tokio::spawn(cut(late));
+                }
                 continue;
             }
             () = stopped(&mut stop) => break,

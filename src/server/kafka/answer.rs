@@ -9,8 +9,8 @@ use super::{
 use crate::access::Verdict;
 use crate::budget::Lease;
 use crate::wire;
-use crate::wire::fetch::FetchAnswer;
-use bytes::{BufMut, Bytes, BytesMut};
+use crate::wire::fetch::{FetchAnswer, Piece};
+use bytes::{BufMut, BytesMut};
 use kafka_protocol::messages::{ApiKey, ApiVersionsRequest, FetchRequest, RequestHeader, ResponseHeader};
 use kafka_protocol::protocol::{Decodable, Encodable};
 use std::net::{IpAddr, SocketAddr};
@@ -34,8 +34,8 @@ impl Client {
 
 /// A frame to be sent.
 pub(super) struct Answer {
-    pub(super) pieces: Vec<Bytes>,
-    /// For the bytes of its batches.
+    pub(super) pieces: Vec<Piece>,
+    /// For the bytes of its batches in memory.
     pub(super) leases: Vec<Lease>,
     /// How long the client is not listened to once it is sent.
     pub(super) throttle: Duration,
@@ -95,7 +95,11 @@ pub(super) async fn answer(
             let client_id = frame.client_id().to_owned();
             // What was asked is read: a long poll holds no bytes of the budget.
             drop(frame);
-            let size_max = service.door.quotas.sent_size_max(&quotas::caller(client, &client_id));
+            let caller = quotas::caller(client, &client_id);
+            if let Some(throttle) = service.door.quotas.withheld(&caller) {
+                return Ok(reply.withheld(throttle, 0));
+            }
+            let size_max = service.door.quotas.sent_size_max(&caller);
             let (answer, leases) = fetch::answer(service, client.reads_zstd, request, version, size_max, ends).await;
             Ok(reply.with_records(service, client, &client_id, answer, leases))
         }
@@ -106,7 +110,7 @@ pub(super) async fn answer(
         ApiKey::DeleteTopics => reply.with(&admin::delete(service, decode(&frame)?, version).await),
         ApiKey::DescribeClientQuotas => reply.with(&quotas::describe(service, decode(&frame)?)),
         ApiKey::AlterClientQuotas => reply.with(&quotas::alter(service, decode(&frame)?).await),
-        ApiKey::DescribeConfigs => reply.with(&configs::describe(service, decode(&frame)?)),
+        ApiKey::DescribeConfigs => reply.with(&configs::describe(service, local, decode(&frame)?)),
         ApiKey::ListConfigResources => reply.with(&configs::list(service, decode(&frame)?, version)),
         ApiKey::CreatePartitions => reply.with(&partitions::create(service, decode(&frame)?).await),
         ApiKey::DescribeTopicPartitions => reply.with(&partitions::describe(service, decode(&frame)?)),
@@ -148,7 +152,7 @@ impl Reply {
         body.encode(&mut out, version).map_err(|error| cannot(error.to_string()))?;
         let size = (out.len() - 4) as i32;
         out[..4].copy_from_slice(&size.to_be_bytes());
-        Ok(Answer { pieces: vec![out.freeze()], leases: Vec::new(), throttle: Duration::ZERO })
+        Ok(Answer { pieces: vec![Piece::Memory(out.freeze())], leases: Vec::new(), throttle: Duration::ZERO })
     }
 
     /// A Fetch answer as the client's quotas let it have it: with its records, or without and when to ask again (KIP-219).
@@ -162,7 +166,7 @@ impl Reply {
     ) -> Answer {
         let encode = |answer: &FetchAnswer| wire::fetch::encode(answer, self.correlation, self.version);
         let pieces = encode(&answer);
-        let size = pieces.iter().map(Bytes::len).sum::<usize>() - 4;
+        let size = pieces.iter().map(Piece::len).sum::<usize>() - 4;
         match service.door.quotas.sent(&quotas::caller(client, client_id), size) {
             Verdict::Send(throttle) => {
                 service.meters.fetched_bytes.increment(answer.size() as u64);
@@ -173,12 +177,13 @@ impl Reply {
                 };
                 Answer { pieces, leases, throttle }
             }
-            Verdict::Withhold(throttle) => {
-                let error_code = answer.error_code;
-                let throttle_ms = quotas::millis(throttle);
-                let pieces = encode(&FetchAnswer { throttle_ms, error_code, topics: Vec::new() });
-                Answer { pieces, leases: Vec::new(), throttle }
-            }
+            Verdict::Withhold(throttle) => self.withheld(throttle, answer.error_code),
         }
+    }
+
+    /// A Fetch answer without its records.
+    fn withheld(&self, throttle: Duration, error_code: i16) -> Answer {
+        let answer = FetchAnswer { throttle_ms: quotas::millis(throttle), error_code, topics: Vec::new() };
+        Answer { pieces: wire::fetch::encode(&answer, self.correlation, self.version), leases: Vec::new(), throttle }
     }
 }

@@ -4,6 +4,7 @@
 //! Tools read all of a topic's settings, change some and write them back: what is not listed would be lost.
 
 use super::errors::Code;
+use super::metadata::advertised;
 use super::{NODE, Service, text};
 use crate::record::TopicName as Name;
 use crate::store::{ConfigEntry, ConfigSource, TopicConfig};
@@ -17,6 +18,7 @@ use kafka_protocol::messages::{
     DescribeConfigsRequest, DescribeConfigsResponse, ListConfigResourcesRequest, ListConfigResourcesResponse,
 };
 use std::collections::HashSet;
+use std::net::SocketAddr;
 
 /// What a resource is, and where a value comes from, in Kafka's numbers.
 pub(super) const RESOURCE_TOPIC: i8 = 2;
@@ -33,7 +35,11 @@ const SOURCE_TOPIC: i8 = 1;
 const SOURCE_STATIC_BROKER: i8 = 4;
 const SOURCE_DEFAULT: i8 = 5;
 
-pub(super) fn describe(service: &Service, request: DescribeConfigsRequest) -> DescribeConfigsResponse {
+pub(super) fn describe(
+    service: &Service,
+    local: SocketAddr,
+    request: DescribeConfigsRequest,
+) -> DescribeConfigsResponse {
     let (synonyms, documentation) = (request.include_synonyms, request.include_documentation);
     // A resource that is named twice is told once: a short request must not ask for an answer without end.
     let mut told = HashSet::new();
@@ -45,7 +51,7 @@ pub(super) fn describe(service: &Service, request: DescribeConfigsRequest) -> De
         let out = DescribeConfigsResult::default()
             .with_resource_type(resource.resource_type)
             .with_resource_name(resource.resource_name.clone());
-        results.push(match entries(service, &resource) {
+        results.push(match entries(service, local, &resource) {
             Err((code, reason)) => out.with_error_code(code.into()).with_error_message(Some(text(&reason))),
             Ok(entries) => {
                 // No list asks for all; an empty one too (Kafka's ConfigHelper).
@@ -71,7 +77,11 @@ struct Entry {
     meaning: &'static str,
 }
 
-fn entries(service: &Service, resource: &DescribeConfigsResource) -> Result<Vec<Entry>, (Code, String)> {
+fn entries(
+    service: &Service,
+    local: SocketAddr,
+    resource: &DescribeConfigsResource,
+) -> Result<Vec<Entry>, (Code, String)> {
     let name = &*resource.resource_name;
     match resource.resource_type {
         RESOURCE_TOPIC => {
@@ -83,14 +93,14 @@ fn entries(service: &Service, resource: &DescribeConfigsResource) -> Result<Vec<
         }
         // The settings of all nodes together: none is set, as in a cluster without dynamic settings.
         RESOURCE_BROKER if name.is_empty() => Ok(Vec::new()),
-        RESOURCE_BROKER if name.parse() == Ok(NODE) => Ok(of_node(service)),
+        RESOURCE_BROKER if name.parse() == Ok(NODE) => Ok(of_node(service, local)),
         RESOURCE_BROKER => Err((Code::InvalidRequest, format!("the only node is {NODE}, not \"{name}\""))),
         other => Err((Code::InvalidRequest, format!("resources of type {other} have no settings here"))),
     }
 }
 
 /// What clients and tools look for in a broker, as this node has it.
-fn of_node(service: &Service) -> Vec<Entry> {
+fn of_node(service: &Service, local: SocketAddr) -> Vec<Entry> {
     let of_topic = |name: &str| {
         let found = TopicConfig::entries(&[]).into_iter().find(|entry| entry.name == name);
         found.map_or_else(String::new, |entry| entry.default)
@@ -104,7 +114,15 @@ fn of_node(service: &Service) -> Vec<Entry> {
         kind,
         meaning,
     };
+    let (host, port) = advertised(service, local);
+    let host = if host.contains(':') { format!("[{host}]") } else { host };
     vec![
+        entry(
+            "advertised.listeners",
+            "list",
+            format!("PLAINTEXT://{host}:{port}"),
+            "where clients are told to connect",
+        ),
         entry("auto.create.topics.enable", "boolean", service.door.auto_create.to_string(), "topics are made by use"),
         entry("broker.id", "int", NODE.to_string(), "the node's id"),
         entry("compression.type", "string", of_topic("compression.type"), "default of new topics"),

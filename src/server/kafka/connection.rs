@@ -11,16 +11,19 @@ use super::frames::{Closed, Frame, Frames};
 use super::produce::{self, Accepted};
 use super::{Service, quotas, stopped};
 use crate::budget::{Budget, Lease};
-use bytes::{Buf, Bytes};
+use crate::wire::fetch::Piece;
+use bytes::Buf;
 use kafka_protocol::messages::ApiKey;
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};
 use std::net::SocketAddr;
+use std::os::fd::AsFd;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::io::{AsyncWrite, AsyncWriteExt};
+use tokio::io::{AsyncWriteExt, Interest};
 use tokio::net::TcpStream;
+use tokio::net::tcp::OwnedWriteHalf;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, timeout_at};
 
@@ -171,8 +174,8 @@ async fn read_all<S: tokio::io::AsyncRead + Unpin>(
     Ok(())
 }
 
-async fn answer_all<S: AsyncWrite + Unpin>(
-    mut stream: S,
+async fn answer_all(
+    mut stream: OwnedWriteHalf,
     service: &Arc<Service>,
     local: SocketAddr,
     mut client: Client,
@@ -202,16 +205,15 @@ async fn answer_all<S: AsyncWrite + Unpin>(
 }
 
 /// Writes an answer's pieces without joining them.
-async fn send<S: AsyncWrite + Unpin>(stream: &mut S, answer: Answer, patience: Duration) -> Result<(), Closed> {
-    let mut pieces: VecDeque<Bytes> = answer.pieces.into();
+async fn send(stream: &mut OwnedWriteHalf, answer: Answer, patience: Duration) -> Result<(), Closed> {
+    let mut pieces: VecDeque<Piece> = answer.pieces.into();
     let mut window = (Instant::now(), 0);
     let mut sent = 0;
     while !pieces.is_empty() {
-        let slices: Vec<IoSlice<'_>> = pieces.iter().take(PIECES_MAX).map(|piece| IoSlice::new(piece)).collect();
         if sent - window.1 >= WINDOW_SIZE_MIN {
             window = (Instant::now(), sent);
         }
-        let written = timeout_at(window.0 + patience, stream.write_vectored(&slices)).await;
+        let written = timeout_at(window.0 + patience, send_some(stream, &pieces)).await;
         let mut written = written.map_err(|_| Closed::Slow("taking its answer"))??;
         if written == 0 {
             return Err(io::Error::from(io::ErrorKind::WriteZero).into());
@@ -219,7 +221,10 @@ async fn send<S: AsyncWrite + Unpin>(stream: &mut S, answer: Answer, patience: D
         sent += written;
         while let Some(first) = pieces.front_mut() {
             if first.len() > written {
-                first.advance(written);
+                match first {
+                    Piece::Memory(bytes) => bytes.advance(written),
+                    Piece::File(stretch) => stretch.advance(written),
+                }
                 break;
             }
             written -= first.len();
@@ -228,4 +233,18 @@ async fn send<S: AsyncWrite + Unpin>(stream: &mut S, answer: Answer, patience: D
     }
     drop(answer.leases);
     Ok(())
+}
+
+/// Sends of the first pieces what one call to the system takes.
+async fn send_some(stream: &mut OwnedWriteHalf, pieces: &VecDeque<Piece>) -> io::Result<usize> {
+    if let Some(Piece::File(stretch)) = pieces.front() {
+        let socket: &TcpStream = stream.as_ref();
+        return socket.async_io(Interest::WRITABLE, || stretch.send(socket.as_fd())).await;
+    }
+    let in_memory = |piece| match piece {
+        &Piece::Memory(ref bytes) => Some(IoSlice::new(bytes)),
+        Piece::File(_) => None,
+    };
+    let slices: Vec<IoSlice<'_>> = pieces.iter().take(PIECES_MAX).map_while(in_memory).collect();
+    stream.write_vectored(&slices).await
 }

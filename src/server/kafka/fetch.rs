@@ -9,7 +9,7 @@ use super::{Service, find};
 use crate::budget::Lease;
 use crate::record::{Batch, Codec, DECODED_SIZE_MAX, Offset, PartitionId};
 use crate::store::{Partition, ReadError};
-use crate::wire::fetch::{FetchAnswer, FetchedPartition, FetchedTopic};
+use crate::wire::fetch::{FetchAnswer, FetchedPartition, FetchedTopic, Piece};
 use kafka_protocol::messages::fetch_request::{FetchPartition, FetchTopic};
 use kafka_protocol::messages::{FetchRequest, TopicName};
 use std::collections::HashMap;
@@ -40,6 +40,8 @@ struct Asked {
     /// Where its epoch is not the asked one, the partition is known nevertheless.
     refused: Option<Code>,
     transcodes: bool,
+    /// What the disk has may go to the client unseen.
+    is_unchecked: bool,
 }
 
 struct AskedTopic {
@@ -99,6 +101,10 @@ pub(super) async fn answer(
 /// Each partition once: where a request names one again, its last word counts, in the place of the first. Topics without partitions are
 /// left out. Both as in Kafka.
 fn once(mut topics: Vec<FetchTopic>) -> Vec<FetchTopic> {
+    if names_each_once(&topics) {
+        topics.retain(|topic| !topic.partitions.is_empty());
+        return topics;
+    }
     let mut places: HashMap<(TopicName, Uuid, i32), (usize, usize)> = HashMap::new();
     for at in 0..topics.len() {
         let asked = std::mem::take(&mut topics[at].partitions);
@@ -120,9 +126,25 @@ fn once(mut topics: Vec<FetchTopic>) -> Vec<FetchTopic> {
     topics
 }
 
+/// Whether no topic, and so no partition, is named twice: what clients send.
+fn names_each_once(topics: &[FetchTopic]) -> bool {
+    let mut names: Vec<_> = topics.iter().map(|topic| (&*topic.topic, topic.topic_id)).collect();
+    names.sort_unstable();
+    let mut numbers = Vec::new();
+    names.windows(2).all(|pair| pair[0] != pair[1])
+        && topics.iter().all(|topic| {
+            numbers.clear();
+            numbers.extend(topic.partitions.iter().map(|partition| partition.partition));
+            numbers.sort_unstable();
+            numbers.windows(2).all(|pair| pair[0] != pair[1])
+        })
+}
+
 fn look_up(service: &Service, asked: FetchTopic, version: i16, reads_zstd: bool) -> AskedTopic {
     let topic = find(service, &asked.topic, asked.topic_id, version >= BY_TOPIC_ID);
-    let transcodes = !reads_zstd && topic.as_ref().is_ok_and(|topic| topic.config().transcode);
+    let config = topic.as_ref().ok().map(|topic| topic.config());
+    let transcodes = !reads_zstd && config.as_ref().is_some_and(|config| config.transcode);
+    let is_unchecked = !transcodes && config.is_some_and(|config| !config.check_fetched);
     let partition = |request: FetchPartition| {
         let partition = topic
             .as_ref()
@@ -130,7 +152,7 @@ fn look_up(service: &Service, asked: FetchTopic, version: i16, reads_zstd: bool)
             .and_then(|topic| topic.partition(PartitionId(request.partition)).ok_or(Code::UnknownTopicOrPartition));
         let judged =
             partition.as_ref().ok().map(|known| judge_epoch(request.current_leader_epoch, known.leader_epoch()));
-        Asked { refused: judged.and_then(Result::err), request, partition, transcodes }
+        Asked { refused: judged.and_then(Result::err), request, partition, transcodes, is_unchecked }
     };
     let partitions = asked.partitions.into_iter().map(partition).collect();
     AskedTopic { name: asked.topic, id: asked.topic_id, partitions }
@@ -185,7 +207,7 @@ async fn read(service: &Arc<Service>, asked: &Asked, room: &mut Room, found: &mu
         found.is_due = true;
         return out;
     }
-    match batches(service, partition, from, limit, asked.transcodes, room.is_empty).await {
+    match stored(service, asked, partition, limit, room.is_empty).await {
         Err(error) => {
             if let ReadError::OutOfRange { start, tail, .. } = &error {
                 (out.high_watermark, out.last_stable_offset, out.log_start_offset) = (tail.0, tail.0, start.0);
@@ -195,11 +217,11 @@ async fn read(service: &Arc<Service>, asked: &Asked, room: &mut Room, found: &mu
         Ok(Read { batches, lease, has_more, tail }) => {
             (out.high_watermark, out.last_stable_offset) = (tail.0, tail.0);
             found.leases.extend(lease);
-            let size: usize = batches.iter().map(Batch::size).sum();
-            found.is_due |= has_more || size >= limit;
             room.is_empty &= batches.is_empty();
+            out.batches = batches;
+            let size = out.size();
+            found.is_due |= has_more || size >= limit;
             room.left = room.left.saturating_sub(size);
-            out.batches = batches.into_iter().map(|batch| batch.bytes().clone()).collect();
             out
         }
     }
@@ -207,14 +229,31 @@ async fn read(service: &Arc<Service>, asked: &Asked, room: &mut Room, found: &mu
 
 /// Batches of one partition that go into an answer.
 struct Read {
-    batches: Vec<Batch>,
+    batches: Vec<Piece>,
     lease: Option<Lease>,
     has_more: bool,
     tail: Offset,
 }
 
-/// Reads from `from` on, up to `limit` bytes, or one batch if the answer is empty; as the client can read it.
-async fn batches(
+/// What there is from the asked offset on, up to `limit` bytes, or one batch if the answer is empty; as the client can read it.
+async fn stored(
+    service: &Arc<Service>,
+    asked: &Asked,
+    partition: &Partition,
+    limit: usize,
+    is_first: bool,
+) -> Result<Read, ReadError> {
+    let from = Offset(asked.request.fetch_offset);
+    if asked.is_unchecked
+        && let Some((stretch, tail)) = partition.stretch(from, limit).await?
+    {
+        // It takes no memory, so it needs no lease.
+        return Ok(Read { batches: vec![Piece::File(stretch)], lease: None, has_more: true, tail });
+    }
+    checked(service, partition, from, limit, asked.transcodes, is_first).await
+}
+
+async fn checked(
     service: &Arc<Service>,
     partition: &Partition,
     from: Offset,
@@ -247,6 +286,7 @@ async fn batches(
     }
     lease.shrink_to(size);
     let has_more = batches.last().is_some_and(|last| last.next_offset() < tail);
+    let batches = batches.into_iter().map(|batch| Piece::Memory(batch.bytes().clone())).collect();
     Ok(Read { batches, lease: Some(lease), has_more, tail })
 }
 

@@ -21,6 +21,9 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::task::JoinHandle;
 
+/// A smaller batch that came uncompressed stays so: its tables cost zstd as much as those of a large one, for a few hundred bytes of a block
+/// that is written whole (decision 0011).
+const COMPRESSED_SIZE_MIN: usize = 1_024;
 /// A batch up to this size is checked and compressed on the socket task; larger ones on the pool.
 const INLINE_SIZE_MAX: usize = 64 << 10;
 /// A full queue is waited for up to half of what the client waits, within these.
@@ -276,7 +279,8 @@ impl Terms {
             false => batch.with_timestamps(TimestampType::CreateTime, greatest),
         };
         let is_plain = batch.header().codec == Codec::None;
-        if self.config.compression.is_some() || !is_plain || !self.config.compress_uncompressed {
+        let is_small = batch.size() < COMPRESSED_SIZE_MIN;
+        if self.config.compression.is_some() || !is_plain || !self.config.compress_uncompressed || is_small {
             return self.config.in_codec(batch).map_err(wrong);
         }
         let packed = batch.recoded(Codec::Zstd, DECODED_SIZE_MAX).map_err(wrong)?;

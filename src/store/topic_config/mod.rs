@@ -63,6 +63,8 @@ pub struct TopicConfig {
     pub timestamp_after_max_ms: i64,
     pub check_records: bool,
     pub transcode: bool,
+    /// What is read from the disk is checked before it is sent.
+    pub check_fetched: bool,
     pub log_append_time: bool,
     pub retention_by_timestamp: bool,
     pub linger: Duration,
@@ -243,6 +245,7 @@ impl TopicConfig {
             compress_uncompressed: value("inrush.compress.uncompressed").one_of(&[("zstd", true), ("none", false)])?,
             check_records: value("inrush.produce.check").one_of(&[("records", true), ("header", false)])?,
             transcode: value("inrush.fetch.transcode").one_of(&[("auto", true), ("never", false)])?,
+            check_fetched: value("inrush.fetch.check").one_of(&[("crc", true), ("none", false)])?,
             log_append_time: value("message.timestamp.type")
                 .one_of(&[("LogAppendTime", true), ("CreateTime", false)])?,
             retention_by_timestamp: value("inrush.retention.by").one_of(&[("timestamp", true), ("arrival", false)])?,

@@ -87,6 +87,12 @@ pub(super) const SETTINGS: &[Setting] = &[
     ),
     setting("inrush.durability", "string", "fsync", "fsync: an answer means synced; os: an answer means written"),
     setting(
+        "inrush.fetch.check",
+        "string",
+        "crc",
+        "crc: what is read from the disk is checked before a Kafka consumer gets it; none: it goes from the page cache to the socket, and damage is for the consumer to find (check.crcs)",
+    ),
+    setting(
         "inrush.fetch.transcode",
         "string",
         "auto",
