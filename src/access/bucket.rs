@@ -12,7 +12,7 @@ use std::hash::{BuildHasher, Hash};
 
 /// Seconds of a rate that may be used at once: `quota.window.num` 11 of `quota.window.size.seconds` 1, without the one that runs.
 const BURST_SECONDS: f64 = 10.0;
-/// Who is told to come again is told a time that lies at most so much behind the first at which it could get something.
+/// Who is told to come again is told a time at most so much behind the first at which there is room.
 const LINE_MS_MAX: Millis = 5_000;
 /// Buckets at a time, of 48 bytes. Who comes when all are in use shares one with the others of the same entry of the table.
 const BUCKETS_MAX: usize = 65_536;
@@ -66,8 +66,10 @@ impl Bucket {
         let first = self.wait_for(rate, amount, now);
         let behind = self.line_ends_at - now;
         let turn = if behind > 0 { behind + wait(amount.min(burst(rate)), rate) } else { 0 };
-        let told = first.max(turn.min(first + LINE_MS_MAX));
-        self.line_ends_at = now + told;
+        // Past the end of the line everybody would be told the same.
+        let last = first + LINE_MS_MAX - fastrand::i64(0..=LINE_MS_MAX / 2);
+        let told = first.max(turn.min(last));
+        self.line_ends_at = self.line_ends_at.max(now + told);
         told
     }
 
@@ -184,8 +186,9 @@ mod tests {
         assert_eq!(told(5_000), 0);
         let mut bucket = Bucket::new(0);
         bucket.spend(1_000.0, 10_000.0, 0);
-        let last = (0..1_000).map(|_| bucket.queue(1_000.0, 500.0, 0)).last();
-        assert_eq!(last, Some(500 + LINE_MS_MAX), "a crowd does not put off others without end");
+        let told: std::collections::HashSet<Millis> = (0..1_000).map(|_| bucket.queue(1_000.0, 500.0, 0)).collect();
+        assert!(told.iter().all(|told| (500..=500 + LINE_MS_MAX).contains(told)), "nobody is put off without end");
+        assert!(told.len() > 300, "nor told the same as hundreds of others: {}", told.len());
     }
 
     #[test]

@@ -2,13 +2,79 @@
 
 use std::collections::HashMap;
 use std::net::IpAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
-/// What an accept loop waits for after each connection that it took: other tasks have had a turn, and sockets have been looked at. A crowd
-/// that comes and goes would else keep those who are in from their turns; it waits in the system's queue meanwhile.
+/// So many newcomers are let in before their pace is looked at.
+const NEWCOMERS: u32 = 16;
+/// They come fast if that took no longer than this: four thousand a second.
+const FAST: Duration = Duration::from_millis(4);
+const PAUSE_MIN: Duration = Duration::from_millis(1);
+/// Who asked within this time is at work.
+const AT_WORK: Duration = Duration::from_millis(500);
+
+/// Returns when other tasks have had a turn, and sockets have been looked at.
 pub(super) async fn others_first() {
     // tokio wakes who yields after its next look at the sockets, not with the tasks that are ready now.
     tokio::task::yield_now().await;
+}
+
+/// Noted by who asks more than once on one connection, until a gate looks.
+#[derive(Clone, Debug, Default)]
+pub(super) struct AtWork(Arc<AtomicBool>);
+
+impl AtWork {
+    pub(super) fn note(&self) {
+        // Relaxed: a hint, nothing is published with it. Read first, since it is written by all and mostly set.
+        if !self.0.load(Ordering::Relaxed) {
+            self.0.store(true, Ordering::Relaxed);
+        }
+    }
+
+    fn take(&self) -> bool {
+        self.0.swap(false, Ordering::Relaxed)
+    }
+}
+
+/// What newcomers come through. A crowd that comes and goes would keep those who are in from their turns: each newcomer lets them go first,
+/// and where many come while others work, they get half of the time. They wait in the system's queue meanwhile.
+pub(super) struct Gate {
+    at_work: AtWork,
+    /// Others worked, and are taken to go on until then.
+    at_work_until: Option<Instant>,
+    count: u32,
+    since: Instant,
+}
+
+impl Gate {
+    pub(super) fn new(at_work: AtWork) -> Gate {
+        Gate { at_work, at_work_until: None, count: 0, since: Instant::now() }
+    }
+
+    /// To be waited for after each connection that was accepted.
+    pub(super) async fn pass(&mut self) {
+        others_first().await;
+        if let Some(pause) = self.pause(Instant::now()) {
+            tokio::time::sleep(pause).await;
+            self.since = Instant::now();
+        }
+    }
+
+    /// One more is in; how long the next waits.
+    fn pause(&mut self, now: Instant) -> Option<Duration> {
+        self.count += 1;
+        if self.count < NEWCOMERS {
+            return None;
+        }
+        let took = now.saturating_duration_since(self.since);
+        (self.count, self.since) = (0, now);
+        if self.at_work.take() {
+            self.at_work_until = Some(now + AT_WORK);
+        }
+        let is_any_at_work = self.at_work_until.is_some_and(|until| now <= until);
+        (is_any_at_work && took <= FAST).then_some(took.max(PAUSE_MIN))
+    }
 }
 
 /// Counts the connections of a door.
@@ -77,6 +143,31 @@ impl Drop for Place {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_crowd_of_newcomers_makes_room_only_for_others_at_work() {
+        let at_work = AtWork::default();
+        let mut gate = Gate::new(at_work.clone());
+        let mut now = gate.since;
+        let mut pauses = |each: Duration, is_at_work: bool| -> Vec<Duration> {
+            let one = |_| {
+                if is_at_work {
+                    at_work.note();
+                }
+                now += each;
+                gate.pause(now)
+            };
+            (0..10 * NEWCOMERS).filter_map(one).collect()
+        };
+        let quick = FAST / NEWCOMERS / 2;
+        assert_eq!(pauses(quick, false), [], "nobody is at work");
+        assert_eq!(pauses(quick, true), [FAST / 2; 10], "half of the time");
+        assert_eq!(pauses(quick, false).len(), 10, "they have not been silent for long");
+        assert_eq!(pauses(AT_WORK / 10, false), []);
+        assert_eq!(pauses(quick, false), [], "now they have");
+        assert_eq!(pauses(Duration::ZERO, true), [PAUSE_MIN; 10]);
+        assert_eq!(pauses(FAST, true), [], "who comes seldom does not wait");
+    }
 
     #[test]
     fn one_address_cannot_take_all_places_but_loopback_may() {

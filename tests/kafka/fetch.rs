@@ -410,6 +410,31 @@ fn many_readers_share_the_budget_of_answers_and_all_get_on() {
 }
 
 #[test]
+fn nobody_takes_more_than_a_part_of_what_the_budget_of_answers_has_left() {
+    let door = Door::open();
+    door.topic("t", &[("inrush.compress.uncompressed", "none")]);
+    let mut client = door.client();
+    for _ in 0..20 {
+        assert_eq!(client.produce("t", built(Codec::None, 10, 45_000, None).bytes().clone()).error_code, 0);
+    }
+    let one = size(&client.fetch("t", 199));
+    let mut got = || {
+        let answer: kp::FetchResponse = client.call(ApiKey::Fetch, 12, &fetch_request(&[("t", 0, 0, 16 << 20)]));
+        door.wait_until_free();
+        size(data(&answer)[0])
+    };
+    assert_eq!(got(), (door.answers.limit() / 4) / one * one);
+    // Others do not take what they were sent: there is less for who comes, and not less than a batch.
+    for (taken, batches) in [(8 << 20, 2), (11 << 20, 1)] {
+        let lease = door.wait(door.answers.take(taken, std::time::Duration::ZERO)).unwrap();
+        let answer: kp::FetchResponse = door.client().call(ApiKey::Fetch, 12, &fetch_request(&[("t", 0, 0, 16 << 20)]));
+        assert_eq!(size(data(&answer)[0]), batches * one, "{taken} are taken");
+        drop(lease);
+        door.wait_until_free();
+    }
+}
+
+#[test]
 fn a_reader_at_the_end_sees_each_record_that_is_appended_at_once() {
     let (door, mut client) = filled(&[], 0);
     let mut writer = door.client();

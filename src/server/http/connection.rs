@@ -5,7 +5,7 @@
 
 use super::{HttpDoor, fast_path};
 use crate::budget::Budget;
-use crate::server::callers::others_first;
+use crate::server::callers::{AtWork, Gate, others_first};
 use bytes::Bytes;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
@@ -14,7 +14,7 @@ use std::convert::Infallible;
 use std::io;
 use std::net::{IpAddr, Ipv6Addr, Shutdown, SocketAddr};
 use std::pin::Pin;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
@@ -79,12 +79,18 @@ pub(super) struct Caller {
     pub(super) peer: SocketAddr,
     pub(super) budget: Budget,
     activity: Activity,
+    at_work: AtWork,
+    /// A request was answered.
+    is_known: AtomicBool,
 }
 
 impl Caller {
     /// Notes what its connection is doing from now on.
     pub(super) fn set(&self, phase: Phase) {
         self.activity.set(phase);
+        if phase == Phase::Answer && self.is_known.swap(true, Ordering::Relaxed) {
+            self.at_work.note();
+        }
     }
 }
 
@@ -92,6 +98,7 @@ impl Caller {
 struct Callers {
     began: Instant,
     now_ms: Arc<AtomicU64>,
+    at_work: AtWork,
     state: Mutex<State>,
 }
 
@@ -117,7 +124,7 @@ struct Place {
 
 impl Callers {
     fn new() -> Callers {
-        Callers { began: Instant::now(), now_ms: Arc::default(), state: Mutex::default() }
+        Callers { began: Instant::now(), now_ms: Arc::default(), at_work: AtWork::default(), state: Mutex::default() }
     }
 
     fn state(&self) -> std::sync::MutexGuard<'_, State> {
@@ -150,7 +157,8 @@ impl Callers {
         state.next_number += 1;
         let activity = Activity { state: AtomicU64::new(0), now_ms: self.now_ms.clone() };
         activity.set(Phase::Idle);
-        let caller = Arc::new(Caller { peer, budget, activity });
+        let (at_work, is_known) = (self.at_work.clone(), AtomicBool::new(false));
+        let caller = Arc::new(Caller { peer, budget, activity, at_work, is_known });
         state.by_number.insert(number, (caller.clone(), None));
         Some(Place { callers: self.clone(), caller, number, counted })
     }
@@ -220,6 +228,7 @@ impl Drop for Place {
 /// Serves until `stop` turns true; then no connection is accepted, and running requests get `close_patience` to end.
 pub async fn serve(listener: TcpListener, door: Arc<HttpDoor>, mut stop: watch::Receiver<bool>) {
     let callers = Arc::new(Callers::new());
+    let mut gate = Gate::new(callers.at_work.clone());
     let mut connections = tokio::task::JoinSet::new();
     let mut sweeps = tokio::time::interval(SWEEP_INTERVAL);
     sweeps.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -246,7 +255,7 @@ pub async fn serve(listener: TcpListener, door: Arc<HttpDoor>, mut stop: watch::
                 continue;
             }
         };
-        others_first().await;
+        gate.pass().await;
         let Some(place) = callers.admit(peer, &door) else {
             metrics::counter!(crate::metrics::HTTP_REFUSALS.name, "status" => "connection", "reason" => "connections")
                 .increment(1);

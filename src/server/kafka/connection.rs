@@ -182,7 +182,11 @@ async fn answer_all(
     mut turns: mpsc::Receiver<Turn>,
     mut ends: Ends,
 ) -> Result<(), Closed> {
+    let mut is_known = false;
     while let Some(turn) = turns.recv().await {
+        if std::mem::replace(&mut is_known, true) {
+            service.at_work.note();
+        }
         match turn {
             Turn::Produce { accepted, throttled, _lease, _own } => {
                 let throttle = throttled.as_ref().map_or(Duration::ZERO, |throttled| throttled.throttle);

@@ -28,6 +28,10 @@ const ANSWER_SIZE_MAX: usize = 16 << 20;
 const WAIT_MAX: Duration = Duration::from_secs(60);
 /// How long a partition waits for bytes of the budget of answers, before the client gets what there is.
 const BUDGET_PATIENCE: Duration = Duration::from_millis(500);
+/// A partition takes at most this part of what the budget has left, so that a few who do not read their answers leave enough for all others.
+const SHARE: usize = 4;
+/// But this much in any case: a batch of the largest usual size. Who asks for more while holding some may wait for others who do the same.
+const SHARE_SIZE_MIN: usize = 1 << 20;
 /// From this version on topics are named by id.
 const BY_TOPIC_ID: i16 = 13;
 /// The session epoch that opens a session; −1 is none. Others go on with one.
@@ -262,7 +266,7 @@ async fn checked(
     is_first: bool,
 ) -> Result<Read, ReadError> {
     let budget = &service.door.answers;
-    let limit = limit.min(budget.limit());
+    let limit = limit.min((budget.free() / SHARE).max(SHARE_SIZE_MIN)).min(budget.limit());
     let none = |tail| Read { batches: Vec::new(), lease: None, has_more: true, tail };
     let Ok(mut lease) = budget.take(limit.max(1), BUDGET_PATIENCE).await else { return Ok(none(partition.tail())) };
     let slice = partition.read(from, limit).await?;

@@ -28,7 +28,7 @@ mod quotas;
 mod records;
 pub(crate) mod versions;
 
-use super::callers::{Callers, Full, others_first};
+use super::callers::{AtWork, Callers, Full, Gate};
 use crate::access::Quotas;
 use crate::budget::Budget;
 use crate::clock::Clock;
@@ -105,6 +105,7 @@ struct Service {
     store: Store,
     meters: Meters,
     jobs: Semaphore,
+    at_work: AtWork,
 }
 
 impl Service {
@@ -128,8 +129,10 @@ pub async fn serve(listener: TcpListener, door: Arc<KafkaDoor>, mut stop: watch:
         store: door.store.clone(),
         meters: Meters::new(),
         jobs: Semaphore::new(JOBS_MAX),
+        at_work: AtWork::default(),
         door: door.clone(),
     });
+    let mut gate = Gate::new(service.at_work.clone());
     let mut connections = tokio::task::JoinSet::new();
     let mut beat = tokio::time::interval(crate::pulse::BEAT_INTERVAL);
     loop {
@@ -150,7 +153,7 @@ pub async fn serve(listener: TcpListener, door: Arc<KafkaDoor>, mut stop: watch:
                 continue;
             }
         };
-        others_first().await;
+        gate.pass().await;
         let place = match callers.admit(peer.ip(), door.connections_max, door.connections_per_address_max) {
             Ok(place) => place,
             Err(full) => {
