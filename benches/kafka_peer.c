@@ -2,7 +2,7 @@
  *
  *   kafka_peer produce ADDR TOPIC PARTITIONS RECORDS            500 B records, lz4, linger 5 ms, acks=all         → records/s
  *   kafka_peer single  ADDR TOPIC PARTITIONS CONNECTIONS SECONDS one record a request, each connection one at a time → requests/s p50 p99 (ms)
- *   kafka_peer latency ADDR TOPIC PARTITIONS RATE SECONDS       paced producer and consumer in one process         → p50 p99 p99.9 (ms) records
+ *   kafka_peer latency ADDR TOPIC PARTITIONS RATE SECONDS LINGER paced producer and consumer in one process        → p50 p99 p99.9 (ms) records
  *   kafka_peer consume ADDR TOPIC PARTITIONS RECORDS FROM       reads RECORDS: the `last` ones, or from the FROMth on → MB/s of values, bytes
  *   kafka_peer first   ADDR TOPIC BEGAN_NS                      a record taken, tried until it is                  → ms since BEGAN_NS (of the wall clock)
  *
@@ -94,9 +94,12 @@ static void on_delivery(rd_kafka_t *rk, const rd_kafka_message_t *message, void 
     }
 }
 
+/* Milliseconds that a producer waits for more. */
+static const char *linger = "5";
+
 static void as_producer(rd_kafka_conf_t *conf) {
     set(conf, "compression.type", "lz4");
-    set(conf, "linger.ms", "5");
+    set(conf, "linger.ms", linger);
     set(conf, "acks", "all");
     set(conf, "queue.buffering.max.messages", "1000000");
     set(conf, "queue.buffering.max.kbytes", "524288");
@@ -206,8 +209,9 @@ static int by_size(const void *a, const void *b) {
     return (x > y) - (x < y);
 }
 
-static void latency(const char *address, const char *name, int partitions, int64_t rate, int64_t seconds) {
+static void latency(const char *address, const char *name, int partitions, int64_t rate, int64_t seconds, const char *wait) {
     make_records();
+    linger = wait;
     paced.address = address, paced.name = name, paced.partitions = partitions, paced.rate = rate, paced.seconds = seconds;
     if (rate * seconds > LATENCIES_MAX) fail("latency", "too many records");
     rd_kafka_t *consumer = consumer_at(address, name, partitions, 0, 0);
@@ -387,7 +391,7 @@ int main(int count, char **given) {
 #define NUMBER(n) atoll(given[n])
     if (!strcmp(what, "produce") && count == 6) produce(given[2], given[3], (int)NUMBER(4), NUMBER(5));
     else if (!strcmp(what, "single") && count == 7) single(given[2], given[3], (int)NUMBER(4), (int)NUMBER(5), NUMBER(6));
-    else if (!strcmp(what, "latency") && count == 7) latency(given[2], given[3], (int)NUMBER(4), NUMBER(5), NUMBER(6));
+    else if (!strcmp(what, "latency") && count == 8) latency(given[2], given[3], (int)NUMBER(4), NUMBER(5), NUMBER(6), given[7]);
     else if (!strcmp(what, "consume") && count == 7) consume(given[2], given[3], (int)NUMBER(4), NUMBER(5), given[6]);
     else if (!strcmp(what, "first") && count == 5) first(given[2], given[3], NUMBER(4));
     else fail("usage", "see the head of kafka_peer.c");

@@ -2,7 +2,7 @@
 # Inrush beside a real Apache Kafka 4.x: same client, machine and partitions, the server under test on core 0, the client on core 1, in turn.
 #   produce   500 B records in lz4 batches: Inrush synced before the answer, Kafka by its default (no sync): records/s, records per server CPU second
 #   single    one record a request, 64 connections, both synced before the answer (Kafka: flush.messages=1): requests/s
-#   latency   from when a record was due to when a consumer has it, at half of Kafka's peak: p50, p99
+#   latency   from when a record was due to when a consumer has it, at half of Kafka's peak, with a linger of 5 ms and with none: p50, p99
 #   tail      consume what was just written: bytes per server CPU second
 #   disk      consume what nobody has read since it was written, the page cache dropped: bytes per server CPU second
 #   sendfile  the same with Inrush set to let it go out unchecked, as Kafka does (inrush.fetch.check=none)

@@ -1,16 +1,18 @@
 //! Who comes to a door, by address: one address cannot take all the places, and who comes stands behind those who are in.
 
 use std::collections::HashMap;
-use std::net::IpAddr;
+use std::future::poll_fn;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
+use tokio::net::{TcpListener, TcpStream};
 
-/// So many newcomers are let in before their pace is looked at.
-const NEWCOMERS: u32 = 16;
-/// They come fast if that took no longer than this: four thousand a second.
-const FAST: Duration = Duration::from_millis(4);
+/// So many newcomers are let in one after the other before those who are at work get as much time.
+const NEWCOMERS: u32 = 8;
 const PAUSE_MIN: Duration = Duration::from_millis(1);
+const PAUSE_MAX: Duration = Duration::from_millis(4);
 /// Who asked within this time is at work.
 const AT_WORK: Duration = Duration::from_millis(500);
 
@@ -38,11 +40,12 @@ impl AtWork {
 }
 
 /// What newcomers come through. A crowd that comes and goes would keep those who are in from their turns: each newcomer lets them go first,
-/// and where many come while others work, they get half of the time. They wait in the system's queue meanwhile.
+/// and as long as more come than can be let in while others work, the others get half of the time. The crowd waits in the system's queue.
 pub(super) struct Gate {
     at_work: AtWork,
     /// Others worked, and are taken to go on until then.
     at_work_until: Option<Instant>,
+    /// Let in since the queue was empty, or since the last pause.
     count: u32,
     since: Instant,
 }
@@ -52,7 +55,19 @@ impl Gate {
         Gate { at_work, at_work_until: None, count: 0, since: Instant::now() }
     }
 
-    /// To be waited for after each connection that was accepted.
+    /// The next who comes. May be dropped at any time.
+    pub(super) async fn accept(&mut self, listener: &TcpListener) -> io::Result<(TcpStream, SocketAddr)> {
+        poll_fn(|context| {
+            let accepted = listener.poll_accept(context);
+            if accepted.is_pending() {
+                self.caught_up();
+            }
+            accepted
+        })
+        .await
+    }
+
+    /// To be waited for after each that was accepted.
     pub(super) async fn pass(&mut self) {
         others_first().await;
         if let Some(pause) = self.pause(Instant::now()) {
@@ -61,8 +76,16 @@ impl Gate {
         }
     }
 
+    /// Nobody waits to be let in.
+    fn caught_up(&mut self) {
+        self.count = 0;
+    }
+
     /// One more is in; how long the next waits.
     fn pause(&mut self, now: Instant) -> Option<Duration> {
+        if self.count == 0 {
+            self.since = now;
+        }
         self.count += 1;
         if self.count < NEWCOMERS {
             return None;
@@ -73,7 +96,7 @@ impl Gate {
             self.at_work_until = Some(now + AT_WORK);
         }
         let is_any_at_work = self.at_work_until.is_some_and(|until| now <= until);
-        (is_any_at_work && took <= FAST).then_some(took.max(PAUSE_MIN))
+        is_any_at_work.then_some(took.clamp(PAUSE_MIN, PAUSE_MAX))
     }
 }
 
@@ -145,28 +168,35 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_crowd_of_newcomers_makes_room_only_for_others_at_work() {
+    fn a_crowd_that_does_not_end_makes_room_for_others_at_work() {
         let at_work = AtWork::default();
         let mut gate = Gate::new(at_work.clone());
         let mut now = gate.since;
-        let mut pauses = |each: Duration, is_at_work: bool| -> Vec<Duration> {
+        let mut pauses = |each: Duration, is_at_work: bool, is_endless: bool| -> Vec<Duration> {
             let one = |_| {
                 if is_at_work {
                     at_work.note();
+                }
+                if !is_endless {
+                    gate.caught_up();
                 }
                 now += each;
                 gate.pause(now)
             };
             (0..10 * NEWCOMERS).filter_map(one).collect()
         };
-        let quick = FAST / NEWCOMERS / 2;
-        assert_eq!(pauses(quick, false), [], "nobody is at work");
-        assert_eq!(pauses(quick, true), [FAST / 2; 10], "half of the time");
-        assert_eq!(pauses(quick, false).len(), 10, "they have not been silent for long");
-        assert_eq!(pauses(AT_WORK / 10, false), []);
-        assert_eq!(pauses(quick, false), [], "now they have");
-        assert_eq!(pauses(Duration::ZERO, true), [PAUSE_MIN; 10]);
-        assert_eq!(pauses(FAST, true), [], "who comes seldom does not wait");
+        let (quick, slow) = (PAUSE_MIN * 2 / NEWCOMERS, AT_WORK / 8);
+        assert_eq!(pauses(quick, false, true), [], "nobody is at work");
+        assert_eq!(pauses(quick, true, false), [], "all who come are let in");
+        let paused = pauses(quick, true, true);
+        assert!(
+            paused.len() == 10 && paused.iter().all(|pause| (PAUSE_MIN..=PAUSE_MIN * 2).contains(pause)),
+            "{paused:?}"
+        );
+        assert_eq!(pauses(quick, false, true).len(), 10, "they have not been silent for long");
+        assert_eq!(pauses(slow, true, true), [PAUSE_MAX; 10]);
+        pauses(slow, false, true);
+        assert_eq!(pauses(quick, false, true), [], "now they have");
     }
 
     #[test]

@@ -234,7 +234,7 @@ pub async fn serve(listener: TcpListener, door: Arc<HttpDoor>, mut stop: watch::
     sweeps.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
+            accepted = gate.accept(&listener) => accepted,
             Some(_) = connections.join_next() => continue,
             _ = sweeps.tick() => {
                 door.pulse.beat();

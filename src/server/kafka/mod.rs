@@ -137,7 +137,7 @@ pub async fn serve(listener: TcpListener, door: Arc<KafkaDoor>, mut stop: watch:
     let mut beat = tokio::time::interval(crate::pulse::BEAT_INTERVAL);
     loop {
         let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
+            accepted = gate.accept(&listener) => accepted,
             Some(_) = connections.join_next() => continue,
             () = stopped(&mut stop) => break,
             _ = beat.tick() => {

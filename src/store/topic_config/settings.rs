@@ -83,7 +83,7 @@ pub(super) const SETTINGS: &[Setting] = &[
         "inrush.compress.uncompressed",
         "string",
         "zstd",
-        "zstd or none: what becomes of batches that a Kafka producer did not compress, with compression.type=producer",
+        "zstd or none: what becomes of batches of 1 KiB or more that a Kafka producer did not compress, with compression.type=producer",
     ),
     setting("inrush.durability", "string", "fsync", "fsync: an answer means synced; os: an answer means written"),
     setting(
