@@ -245,10 +245,13 @@ async fn send_some(stream: &mut OwnedWriteHalf, pieces: &VecDeque<Piece>) -> io:
         let socket: &TcpStream = stream.as_ref();
         return socket.async_io(Interest::WRITABLE, || stretch.send(socket.as_fd())).await;
     }
-    let in_memory = |piece| match piece {
-        &Piece::Memory(ref bytes) => Some(IoSlice::new(bytes)),
-        Piece::File(_) => None,
-    };
     let slices: Vec<IoSlice<'_>> = pieces.iter().take(PIECES_MAX).map_while(in_memory).collect();
     stream.write_vectored(&slices).await
+}
+
+fn in_memory(piece: &Piece) -> Option<IoSlice<'_>> {
+    match piece {
+        Piece::Memory(bytes) => Some(IoSlice::new(bytes)),
+        Piece::File(_) => None,
+    }
 }
