@@ -137,6 +137,7 @@ pub fn start(options: Options) -> Result<Running, Error> {
     let doors_pulses = [Pulse::new("the HTTP door"), Pulse::new("the Kafka door"), Pulse::new("the admin door")];
     let [http_pulse, kafka_pulse, admin_pulse] = doors_pulses.clone();
     let pulses: Vec<Pulse> = doors_pulses.into_iter().chain([ingest.pulse()]).collect();
+    let at_work = server::AtWork::default();
     let http_options = http::Options {
         origins: Origins { allowed: options.cors_origins.clone(), host_names: options.host_names.clone() },
         write_keys: options.write_keys.clone(),
@@ -144,6 +145,7 @@ pub fn start(options: Options) -> Result<Running, Error> {
         auto_create: options.http.ip().is_loopback(),
         is_open: options.insecure,
         limits: http::Limits::default(),
+        at_work: at_work.clone(),
     };
     let http_door =
         HttpDoor::new(store.clone(), ingest.clone(), clock.clone(), budget.clone(), http_options, http_pulse);
@@ -169,6 +171,7 @@ pub fn start(options: Options) -> Result<Running, Error> {
         connections_per_address_max: 256,
         patience: server::kafka::Patience::default(),
         pulse: kafka_pulse,
+        at_work,
     });
     let admin_door = Arc::new(Admin {
         store: store.clone(),

@@ -9,6 +9,9 @@ use std::sync::Arc;
 /// So much goes with one call: what has left the page cache meanwhile holds up the caller for no longer than this takes to read.
 const CALL_SIZE_MAX: usize = 256 << 10;
 
+/// The system reads ahead at most what the device takes at once, and not less than this by default, however much it is asked for.
+const AHEAD_SIZE: u64 = 128 << 10;
+
 /// A part of an open file, which stays open as long as this lives. Nobody has looked at its bytes.
 #[derive(Clone, Debug)]
 pub struct Stretch {
@@ -23,21 +26,19 @@ impl Stretch {
     /// # Errors
     /// `UnexpectedEof` if the file is shorter; the system's.
     pub(super) fn new(file: Arc<File>, position: u64, size: usize) -> io::Result<Stretch> {
-        // SAFETY: a plain call on a descriptor that `file` keeps open.
-        let failed = unsafe {
-            libc::posix_fadvise(
-                file.as_raw_fd(),
-                position as libc::off_t,
-                size as libc::off_t,
-                libc::POSIX_FADV_WILLNEED,
-            )
-        };
-        if failed != 0 {
-            return Err(io::Error::from_raw_os_error(failed));
+        let end = position + size as u64;
+        let windows = || (position..end).step_by(AHEAD_SIZE as usize).map(|from| (from, end.min(from + AHEAD_SIZE)));
+        for (from, to) in windows() {
+            let (from, count) = (from as libc::off_t, (to - from) as libc::off_t);
+            // SAFETY: a plain call on a descriptor that `file` keeps open.
+            let failed = unsafe { libc::posix_fadvise(file.as_raw_fd(), from, count, libc::POSIX_FADV_WILLNEED) };
+            if failed != 0 {
+                return Err(io::Error::from_raw_os_error(failed));
+            }
         }
-        // The last byte arrives last: this waits for all.
-        if size > 0 {
-            file.read_exact_at(&mut [0], position + size as u64 - 1)?;
+        // All are under way; the last byte of each arrives last.
+        for (_, to) in windows() {
+            file.read_exact_at(&mut [0], to - 1)?;
         }
         Ok(Stretch { file, position, size })
     }
@@ -120,6 +121,41 @@ mod tests {
         }
         drop(socket);
         assert!(reading.join().unwrap() == bytes[from..from + size]);
+    }
+
+    /// A file that is not in the page cache; beside the build, since a temporary folder may be nothing but memory.
+    fn cold(name: &str, size: usize) -> Arc<File> {
+        let path = std::env::current_exe().unwrap().with_file_name(format!("stretch.{name}.{}", std::process::id()));
+        std::fs::write(&path, vec![7; size]).unwrap();
+        let file = Arc::new(File::open(&path).unwrap());
+        std::fs::remove_file(&path).unwrap();
+        file.sync_all().unwrap();
+        // SAFETY: a plain call on an open descriptor.
+        assert_eq!(unsafe { libc::posix_fadvise(file.as_raw_fd(), 0, 0, libc::POSIX_FADV_DONTNEED) }, 0);
+        file
+    }
+
+    /// Pages that a read would have to wait for. Asking brings them in.
+    fn missing(file: &File, size: usize) -> usize {
+        let mut byte = [0u8];
+        let part = libc::iovec { iov_base: byte.as_mut_ptr().cast(), iov_len: 1 };
+        let is_missing = |at: &usize| {
+            // SAFETY: the descriptor is open, and `part` names one byte that outlives the call.
+            unsafe { libc::preadv2(file.as_raw_fd(), &part, 1, *at as libc::off_t, libc::RWF_NOWAIT) != 1 }
+        };
+        (0..size).step_by(4_096).filter(is_missing).count()
+    }
+
+    #[test]
+    fn all_of_it_is_in_the_page_cache_at_once() {
+        let size = 24 << 20;
+        if missing(&cold("asked", size), size) == 0 {
+            eprintln!("skipped: the file system of the build keeps everything in memory");
+            return;
+        }
+        let file = cold("stretched", size);
+        let _stretch = Stretch::new(file.clone(), 0, size).unwrap();
+        assert_eq!(missing(&file, size), 0);
     }
 
     #[test]

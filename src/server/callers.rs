@@ -22,9 +22,9 @@ pub(super) async fn others_first() {
     tokio::task::yield_now().await;
 }
 
-/// Noted by who asks more than once on one connection, until a gate looks.
+/// Noted by who asks more than once on one connection, until a gate looks. One for all doors: they share their threads.
 #[derive(Clone, Debug, Default)]
-pub(super) struct AtWork(Arc<AtomicBool>);
+pub struct AtWork(Arc<AtomicBool>);
 
 impl AtWork {
     pub(super) fn note(&self) {
@@ -40,12 +40,12 @@ impl AtWork {
 }
 
 /// What newcomers come through. A crowd that comes and goes would keep those who are in from their turns: each newcomer lets them go first,
-/// and as long as more come than can be let in while others work, the others get half of the time. The crowd waits in the system's queue.
+/// and as long as more come than can be let in while others work, the others get at least half of the time. The crowd waits in the system's queue.
 pub(super) struct Gate {
     at_work: AtWork,
     /// Others worked, and are taken to go on until then.
     at_work_until: Option<Instant>,
-    /// Let in since the queue was empty, or since the last pause.
+    /// Let in since the queue was empty, or since the last pause; the first of them then.
     count: u32,
     since: Instant,
 }
@@ -72,7 +72,6 @@ impl Gate {
         others_first().await;
         if let Some(pause) = self.pause(Instant::now()) {
             tokio::time::sleep(pause).await;
-            self.since = Instant::now();
         }
     }
 
@@ -91,7 +90,7 @@ impl Gate {
             return None;
         }
         let took = now.saturating_duration_since(self.since);
-        (self.count, self.since) = (0, now);
+        self.count = 0;
         if self.at_work.take() {
             self.at_work_until = Some(now + AT_WORK);
         }

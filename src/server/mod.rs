@@ -5,3 +5,5 @@ mod callers;
 mod host;
 pub mod http;
 pub mod kafka;
+
+pub use callers::AtWork;

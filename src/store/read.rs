@@ -151,7 +151,9 @@ impl Partition {
         let io = |error: std::io::Error| walk.failed(&error);
         let size = (end - begin) as usize;
         let stretch = segment.file(self.core.disk.as_ref()).map_err(io)?.stretch(begin, size).map_err(io)?;
-        metrics::counter!(names::STORE_READ_BYTES.name, "from" => "sendfile").increment(size as u64);
+        if stretch.is_some() {
+            metrics::counter!(names::STORE_READ_BYTES.name, "from" => "sendfile").increment(size as u64);
+        }
         Ok(stretch.map(|stretch| (stretch, tail)))
     }
 

@@ -92,6 +92,7 @@ impl Door {
             connections_per_address_max: 256,
             patience: Patience::default(),
             pulse: Pulse::new("the Kafka door"),
+            at_work: Default::default(),
         };
         change(&mut door);
         let listener = runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0")).unwrap();

@@ -98,7 +98,6 @@ impl Caller {
 struct Callers {
     began: Instant,
     now_ms: Arc<AtomicU64>,
-    at_work: AtWork,
     state: Mutex<State>,
 }
 
@@ -124,7 +123,7 @@ struct Place {
 
 impl Callers {
     fn new() -> Callers {
-        Callers { began: Instant::now(), now_ms: Arc::default(), at_work: AtWork::default(), state: Mutex::default() }
+        Callers { began: Instant::now(), now_ms: Arc::default(), state: Mutex::default() }
     }
 
     fn state(&self) -> std::sync::MutexGuard<'_, State> {
@@ -157,7 +156,7 @@ impl Callers {
         state.next_number += 1;
         let activity = Activity { state: AtomicU64::new(0), now_ms: self.now_ms.clone() };
         activity.set(Phase::Idle);
-        let (at_work, is_known) = (self.at_work.clone(), AtomicBool::new(false));
+        let (at_work, is_known) = (door.at_work.clone(), AtomicBool::new(false));
         let caller = Arc::new(Caller { peer, budget, activity, at_work, is_known });
         state.by_number.insert(number, (caller.clone(), None));
         Some(Place { callers: self.clone(), caller, number, counted })
@@ -228,7 +227,7 @@ impl Drop for Place {
 /// Serves until `stop` turns true; then no connection is accepted, and running requests get `close_patience` to end.
 pub async fn serve(listener: TcpListener, door: Arc<HttpDoor>, mut stop: watch::Receiver<bool>) {
     let callers = Arc::new(Callers::new());
-    let mut gate = Gate::new(callers.at_work.clone());
+    let mut gate = Gate::new(door.at_work.clone());
     let mut connections = tokio::task::JoinSet::new();
     let mut sweeps = tokio::time::interval(SWEEP_INTERVAL);
     sweeps.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);

@@ -45,6 +45,7 @@ use crate::clock::Clock;
 use crate::ingest::Ingest;
 use crate::metrics as names;
 use crate::pulse::Pulse;
+use crate::server::AtWork;
 use crate::store::Store;
 use crate::work::Pool;
 use connection::Caller;
@@ -75,6 +76,7 @@ pub struct Options {
     /// With write keys, records are read and topics changed from this machine only, unless this is set: a write key stands in web pages.
     pub is_open: bool,
     pub limits: Limits,
+    pub at_work: AtWork,
 }
 
 /// The door, made once and shared by its connections.
@@ -98,6 +100,7 @@ pub struct HttpDoor {
     limits: Limits,
     /// Beats while the accept loop turns.
     pulse: Pulse,
+    at_work: AtWork,
 }
 
 /// Metric handles, looked up once.
@@ -147,6 +150,7 @@ impl HttpDoor {
             is_open: options.is_open,
             limits: options.limits,
             pulse,
+            at_work: options.at_work,
         })
     }
 

@@ -185,7 +185,7 @@ async fn answer_all(
     let mut is_known = false;
     while let Some(turn) = turns.recv().await {
         if std::mem::replace(&mut is_known, true) {
-            service.at_work.note();
+            service.door.at_work.note();
         }
         match turn {
             Turn::Produce { accepted, throttled, _lease, _own } => {

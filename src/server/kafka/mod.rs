@@ -80,6 +80,7 @@ pub struct KafkaDoor {
     pub patience: Patience,
     /// Beats while the accept loop turns.
     pub pulse: Pulse,
+    pub at_work: AtWork,
 }
 
 /// How long the door waits for a client. Who is slower is closed: it would hold memory that others need.
@@ -105,7 +106,6 @@ struct Service {
     store: Store,
     meters: Meters,
     jobs: Semaphore,
-    at_work: AtWork,
 }
 
 impl Service {
@@ -129,10 +129,9 @@ pub async fn serve(listener: TcpListener, door: Arc<KafkaDoor>, mut stop: watch:
         store: door.store.clone(),
         meters: Meters::new(),
         jobs: Semaphore::new(JOBS_MAX),
-        at_work: AtWork::default(),
         door: door.clone(),
     });
-    let mut gate = Gate::new(service.at_work.clone());
+    let mut gate = Gate::new(door.at_work.clone());
     let mut connections = tokio::task::JoinSet::new();
     let mut beat = tokio::time::interval(crate::pulse::BEAT_INTERVAL);
     loop {
