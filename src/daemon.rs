@@ -134,6 +134,7 @@ pub fn start(options: Options) -> Result<Running, Error> {
     .map_err(starting("the pipelines"))?;
     let (stop, stopping) = watch::channel(false);
     let budget = Budget::new(options.ingest_bytes);
+    let quotas = Quotas::load(store.clone(), clock.clone());
     let doors_pulses = [Pulse::new("the HTTP door"), Pulse::new("the Kafka door"), Pulse::new("the admin door")];
     let [http_pulse, kafka_pulse, admin_pulse] = doors_pulses.clone();
     let pulses: Vec<Pulse> = doors_pulses.into_iter().chain([ingest.pulse()]).collect();
@@ -147,8 +148,15 @@ pub fn start(options: Options) -> Result<Running, Error> {
         limits: http::Limits::default(),
         at_work: at_work.clone(),
     };
-    let http_door =
-        HttpDoor::new(store.clone(), ingest.clone(), clock.clone(), budget.clone(), http_options, http_pulse);
+    let http_door = HttpDoor::new(
+        store.clone(),
+        ingest.clone(),
+        clock.clone(),
+        budget.clone(),
+        quotas.clone(),
+        http_options,
+        http_pulse,
+    );
     let http_door = Arc::new(http_door.map_err(starting("the HTTP door"))?);
     let (stop_groups, groups_stopping) = watch::channel(false);
     let groups = {
@@ -160,7 +168,7 @@ pub fn start(options: Options) -> Result<Running, Error> {
         groups: groups.clone(),
         control: control.clone(),
         clock: clock.clone(),
-        quotas: Quotas::load(store.clone(), clock.clone()),
+        quotas,
         budget: budget.clone(),
         answers: Budget::new(KAFKA_ANSWERS_BYTES),
         pool: Arc::new(crate::work::Pool::start(threads.min(4), "kafka").map_err(starting("the Kafka door's pool"))?),

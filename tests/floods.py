@@ -25,7 +25,7 @@ WORKERS_EACH = 2
 SETTLE_S = 3
 # One source address has 28,000 ports, and those that closed first keep them for a minute.
 SOURCES = [f"127.0.0.{n}" for n in range(2, 42)]
-GREEDY_RATE = "4MiB"
+GREEDY_RATE = 4 << 20
 PATIENCE_S = 60
 # A door has 10,000 places; those that work need some.
 PLACES = 9_900
@@ -455,6 +455,12 @@ def beside(daemon, bystander, kind, connections, seconds):
     return found, failed, rates, busy, passing
 
 
+def hold(inrush, daemon, rate, *entity):
+    """Bytes a second that somebody may send, and fetch."""
+    quota = [inrush, "quota", "set", "--kafka", "{}:{}".format(*daemon.doors["kafka"]), *entity]
+    subprocess.run([*quota, "--producer-byte-rate", str(rate), "--consumer-byte-rate", str(rate)], check=True, stdout=subprocess.DEVNULL)
+
+
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("inrush")
@@ -477,8 +483,10 @@ def main():
                 with socket.create_connection(one.doors["http"]) as stream:
                     stream.sendall(post(topic, b"{}"))
                     assert http_answer(stream).startswith(b"HTTP/1.1 200 ")
-            quota = [options.inrush, "quota", "set", "--kafka", "{}:{}".format(*daemon.doors["kafka"]), "--client-id", "flood"]
-            subprocess.run([*quota, "--producer-byte-rate", GREEDY_RATE, "--consumer-byte-rate", GREEDY_RATE], check=True, stdout=subprocess.DEVNULL)
+            hold(options.inrush, daemon, GREEDY_RATE, "--client-id", "flood")
+            # By HTTP a client is its address. Those that work have another.
+            for source in SOURCES:
+                hold(options.inrush, daemon, GREEDY_RATE // len(SOURCES), "--ip", source)
             measure(daemon, 1)
             print(f"{'crowd':<12} {'work':<8} {'alone ms':>9} {'bystander ms':>12} {'beside ms':>10} {'ratio':>6}   a second of the crowd; the daemon's core", flush=True)
             for kind in options.kinds.split(","):

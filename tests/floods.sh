@@ -7,7 +7,7 @@
 #   garbage   4 KiB of noise, then gone and back
 #   connect   connections that close at once, every other with a reset
 #   greedy    right requests one after the other on all connections, Produce of 16 KiB and Fetch of 64 KiB, under a quota of 4 MiB/s
-#   greedy-http   the same of 100 events by HTTP, which has no quotas
+#   greedy-http   the same of 100 events by HTTP, from 40 addresses with a quota of 4 MiB/s together
 # Beside it also the same requests to a bystander: a second daemon on the first one's core and before it, to which no crowd comes. What
 # they take longer than alone is the system's own (packets of the crowd stand before theirs); the ratio is to the larger of the two.
 # Those that work: Produce of one record with acks=all, Fetch, POST of one event, each a hundred times a second on kept connections; and a

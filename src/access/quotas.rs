@@ -143,6 +143,22 @@ impl Quotas {
         self.inner.meters.received.by(wait)
     }
 
+    /// Whether anybody is held to a rate of what it sends.
+    pub fn limits_received(&self) -> bool {
+        self.limits(Key::ProducerByteRate)
+    }
+
+    /// How long until a client that has sent more than it may is listened to again; for those that could not be made to wait.
+    pub fn owed(&self, caller: &Caller<'_>) -> Duration {
+        let now = self.inner.clock.steady_ms();
+        let wait = self.inner.with_buckets(caller, Key::ProducerByteRate, |buckets, held| {
+            let owed =
+                |(rate, share): &(f64, Share)| buckets.at(share.own, share.shared, now).wait_for(*rate, 0.0, now);
+            held.iter().flatten().map(owed).max().unwrap_or(0)
+        });
+        self.inner.meters.received.by(wait)
+    }
+
     /// The largest answer that a Fetch may ever have at once.
     pub fn sent_size_max(&self, caller: &Caller<'_>) -> usize {
         if !self.limits(Key::ConsumerByteRate) {

@@ -82,6 +82,8 @@ pub(super) struct Caller {
     at_work: AtWork,
     /// A request was answered.
     is_known: AtomicBool,
+    /// Milliseconds that it is not listened to after this answer.
+    muted_ms: AtomicU64,
 }
 
 impl Caller {
@@ -91,6 +93,26 @@ impl Caller {
         if phase == Phase::Answer && self.is_known.swap(true, Ordering::Relaxed) {
             self.at_work.note();
         }
+    }
+
+    /// Nothing was answered on its connection yet.
+    pub(super) fn is_new(&self) -> bool {
+        !self.is_known.load(Ordering::Relaxed)
+    }
+
+    /// Its connection is not listened to for so long, from the answer on.
+    pub(super) fn mute(&self, wait: Duration) {
+        // Relaxed: one task asks and answers.
+        self.muted_ms.store(wait.as_millis() as u64, Ordering::Relaxed);
+    }
+
+    pub(super) fn is_muted(&self) -> bool {
+        self.muted_ms.load(Ordering::Relaxed) > 0
+    }
+
+    /// For how long it is not to be listened to; told once.
+    pub(super) fn take_muted(&self) -> Duration {
+        Duration::from_millis(self.muted_ms.swap(0, Ordering::Relaxed))
     }
 }
 
@@ -157,7 +179,8 @@ impl Callers {
         let activity = Activity { state: AtomicU64::new(0), now_ms: self.now_ms.clone() };
         activity.set(Phase::Idle);
         let (at_work, is_known) = (door.at_work.clone(), AtomicBool::new(false));
-        let caller = Arc::new(Caller { peer, budget, activity, at_work, is_known });
+        let muted_ms = AtomicU64::new(0);
+        let caller = Arc::new(Caller { peer, budget, activity, at_work, is_known, muted_ms });
         state.by_number.insert(number, (caller.clone(), None));
         Some(Place { callers: self.clone(), caller, number, counted })
     }
@@ -298,6 +321,9 @@ async fn connection_of_hyper(
             let (door, caller, stop, socket) = &*shared;
             request.extensions_mut().insert(socket.clone());
             caller.set(Phase::Busy);
+            if caller.is_muted() {
+                Box::pin(door.muted(caller, &socket.0, stop)).await;
+            }
             let reply = super::answer(door, caller, request, stop).await;
             caller.set(Phase::Answer);
             Ok::<_, Infallible>(reply)
@@ -335,10 +361,15 @@ pub(super) struct Socket(Arc<TcpStream>);
 impl Socket {
     /// Returns once the client sends nothing more: it left, or closed its sending side.
     pub(super) async fn ended(&self) {
-        if let Ok(1..) = self.0.peek(&mut [0]).await {
-            // Another request stands behind this one, and hides the end.
-            std::future::pending().await
-        }
+        ended(&self.0).await;
+    }
+}
+
+/// Returns once nothing more comes.
+pub(super) async fn ended(stream: &TcpStream) {
+    if let Ok(1..) = stream.peek(&mut [0]).await {
+        // Another request stands there, and hides the end.
+        std::future::pending().await
     }
 }
 

@@ -132,6 +132,10 @@ pub(super) async fn serve(
             let _ = stream.shutdown().await;
             return None;
         }
+        // Boxed: seldom, and every connection has room for what is not.
+        if caller.is_muted() && !Box::pin(door.muted(caller, stream, &flag)).await {
+            return None;
+        }
         caller.set(Phase::Idle);
     }
 }

@@ -1,14 +1,17 @@
 //! `GET /v1/topics/{topic}/events`: records as JSON, for people and small programs.
 
 use super::HttpDoor;
+use super::connection::Caller;
+use super::headers::Headers;
 use super::query::parameter;
 use super::record;
 use super::reply::{Content, Reply, refuse, refuse_for};
 use crate::record::{DECODED_SIZE_MAX, Offset, PartitionId};
 use crate::store::{Partition, ReadError, Slice, Topic};
 use bytes::Bytes;
-use hyper::StatusCode;
+use hyper::body::Incoming;
 use hyper::header::{CONTENT_TYPE, HeaderValue};
+use hyper::{Request, StatusCode};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,13 +25,14 @@ const READ_SIZE: usize = 1 << 20;
 /// How long an answer waits for others to be read by their clients.
 const ROOM_PATIENCE: Duration = Duration::from_secs(5);
 
-pub(super) async fn events(door: &HttpDoor, topic: &str, query: Option<&str>) -> Reply {
-    match read(door, topic, query).await {
+pub(super) async fn events(door: &HttpDoor, topic: &str, caller: &Caller, request: &Request<Incoming>) -> Reply {
+    match read(door, topic, caller, request).await {
         Ok(reply) | Err(reply) => reply,
     }
 }
 
-async fn read(door: &HttpDoor, topic: &str, query: Option<&str>) -> Result<Reply, Reply> {
+async fn read(door: &HttpDoor, topic: &str, caller: &Caller, request: &Request<Incoming>) -> Result<Reply, Reply> {
+    let query = request.uri().query();
     let (partition, from) = place(door, topic, query).await?;
     let limit = match parameter(query, "limit") {
         None => LIMIT,
@@ -36,10 +40,12 @@ async fn read(door: &HttpDoor, topic: &str, query: Option<&str>) -> Result<Reply
             refuse(StatusCode::BAD_REQUEST, format!("limit={text} is not a number up to {LIMIT_MAX}"))
         })?,
     };
+    let address = door.address(caller, &Headers::Map(request.headers()));
+    let size_max = door.check_reader_quota(caller, address)?.min(ANSWER_SIZE_MAX);
     let room = door.answers.take(2 * ANSWER_SIZE_MAX, ROOM_PATIENCE).await;
     let mut room =
         room.map_err(|_| refuse_for(StatusCode::TOO_MANY_REQUESTS, "answers", "too many answers are being sent"))?;
-    let mut page = Page { text: Vec::new(), count: 0, next: from, limit, size_max: ANSWER_SIZE_MAX };
+    let mut page = Page { text: Vec::new(), count: 0, next: from, limit, size_max };
     let (mut start, mut tail) = (partition.start(), partition.tail());
     // Also with nothing to read: an offset outside is an error, not an empty page.
     loop {
@@ -55,6 +61,7 @@ async fn read(door: &HttpDoor, topic: &str, query: Option<&str>) -> Result<Reply
     }
     let body = record::page(topic, partition.id(), (start, tail), page.next, &page.text);
     room.shrink_to(body.len());
+    door.count_sent(caller, address, body.len())?;
     let mut reply = Reply::new(Content::Leased { bytes: Bytes::from(body), _lease: room });
     reply.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     Ok(reply)

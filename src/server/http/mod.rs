@@ -24,6 +24,7 @@ mod post;
 mod proxies;
 mod quarantine;
 mod query;
+mod quota;
 mod record;
 mod reply;
 pub mod sniff;
@@ -40,6 +41,7 @@ pub use origin::Origins;
 pub use proxies::Proxies;
 pub use record::text as record_json;
 
+use crate::access::Quotas;
 use crate::budget::Budget;
 use crate::clock::Clock;
 use crate::ingest::Ingest;
@@ -86,6 +88,8 @@ pub struct HttpDoor {
     clock: Clock,
     /// Bytes of requests in flight, shared with the other doors.
     budget: Budget,
+    /// What clients may send and read in a second; shared with the Kafka door.
+    quotas: Quotas,
     answers: Budget,
     tails: Arc<Semaphore>,
     workers: Pool,
@@ -122,6 +126,7 @@ impl HttpDoor {
         ingest: Ingest,
         clock: Clock,
         budget: Budget,
+        quotas: Quotas,
         options: Options,
         pulse: Pulse,
     ) -> std::io::Result<HttpDoor> {
@@ -131,6 +136,7 @@ impl HttpDoor {
             ingest,
             clock,
             budget,
+            quotas,
             answers: Budget::new(ANSWERS_SIZE_MAX),
             tails: Arc::new(Semaphore::new(options.limits.tails_max)),
             workers: Pool::start(cores.min(WORKERS_MAX), "http")?,
@@ -239,14 +245,14 @@ async fn answer_other(
                 reply
             }
             Method::GET | Method::HEAD => match door.check_reader(caller, request.headers()) {
-                Ok(()) => fetch::events(door, topic, request.uri().query()).await,
+                Ok(()) => fetch::events(door, topic, caller, &request).await,
                 Err(reply) => reply,
             },
             _ => wrong_method("GET, HEAD, POST, OPTIONS"),
         },
         (topic, Some("tail"), None) => match *method {
             Method::GET => match door.check_reader(caller, request.headers()) {
-                Ok(()) => tail::events(door, topic, &request, stop.clone()).await,
+                Ok(()) => tail::events(door, topic, caller, &request, stop.clone()).await,
                 Err(reply) => reply,
             },
             _ => wrong_method("GET"),

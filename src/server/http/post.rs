@@ -53,7 +53,7 @@ pub(super) async fn events(door: &HttpDoor, topic: &str, caller: &Caller, reques
     let asked = Asked::new(topic, head.uri.query(), Headers::Map(&head.headers));
     let began = Began::new(door, &asked);
     let taken = async {
-        let topic = admit(door, &asked).await?;
+        let topic = admit(door, caller, &asked).await?;
         let (packed, lease) = body::receive(door, caller, &mut incoming).await?;
         take(Post::new(door, caller, &asked, topic), packed, lease).await
     };
@@ -77,7 +77,7 @@ pub(super) async fn patiently(
     let mut is_read = false;
     let began = Began::new(door, &asked);
     let taken = async {
-        let topic = admit(door, &asked).await?;
+        let topic = admit(door, caller, &asked).await?;
         let (packed, lease) = coming.receive(door, caller).await?;
         is_read = true;
         take(Post::new(door, caller, &asked, topic), packed, lease).await
@@ -101,14 +101,23 @@ pub(super) enum First {
 pub(super) fn at_once(door: &HttpDoor, caller: &Caller, asked: &Asked<'_>, body: &[u8]) -> First {
     let began = Began::new(door, asked);
     match send_at_once(door, caller, asked, body) {
-        Ok(Some(events)) => First::Sent(Sent { events, began }),
+        Ok(Some(events)) => {
+            door.count_received(caller, &asked.headers, body.len());
+            First::Sent(Sent { events, began })
+        }
         Ok(None) => First::Wait(Box::new(fast_path::Request::of(asked, body, body.len()))),
-        Err(reply) => First::Answered(Box::new(began.finish(door, Err(reply)))),
+        Err(reply) => {
+            // What was told to come again will be counted then.
+            if reply.status() != StatusCode::TOO_MANY_REQUESTS {
+                door.count_received(caller, &asked.headers, body.len());
+            }
+            First::Answered(Box::new(began.finish(door, Err(reply))))
+        }
     }
 }
 
 fn send_at_once(door: &HttpDoor, caller: &Caller, asked: &Asked<'_>, body: &[u8]) -> Result<Option<Events>, Reply> {
-    let Some(topic) = known(door, asked)? else { return Ok(None) };
+    let Some(topic) = known(door, caller, asked)? else { return Ok(None) };
     let Some(lease) = caller.budget.try_take(body.len().max(1)) else { return Ok(None) };
     let post = Post::new(door, caller, asked, topic);
     let reading = post.reading(Bytes::copy_from_slice(body), lease)?;
@@ -171,7 +180,8 @@ impl Began {
 }
 
 /// Where a request may bring its events; `None` if there is no such topic.
-fn known(door: &HttpDoor, asked: &Asked<'_>) -> Result<Option<Arc<Topic>>, Reply> {
+fn known(door: &HttpDoor, caller: &Caller, asked: &Asked<'_>) -> Result<Option<Arc<Topic>>, Reply> {
+    door.check_sender(caller, &asked.headers)?;
     door.write_keys.check(&asked.headers, asked.query).map_err(|reason| refuse(StatusCode::UNAUTHORIZED, reason))?;
     match door.store.topic(asked.topic) {
         Some(topic) if topic.name.is_internal() => {
@@ -182,8 +192,8 @@ fn known(door: &HttpDoor, asked: &Asked<'_>) -> Result<Option<Arc<Topic>>, Reply
 }
 
 /// As [`known`]; a topic that is not there is made, if it may be.
-async fn admit(door: &HttpDoor, asked: &Asked<'_>) -> Result<Arc<Topic>, Reply> {
-    match known(door, asked)? {
+async fn admit(door: &HttpDoor, caller: &Caller, asked: &Asked<'_>) -> Result<Arc<Topic>, Reply> {
+    match known(door, caller, asked)? {
         Some(topic) => Ok(topic),
         None => Box::pin(make_topic(door, asked)).await,
     }
@@ -212,6 +222,7 @@ async fn make_topic(door: &HttpDoor, asked: &Asked<'_>) -> Result<Arc<Topic>, Re
 async fn take(post: Post<'_>, packed: Bytes, lease: Lease) -> Result<Reply, Reply> {
     let door = post.door;
     let content_type = post.asked.content_type;
+    door.count_received(post.caller, &post.asked.headers, packed.len());
     let reading = post.reading(packed, lease)?;
     let read = if reading.is_small() {
         reading.run(content_type)

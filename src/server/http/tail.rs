@@ -9,8 +9,9 @@
 //! | `error` | why it ends |
 
 use super::HttpDoor;
-use super::connection::{Socket, stopped};
+use super::connection::{Caller, Socket, stopped};
 use super::fetch::{find, offset, partition};
+use super::headers::Headers;
 use super::query::parameter;
 use super::record;
 use super::reply::{Content, Reply, refuse_for};
@@ -20,6 +21,7 @@ use bytes::Bytes;
 use hyper::body::Incoming;
 use hyper::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
 use hyper::{Request, StatusCode};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::task::Poll;
 use tokio::sync::{mpsc, watch};
@@ -38,6 +40,7 @@ const HELLO: &[u8] = b"retry: 1000\n\n";
 pub(super) async fn events(
     door: &Arc<HttpDoor>,
     topic: &str,
+    caller: &Caller,
     request: &Request<Incoming>,
     stop: watch::Receiver<bool>,
 ) -> Reply {
@@ -50,7 +53,8 @@ pub(super) async fn events(
     };
     let (sender, pieces) = mpsc::channel(PIECES_MAX);
     let socket = request.extensions().get().cloned();
-    tokio::spawn(Tail { door: door.clone(), places, pieces: sender, socket }.run(stop));
+    let address = door.address(caller, &Headers::Map(request.headers()));
+    tokio::spawn(Tail { door: door.clone(), address, places, pieces: sender, socket }.run(stop));
     let mut reply = Reply::new(Content::Live { pieces, _permit: permit });
     reply.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
     reply.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
@@ -94,6 +98,8 @@ fn next_of(id: &str, partition: PartitionId, is_one: bool) -> Option<Offset> {
 /// A tail under way.
 struct Tail {
     door: Arc<HttpDoor>,
+    /// Whose quotas hold.
+    address: IpAddr,
     /// Never none.
     places: Vec<Place>,
     pieces: mpsc::Sender<Bytes>,
@@ -199,6 +205,13 @@ impl Tail {
             return self.end("the records cannot be read: see the daemon's log").await;
         };
         for piece in pieces {
+            while let Some(wait) = self.door.try_send_piece(self.address, piece.len()) {
+                tokio::select! {
+                    () = tokio::time::sleep(wait) => {}
+                    () = self.pieces.closed() => return false,
+                    () = self.left() => return false,
+                }
+            }
             if !self.send(Bytes::from(piece)).await {
                 return false;
             }
