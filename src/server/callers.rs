@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use tokio::net::{TcpListener, TcpStream};
 
 /// So many newcomers are let in one after the other before those who are at work get as much time.
-const NEWCOMERS: u32 = 8;
+const NEWCOMERS: u32 = 4;
 const PAUSE_MIN: Duration = Duration::from_millis(1);
 const PAUSE_MAX: Duration = Duration::from_millis(4);
 /// Who asked within this time is at work.
