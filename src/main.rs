@@ -9,7 +9,7 @@ fn main() -> std::process::ExitCode {
     inrush::cli::run()
 }
 
-/// A huge page is zeroed as a whole by whoever touches it first: a thread that serves a thousand clients stands still for 3 to 8 ms.
+/// A huge page is zeroed as a whole by whoever touches it first: a thread that serves a thousand clients stands still for 3 to 10 ms.
 fn without_huge_pages() {
     // SAFETY: it takes numbers only. An older kernel that does not know it goes on as before.
     unsafe { libc::prctl(libc::PR_SET_THP_DISABLE, 1, 0, 0, 0) };

@@ -2,8 +2,8 @@
 //! clients without an id.
 //!
 //! Who is past one gets its answer and is then not listened to for a while (KIP-219): that is no error, and costs nobody anything. It holds
-//! whoever keeps a connection. Whoever comes on a new one while more is owed is told when to come again, and not listened to until then; so
-//! is who comes through a proxy, whose connections are listened to, since others share them.
+//! whoever keeps a connection. Whoever comes on a new one while more is owed is told when to come again, and not listened to until then. Who
+//! comes through a proxy is told so each time: others share its connections, which are listened to.
 
 use super::HttpDoor;
 use super::connection::{Caller, Phase, ended, stopped};
