@@ -2,7 +2,7 @@
 
 use super::bucket::{Bucket, Buckets, Place, burst};
 use super::entity::{Entity, Filter, Key};
-use super::table::Table;
+use super::table::{Limit, Table};
 use crate::clock::{Clock, Millis};
 use crate::metrics as names;
 use crate::store::{QuotaChange, QuotaSnapshot, Store, TopicError};
@@ -54,11 +54,17 @@ struct Throttled {
 /// Who asks.
 #[derive(Clone, Copy, Debug)]
 pub struct Caller<'a> {
-    pub user: &'a str,
-    /// As the request names it; empty if it does not.
-    pub client_id: &'a str,
+    /// Its user, and its id as the request names it, empty if it does not. `None` where clients have neither: only quotas of addresses hold.
+    pub client: Option<(&'a str, &'a str)>,
     /// Canonical.
     pub address: IpAddr,
+}
+
+impl<'a> Caller<'a> {
+    /// What holds for its user and id.
+    fn client(&self, table: &'a Table, key: Key) -> Option<Limit<'a>> {
+        self.client.and_then(|(user, client_id)| table.of_client(user, client_id, key))
+    }
 }
 
 /// What a client is held to, to be compared.
@@ -117,7 +123,7 @@ impl Quotas {
         }
         let table = self.inner.table.load();
         let of = |key| {
-            let of_client = table.of_client(caller.user, caller.client_id, key).map(|limit| limit.rate);
+            let of_client = caller.client(&table, key).map(|limit| limit.rate);
             [of_client, table.of_address(caller.address, key).map(|(rate, _)| rate)]
         };
         let rates = [of(Key::ProducerByteRate), of(Key::ConsumerByteRate)];
@@ -165,7 +171,7 @@ impl Quotas {
             return usize::MAX;
         }
         let table = self.inner.table.load();
-        let of_client = table.of_client(caller.user, caller.client_id, Key::ConsumerByteRate).map(|limit| limit.rate);
+        let of_client = caller.client(&table, Key::ConsumerByteRate).map(|limit| limit.rate);
         let of_address = table.of_address(caller.address, Key::ConsumerByteRate).map(|(rate, _)| rate);
         let sizes = [of_client, of_address].into_iter().flatten().map(|rate| burst(rate) as usize);
         sizes.min().unwrap_or(usize::MAX)
@@ -278,7 +284,7 @@ impl Inner {
     fn with_buckets<T>(&self, caller: &Caller<'_>, key: Key, with: impl FnOnce(&mut Buckets, &Held) -> T) -> T {
         let table = self.table.load();
         let mut buckets = self.buckets();
-        let of_client = table.of_client(caller.user, caller.client_id, key).map(|limit| {
+        let of_client = caller.client(&table, key).map(|limit| {
             let own = buckets.place((key as u8, limit.user, limit.client_id));
             // The names that the entry itself has: 1, 2 and 3 name the user, 1, 4 and 7 the client id.
             let user = limit.user.filter(|_| limit.level < 3);

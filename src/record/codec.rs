@@ -13,7 +13,8 @@ const ZSTD_LEVEL: i32 = 1;
 /// As a power of two, the entries of the table in which it looks for repetitions: 32 KiB, which stays in a core's first cache. Level 1 would
 /// take twice that for more than 256 KiB, which is 9 % slower and saves 0.7 %.
 const ZSTD_HASH_LOG: u32 = 13;
-/// The shortest repetition that it looks for. Level 1 takes 6 up to 256 KiB; events repeat in longer pieces: 7 is 3 % faster and saves 2 %.
+/// The shortest repetition that it looks for. Level 1 takes 6 up to 256 KiB; events repeat in longer pieces: 7 is 2 to 3 % faster
+/// and saves 2 % (docs/BENCHMARKS.md has the command).
 const ZSTD_MIN_MATCH: u32 = 7;
 /// Memory that a thread keeps for its next compression.
 const SCRATCH_SIZE_MAX: usize = 2 << 20;

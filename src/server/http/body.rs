@@ -99,11 +99,11 @@ impl Coming<'_> {
         Ok((std::mem::take(&mut self.came).into(), lease))
     }
 
-    /// Reads to the end of the body, see [`discard`]; whether it came there.
-    pub(super) async fn discard(&mut self) -> bool {
+    /// Reads to the end of the body, see [`discard`]; how many bytes of it did not come.
+    pub(super) async fn discard(&mut self) -> usize {
         let mut left = self.size - self.came.len();
         if left == 0 {
-            return true;
+            return 0;
         }
         // What came is no longer reserved.
         self.came = Vec::new();
@@ -118,7 +118,7 @@ impl Coming<'_> {
             }
         };
         let _ = tokio::time::timeout(DISCARD_PATIENCE, discard).await;
-        left == 0
+        left
     }
 }
 
@@ -180,8 +180,8 @@ fn busy(full: &NoRoom) -> Reply {
 }
 
 /// Reads on what a refused client still sends, within bounds: a connection closed with bytes unread is reset, and its client sees that
-/// instead of the answer. Not for who waits for "100 Continue": that one sends nothing.
-pub(super) async fn discard(body: &mut Incoming) {
+/// instead of the answer. Not for who waits for "100 Continue": that one sends nothing. How much came.
+pub(super) async fn discard(body: &mut Incoming) -> usize {
     let mut discarded = 0;
     let discard = async {
         while discarded < DISCARD_SIZE_MAX {
@@ -193,6 +193,7 @@ pub(super) async fn discard(body: &mut Incoming) {
     };
     // Who goes on sending after that is cut.
     let _ = tokio::time::timeout(DISCARD_PATIENCE, discard).await;
+    discarded
 }
 
 /// A body of one frame is passed on as it came; only more of them are copied together.

@@ -76,7 +76,11 @@ impl Activity {
 
 /// Who is at the other end of a connection, and what may be held for it.
 pub(super) struct Caller {
-    pub(super) peer: SocketAddr,
+    peer: SocketAddr,
+    /// Canonical.
+    pub(super) address: IpAddr,
+    /// It is believed when it says for whom it speaks.
+    pub(super) is_proxy: bool,
     pub(super) budget: Budget,
     activity: Activity,
     at_work: AtWork,
@@ -159,8 +163,8 @@ impl Callers {
             return None;
         }
         let address = peer.ip().to_canonical();
-        let is_exempt = address.is_loopback() || door.proxies.contains(address);
-        let counted = (!is_exempt).then(|| household(address));
+        let is_proxy = door.proxies.contains(address);
+        let counted = (!address.is_loopback() && !is_proxy).then(|| household(address));
         let budget = match counted {
             None => door.budget.clone(),
             Some(household) => {
@@ -180,7 +184,7 @@ impl Callers {
         activity.set(Phase::Idle);
         let (at_work, is_known) = (door.at_work.clone(), AtomicBool::new(false));
         let muted_ms = AtomicU64::new(0);
-        let caller = Arc::new(Caller { peer, budget, activity, at_work, is_known, muted_ms });
+        let caller = Arc::new(Caller { peer, address, is_proxy, budget, activity, at_work, is_known, muted_ms });
         state.by_number.insert(number, (caller.clone(), None));
         Some(Place { callers: self.clone(), caller, number, counted })
     }

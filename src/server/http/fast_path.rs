@@ -132,8 +132,9 @@ pub(super) async fn serve(
             let _ = stream.shutdown().await;
             return None;
         }
-        // Boxed: seldom, and every connection has room for what is not.
-        if caller.is_muted() && !Box::pin(door.muted(caller, stream, &flag)).await {
+        // A request that was read with the one before is answered also to who has closed its sending side. Boxed: seldom, and every
+        // connection has room for what is not.
+        if caller.is_muted() && !Box::pin(door.muted(caller, stream, &flag)).await && rest.is_empty() {
             return None;
         }
         caller.set(Phase::Idle);

@@ -180,7 +180,7 @@ impl HttpDoor {
 
     /// Where a request comes from, as far as that can be believed.
     fn client(&self, caller: &Caller, request: &Headers<'_>) -> Option<IpAddr> {
-        self.proxies.client(caller.peer.ip(), request)
+        self.proxies.client(caller.address, request)
     }
 
     /// For requests that read or change: refuses pages, names we do not go by, and, with write keys, other machines.
@@ -190,7 +190,7 @@ impl HttpDoor {
             return Ok(());
         }
         // A proxy that nobody named speaks for others too.
-        let is_forwarded = request.contains_key("x-forwarded-for") && !self.proxies.contains(caller.peer.ip());
+        let is_forwarded = request.contains_key("x-forwarded-for") && !caller.is_proxy;
         if self.client(caller, &Headers::Map(request)).is_some_and(|client| client.is_loopback()) && !is_forwarded {
             return Ok(());
         }

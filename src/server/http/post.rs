@@ -52,15 +52,18 @@ pub(super) async fn events(door: &HttpDoor, topic: &str, caller: &Caller, reques
     let (head, mut incoming) = request.into_parts();
     let asked = Asked::new(topic, head.uri.query(), Headers::Map(&head.headers));
     let began = Began::new(door, &asked);
+    let mut size = 0;
     let taken = async {
         let topic = admit(door, caller, &asked).await?;
         let (packed, lease) = body::receive(door, caller, &mut incoming).await?;
+        size = packed.len();
         take(Post::new(door, caller, &asked, topic), packed, lease).await
     };
     let taken = taken.await;
     if taken.is_err() && !incoming.is_end_stream() && !head.headers.contains_key(EXPECT) {
-        Box::pin(body::discard(&mut incoming)).await;
+        size += Box::pin(body::discard(&mut incoming)).await;
     }
+    door.count_received(caller, &asked.headers, size, status(&taken));
     began.finish(door, taken)
 }
 
@@ -83,8 +86,14 @@ pub(super) async fn patiently(
         take(Post::new(door, caller, &asked, topic), packed, lease).await
     };
     let taken = taken.await;
-    let is_read = is_read || coming.discard().await;
-    (began.finish(door, taken), is_read)
+    let left = if is_read { 0 } else { coming.discard().await };
+    door.count_received(caller, &asked.headers, size - left, status(&taken));
+    (began.finish(door, taken), left == 0)
+}
+
+fn status(taken: &Result<Reply, Reply>) -> StatusCode {
+    let (Ok(reply) | Err(reply)) = taken;
+    reply.status()
 }
 
 /// How far a request came without waiting.
@@ -102,15 +111,12 @@ pub(super) fn at_once(door: &HttpDoor, caller: &Caller, asked: &Asked<'_>, body:
     let began = Began::new(door, asked);
     match send_at_once(door, caller, asked, body) {
         Ok(Some(events)) => {
-            door.count_received(caller, &asked.headers, body.len());
+            door.count_received(caller, &asked.headers, body.len(), StatusCode::OK);
             First::Sent(Sent { events, began })
         }
         Ok(None) => First::Wait(Box::new(fast_path::Request::of(asked, body, body.len()))),
         Err(reply) => {
-            // What was told to come again will be counted then.
-            if reply.status() != StatusCode::TOO_MANY_REQUESTS {
-                door.count_received(caller, &asked.headers, body.len());
-            }
+            door.count_received(caller, &asked.headers, body.len(), reply.status());
             First::Answered(Box::new(began.finish(door, Err(reply))))
         }
     }
@@ -222,7 +228,6 @@ async fn make_topic(door: &HttpDoor, asked: &Asked<'_>) -> Result<Arc<Topic>, Re
 async fn take(post: Post<'_>, packed: Bytes, lease: Lease) -> Result<Reply, Reply> {
     let door = post.door;
     let content_type = post.asked.content_type;
-    door.count_received(post.caller, &post.asked.headers, packed.len());
     let reading = post.reading(packed, lease)?;
     let read = if reading.is_small() {
         reading.run(content_type)

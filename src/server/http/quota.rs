@@ -1,5 +1,5 @@
-//! What a client may send and read in a second: the quotas of the Kafka door hold here too, those of its address, of anonymous users and of
-//! clients without an id.
+//! What a client may send and read in a second: the quotas of addresses, which the Kafka door counts too. Here clients have neither a user nor
+//! an id: a quota of either would make all of them one.
 //!
 //! Who is past one gets its answer and is then not listened to for a while (KIP-219): that is no error, and costs nobody anything. It holds
 //! whoever keeps a connection. Whoever comes on a new one while more is owed is told when to come again, and not listened to until then. Who
@@ -9,7 +9,7 @@ use super::HttpDoor;
 use super::connection::{Caller, Phase, ended, stopped};
 use super::headers::Headers;
 use super::reply::{Reply, refuse_for};
-use crate::access::{ANONYMOUS, Caller as Held, Verdict};
+use crate::access::{Caller as Held, Verdict};
 use hyper::StatusCode;
 use hyper::header::{CONNECTION, HeaderValue, RETRY_AFTER};
 use std::net::IpAddr;
@@ -23,16 +23,16 @@ impl HttpDoor {
     /// # Errors
     /// The answer: 429, if its client must not be listened to now.
     pub(super) fn check_sender(&self, caller: &Caller, headers: &Headers<'_>) -> Result<(), Reply> {
-        if !self.quotas.limits_received() || !(caller.is_new() || self.is_proxy(caller)) {
+        if !self.quotas.limits_received() || !(caller.is_new() || caller.is_proxy) {
             return Ok(());
         }
         let wait = self.quotas.owed(&held(self.address(caller, headers)));
         if wait.is_zero() { Ok(()) } else { Err(self.later(caller, wait)) }
     }
 
-    /// Counts the body of a request that was read.
-    pub(super) fn count_received(&self, caller: &Caller, headers: &Headers<'_>, size: usize) {
-        if self.quotas.limits_received() {
+    /// Counts what was read of a request's body, once it is known what `status` it is answered with: what is to be sent again counts then.
+    pub(super) fn count_received(&self, caller: &Caller, headers: &Headers<'_>, size: usize, status: StatusCode) {
+        if self.quotas.limits_received() && status != StatusCode::TOO_MANY_REQUESTS {
             self.mute(caller, self.quotas.received(&held(self.address(caller, headers)), size));
         }
     }
@@ -72,16 +72,12 @@ impl HttpDoor {
 
     /// Whose quotas hold for a request: a proxy's own, where it does not say for whom it speaks.
     pub(super) fn address(&self, caller: &Caller, headers: &Headers<'_>) -> IpAddr {
-        self.client(caller, headers).unwrap_or_else(|| caller.peer.ip().to_canonical())
-    }
-
-    fn is_proxy(&self, caller: &Caller) -> bool {
-        self.proxies.contains(caller.peer.ip().to_canonical())
+        self.client(caller, headers).unwrap_or(caller.address)
     }
 
     /// Others share a proxy's connection: it is listened to.
     fn mute(&self, caller: &Caller, wait: Duration) {
-        if !wait.is_zero() && !self.is_proxy(caller) {
+        if !wait.is_zero() && !caller.is_proxy {
             caller.mute(wait);
         }
     }
@@ -97,7 +93,7 @@ impl HttpDoor {
         reply
     }
 
-    /// After an answer: returns when its client is listened to again. Whether it is still there, and the door open.
+    /// After an answer: returns when its client is listened to again, and whether more may come of it: it sends no more, or the door closes.
     pub(super) async fn muted(&self, caller: &Caller, stream: &TcpStream, stop: &watch::Receiver<bool>) -> bool {
         // It has no request under way, but nothing of it is late either.
         caller.set(Phase::Busy);
@@ -114,5 +110,5 @@ impl HttpDoor {
 }
 
 fn held(address: IpAddr) -> Held<'static> {
-    Held { user: ANONYMOUS, client_id: "", address }
+    Held { client: None, address }
 }

@@ -25,7 +25,7 @@ const MATCH_ANY: i8 = 2;
 
 /// Who sent a request with this client id.
 pub(super) fn caller<'a>(client: &Client, client_id: &'a str) -> Caller<'a> {
-    Caller { user: ANONYMOUS, client_id, address: client.address }
+    Caller { client: Some((ANONYMOUS, client_id)), address: client.address }
 }
 
 /// A throttle time as answers carry it.
