@@ -2,10 +2,10 @@
 # Log append against fio, in turn, medians: 1 MiB, O_DIRECT, a sync each, fresh file. benches/append.sh [FOLDER] [RUNS]
 set -euo pipefail
 cd "$(dirname "$0")/.."
-base=${1:-target}; runs=${2:-5}; mib=${MIB:-1024}
+base=${1:-${CARGO_TARGET_DIR:-target}}; runs=${2:-5}; mib=${MIB:-1024}
 folder=$(mktemp -d -p "$base"); trap 'rm -rf "$folder"' EXIT
-cargo build --release --locked --benches --quiet 2>/dev/null || cargo build --release --locked --bench append
-bench=$(ls -t target/release/deps/append-* | grep -v '\.d$' | head -1)
+cargo build --release --locked --bench append
+bench=$(ls -t "${CARGO_TARGET_DIR:-target}"/release/deps/append-* | grep -v '\.d$' | head -1)
 : > "$folder/fio"; : > "$folder/ours"
 for n in $(seq "$runs"); do
   fio --name=limit --filename="$folder/fio.data" --rw=write --bs=1M --size="${mib}M" --ioengine=io_uring --direct=1 --fdatasync=1 \

@@ -189,6 +189,8 @@ class Bench:
                 peer.resume()
                 measure(peer)
                 peer.pause()
+                # What one leaves to the kernel to write is not for the other to wait for.
+                os.sync()
 
     def topics(self):
         for peer in self.peers:

@@ -5,6 +5,7 @@ use inrush::record::{Batch, Codec};
 use kafka_protocol::messages as kp;
 use kafka_protocol::messages::ApiKey;
 use kafka_protocol::messages::fetch_response::PartitionData;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use uuid::Uuid;
 
 fn filled(config: &[(&str, &str)], batches: usize) -> (Door, Client) {
@@ -432,6 +433,55 @@ fn nobody_takes_more_than_a_part_of_what_the_budget_of_answers_has_left() {
         drop(lease);
         door.wait_until_free();
     }
+}
+
+#[test]
+fn who_asks_for_much_gets_no_more_turns_than_who_asks_for_little() {
+    const GREEDY: usize = 6;
+    const TURNS: usize = 100;
+    let (door, client) = filled(&[("segment.bytes", "65536")], 0);
+    drop(client);
+    let mut writer = door.client();
+    for _ in 0..60 {
+        assert_eq!(writer.produce("t", built(Codec::None, 10, 5_000, None).bytes().clone()).error_code, 0);
+    }
+    drop(writer);
+    // From the disk, where readers share threads, and from memory, where they share the sockets'.
+    let count = |door: &Door, from: i64| {
+        let (answered, is_over) = (AtomicUsize::new(0), AtomicBool::new(false));
+        std::thread::scope(|scope| {
+            for _ in 0..GREEDY {
+                scope.spawn(|| {
+                    let mut client = door.known_client();
+                    while !is_over.load(Ordering::Relaxed) {
+                        let request = fetch_request(&[("t", 0, from, 16 << 20)]);
+                        let answer: kp::FetchResponse = client.call(ApiKey::Fetch, 12, &request);
+                        assert!(size(data(&answer)[0]) > 0);
+                        answered.fetch_add(1, Ordering::Relaxed);
+                    }
+                });
+            }
+            let mut modest = door.known_client();
+            while answered.load(Ordering::Relaxed) < GREEDY {
+                std::thread::yield_now();
+            }
+            let before = answered.load(Ordering::Relaxed);
+            for _ in 0..TURNS {
+                let answer: kp::FetchResponse = modest.call(ApiKey::Fetch, 12, &fetch_request(&[("t", 0, from, 1)]));
+                assert!(size(data(&answer)[0]) > 0);
+            }
+            is_over.store(true, Ordering::Relaxed);
+            answered.load(Ordering::Relaxed) - before
+        })
+    };
+    let from_memory = count(&door, 500);
+    let door = door.restart();
+    let from_disk = count(&door, 0);
+    let fair = GREEDY * TURNS;
+    assert!(
+        from_memory <= 2 * fair && from_disk <= 2 * fair,
+        "{from_memory} and {from_disk} answers where {fair} are fair"
+    );
 }
 
 #[test]
