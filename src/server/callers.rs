@@ -17,7 +17,7 @@ const PAUSE_MAX: Duration = Duration::from_millis(4);
 const AT_WORK: Duration = Duration::from_millis(500);
 
 /// Returns when other tasks have had a turn, and sockets have been looked at.
-pub(super) async fn others_first() {
+async fn others_first() {
     // tokio wakes who yields after its next look at the sockets, not with the tasks that are ready now.
     tokio::task::yield_now().await;
 }

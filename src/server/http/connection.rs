@@ -5,7 +5,7 @@
 
 use super::{HttpDoor, fast_path};
 use crate::budget::Budget;
-use crate::server::callers::{AtWork, Gate, others_first};
+use crate::server::callers::{AtWork, Gate};
 use bytes::Bytes;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
@@ -220,11 +220,14 @@ impl Callers {
     }
 }
 
-/// Ends connections, a few at a time: thousands that came together are late together, and their ends would keep others from their turns.
+/// Ends connections, a few at a time and until the next look: thousands that came together are late together, and their ends, and their
+/// coming again, would keep others from their turns.
 async fn cut(late: Vec<AbortHandle>) {
-    for few in late.chunks(CUTS_A_TURN) {
+    let few = late.chunks(CUTS_A_TURN);
+    let pause = SWEEP_INTERVAL / few.len().max(1) as u32;
+    for few in few {
         few.iter().for_each(AbortHandle::abort);
-        others_first().await;
+        tokio::time::sleep(pause).await;
     }
 }
 
@@ -477,6 +480,22 @@ impl AsyncWrite for Watched {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn who_is_late_together_is_not_cut_at_once() {
+        let crowd: Vec<_> = (0..4 * CUTS_A_TURN).map(|_| tokio::spawn(std::future::pending::<()>())).collect();
+        let began = Instant::now();
+        let mut cutting = Box::pin(cut(crowd.iter().map(|one| one.abort_handle()).collect()));
+        let is_over = tokio::select! { biased; () = &mut cutting => true, () = std::future::ready(()) => false };
+        assert!(!is_over);
+        tokio::task::yield_now().await;
+        assert_eq!(crowd.iter().filter(|one| one.is_finished()).count(), CUTS_A_TURN);
+        cutting.await;
+        assert!(began.elapsed() >= SWEEP_INTERVAL);
+        for one in crowd {
+            assert!(one.await.unwrap_err().is_cancelled());
+        }
+    }
 
     #[test]
     fn a_customer_of_ipv6_is_one_address() {
