@@ -52,18 +52,23 @@ pub(super) async fn events(door: &HttpDoor, topic: &str, caller: &Caller, reques
     let (head, mut incoming) = request.into_parts();
     let asked = Asked::new(topic, head.uri.query(), Headers::Map(&head.headers));
     let began = Began::new(door, &asked);
-    let mut size = 0;
+    let mut is_read = false;
     let taken = async {
         let topic = admit(door, caller, &asked).await?;
         let (packed, lease) = body::receive(door, caller, &mut incoming).await?;
-        size = packed.len();
+        is_read = true;
+        door.count_received(caller, &asked.headers, packed.len());
         take(Post::new(door, caller, &asked, topic), packed, lease).await
     };
     let taken = taken.await;
-    if taken.is_err() && !incoming.is_end_stream() && !head.headers.contains_key(EXPECT) {
-        size += Box::pin(body::discard(&mut incoming)).await;
+    if let Err(reply) = &taken
+        && !is_read
+        && !incoming.is_end_stream()
+        && !head.headers.contains_key(EXPECT)
+    {
+        let size = Box::pin(body::discard(&mut incoming)).await;
+        door.count_refused(caller, &asked.headers, size, reply);
     }
-    door.count_received(caller, &asked.headers, size, status(&taken));
     began.finish(door, taken)
 }
 
@@ -83,17 +88,18 @@ pub(super) async fn patiently(
         let topic = admit(door, caller, &asked).await?;
         let (packed, lease) = coming.receive(door, caller).await?;
         is_read = true;
+        door.count_received(caller, &asked.headers, size);
         take(Post::new(door, caller, &asked, topic), packed, lease).await
     };
     let taken = taken.await;
-    let left = if is_read { 0 } else { coming.discard().await };
-    door.count_received(caller, &asked.headers, size - left, status(&taken));
-    (began.finish(door, taken), left == 0)
-}
-
-fn status(taken: &Result<Reply, Reply>) -> StatusCode {
-    let (Ok(reply) | Err(reply)) = taken;
-    reply.status()
+    if let Err(reply) = &taken
+        && !is_read
+    {
+        let left = coming.discard().await;
+        door.count_refused(caller, &asked.headers, size - left, reply);
+        is_read = left == 0;
+    }
+    (began.finish(door, taken), is_read)
 }
 
 /// How far a request came without waiting.
@@ -111,12 +117,12 @@ pub(super) fn at_once(door: &HttpDoor, caller: &Caller, asked: &Asked<'_>, body:
     let began = Began::new(door, asked);
     match send_at_once(door, caller, asked, body) {
         Ok(Some(events)) => {
-            door.count_received(caller, &asked.headers, body.len(), StatusCode::OK);
+            door.count_received(caller, &asked.headers, body.len());
             First::Sent(Sent { events, began })
         }
         Ok(None) => First::Wait(Box::new(fast_path::Request::of(asked, body, body.len()))),
         Err(reply) => {
-            door.count_received(caller, &asked.headers, body.len(), reply.status());
+            door.count_refused(caller, &asked.headers, body.len(), &reply);
             First::Answered(Box::new(began.finish(door, Err(reply))))
         }
     }

@@ -30,10 +30,17 @@ impl HttpDoor {
         if wait.is_zero() { Ok(()) } else { Err(self.later(caller, wait)) }
     }
 
-    /// Counts what was read of a request's body, once it is known what `status` it is answered with: what is to be sent again counts then.
-    pub(super) fn count_received(&self, caller: &Caller, headers: &Headers<'_>, size: usize, status: StatusCode) {
-        if self.quotas.limits_received() && status != StatusCode::TOO_MANY_REQUESTS {
+    /// Counts what was read of a body: as soon as it is there, or who leaves before the answer would send for nothing.
+    pub(super) fn count_received(&self, caller: &Caller, headers: &Headers<'_>, size: usize) {
+        if self.quotas.limits_received() {
             self.mute(caller, self.quotas.received(&held(self.address(caller, headers)), size));
+        }
+    }
+
+    /// Counts what a refused client sent. Who is to come again would owe ever more.
+    pub(super) fn count_refused(&self, caller: &Caller, headers: &Headers<'_>, size: usize, reply: &Reply) {
+        if reply.status() != StatusCode::TOO_MANY_REQUESTS {
+            self.count_received(caller, headers, size);
         }
     }
 
