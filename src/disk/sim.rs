@@ -57,6 +57,8 @@ pub enum Lie {
 pub struct Sim {
     state: Arc<Mutex<State>>,
     open_files: Arc<OpenFiles>,
+    /// Whose calls these are, see [`Sim::disk`].
+    life: Option<u64>,
 }
 
 struct State {
@@ -127,12 +129,13 @@ impl Sim {
             life: 0,
             locks: HashSet::new(),
         };
-        Sim { state: Arc::new(Mutex::new(state)), open_files: Arc::new(OpenFiles::new(max)) }
+        Sim { state: Arc::new(Mutex::new(state)), open_files: Arc::new(OpenFiles::new(max)), life: None }
     }
 
-    /// The same disk behind the trait.
+    /// The same disk behind the trait, for a process of now: after a [`Sim::crash`] or [`Sim::kill`] every call of it fails.
     pub fn disk(&self) -> Arc<dyn Disk> {
-        Arc::new(self.clone())
+        let life = Some(self.state().life);
+        Arc::new(Sim { life, ..self.clone() })
     }
 
     pub fn fail(&self, fault: Fault) {
@@ -237,7 +240,12 @@ impl Sim {
     fn call(&self) -> io::Result<MutexGuard<'_, State>> {
         let mut state = self.state();
         state.calls += 1;
-        if state.calls >= state.power_off_at { Err(io::Error::from_raw_os_error(libc::EIO)) } else { Ok(state) }
+        let is_gone = self.life.is_some_and(|life| life != state.life);
+        if is_gone || state.calls >= state.power_off_at {
+            Err(io::Error::from_raw_os_error(libc::EIO))
+        } else {
+            Ok(state)
+        }
     }
 
     fn handle(&self, inode: usize, life: u64) -> Arc<dyn File> {

@@ -370,7 +370,10 @@ impl Recovery<'_> {
             producers: self.producers,
             active: Active::resume(disk, segment, found.position, found.last)?,
         };
-        let is_clean = known.checkpoint.is_some_and(|checkpoint| checkpoint.clean) && self.scanned_bytes == 0;
+        // A segment behind the one that a clean stop ended with may be a roll that was killed before its name was durable.
+        let is_as_left =
+            |checkpoint: &PartitionCheckpoint| checkpoint.clean && checkpoint.segment == log.active.segment.base;
+        let is_clean = known.checkpoint.is_some_and(is_as_left) && self.scanned_bytes == 0;
         if read_only.is_none() && !(is_clean && found.damage.is_none()) {
             match known.synced_by {
                 SyncedBy::Caller => log.cut_unsynced(disk)?,

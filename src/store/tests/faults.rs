@@ -257,3 +257,31 @@ fn a_start_that_cannot_read_cuts_nothing() {
         assert_eq!(read_all(&partition(&open(&sim), "t")), vec![(0, 1), (1, 2)], "read {nth} failed");
     }
 }
+
+#[test]
+fn a_segment_whose_beginning_was_cut_short_after_a_clean_stop_is_durable_before_it_is_written() {
+    for seed in 0..16 {
+        let sim = Sim::new(seed);
+        let store = open_still(&sim);
+        topic(&store, "t", &[("segment.bytes", "16384")]);
+        for n in 0..5 {
+            append(&partition(&store, "t"), batch(n, 1, 3_000, None)).unwrap();
+        }
+        wait(store.close(Duration::from_secs(10))).unwrap();
+        // The next batch rolls: the new file is there, and the process ends before its name is durable.
+        let store = open_still(&sim);
+        sim.fail(Fault { call: Call::SyncFolder, nth: 1, error: libc::EIO });
+        append(&partition(&store, "t"), batch(5, 1, 3_000, None)).unwrap_err();
+        sim.kill();
+        let _ = wait(store.close(Duration::from_secs(10)));
+        let store = open_still(&sim);
+        let t = partition(&store, "t");
+        assert_eq!((t.tail(), t.shared.segments.load().len()), (Offset(5), 2), "the new file is there");
+        append(&t, batch(6, 1, 3_000, None)).unwrap();
+        checkpoint_now(&store);
+        sim.crash();
+        let _ = wait(store.close(Duration::from_secs(10)));
+        let store = open_still(&sim);
+        assert_eq!((store.health().read_only, partition(&store, "t").tail()), (vec![], Offset(6)), "seed {seed}");
+    }
+}
