@@ -134,8 +134,8 @@ impl Sim {
 
     /// The same disk behind the trait, for a process of now: after a [`Sim::crash`] or [`Sim::kill`] every call of it fails.
     pub fn disk(&self) -> Arc<dyn Disk> {
-        let life = Some(self.state().life);
-        Arc::new(Sim { life, ..self.clone() })
+        let life = self.state().life;
+        Arc::new(self.of_life(life))
     }
 
     pub fn fail(&self, fault: Fault) {
@@ -240,16 +240,24 @@ impl Sim {
     fn call(&self) -> io::Result<MutexGuard<'_, State>> {
         let mut state = self.state();
         state.calls += 1;
-        let is_gone = self.life.is_some_and(|life| life != state.life);
-        if is_gone || state.calls >= state.power_off_at {
+        if self.is_gone(&state) || state.calls >= state.power_off_at {
             Err(io::Error::from_raw_os_error(libc::EIO))
         } else {
             Ok(state)
         }
     }
 
+    fn is_gone(&self, state: &State) -> bool {
+        self.life.is_some_and(|life| life != state.life)
+    }
+
+    /// The same disk, for what does not outlive `life`.
+    fn of_life(&self, life: u64) -> Sim {
+        Sim { life: Some(life), ..self.clone() }
+    }
+
     fn handle(&self, inode: usize, life: u64) -> Arc<dyn File> {
-        Arc::new(SimFile { sim: self.clone(), inode, life })
+        Arc::new(SimFile { sim: self.of_life(life), inode })
     }
 }
 
@@ -573,7 +581,7 @@ impl Disk for Sim {
         if !state.locks.insert(path.to_owned()) {
             return Err(io::ErrorKind::WouldBlock.into());
         }
-        Ok(Box::new(SimLock { sim: self.clone(), path: path.to_owned(), life: state.life }))
+        Ok(Box::new(SimLock { sim: self.of_life(state.life), path: path.to_owned() }))
     }
 
     fn describe(&self) -> String {
@@ -584,13 +592,12 @@ impl Disk for Sim {
 struct SimLock {
     sim: Sim,
     path: PathBuf,
-    life: u64,
 }
 
 impl Drop for SimLock {
     fn drop(&mut self) {
         let mut state = self.sim.state();
-        if state.life == self.life {
+        if !self.sim.is_gone(&state) {
             state.locks.remove(&self.path);
         }
     }
@@ -599,7 +606,6 @@ impl Drop for SimLock {
 struct SimFile {
     sim: Sim,
     inode: usize,
-    life: u64,
 }
 
 fn ours(file: &Arc<dyn File>) -> &SimFile {
@@ -607,16 +613,9 @@ fn ours(file: &Arc<dyn File>) -> &SimFile {
     file.downcast_ref::<SimFile>().expect("a round was given a file of another disk")
 }
 
-impl SimFile {
-    fn state(&self) -> io::Result<MutexGuard<'_, State>> {
-        let state = self.sim.call()?;
-        if state.life == self.life { Ok(state) } else { Err(io::Error::from_raw_os_error(libc::EIO)) }
-    }
-}
-
 impl File for SimFile {
     fn read_at(&self, buffer: &mut [u8], position: u64) -> io::Result<usize> {
-        let mut state = self.state()?;
+        let mut state = self.sim.call()?;
         state.call(Call::Read)?;
         let content = &state.inodes[self.inode].now;
         let from = content.len().min(position as usize);
@@ -631,11 +630,11 @@ impl File for SimFile {
     }
 
     fn size(&self) -> io::Result<u64> {
-        Ok(self.state()?.inodes[self.inode].now.len() as u64)
+        Ok(self.sim.call()?.inodes[self.inode].now.len() as u64)
     }
 
     fn set_size(&self, size: u64) -> io::Result<()> {
-        let mut state = self.state()?;
+        let mut state = self.sim.call()?;
         state.grow(self.inode, size as usize)?;
         let file = &mut state.inodes[self.inode];
         file.now.resize(size as usize, 0);
@@ -644,7 +643,7 @@ impl File for SimFile {
     }
 
     fn allocate(&self, position: u64, size: u64, how: Allocate) -> io::Result<()> {
-        let mut state = self.state()?;
+        let mut state = self.sim.call()?;
         state.call(Call::Allocate)?;
         let end = (position + size) as usize;
         state.grow(self.inode, end)?;
@@ -657,16 +656,16 @@ impl File for SimFile {
     }
 
     fn write_at(&self, bytes: &[u8], position: u64) -> io::Result<()> {
-        self.state()?.write(self.inode, position, bytes)
+        self.sim.call()?.write(self.inode, position, bytes)
     }
 
     fn sync(&self) -> io::Result<()> {
-        self.state()?.sync(self.inode)
+        self.sim.call()?.sync(self.inode)
     }
 
     fn drop_cache(&self, _from: u64) -> io::Result<()> {
         // What a failed sync left in the cache alone is gone with it.
-        let mut state = self.state()?;
+        let mut state = self.sim.call()?;
         let file = &mut state.inodes[self.inode];
         if file.pending.is_empty() {
             file.now = file.durable.clone();
@@ -682,7 +681,7 @@ impl Engine for SimEngine {
         let write = |write: Write| {
             let file = ours(&write.file);
             (
-                file.state().and_then(|mut state| state.write(file.inode, write.position, write.bytes.as_slice())),
+                file.sim.call().and_then(|mut state| state.write(file.inode, write.position, write.bytes.as_slice())),
                 write.bytes,
             )
         };

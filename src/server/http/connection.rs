@@ -3,6 +3,7 @@
 //! hyper has a timer for a request's head, but it starts when the last answer is sent: a kept connection would be cut after five seconds
 //! of silence. So each connection notes what it is doing since when ([`Activity`]), and one sweep looks at all of them.
 
+use super::limits::Limits;
 use super::{HttpDoor, fast_path};
 use crate::budget::Budget;
 use crate::server::callers::{AtWork, Gate};
@@ -26,7 +27,8 @@ use tracing::{debug, warn};
 
 /// How often connections are looked at.
 const SWEEP_INTERVAL: Duration = Duration::from_millis(250);
-/// So many connections that take too long end at once.
+/// How often a few of those end that take too long, and how many that is, at least.
+const CUT_INTERVAL: Duration = Duration::from_millis(5);
 const CUTS_A_TURN: usize = 16;
 /// One address holds at most this part of the bytes in flight; loopback and trusted proxies are exempt.
 const ADDRESS_SHARE: usize = 2;
@@ -69,8 +71,10 @@ impl Activity {
         }
     }
 
-    fn since_ms(&self) -> u64 {
-        self.state.load(Ordering::Relaxed) >> 2
+    /// How long it has been doing that, as of the last look.
+    fn age(&self) -> Duration {
+        let since_ms = self.state.load(Ordering::Relaxed) >> 2;
+        Duration::from_millis(self.now_ms.load(Ordering::Relaxed).saturating_sub(since_ms))
     }
 }
 
@@ -97,6 +101,17 @@ impl Caller {
         if phase == Phase::Answer && self.is_known.swap(true, Ordering::Relaxed) {
             self.at_work.note();
         }
+    }
+
+    /// It takes longer for what it does than it may.
+    fn is_late(&self, limits: &Limits) -> bool {
+        let limit = match self.activity.phase() {
+            Phase::Idle => limits.idle_max,
+            Phase::Head => limits.head_patience,
+            Phase::Busy => return false,
+            Phase::Answer => limits.answer_stall_max,
+        };
+        self.activity.age() > limit
     }
 
     /// Nothing was answered on its connection yet.
@@ -197,37 +212,30 @@ impl Callers {
     }
 
     /// Who takes too long, to be cut.
-    fn sweep(&self, door: &HttpDoor) -> Vec<AbortHandle> {
-        let now_ms = self.began.elapsed().as_millis() as u64;
-        self.now_ms.store(now_ms, Ordering::Relaxed);
-        let limits = &door.limits;
-        let mut late = Vec::new();
-        for (caller, abort) in self.state().by_number.values() {
-            let limit = match caller.activity.phase() {
-                Phase::Idle => limits.idle_max,
-                Phase::Head => limits.head_patience,
-                Phase::Busy => continue,
-                Phase::Answer => limits.answer_stall_max,
-            };
-            if now_ms.saturating_sub(caller.activity.since_ms()) > limit.as_millis() as u64
-                && let Some(abort) = abort
-            {
-                debug!(peer = %caller.peer, phase = ?caller.activity.phase(), "HTTP connection took too long");
-                late.push(abort.clone());
-            }
-        }
-        late
+    fn sweep(&self, limits: &Limits) -> Vec<Late> {
+        self.now_ms.store(self.began.elapsed().as_millis() as u64, Ordering::Relaxed);
+        let state = self.state();
+        let late = state.by_number.values().filter(|(caller, _)| caller.is_late(limits));
+        late.filter_map(|(caller, abort)| Some(Late { caller: caller.clone(), abort: abort.clone()? })).collect()
     }
 }
 
-/// Ends connections, a few at a time and until the next look: thousands that came together are late together, and their ends, and their
-/// coming again, would keep others from their turns.
-async fn cut(late: Vec<AbortHandle>) {
-    let few = late.chunks(CUTS_A_TURN);
-    let pause = SWEEP_INTERVAL / few.len().max(1) as u32;
-    for few in few {
-        few.iter().for_each(AbortHandle::abort);
-        tokio::time::sleep(pause).await;
+/// A connection that took too long when it was looked at.
+struct Late {
+    caller: Arc<Caller>,
+    abort: AbortHandle,
+}
+
+/// Ends connections, a few at a time and until about the next look: thousands that came together are late together, and their ends, and
+/// their coming again, would keep others from their turns. Who has done meanwhile what it was late with goes on.
+async fn cut(late: Vec<Late>, limits: Limits) {
+    let turns = (SWEEP_INTERVAL.as_millis() / CUT_INTERVAL.as_millis()) as usize;
+    for few in late.chunks(late.len().div_ceil(turns).max(CUTS_A_TURN)) {
+        for Late { caller, abort } in few.iter().filter(|late| late.caller.is_late(&limits)) {
+            debug!(peer = %caller.peer, phase = ?caller.activity.phase(), "HTTP connection took too long");
+            abort.abort();
+        }
+        tokio::time::sleep(CUT_INTERVAL).await;
     }
 }
 
@@ -267,9 +275,9 @@ pub async fn serve(listener: TcpListener, door: Arc<HttpDoor>, mut stop: watch::
             Some(_) = connections.join_next() => continue,
             _ = sweeps.tick() => {
                 door.pulse.beat();
-                let late = callers.sweep(&door);
+                let late = callers.sweep(&door.limits);
                 if !late.is_empty() {
-                    tokio::spawn(cut(late));
+                    tokio::spawn(cut(late, door.limits.clone()));
                 }
                 continue;
             }
@@ -480,21 +488,62 @@ impl AsyncWrite for Watched {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use tokio::task::JoinHandle;
+
+    /// So many connections that sent half a head an hour ago.
+    fn crowd(count: usize) -> (Vec<JoinHandle<()>>, Vec<Late>) {
+        let now_ms = Arc::new(AtomicU64::new(0));
+        let one = |_| {
+            let task = tokio::spawn(std::future::pending::<()>());
+            let activity = Activity { state: AtomicU64::new(0), now_ms: now_ms.clone() };
+            activity.set(Phase::Head);
+            let caller = Caller {
+                peer: ([127, 0, 0, 1], 1).into(),
+                address: [127, 0, 0, 1].into(),
+                is_proxy: false,
+                budget: Budget::new(1),
+                activity,
+                at_work: AtWork::default(),
+                is_known: AtomicBool::new(false),
+                muted_ms: AtomicU64::new(0),
+            };
+            let late = Late { caller: Arc::new(caller), abort: task.abort_handle() };
+            (task, late)
+        };
+        let crowd = (0..count).map(one).unzip();
+        now_ms.store(3_600_000, Ordering::Relaxed);
+        crowd
+    }
 
     #[tokio::test]
-    async fn who_is_late_together_is_not_cut_at_once() {
-        let crowd: Vec<_> = (0..4 * CUTS_A_TURN).map(|_| tokio::spawn(std::future::pending::<()>())).collect();
-        let began = Instant::now();
-        let mut cutting = Box::pin(cut(crowd.iter().map(|one| one.abort_handle()).collect()));
-        let is_over = tokio::select! { biased; () = &mut cutting => true, () = std::future::ready(()) => false };
-        assert!(!is_over);
-        tokio::task::yield_now().await;
-        assert_eq!(crowd.iter().filter(|one| one.is_finished()).count(), CUTS_A_TURN);
-        cutting.await;
-        assert!(began.elapsed() >= SWEEP_INTERVAL);
-        for one in crowd {
-            assert!(one.await.unwrap_err().is_cancelled());
+    async fn who_is_late_together_is_cut_in_no_more_turns_than_there_are_until_the_next_look() {
+        for (count, a_turn) in [(4 * CUTS_A_TURN, CUTS_A_TURN), (10_000, 200)] {
+            let (tasks, late) = crowd(count);
+            let mut cutting = Box::pin(cut(late, Limits::default()));
+            let is_over = tokio::select! { biased; () = &mut cutting => true, () = std::future::ready(()) => false };
+            assert!(!is_over);
+            for _ in 0..count {
+                tokio::task::yield_now().await;
+            }
+            assert_eq!(tasks.iter().filter(|task| task.is_finished()).count(), a_turn);
+            cutting.await;
+            for task in tasks {
+                assert!(task.await.unwrap_err().is_cancelled());
+            }
         }
+    }
+
+    #[tokio::test]
+    async fn who_was_late_and_goes_on_in_time_is_not_cut() {
+        let (tasks, late) = crowd(3 * CUTS_A_TURN);
+        let (busy, answered) = (late[2 * CUTS_A_TURN].caller.clone(), late[2 * CUTS_A_TURN + 1].caller.clone());
+        let cutting = tokio::spawn(cut(late, Limits::default()));
+        tokio::task::yield_now().await;
+        busy.set(Phase::Busy);
+        answered.set(Phase::Idle);
+        cutting.await.unwrap();
+        let left: Vec<_> = (0..tasks.len()).filter(|at| !tasks[*at].is_finished()).collect();
+        assert_eq!(left, [2 * CUTS_A_TURN, 2 * CUTS_A_TURN + 1]);
     }
 
     #[test]
