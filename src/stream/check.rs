@@ -5,10 +5,12 @@ use super::fault::Reason;
 use super::load::{self, Job};
 use super::rows::Decoder;
 use super::sink::lake;
-use super::spec::{Column, Expect, Given, Output, Test};
+use super::spec::{Column, Expect, Given, Output, Rule, Step, Test};
+use super::step::Rows;
 use crate::config::Mistake;
 use crate::record::{Offset, Record};
 use arrow::json::writer::{JsonArray, WriterBuilder};
+use arrow::record_batch::RecordBatch;
 use bytes::Bytes;
 use serde_json::Value;
 use std::path::Path;
@@ -42,16 +44,25 @@ pub struct Tested {
 /// All its mistakes, with line and column.
 pub fn check(path: &Path, out: Option<&Path>) -> Result<Report, Vec<Mistake>> {
     let job = load::file(path)?;
-    if let (Output::Parquet(to), Some(out)) = (&job.spec.to, out) {
+    for route in &job.spec.routes {
+        let (Output::Parquet(to), Some(out)) = (&route.to, out) else { continue };
         lake::check_schema(&out.join(&to.folder), job.plan.output()).map_err(|error| {
-            let (line, column) = job.spec.select.as_ref().map_or((0, 0), |sql| (sql.line, sql.column));
-            let field = Some("select".to_owned());
+            let made_by = job.spec.steps.iter().rev().find_map(|step| match step {
+                Step::Select(sql) | Step::Sql(sql) => Some(sql),
+                _ => None,
+            });
+            let (line, column) = made_by.map_or((0, 0), |sql| (sql.line, sql.column));
+            let field = Some(made_by.map_or("columns".to_owned(), |sql| sql.field.clone()));
             vec![Mistake { file: path.to_owned(), line, column, field, message: error.to_string() }]
         })?;
     }
     let is_unread = |column: &&Column| !job.plan.columns().iter().any(|read| read.name == column.name);
     let unread = job.spec.columns.iter().filter(is_unread);
-    let unread = unread.map(|column| format!("column {} is read by neither where nor select", column.name));
+    let mut warnings: Vec<String> =
+        unread.map(|column| format!("column {} is read by no step and no route", column.name)).collect();
+    if job.spec.routes.iter().all(|route| matches!(route.rule, Rule::Where(_))) {
+        warnings.push("rows that no route takes are left out; a route with otherwise = true takes them".to_owned());
+    }
     let fields = job.plan.output().fields().iter();
     Ok(Report {
         name: job.spec.name.clone(),
@@ -59,7 +70,7 @@ pub fn check(path: &Path, out: Option<&Path>) -> Result<Report, Vec<Mistake>> {
         reads: job.plan.columns().iter().map(|column| column.name.clone()).collect(),
         writes: fields.map(|field| (field.name().clone(), field.data_type().to_string())).collect(),
         tests: job.spec.tests.len(),
-        warnings: unread.collect(),
+        warnings,
     })
 }
 
@@ -84,11 +95,11 @@ impl Trial {
         Ok(Trial { job: load::text(Path::new("trial.toml"), text)? })
     }
 
-    /// The row that a record becomes, as JSON; `None` if it is filtered or a dead letter.
+    /// The first row that a record becomes, as JSON; `None` if it is filtered or a dead letter.
     pub fn run(&self, record: &Record) -> Option<Value> {
         match transform(&self.job, 0, record) {
-            Became::Row(row) => Some(row),
-            Became::Filtered | Became::Dead(..) => None,
+            Became::Rows(came) => came.rows.into_iter().next(),
+            Became::Dead(..) => None,
         }
     }
 }
@@ -103,33 +114,56 @@ pub fn read_checkpoint(path: &Path) -> std::io::Result<()> {
 
 /// What one record becomes.
 enum Became {
-    Row(Value),
-    Filtered,
+    Rows(Came),
     Dead(Reason, String),
+}
+
+/// Rows as JSON, each once, and the outputs that took any of them, as `topic people`.
+#[derive(Default)]
+struct Came {
+    rows: Vec<Value>,
+    outputs: Vec<String>,
 }
 
 fn run(job: &Job, test: &Test) -> Tested {
     let became = transform(job, test.given.partition, &given(&test.given));
     let passed = match (&test.expect, &became) {
-        // Only the columns that the test names are compared: the others may grow.
-        (Expect::Row(Value::Object(wanted)), Became::Row(Value::Object(row))) => {
-            wanted.iter().all(|(name, value)| same(row.get(name).unwrap_or(&Value::Null), value))
+        (Expect::Rows { rows, outputs }, Became::Rows(came)) => {
+            let is_there = outputs.as_ref().is_none_or(|wanted| *wanted == came.outputs);
+            is_there
+                && rows.len() == came.rows.len()
+                && rows.iter().zip(&came.rows).all(|(wanted, row)| holds(row, wanted))
         }
-        (Expect::Filtered, Became::Filtered) => true,
         (Expect::Dead(wanted), Became::Dead(reason, _)) => wanted == reason,
         _ => false,
     };
     let expected = match &test.expect {
-        Expect::Row(row) => row.to_string(),
-        Expect::Filtered => "filtered".to_owned(),
+        Expect::Rows { rows, outputs } => shown(rows, outputs.as_deref().unwrap_or_default()),
         Expect::Dead(reason) => format!("dead letter: {}", reason.as_str()),
     };
-    let got = match became {
-        Became::Row(row) => row.to_string(),
-        Became::Filtered => "filtered".to_owned(),
+    let got = match &became {
+        Became::Rows(came) => {
+            let is_asked = matches!(&test.expect, Expect::Rows { outputs: Some(_), .. });
+            shown(&came.rows, if is_asked { &came.outputs } else { &[] })
+        }
         Became::Dead(reason, message) => format!("dead letter: {} ({message})", reason.as_str()),
     };
     Tested { line: test.line, expected, got, passed }
+}
+
+/// Only the columns that the test names are compared: the others may grow.
+fn holds(row: &Value, wanted: &Value) -> bool {
+    let Some(wanted) = wanted.as_object() else { return false };
+    wanted.iter().all(|(name, value)| same(row.get(name).unwrap_or(&Value::Null), value))
+}
+
+fn shown(rows: &[Value], outputs: &[String]) -> String {
+    let shown = match rows {
+        [] => "filtered".to_owned(),
+        [row] => row.to_string(),
+        rows => Value::from(rows.to_vec()).to_string(),
+    };
+    if outputs.is_empty() { shown } else { format!("{shown} to {}", outputs.join(" and ")) }
 }
 
 /// Equal values; times are equal if they are the same moment.
@@ -154,17 +188,29 @@ fn given(given: &Given) -> Record {
 fn transform(job: &Job, partition: i32, record: &Record) -> Became {
     let decoder = Decoder::new(job.plan.columns().to_vec(), job.plan.input().clone());
     let decoded = decoder.decode(partition, std::slice::from_ref(record));
-    let done = job.plan.run(&decoded.rows);
-    if let Some((_, fault)) = decoded.faults.first().or(done.faults.first()) {
+    if let Some((_, fault)) = decoded.faults.first() {
         return Became::Dead(fault.reason, fault.message.to_string());
     }
-    if done.rows.num_rows() == 0 {
-        return Became::Filtered;
+    let done = job.plan.run(Rows { batch: decoded.rows, sources: decoded.sources });
+    if let Some((_, fault)) = done.faults.first() {
+        return Became::Dead(fault.reason, fault.message.to_string());
     }
+    let mut came = Came::default();
+    for (rows, route) in done.routes.iter().zip(&job.spec.routes).filter(|(rows, _)| rows.len() > 0) {
+        came.outputs.push(route.to.to_string());
+        for row in as_json(&rows.batch) {
+            if !came.rows.contains(&row) {
+                came.rows.push(row);
+            }
+        }
+    }
+    Became::Rows(came)
+}
+
+fn as_json(rows: &RecordBatch) -> Vec<Value> {
     let mut writer = WriterBuilder::new().with_explicit_nulls(true).build::<_, JsonArray>(Vec::new());
-    let written = writer.write(&done.rows).and_then(|()| writer.finish());
-    let rows: Option<Vec<Value>> = written.ok().and_then(|()| serde_json::from_slice(&writer.into_inner()).ok());
-    Became::Row(rows.and_then(|mut rows| rows.pop()).unwrap_or_default())
+    let written = writer.write(rows).and_then(|()| writer.finish());
+    written.ok().and_then(|()| serde_json::from_slice(&writer.into_inner()).ok()).unwrap_or_default()
 }
 
 #[cfg(test)]

@@ -17,21 +17,37 @@ pub(super) struct Checkpoint {
     pub(super) id: Uuid,
     /// The source topic; another id means that it was deleted and made again.
     pub(super) topic: Option<Uuid>,
-    /// Raised by `reset`, `adopt` and whatever else begins anew: files of another generation have other names, batches another producer.
+    /// Raised by `reset` and whatever else begins anew: batches of another generation have another producer.
     pub(super) generation: u64,
-    /// Cuts so far in this generation.
+    /// Cuts so far, of whatever output.
     pub(super) cut: u64,
-    /// By source partition: below it every output is complete.
+    /// By source partition: every record below it was read, and is a dead letter if it failed before it came to an output.
     pub(super) positions: BTreeMap<i32, i64>,
-    /// The output topic at the cut, if rows go to one.
-    pub(super) output: Option<TopicState>,
-    /// The dead letter topic at the cut.
+    /// The dead letter topic at the last cut.
     pub(super) letters: Option<TopicState>,
-    /// Files whose renames are not known to be synced: a start finishes what a crash left.
-    pub(super) files: Vec<Staged>,
+    /// By name, such as `topic people`.
+    pub(super) outputs: BTreeMap<String, OutputState>,
     /// The pipeline file's text that all of this was made with.
     pub(super) text: String,
     pub(super) counts: Counts,
+}
+
+/// One output at its last cut.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub(super) struct OutputState {
+    /// Of its files: raised by `reset` and `adopt`, so that no name is used twice.
+    pub(super) generation: u64,
+    /// By source partition: below it the output is complete.
+    pub(super) positions: BTreeMap<i32, i64>,
+    /// The output's topic, if it is one.
+    pub(super) topic: Option<TopicState>,
+    /// The dead letter topic, as far as this output's own letters go.
+    pub(super) letters: Option<TopicState>,
+    /// Files whose renames are not known to be synced: a start finishes what a crash left.
+    pub(super) files: Vec<Staged>,
+    pub(super) written: u64,
+    /// Records that this output never took.
+    pub(super) dead: u64,
 }
 
 /// A topic that the pipeline writes to, as it was at a cut.
@@ -61,11 +77,10 @@ pub(super) struct Staged {
     pub(super) crc: u32,
 }
 
-/// What became of the records so far.
+/// What became of the records so far, before they came to an output.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Counts {
     pub(super) read: u64,
-    pub(super) written: u64,
     pub(super) filtered: u64,
     pub(super) dead: u64,
 }
@@ -78,9 +93,8 @@ impl Checkpoint {
             generation: 0,
             cut: 0,
             positions: BTreeMap::new(),
-            output: None,
             letters: None,
-            files: Vec::new(),
+            outputs: BTreeMap::new(),
             text: text.to_owned(),
             counts: Counts::default(),
         }
@@ -89,17 +103,43 @@ impl Checkpoint {
     /// Begins anew at `positions` (the log's starts where there is none): what was written so far stays, and is not looked at again.
     pub(super) fn renew(&mut self, positions: BTreeMap<i32, i64>) {
         self.generation += 1;
-        self.cut = 0;
+        for output in self.outputs.values_mut() {
+            *output = OutputState {
+                generation: output.generation + 1,
+                positions: positions.clone(),
+                files: std::mem::take(&mut output.files),
+                written: output.written,
+                dead: output.dead,
+                ..OutputState::default()
+            };
+        }
         self.positions = positions;
-        self.output = None;
         self.letters = None;
     }
 
-    /// The producer id of its own batches, in the range that the Kafka door refuses; another one for each generation.
-    pub(super) fn producer(&self) -> i64 {
+    /// By source partition what all outputs have.
+    pub(super) fn committed(&self) -> BTreeMap<i32, i64> {
+        let lowest = |(id, next): (&i32, &i64)| {
+            let of_outputs = self.outputs.values().filter_map(|output| output.positions.get(id));
+            (*id, of_outputs.fold(*next, |lowest, next| lowest.min(*next)))
+        };
+        self.positions.iter().map(lowest).collect()
+    }
+
+    /// Rows in all outputs.
+    pub(super) fn written(&self) -> u64 {
+        self.outputs.values().map(|output| output.written).sum()
+    }
+
+    /// The producer id of its own batches, in the range that the Kafka door refuses; another one for each generation, and for what `of`
+    /// names: outputs write letters into one topic, each as far as it is.
+    pub(super) fn producer(&self, of: &str) -> i64 {
         const FREE_BITS: u64 = crate::record::PIPELINE_PRODUCER_ID_MIN as u64 - 1;
         let id = self.id.as_u128();
-        let mixed = ((id >> 64) as u64 ^ id as u64).wrapping_add(self.generation.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+        let named = of.bytes().fold((id >> 64) as u64 ^ id as u64, |mixed, byte| {
+            (mixed ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
+        });
+        let mixed = named.wrapping_add(self.generation.wrapping_mul(0x9e37_79b9_7f4a_7c15));
         crate::record::PIPELINE_PRODUCER_ID_MIN | (mixed & FREE_BITS) as i64
     }
 
@@ -120,7 +160,8 @@ impl Checkpoint {
         if u32::from_str_radix(crc, 16) != Ok(crc32c::crc32c(json.as_bytes())) {
             return Err(damaged("its checksum is wrong".to_owned()));
         }
-        serde_json::from_str(json).map(Some).map_err(|error| damaged(error.to_string()))
+        let value: serde_json::Value = serde_json::from_str(json).map_err(|error| damaged(error.to_string()))?;
+        serde_json::from_value(of_today(value)).map(Some).map_err(|error| damaged(error.to_string()))
     }
 
     /// Replaces the file; durable when it returns.
@@ -131,6 +172,23 @@ impl Checkpoint {
         let json = serde_json::to_string(self)?;
         replace(path, format!("{:08x}\n{json}", crc32c::crc32c(json.as_bytes())).as_bytes())
     }
+}
+
+/// The name of an output in a checkpoint that was written while pipelines had one, which had none.
+pub(super) const ONLY_OUTPUT: &str = "";
+
+/// Brings a checkpoint of the time when a pipeline had one output into today's form.
+fn of_today(mut value: serde_json::Value) -> serde_json::Value {
+    let Some(fields) = value.as_object_mut().filter(|fields| !fields.contains_key("outputs")) else { return value };
+    let mut take = |name: &str| fields.remove(name).unwrap_or_default();
+    let (topic, files) = (take("output"), take("files"));
+    let written = fields.get("counts").map(|counts| counts["written"].clone()).unwrap_or_default();
+    let output = serde_json::json!({
+        "generation": fields.get("generation"),
+        "positions": fields.get("positions"), "topic": topic, "letters": null, "files": files, "written": written, "dead": 0
+    });
+    fields.insert("outputs".to_owned(), serde_json::json!({ ONLY_OUTPUT: output }));
+    value
 }
 
 /// Replaces a small file as a whole; durable when it returns.
@@ -188,12 +246,25 @@ mod tests {
     }
 
     #[test]
-    fn each_generation_is_another_producer_of_the_reserved_range() {
+    fn a_checkpoint_of_the_time_of_one_output_is_understood() {
+        let old = r#"{"id":"67e55044-10b1-426f-9247-bb680e5fe0c8","topic":null,"generation":2,"cut":7,"positions":{"0":17},"output":null,"letters":null,"files":[{"staged":"a","finished":"b","size":1,"crc":2}],"text":"t","counts":{"read":9,"written":5,"filtered":3,"dead":1}}"#;
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("checkpoint");
+        fs::write(&path, format!("{:08x}\n{old}", crc32c::crc32c(old.as_bytes()))).unwrap();
+        let read = Checkpoint::load(&path).unwrap().unwrap();
+        let output = &read.outputs[ONLY_OUTPUT];
+        assert_eq!((output.positions[&0], output.written, output.files.len()), (17, 5, 1));
+        assert_eq!((read.counts.read, read.counts.dead, read.cut, read.committed()[&0]), (9, 1, 7, 17));
+    }
+
+    #[test]
+    fn each_generation_and_output_is_another_producer_of_the_reserved_range() {
         let mut checkpoint = Checkpoint::new("");
-        let first = checkpoint.producer();
+        let first = checkpoint.producer("");
+        assert_ne!(first, checkpoint.producer("topic people"));
         checkpoint.renew(BTreeMap::new());
-        assert_ne!(first, checkpoint.producer());
+        assert_ne!(first, checkpoint.producer(""));
         assert!(first >= crate::record::PIPELINE_PRODUCER_ID_MIN);
-        assert!(checkpoint.producer() >= crate::record::PIPELINE_PRODUCER_ID_MIN);
+        assert!(checkpoint.producer("") >= crate::record::PIPELINE_PRODUCER_ID_MIN);
     }
 }

@@ -1,7 +1,7 @@
 //! What a pipeline cannot make a row of goes here: key, value and headers as they came, with the reason in headers that Spring's
 //! tools know. Durable before a checkpoint passes it, and not sent twice, by way of the [`Journal`].
 
-use super::checkpoint::{Checkpoint, TopicState};
+use super::checkpoint::TopicState;
 use super::fault::{Fault, Reason};
 use super::hooks::Hooks;
 use super::sink::journal::{self, Error, Journal, Row, SourceTopic, copied_headers};
@@ -10,6 +10,7 @@ use crate::store::{AppendError, MESSAGE_BYTES_MAX, Store, Topic};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use tokio::runtime::Handle;
+use uuid::Uuid;
 
 /// A letter has room for its headers on top of the largest record of the source.
 const HEADERS_SIZE: usize = 64 << 10;
@@ -36,9 +37,18 @@ pub(super) struct Letter<'a> {
 /// What letters say of the pipeline that sends them.
 pub(super) struct Sender<'a> {
     pub(super) pipeline: &'a str,
-    /// As `topic people` or `parquet clicks`.
+    /// As `topic people` or `parquet clicks`; several of them if the record came to none.
     pub(super) output: String,
     pub(super) then: &'a TopicName,
+}
+
+/// Where letters of a checkpoint stand.
+pub(super) struct Start<'a> {
+    pub(super) pipeline: Uuid,
+    pub(super) producer: i64,
+    pub(super) state: Option<&'a TopicState>,
+    /// By source partition: below it no letter is missing.
+    pub(super) positions: &'a BTreeMap<i32, i64>,
 }
 
 /// The topic, made or grown so that it has a partition for each of the source's and room for its records.
@@ -62,7 +72,7 @@ pub(super) fn topic(store: &Store, runtime: &Handle, name: &TopicName, source: &
 }
 
 impl DeadLetters {
-    /// Looks which letters newer than the checkpoint are there. Its state of the topic must be set.
+    /// Looks which letters newer than `start` are there.
     ///
     /// # Errors
     /// [`Error`]
@@ -71,13 +81,13 @@ impl DeadLetters {
         runtime: &Handle,
         source: &Arc<Topic>,
         sender: Sender<'_>,
-        checkpoint: &Checkpoint,
+        start: Start<'_>,
         hooks: Hooks,
     ) -> Result<DeadLetters, Error> {
         let topic = topic(store, runtime, sender.then, source)?;
-        let state = checkpoint.letters.clone().unwrap_or_else(|| journal::untouched(&topic));
-        let from = SourceTopic { pipeline: checkpoint.id, topic: source.id, producer: checkpoint.producer() };
-        let journal = Journal::open(topic, from, &state, &checkpoint.positions, hooks)?;
+        let untouched = journal::untouched(&topic);
+        let from = SourceTopic { pipeline: start.pipeline, topic: source.id, producer: start.producer };
+        let journal = Journal::open(topic, from, start.state.unwrap_or(&untouched), start.positions, hooks)?;
         Ok(DeadLetters {
             store: store.clone(),
             runtime: runtime.clone(),

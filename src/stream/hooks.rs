@@ -30,7 +30,12 @@ impl Hooks {
     pub(super) fn at(&self, _step: Step) {}
 
     #[inline]
-    pub(super) fn write(&self, _pipeline: &str, _offsets: impl Iterator<Item = i64>) -> Result<(), WriteError> {
+    pub(super) fn write(
+        &self,
+        _pipeline: &str,
+        _output: &str,
+        _offsets: impl Iterator<Item = i64>,
+    ) -> Result<(), WriteError> {
         Ok(())
     }
 }
@@ -43,7 +48,7 @@ pub(super) struct Hooks {
 }
 
 #[cfg(test)]
-type Verdict = dyn FnMut(&str, &[i64]) -> Result<(), WriteError> + Send;
+type Verdict = dyn FnMut(&str, &str, &[i64]) -> Result<(), WriteError> + Send;
 
 #[cfg(test)]
 #[derive(Default)]
@@ -65,8 +70,8 @@ impl Hooks {
         self.script().crash.is_none()
     }
 
-    /// Asks `verdict` (pipeline, offsets) before rows are written.
-    pub(super) fn sink(&self, verdict: impl FnMut(&str, &[i64]) -> Result<(), WriteError> + Send + 'static) {
+    /// Asks `verdict` (pipeline, output, offsets) before rows are written.
+    pub(super) fn sink(&self, verdict: impl FnMut(&str, &str, &[i64]) -> Result<(), WriteError> + Send + 'static) {
         self.script().sink = Some(Box::new(verdict));
     }
 
@@ -86,11 +91,16 @@ impl Hooks {
         }
     }
 
-    pub(super) fn write(&self, pipeline: &str, offsets: impl Iterator<Item = i64>) -> Result<(), WriteError> {
+    pub(super) fn write(
+        &self,
+        pipeline: &str,
+        output: &str,
+        offsets: impl Iterator<Item = i64>,
+    ) -> Result<(), WriteError> {
         let sink = self.script().sink.take();
         let Some(mut sink) = sink else { return Ok(()) };
         // Not under the lock: a verdict may take as long as it likes.
-        let verdict = sink(pipeline, &offsets.collect::<Vec<_>>());
+        let verdict = sink(pipeline, output, &offsets.collect::<Vec<_>>());
         self.script().sink.get_or_insert(sink);
         verdict
     }

@@ -7,10 +7,10 @@ use super::fault::Fault;
 use super::load;
 use super::plan::Plan;
 use super::rows::{Decoder, ROWS_BYTES_MAX, ROWS_MAX};
+use super::step::{Filtered, Rows, Sieve};
 use crate::config::Mistake;
 use crate::record::{Batch, Codec, DECODED_SIZE_MAX, Record, TimestampType};
 use crate::work::{Pool, Task};
-use arrow::record_batch::RecordBatch;
 use std::collections::VecDeque;
 use std::num::NonZero;
 use std::ops::Range;
@@ -55,13 +55,11 @@ pub(super) struct Piece {
 
 /// Records decoded and transformed.
 pub(super) struct Ready {
-    pub(super) rows: RecordBatch,
-    /// For each row the index of its record, ascending.
-    pub(super) sources: Vec<u32>,
+    /// By route.
+    pub(super) routes: Vec<Rows>,
     /// Bad records by index, ascending.
     pub(super) bad: Vec<(u32, Fault)>,
-    /// What is no row and not bad, by reason.
-    pub(super) filtered: [(&'static str, u32); 3],
+    pub(super) filtered: Filtered,
 }
 
 /// One pool a process, since its cores are the process's. A pipeline's own thread works too: with one core there is no other.
@@ -143,7 +141,7 @@ pub fn transform(file: &Path, pool: &Arc<Pool>, batches: &[Batch]) -> Result<Cou
         match outcome {
             Outcome::Piece(piece) => {
                 counts.records += piece.records.len() as u64;
-                counts.rows += piece.ready.rows.num_rows() as u64;
+                counts.rows += piece.ready.routes.iter().map(|rows| rows.len() as u64).sum::<u64>();
                 counts.bad += piece.ready.bad.len() as u64;
             }
             Outcome::Undecodable { .. } => counts.bad += 1,
@@ -215,21 +213,12 @@ impl Work {
 
     fn transform(&self, partition: i32, records: &[Record]) -> Ready {
         let decoded = self.decoder.decode(partition, records);
-        let done = self.plan.run(&decoded.rows);
-        let source = |row: u32| decoded.sources[row as usize];
+        let mut done = self.plan.run(Rows { batch: decoded.rows, sources: decoded.sources });
+        done.filtered.add(Sieve::ContentType, decoded.passed_over as usize);
         let mut bad = decoded.faults;
-        bad.extend(done.faults.into_iter().map(|(row, fault)| (source(row), fault)));
+        bad.extend(done.faults);
         bad.sort_by_key(|(index, _)| *index);
-        Ready {
-            sources: done.sources.iter().map(|row| source(*row)).collect(),
-            rows: done.rows,
-            bad,
-            filtered: [
-                ("false", done.rejected_false),
-                ("null", done.rejected_null),
-                ("content-type", decoded.passed_over),
-            ],
-        }
+        Ready { routes: done.routes, bad, filtered: done.filtered }
     }
 }
 
@@ -263,10 +252,11 @@ mod tests {
         let ran = lanes.run(0, 5..i64::MAX, batches, |outcome| {
             let Outcome::Piece(piece) = outcome else { return Err("a batch was not decoded") };
             let offset = |index: &u32| piece.records[*index as usize].offset.0;
-            fates.extend(piece.ready.sources.iter().map(|index| (offset(index), "row")));
+            let sources = &piece.ready.routes[0].sources;
+            fates.extend(sources.iter().map(|index| (offset(index), "row")));
             fates.extend(piece.ready.bad.iter().map(|(index, _)| (offset(index), "bad")));
-            let rejected = piece.records.len() - piece.ready.sources.len() - piece.ready.bad.len();
-            assert_eq!(rejected as u32, piece.ready.filtered[0].1);
+            let rejected = piece.records.len() - sources.len() - piece.ready.bad.len();
+            assert_eq!(rejected as u32, piece.ready.filtered.of(Sieve::False));
             // Pieces come in the log's order.
             let last = piece.records[piece.records.len() - 1].offset.0;
             assert!(fates.iter().all(|(offset, _)| *offset <= last));

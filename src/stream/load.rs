@@ -2,7 +2,7 @@
 
 use super::parse::parse_all;
 use super::plan::Plan;
-use super::spec::{Output, Spec};
+use super::spec::{Output, Route, Spec};
 use crate::config::Mistake;
 use arrow::datatypes::DataType;
 use std::io;
@@ -68,15 +68,17 @@ pub(super) fn text(path: &Path, text: &str) -> Result<Job, Vec<Mistake>> {
     Err(mistakes)
 }
 
-/// What the output asks of columns and does not find in them.
+/// What outputs ask of columns and do not find in them.
 fn misfits(spec: &Spec, plan: &Plan) -> Vec<Mistake> {
-    let (field, name) = match &spec.to {
-        Output::Parquet(out) => ("time", out.time.as_deref().filter(|time| *time != "_timestamp")),
-        Output::Topic(out) => ("key", out.key.as_deref()),
+    spec.routes.iter().filter_map(|route| misfit(spec, route, plan)).collect()
+}
+
+fn misfit(spec: &Spec, route: &Route, plan: &Plan) -> Option<Mistake> {
+    let (field, name) = match &route.to {
+        Output::Parquet(out) => ("time", out.time.as_deref().filter(|time| *time != "_timestamp")?),
+        Output::Topic(out) => ("key", out.key.as_deref()?),
     };
-    let Some(name) = name else { return Vec::new() };
-    let found = plan.output().field_with_name(name);
-    let message = match found {
+    let message = match plan.output().field_with_name(name) {
         Err(_) => {
             let known: Vec<&str> = plan.output().fields().iter().map(|field| field.name().as_str()).collect();
             format!("\"{name}\" is no column of the output; known: {}", known.join(", "))
@@ -84,8 +86,8 @@ fn misfits(spec: &Spec, plan: &Plan) -> Vec<Mistake> {
         Ok(column) if field == "time" && !matches!(column.data_type(), DataType::Timestamp(..) | DataType::Date32) => {
             format!("\"{name}\" is {}; a partition is made from a timestamp or a date", column.data_type())
         }
-        Ok(_) => return Vec::new(),
+        Ok(_) => return None,
     };
-    let (line, column) = spec.named_at;
-    vec![Mistake { file: spec.file.clone(), line, column, field: Some(format!("to.{field}")), message }]
+    let (line, column) = route.named_at;
+    Some(Mistake { file: spec.file.clone(), line, column, field: Some(format!("to.{field}")), message })
 }

@@ -16,17 +16,23 @@ mod life;
 mod load;
 mod offline;
 mod opening;
+mod output;
 mod parse;
+mod parse_route;
+mod parse_step;
 mod plan;
 mod rows;
 mod runner;
 mod secrets;
 mod sink;
 mod spec;
+mod sql;
 mod status;
+mod step;
 mod supervisor;
 #[cfg(test)]
 mod tests;
+mod writing;
 
 pub use check::{Report, Tested, Trial, check, read_checkpoint, test};
 pub use lanes::{Counts, transform};

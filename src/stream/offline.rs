@@ -7,7 +7,8 @@ use super::rows::{Decoder, ROWS_BYTES_MAX, ROWS_MAX};
 use super::sink::lake::{self, Claim, Owner};
 use super::sink::parquet::{CutName, Parquet};
 use super::sink::staged::finish;
-use super::spec::Output;
+use super::spec::{Output, ParquetOutput, Route};
+use super::step::Rows;
 use crate::clock::Clock;
 use crate::config::Mistake;
 use crate::record::{Offset, Record};
@@ -26,7 +27,7 @@ const LINE_SIZE_MAX: u64 = 100 << 20;
 pub enum Destination<'a> {
     /// One JSON object a line.
     Lines(&'a mut dyn Write),
-    /// The file's Parquet folder below this one.
+    /// The file's Parquet folders below this one; rows of routes to topics are counted only.
     Folder(PathBuf),
 }
 
@@ -119,9 +120,10 @@ impl Run<'_> {
     fn batch(&mut self, numbered: &[(u64, Record)], dead: &mut dyn FnMut(Dead)) -> Result<(), RunError> {
         let records: Vec<Record> = numbered.iter().map(|(_, record)| record.clone()).collect();
         let decoded = self.decoder.decode(0, &records);
-        let done = self.job.plan.run(&decoded.rows);
+        let passed_over = u64::from(decoded.passed_over);
+        let done = self.job.plan.run(Rows { batch: decoded.rows, sources: decoded.sources });
         let mut bad: Vec<(u32, Fault)> = decoded.faults;
-        bad.extend(done.faults.into_iter().map(|(row, fault)| (decoded.sources[row as usize], fault)));
+        bad.extend(done.faults);
         bad.sort_by_key(|(at, _)| *at);
         for (at, fault) in &bad {
             let (line, record) = &numbered[*at as usize];
@@ -134,25 +136,30 @@ impl Run<'_> {
             });
         }
         self.ran.read += records.len() as u64;
-        self.ran.rows += done.rows.num_rows() as u64;
         self.ran.dead_letters += bad.len() as u64;
-        self.ran.filtered += u64::from(done.rejected_false + done.rejected_null + decoded.passed_over);
-        if done.rows.num_rows() == 0 {
-            return Ok(());
+        self.ran.filtered += done.filtered.total() + passed_over;
+        for (at, rows) in done.routes.iter().enumerate().filter(|(_, rows)| rows.len() > 0) {
+            self.ran.rows += rows.len() as u64;
+            self.write(at, rows, &records)?;
         }
+        Ok(())
+    }
+
+    /// Writes rows of one route.
+    fn write(&mut self, route: usize, rows: &Rows, records: &[Record]) -> Result<(), RunError> {
         let failed = |source| RunError::Io { what: "write the rows", source };
         match &mut self.out {
             Out::Lines(out) => {
                 let mut writer = WriterBuilder::new().with_explicit_nulls(true).build::<_, LineDelimited>(&mut **out);
-                let written = writer.write(&done.rows).and_then(|()| writer.finish());
+                let written = writer.write(&rows.batch).and_then(|()| writer.finish());
                 written.map_err(|error| failed(io::Error::other(error)))
             }
-            Out::Folder { sink, generation, cut } => {
-                let at = |row: &u32| records[decoded.sources[*row as usize] as usize].timestamp;
-                let times: Vec<i64> = done.sources.iter().map(at).collect();
-                let name = CutName { generation: *generation, cut: *cut, now_ms: self.clock.now_ms() };
-                sink.write(&done.rows, &times, &name).map_err(failed)?;
-                if sink.is_full() { self.out.cut(&mut self.ran) } else { Ok(()) }
+            Out::Folders(folders) => {
+                let Some(Some(folder)) = folders.get_mut(route) else { return Ok(()) };
+                let times: Vec<i64> = rows.sources.iter().map(|at| records[*at as usize].timestamp).collect();
+                let name = CutName { generation: folder.generation, cut: folder.cut, now_ms: self.clock.now_ms() };
+                folder.sink.write(&rows.batch, &times, &name).map_err(failed)?;
+                if folder.sink.is_full() { folder.cut(&mut self.ran) } else { Ok(()) }
             }
         }
     }
@@ -160,7 +167,14 @@ impl Run<'_> {
 
 enum Out<'a> {
     Lines(&'a mut dyn Write),
-    Folder { sink: Box<Parquet>, generation: u64, cut: u64 },
+    /// By route; `None` where rows go to a topic, of which there is none here.
+    Folders(Vec<Option<Folder>>),
+}
+
+struct Folder {
+    sink: Box<Parquet>,
+    generation: u64,
+    cut: u64,
 }
 
 impl<'a> Out<'a> {
@@ -169,29 +183,47 @@ impl<'a> Out<'a> {
             Destination::Lines(out) => return Ok(Out::Lines(out)),
             Destination::Folder(out) => out,
         };
-        let Output::Parquet(spec) = &job.spec.to else { return Err(RunError::NoFolder(job.spec.to.to_string())) };
+        let folder = |route: &Route| match &route.to {
+            Output::Parquet(spec) => Folder::open(job, spec, &out).map(Some),
+            Output::Topic(_) => Ok(None),
+        };
+        let folders: Vec<Option<Folder>> = job.spec.routes.iter().map(folder).collect::<Result<_, _>>()?;
+        if folders.iter().all(Option::is_none) {
+            let outputs: Vec<String> = job.spec.routes.iter().map(|route| route.to.to_string()).collect();
+            return Err(RunError::NoFolder(outputs.join(", ")));
+        }
+        Ok(Out::Folders(folders))
+    }
+
+    /// Closes all files and gives them their names.
+    fn cut(&mut self, ran: &mut Ran) -> Result<(), RunError> {
+        let Out::Folders(folders) = self else { return Ok(()) };
+        folders.iter_mut().flatten().try_for_each(|folder| folder.cut(ran))
+    }
+}
+
+impl Folder {
+    fn open(job: &Job, spec: &ParquetOutput, out: &Path) -> Result<Folder, RunError> {
         let failed = |source| RunError::Io { what: "use the folder", source };
         // Nobody's pipeline: the folder of a real one is refused, one of an earlier run is gone on with.
         let (cluster, pipeline, name) = (Uuid::nil(), Uuid::nil(), job.spec.name.clone());
         let folder = out.join(&spec.folder);
         let mut owner = Owner { cluster, pipeline, name, generation: 0 };
-        if lake::whose(&folder, &owner, None).map_err(failed)? == Claim::Ours {
-            owner.generation = lake::generation(&folder).map_err(failed)? + 1;
+        if let Claim::Ours(generation) = lake::whose(&folder, &owner, None).map_err(failed)? {
+            owner.generation = generation + 1;
         }
         let schema = job.plan.output().clone();
-        let sink = Parquet::open(spec.clone(), schema, &out, &owner, &[]).map_err(failed)?;
-        Ok(Out::Folder { sink: Box::new(sink), generation: owner.generation, cut: 0 })
+        let sink = Parquet::open(spec.clone(), schema, out, &owner, &[]).map_err(failed)?;
+        Ok(Folder { sink: Box::new(sink), generation: owner.generation, cut: 0 })
     }
 
-    /// Closes all files and gives them their names.
     fn cut(&mut self, ran: &mut Ran) -> Result<(), RunError> {
-        let Out::Folder { sink, cut, .. } = self else { return Ok(()) };
         let failed = |source| RunError::Io { what: "finish the files", source };
-        for file in sink.close("").map_err(failed)? {
+        for file in self.sink.close("").map_err(failed)? {
             finish(&file).map_err(failed)?;
             ran.files.push(file.finished);
         }
-        *cut += 1;
+        self.cut += 1;
         Ok(())
     }
 }

@@ -1,9 +1,10 @@
-//! A pipeline's beginning on a topic: finishes the last cut, makes what is missing, settles whose the output is, and finds where each
+//! A pipeline's beginning on a topic: finishes the last cut, makes what is missing, settles whose the outputs are, and finds where each
 //! output stands. Everything that later steps rely on is in the checkpoint before the first row is written.
 
-use super::checkpoint::Checkpoint;
-use super::dead_letters::{self, DeadLetters, Sender};
+use super::checkpoint::{Checkpoint, ONLY_OUTPUT, OutputState};
+use super::dead_letters::{self, DeadLetters, Sender, Start};
 use super::lanes::{self, Lanes};
+use super::output::{Line, Outlet};
 use super::runner::{Fail, Open, Runner};
 use super::sink::Sink;
 use super::sink::journal::{self, Journal, SourceTopic};
@@ -14,43 +15,94 @@ use super::sink::topic::TopicSink;
 use super::spec::{Output, ParquetOutput, TopicOutput};
 use crate::metrics as names;
 use crate::store::Topic;
+use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Instant;
 use tracing::{error, info, warn};
 
 impl Runner {
-    /// Opens source and outputs; the positions are those of the checkpoint then.
+    /// Opens source and outputs; the positions are those of the checkpoint then. An output that cannot be opened is down.
     pub(super) fn open(&mut self, topic: Arc<Topic>) -> Result<Open, Fail> {
         self.life.beat();
-        self.finish_files()?;
         let mut next = self.checkpoint.clone();
         next.text.clone_from(&self.job.spec.text);
         self.settle_source(&mut next, &topic);
-        self.settle_outputs(&mut next, &topic)?;
+        self.settle_outputs(&mut next);
+        let letters = self.letters_topic(&topic)?;
+        if next.letters.as_ref().is_none_or(|state| state.topic != letters.id) {
+            next.letters = Some(journal::untouched(&letters));
+        }
         self.store(next)?;
         self.positions.clone_from(&self.checkpoint.positions);
-        let sink = self.sink(&topic)?;
-        let sender = Sender {
-            pipeline: &self.job.spec.name,
-            output: self.job.spec.to.to_string(),
-            then: &self.job.spec.on_error.then,
+        let names: Vec<String> = self.job.spec.routes.iter().map(|route| route.to.to_string()).collect();
+        let start = Start {
+            pipeline: self.checkpoint.id,
+            producer: self.checkpoint.producer(""),
+            state: self.checkpoint.letters.as_ref(),
+            positions: &self.checkpoint.positions,
         };
-        let (store, runtime) = (&self.options.store, &self.options.runtime);
-        let letters = DeadLetters::open(store, runtime, &topic, sender, &self.checkpoint, self.hooks.clone());
-        let letters = letters.map_err(|error| error.to_string())?;
-        if self.is_ahead(&topic, [sink.furthest(), letters.journal().furthest()].iter().flatten()) {
-            let positions = self.checkpoint.positions.clone();
-            let mut next = self.checkpoint.clone();
-            next.renew(positions);
-            self.store(next)?;
-            return self.open(topic);
-        }
-        let plan = &self.job.plan;
-        Ok(Open { topic, lanes: Arc::new(Lanes::new(&lanes::pool(), plan)), sink, letters, until: None })
+        let letters = self.letters(&topic, names.join(", "), start)?;
+        self.is_still_there(&topic, &letters.journal().furthest())?;
+        let outlets = names.iter().map(|name| Outlet::at_cut(name, &self.checkpoint.outputs[name])).collect();
+        let lanes = Arc::new(Lanes::new(&lanes::pool(), &self.job.plan));
+        let mut open = Open { topic, lanes, outlets, letters, until: None };
+        (0..names.len()).try_for_each(|at| self.open_outlet(&mut open, at))?;
+        Ok(open)
     }
 
-    /// Gives the files of the last cut their names, unless that was done.
-    pub(super) fn finish_files(&mut self) -> Result<(), Fail> {
-        for file in &self.checkpoint.files {
+    /// Opens one output, or it is down.
+    pub(super) fn open_outlet(&mut self, open: &mut Open, at: usize) -> Result<(), Fail> {
+        self.life.beat();
+        match self.line(open, at) {
+            Ok(line) => {
+                let outlet = &mut open.outlets[at];
+                outlet.rise(line, &self.checkpoint);
+                Ok(())
+            }
+            Err(Fail::Down(reason)) => self.fall(open, at, reason),
+            Err(fail) => Err(fail),
+        }
+    }
+
+    fn line(&mut self, open: &Open, at: usize) -> Result<Line, Fail> {
+        let name = &open.outlets[at].name;
+        self.finish_files(name)?;
+        let route = self.job.spec.routes[at].clone();
+        let mut next = self.checkpoint.clone();
+        let state = next.outputs.entry(name.clone()).or_default();
+        match &route.to {
+            Output::Parquet(out) => self.settle_folder(state, out)?,
+            Output::Topic(out) => {
+                let output = self.output_topic(out, &open.topic)?;
+                if state.topic.as_ref().is_none_or(|state| state.topic != output.id) {
+                    state.topic = Some(journal::untouched(&output));
+                }
+            }
+        }
+        let letters = self.letters_topic(&open.topic)?;
+        if state.letters.as_ref().is_none_or(|state| state.topic != letters.id) {
+            state.letters = Some(journal::untouched(&letters));
+        }
+        self.store(next)?;
+        let state = &self.checkpoint.outputs[name];
+        let sink = self.sink(&open.topic, &route.to, state)?;
+        let start = Start {
+            pipeline: self.checkpoint.id,
+            producer: self.checkpoint.producer(name),
+            state: state.letters.as_ref(),
+            positions: &state.positions,
+        };
+        let letters = self.letters(&open.topic, name.clone(), start)?;
+        let (furthest, of_letters) = (sink.furthest(), letters.journal().furthest());
+        self.is_still_there(&open.topic, &furthest)?;
+        self.is_still_there(&open.topic, &of_letters)?;
+        Ok(Line { sink, letters, opened: Instant::now() })
+    }
+
+    /// Gives the files of an output's last cut their names, unless that was done.
+    pub(super) fn finish_files(&mut self, output: &str) -> Result<(), String> {
+        let Some(state) = self.checkpoint.outputs.get_mut(output) else { return Ok(()) };
+        for file in &state.files {
             match finish(file).map_err(|error| error.to_string())? {
                 Finished::Already => {}
                 Finished::Renamed => self.hooks.at(super::hooks::Step::Renamed),
@@ -62,7 +114,7 @@ impl Runner {
             }
         }
         // The names are durable: the next checkpoint need not carry them.
-        self.checkpoint.files.clear();
+        state.files.clear();
         Ok(())
     }
 
@@ -71,19 +123,38 @@ impl Runner {
         if next.topic != Some(topic.id) {
             if next.topic.is_some() {
                 warn!(pipeline = self.job.spec.name, topic = %topic.name, "this is another topic than before, the pipeline begins at its start");
-                next.renew(Default::default());
+                next.renew(BTreeMap::new());
             }
             next.topic = Some(topic.id);
         }
-        if self.is_ahead(topic, next.positions.iter()) {
-            let mut positions = next.positions.clone();
+        let outputs = next.outputs.values().flat_map(|output| &output.positions);
+        if self.is_ahead(topic, next.positions.iter().chain(outputs)) {
+            self.turn_back(next, topic);
+        }
+        for partition in topic.partitions().iter() {
+            let (id, start) = (partition.id().0, partition.start().0);
+            next.positions.entry(id).or_insert(start);
+            next.outputs.values_mut().for_each(|output| {
+                output.positions.entry(id).or_insert(start);
+            });
+        }
+    }
+
+    /// No position lies beyond the end of the log; marks of what was there do not count.
+    fn turn_back(&self, next: &mut Checkpoint, topic: &Topic) {
+        let back = |positions: &mut BTreeMap<i32, i64>| {
             for partition in topic.partitions().iter() {
                 positions.entry(partition.id().0).and_modify(|next| *next = (*next).min(partition.tail().0));
             }
-            next.renew(positions);
-        }
-        for partition in topic.partitions().iter() {
-            next.positions.entry(partition.id().0).or_insert(partition.start().0);
+        };
+        let mut kept: BTreeMap<String, BTreeMap<i32, i64>> =
+            next.outputs.iter().map(|(name, output)| (name.clone(), output.positions.clone())).collect();
+        let mut positions = next.positions.clone();
+        back(&mut positions);
+        next.renew(positions);
+        for (name, output) in &mut next.outputs {
+            output.positions = kept.remove(name).unwrap_or_default();
+            back(&mut output.positions);
         }
     }
 
@@ -102,49 +173,75 @@ impl Runner {
         is_ahead
     }
 
-    /// Whose the outputs are, and how they stand if the pipeline never wrote to them.
-    fn settle_outputs(&self, next: &mut Checkpoint, topic: &Topic) -> Result<(), Fail> {
-        let (store, runtime) = (&self.options.store, &self.options.runtime);
-        match &self.job.spec.to {
-            Output::Parquet(out) => self.settle_folder(next, out)?,
-            Output::Topic(out) => {
-                let output = self.output_topic(out, topic)?;
-                if next.output.as_ref().is_none_or(|state| state.topic != output.id) {
-                    next.output = Some(journal::untouched(&output));
+    /// What an output or its letters have of the source is there; else their marks must not count, and everything is opened once more.
+    fn is_still_there(&mut self, topic: &Topic, furthest: &BTreeMap<i32, i64>) -> Result<(), Fail> {
+        if !self.is_ahead(topic, furthest.iter()) {
+            return Ok(());
+        }
+        let mut next = self.checkpoint.clone();
+        self.turn_back(&mut next, topic);
+        self.store(next)?;
+        Err(Fail::Anew)
+    }
+
+    /// Each route has its output in the checkpoint. A new one begins where the pipeline is; one that is gone is forgotten once its files
+    /// have their names.
+    fn settle_outputs(&mut self, next: &mut Checkpoint) {
+        let names: Vec<String> = self.job.spec.routes.iter().map(|route| route.to.to_string()).collect();
+        if let (Some(only), Some(name)) = (next.outputs.remove(ONLY_OUTPUT), names.first()) {
+            next.outputs.insert(name.clone(), only);
+        }
+        for name in &names {
+            let begun = || OutputState { positions: next.positions.clone(), ..OutputState::default() };
+            next.outputs.entry(name.clone()).or_insert_with(begun);
+        }
+        let gone: Vec<String> = next.outputs.keys().filter(|name| !names.contains(name)).cloned().collect();
+        for name in gone {
+            match self.finish_files(&name) {
+                Ok(()) => drop(next.outputs.remove(&name)),
+                Err(reason) => {
+                    warn!(pipeline = self.job.spec.name, output = name, %reason, "files of an output that the pipeline no longer has wait for their names");
                 }
             }
         }
-        let letters = dead_letters::topic(store, runtime, &self.job.spec.on_error.then, topic);
-        let letters = letters.map_err(|error| error.to_string())?;
-        if next.letters.as_ref().is_none_or(|state| state.topic != letters.id) {
-            next.letters = Some(journal::untouched(&letters));
-        }
-        Ok(())
     }
 
-    fn settle_folder(&self, next: &mut Checkpoint, out: &ParquetOutput) -> Result<(), Fail> {
-        let failed = |error: std::io::Error| Fail::Down(format!("output {}: {error}", out.folder.display()));
+    fn settle_folder(&self, state: &mut OutputState, out: &ParquetOutput) -> Result<(), Fail> {
+        let failed = |error: std::io::Error| Fail::Down(error.to_string());
         let folder = self.options.out.join(&out.folder);
         lake::check_schema(&folder, self.job.plan.output()).map_err(failed)?;
-        if let Claim::Adopted(generation) =
-            lake::whose(&folder, &self.owner(next), out.adopt.as_deref()).map_err(failed)?
-        {
-            info!(pipeline = self.job.spec.name, folder = %folder.display(), "adopted");
-            let positions = next.positions.clone();
-            next.generation = next.generation.max(generation);
-            next.renew(positions);
+        match lake::whose(&folder, &self.owner(state.generation), out.adopt.as_deref()).map_err(failed)? {
+            // An output that was taken out of the pipeline and comes back, or a checkpoint that is older than its folder.
+            Claim::Ours(generation) => state.generation = state.generation.max(generation),
+            Claim::Nobodys => {}
+            Claim::Adopted(generation) => {
+                info!(pipeline = self.job.spec.name, folder = %folder.display(), "adopted");
+                state.generation = state.generation.max(generation + 1);
+            }
         }
-        next.output = None;
         Ok(())
     }
 
-    fn owner(&self, checkpoint: &Checkpoint) -> Owner {
+    fn owner(&self, generation: u64) -> Owner {
         Owner {
             cluster: self.options.store.cluster_id(),
-            pipeline: checkpoint.id,
+            pipeline: self.checkpoint.id,
             name: self.job.spec.name.clone(),
-            generation: checkpoint.generation,
+            generation,
         }
+    }
+
+    fn letters_topic(&self, source: &Topic) -> Result<Arc<Topic>, Fail> {
+        let (store, runtime) = (&self.options.store, &self.options.runtime);
+        let letters = dead_letters::topic(store, runtime, &self.job.spec.on_error.then, source);
+        letters.map_err(|error| Fail::Down(error.to_string()))
+    }
+
+    fn letters(&self, topic: &Arc<Topic>, output: String, start: Start<'_>) -> Result<DeadLetters, Fail> {
+        let sender = Sender { pipeline: &self.job.spec.name, output, then: &self.job.spec.on_error.then };
+        let (store, runtime) = (&self.options.store, &self.options.runtime);
+        let letters = DeadLetters::open(store, runtime, topic, sender, start, self.hooks.clone());
+        letters.map_err(|error| Fail::Down(error.to_string()))
     }
 
     fn output_topic(&self, out: &TopicOutput, source: &Topic) -> Result<Arc<Topic>, Fail> {
@@ -153,21 +250,20 @@ impl Runner {
             .map_err(|error| Fail::Down(error.to_string()))
     }
 
-    fn sink(&self, topic: &Arc<Topic>) -> Result<Sink, Fail> {
-        match &self.job.spec.to {
+    fn sink(&self, topic: &Arc<Topic>, to: &Output, state: &OutputState) -> Result<Sink, Fail> {
+        match to {
             Output::Parquet(out) => {
                 let schema = self.job.plan.output().clone();
-                let (owner, files) = (self.owner(&self.checkpoint), &self.checkpoint.files);
-                let sink = Parquet::open(out.clone(), schema, &self.options.out, &owner, files);
-                let sink = sink.map_err(|error| format!("output {}: {error}", out.folder.display()))?;
-                Ok(Sink::Parquet(Box::new(sink)))
+                let owner = self.owner(state.generation);
+                let sink = Parquet::open(out.clone(), schema, &self.options.out, &owner, &state.files);
+                Ok(Sink::Parquet(Box::new(sink.map_err(|error| error.to_string())?)))
             }
             Output::Topic(out) => {
                 let output = self.output_topic(out, topic)?;
-                let source =
-                    SourceTopic { pipeline: self.checkpoint.id, topic: topic.id, producer: self.checkpoint.producer() };
-                let state = self.checkpoint.output.clone().unwrap_or_else(|| journal::untouched(&output));
-                let journal = Journal::open(output, source, &state, &self.checkpoint.positions, self.hooks.clone());
+                let producer = self.checkpoint.producer(&to.to_string());
+                let source = SourceTopic { pipeline: self.checkpoint.id, topic: topic.id, producer };
+                let known = state.topic.clone().unwrap_or_else(|| journal::untouched(&output));
+                let journal = Journal::open(output, source, &known, &state.positions, self.hooks.clone());
                 Ok(Sink::Topic(TopicSink {
                     journal: journal.map_err(|error| error.to_string())?,
                     key: out.key.clone(),

@@ -1,19 +1,17 @@
-//! Text of a pipeline file to its [`Spec`]: the short form (`from`, `where`, `select`, `to`, `on-error`, `[columns]`, `[[test]]`).
+//! Text of a pipeline file to its [`Spec`]: the short form (`from`, `where`, `select`, `to`, `on-error`, `[columns]`, `[[test]]`), and the
+//! long one, which has `[[step]]` and `[[route]]` in place of `where`, `select` and `to`.
 
 use super::columns;
 use super::fault::Reason;
-use super::spec::{Breaker, Expect, Given, OnError, Output, ParquetOutput, Spec, Sql, Test, TopicOutput};
-use crate::config::{Document, Mistake, Mistakes, Section, Value, duration, size};
+use super::spec::{Breaker, Expect, Given, OnError, Output, Route, Rule, Spec, Sql, Step, Test, TopicOutput};
+use super::{parse_route as routes, parse_step as steps};
+use crate::config::{Document, Mistake, Mistakes, Section, Value};
 use crate::record::TopicName;
-use std::path::{Component, Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 /// Keys that belong above `[columns]`: under it, TOML silently gives them to that table.
 const TOP_KEYS: [&str; 5] = ["from", "where", "select", "to", "on-error"];
-/// What a file rolls at unless it says otherwise.
-const ROLL_AGE: Duration = Duration::from_secs(300);
-const ROLL_BYTES: u64 = 128 << 20;
-
 /// Attempts after the first, and the pause between them, unless the file says otherwise.
 const RETRIES: u32 = 2;
 const RETRIES_MAX: i64 = 100;
@@ -55,24 +53,23 @@ fn read(root: &Section<'_>, file: &Path, text: &str) -> Option<Spec> {
     if from.is_none() && !root.has("from") && !moved.contains(&"from") {
         root.wrong("from", "say what to read: from = \"topic:clicks\"");
     }
-    for key in ["step", "route"] {
-        if root.item(key).is_some() {
-            root.wrong(
-                key,
-                "[[step]] and [[route]] are not in this version; write where, select and to above [columns]",
-            );
-        }
-    }
-    let filter = root.string("where").map(|sql| sql_of(root, sql));
-    let select = root.string("select").map(|sql| sql_of(root, sql));
+    let is_long = root.has("step") || root.has("route");
+    let steps = if is_long { steps::read(root) } else { short_steps(root) };
     if root.has("rest") {
         let _ = root.item("rest");
         root.wrong("rest", "move this line below [columns]: it is a column");
     }
     let is_moved = moved.contains(&"to");
-    let (to, named_at) = if is_moved { None } else { output(root) }.unwrap_or((None, (0, 0)));
+    let routes = match is_long {
+        true => routes::read(root),
+        false if is_moved => Vec::new(),
+        false => routes::short(root).into_iter().collect(),
+    };
+    if is_long {
+        short_keys(root);
+    }
     let on_error = on_error(root, from_topic.as_ref());
-    circles(root, from_topic.as_ref(), to.as_ref(), on_error.as_ref());
+    routes.iter().for_each(|route| circles(root, from_topic.as_ref(), &route.to, on_error.as_ref()));
     let tests = root.tables("test").iter().filter_map(|section| test(section)).collect();
     root.finish();
     let stand_in = TopicName::new("unknown").ok()?;
@@ -82,17 +79,19 @@ fn read(root: &Section<'_>, file: &Path, text: &str) -> Option<Spec> {
         text: text.to_owned(),
         from: from_topic.unwrap_or_else(|| stand_in.clone()),
         columns: columns.unwrap_or_default(),
-        r#where: filter,
-        select,
-        to: to.unwrap_or_else(|| Output::Topic(TopicOutput { topic: stand_in.clone(), key: None })),
-        named_at,
+        steps,
+        routes: if routes.is_empty() { vec![unknown_route(&stand_in)] } else { routes },
         on_error: on_error.unwrap_or_else(|| default_on_error(stand_in)),
         tests,
     })
 }
 
 /// Keys of the top that stand below a header, where TOML gives them to that table without a word.
-fn misplaced(section: &Section<'_>, header: &str, is_it: fn(&str, &toml_edit::Item) -> bool) -> Vec<&'static str> {
+pub(super) fn misplaced(
+    section: &Section<'_>,
+    header: &str,
+    is_it: fn(&str, &toml_edit::Item) -> bool,
+) -> Vec<&'static str> {
     let mut found = Vec::new();
     for key in TOP_KEYS {
         if section.has(key) && section.entries().iter().any(|(name, item)| *name == key && is_it(key, item)) {
@@ -108,21 +107,46 @@ fn misplaced(section: &Section<'_>, header: &str, is_it: fn(&str, &toml_edit::It
     found
 }
 
+/// `where` and `select` of the short form.
+fn short_steps(root: &Section<'_>) -> Vec<Step> {
+    let filter = root.string("where").map(|sql| Step::Where(sql_of(root, "where", sql)));
+    let select = root.string("select").map(|sql| Step::Select(sql_of(root, "select", sql)));
+    filter.into_iter().chain(select).collect()
+}
+
+/// In the long form each of the short one's keys has a table of its own.
+fn short_keys(root: &Section<'_>) {
+    for (key, header) in [("where", "[[step]]"), ("select", "[[step]]"), ("to", "[[route]]")] {
+        let Some(item) = root.item(key) else { continue };
+        let written = item.span().and_then(|span| root.mistakes().text.get(span)).unwrap_or("…");
+        root.wrong(
+            key,
+            format!("with [[step]] or [[route]] this has a table of its own:\n{header}\n{key} = {written}"),
+        );
+    }
+}
+
+fn unknown_route(stand_in: &TopicName) -> Route {
+    let to = Output::Topic(TopicOutput { topic: stand_in.clone(), key: None });
+    Route { rule: Rule::Always, to, named_at: (0, 0) }
+}
+
 /// A pipeline that reads what it writes never ends.
-fn circles(root: &Section<'_>, from: Option<&TopicName>, to: Option<&Output>, on_error: Option<&OnError>) {
+fn circles(root: &Section<'_>, from: Option<&TopicName>, to: &Output, on_error: Option<&OnError>) {
     let out = match to {
-        Some(Output::Topic(out)) => Some(&out.topic),
-        _ => None,
+        Output::Topic(out) => Some(&out.topic),
+        Output::Parquet(_) => None,
     };
+    let key = if root.has("to") { "to" } else { "route" };
     let then = on_error.map(|on_error| &on_error.then);
     if from.is_some() && out == from {
-        root.wrong("to", "this is the topic that is read: the pipeline would read what it writes");
+        root.wrong(key, "this is the topic that is read: the pipeline would read what it writes");
     }
     if from.is_some() && then == from {
         root.wrong("on-error", "this is the topic that is read: what fails would come back for ever");
     }
     if then.is_some() && out == then {
-        root.wrong("to", "this is the topic that takes what fails: rows and dead letters would be mixed");
+        root.wrong(key, "this is the topic that takes what fails: rows and dead letters would be mixed");
     }
 }
 
@@ -134,13 +158,14 @@ fn is_top_value(key: &str, item: &toml_edit::Item) -> bool {
     }
 }
 
-fn sql_of(root: &Section<'_>, sql: Value<String>) -> Sql {
+/// SQL that stands under `key` of a section.
+pub(super) fn sql_of(section: &Section<'_>, key: &str, sql: Value<String>) -> Sql {
     let at = sql.place.map_or(0, |place| place.start);
-    let text = root.mistakes().text;
+    let text = section.mistakes().text;
     // The value's place is its opening quote; the SQL begins behind one quote or three.
     let quotes = if text[at..].starts_with("\"\"\"") || text[at..].starts_with("'''") { 3 } else { 1 };
     let (line, column) = crate::config::position(text, at + quotes);
-    Sql { text: sql.value, line, column }
+    Sql { field: section.path(key), text: sql.value, line, column }
 }
 
 fn topic(section: &Section<'_>, key: &str, text: &str) -> Option<TopicName> {
@@ -155,116 +180,6 @@ fn topic(section: &Section<'_>, key: &str, text: &str) -> Option<TopicName> {
             None
         }
     }
-}
-
-/// The output, and where the column that it names stands.
-fn output(root: &Section<'_>) -> Option<(Option<Output>, (usize, usize))> {
-    if root.item("to").is_none_or(|to| to.is_str()) {
-        root.wrong("to", "say where to write: to = { parquet = \"clicks\" } or to = { topic = \"people\" }");
-        return None;
-    }
-    let to = root.table("to")?;
-    misplaced(&to, "[to]", |_, _| true);
-    let named = if to.has("topic") { to.string("key") } else { to.string("time") };
-    let at = named.as_ref().and_then(|named| named.place.clone());
-    let at = at.map_or((0, 0), |place| crate::config::position(root.mistakes().text, place.start));
-    let output = match (to.has("parquet"), to.has("topic")) {
-        (true, false) => parquet(&to).map(Output::Parquet),
-        (false, true) => topic_output(&to).map(Output::Topic),
-        (true, true) => {
-            let _ = (to.item("parquet"), to.item("topic"));
-            to.wrong("topic", "a pipeline has one output; write a second file for the other");
-            None
-        }
-        (false, false) => {
-            // Asked for, so that a typo is told from them.
-            let _ = (to.item("parquet"), to.item("topic"));
-            to.wrong("", "say which: to = { parquet = \"FOLDER\" } or to = { topic = \"NAME\" }");
-            None
-        }
-    };
-    to.finish();
-    Some((output, at))
-}
-
-fn topic_output(to: &Section<'_>) -> Option<TopicOutput> {
-    let name = to.string("topic")?;
-    // `topic:people`, as in `from`, is understood too.
-    let topic = match TopicName::new(name.value.strip_prefix("topic:").unwrap_or(&name.value)) {
-        Ok(topic) if topic.is_internal() => {
-            to.wrong("topic", format!("\"{topic}\" is kept by the daemon itself; write to another topic"));
-            return None;
-        }
-        Ok(topic) => topic,
-        Err(error) => {
-            to.wrong("topic", error.to_string());
-            return None;
-        }
-    };
-    Some(TopicOutput { topic, key: to.string("key").map(|key| key.value) })
-}
-
-fn parquet(to: &Section<'_>) -> Option<ParquetOutput> {
-    let folder = to.string("parquet").and_then(|folder| clean_folder(to, &folder.value));
-    let partition = to.string("partition").map(|pattern| pattern.value);
-    let time = to.string("time").map(|time| time.value);
-    if let Some(pattern) = &partition {
-        let is_bad =
-            chrono::format::StrftimeItems::new(pattern).any(|item| matches!(item, chrono::format::Item::Error));
-        if is_bad || pattern.split('/').any(|part| part.is_empty() || part == "." || part == "..") {
-            to.wrong("partition", format!("\"{pattern}\" is not a pattern like dt=%Y-%m-%d/hour=%H"));
-        }
-        if time.is_none() {
-            to.wrong("partition", "say which column the partition is made from: time = \"ts\" (or \"_timestamp\")");
-        }
-    }
-    let roll = to.read("roll", roll).map_or((ROLL_AGE, ROLL_BYTES), |roll| roll.value);
-    let compression_level = to.integer("compression-level").map_or(1, |level| level.value);
-    if !(1..=22).contains(&compression_level) {
-        to.wrong("compression-level", "zstd has levels 1 to 22");
-    }
-    let adopt = to.string("adopt").map(|name| name.value);
-    Some(ParquetOutput {
-        folder: folder?,
-        partition,
-        time,
-        roll_age: roll.0,
-        roll_bytes: roll.1,
-        compression_level: compression_level as i32,
-        adopt,
-    })
-}
-
-/// Output paths are relative to `--out` and stay below it.
-fn clean_folder(to: &Section<'_>, text: &str) -> Option<PathBuf> {
-    let path = Path::new(text);
-    let is_clean =
-        !text.is_empty() && path.components().all(|part| matches!(part, Component::Normal(_) | Component::CurDir));
-    if is_clean {
-        return Some(path.components().filter(|part| matches!(part, Component::Normal(_))).collect());
-    }
-    to.wrong(
-        "parquet",
-        format!("\"{text}\" must be a folder below the output folder (--out), without .. and without a leading /"),
-    );
-    None
-}
-
-/// `5m`, `128MiB`, or both: `5m or 128MiB`.
-fn roll(text: &str) -> Result<(Duration, u64), String> {
-    let mut found = (None, None);
-    for part in text.split(" or ") {
-        match (duration(part.trim()), size(part.trim())) {
-            (Ok(age), _) if found.0.is_none() => found.0 = Some(age),
-            (_, Ok(bytes)) if found.1.is_none() => found.1 = Some(bytes),
-            _ => return Err(format!("\"{text}\" is not a roll; write an age, a size, or both: \"5m or 128MiB\"")),
-        }
-    }
-    let (age, bytes) = (found.0.unwrap_or(ROLL_AGE), found.1.unwrap_or(ROLL_BYTES));
-    if age < Duration::from_millis(100) || bytes < 64 << 10 {
-        return Err("files roll at 100ms and 64KiB at the least".to_owned());
-    }
-    Ok((age, bytes))
 }
 
 fn default_on_error(then: TopicName) -> OnError {
@@ -356,12 +271,12 @@ fn test(section: &Section<'_>) -> Option<Test> {
     if given.is_none() && !section.has("given") {
         section.wrong("given", "say what comes in: given = { value = '…' }");
     }
+    let outputs = if section.has("outputs") { section.strings("outputs") } else { None };
     let expect = match (section.string("expect"), section.string("expect-error")) {
-        (Some(text), None) if text.value == "filtered" => Some(Expect::Filtered),
-        (Some(text), None) => match serde_json::from_str(&text.value) {
-            Ok(row) => Some(Expect::Row(row)),
+        (Some(text), None) => match rows_of(&text.value) {
+            Ok(rows) => Some(Expect::Rows { rows, outputs }),
             Err(error) => {
-                section.wrong("expect", format!("this is neither \"filtered\" nor a JSON object: {error}"));
+                section.wrong("expect", error);
                 None
             }
         },
@@ -381,6 +296,22 @@ fn test(section: &Section<'_>) -> Option<Test> {
     };
     section.finish();
     Some(Test { line, given: given?, expect: expect? })
+}
+
+/// `"filtered"`, a JSON object, or a list of them.
+fn rows_of(text: &str) -> Result<Vec<serde_json::Value>, String> {
+    let rows = match text {
+        "filtered" => Vec::new(),
+        _ => match serde_json::from_str(text) {
+            Ok(serde_json::Value::Array(rows)) => rows,
+            Ok(row) => vec![row],
+            Err(error) => return Err(format!("this is neither \"filtered\" nor a JSON object: {error}")),
+        },
+    };
+    match rows.iter().find(|row| !row.is_object()) {
+        Some(other) => Err(format!("a row is a JSON object, not {other}")),
+        None => Ok(rows),
+    }
 }
 
 fn line_of(section: &Section<'_>) -> usize {
@@ -429,7 +360,7 @@ expect = '{"user_id":null}'
         assert_eq!(spec.columns[1].from, From::Path(vec!["user".into(), "id".into()]));
         assert_eq!((spec.columns[0].kind.clone(), spec.columns[1].required), (Kind::Timestamp, true));
         assert_eq!(spec.on_error.then.as_str(), "broken");
-        let Output::Parquet(out) = &spec.to else { panic!("{:?}", spec.to) };
+        let Output::Parquet(out) = &spec.routes[0].to else { panic!("{:?}", spec.routes) };
         assert_eq!((out.roll_age, out.roll_bytes), (Duration::from_secs(5), 1 << 20));
         assert_eq!(spec.tests.len(), 1);
     }
@@ -500,8 +431,6 @@ expect = '{"user_id":null}'
         assert!(back[0].contains("for ever"), "{back:#?}");
         let key = mistakes("from = \"topic:c\"\nto = { topic = \"d\", partition = \"x\" }\n");
         assert!(key[0].contains("to.partition"), "{key:#?}");
-        let long = mistakes("from = \"topic:c\"\n[[route]]\notherwise = true\n");
-        assert!(long.iter().any(|line| line.contains("not in this version")), "{long:#?}");
     }
 
     #[test]

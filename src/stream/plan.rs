@@ -1,39 +1,24 @@
-//! `where` and `select` planned once: parsed, typed against the columns, and kept as physical expressions that only evaluate.
-//!
-//! DataFusion's expressions without its engine. Row-wise by nature: what would depend on where a batch ends is refused.
+//! A pipeline file planned once: which columns are read, the steps that rows go through, and which output takes which rows. Kept as
+//! physical expressions that only evaluate.
 
 use super::columns::RECORD_FIELDS;
 use super::fault::{Fault, Reason};
-use super::functions;
 use super::kinds;
-use super::secrets;
-use super::spec::{Column, From, Kind, RecordField, Spec, Sql};
+use super::spec::{self, Column, From, Kind, Named, RecordField, Rule, Spec};
+use super::sql::{Scope, Selected, SqlPlanner, readable};
+use super::step::{Filtered, Found, Rows, Sample, Sieve, Stage, Transform, Unnest, output_type};
 use crate::config::{Mistake, nearest};
-use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, UInt32Array};
-use arrow::compute::{CastOptions, cast_with_options, concat_batches, filter_record_batch, take};
-use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
-use arrow::record_batch::{RecordBatch, RecordBatchOptions};
-use datafusion_common::config::ConfigOptions;
-use datafusion_common::{DFSchema, DataFusionError, Result as SqlResult, TableReference, plan_err};
+use arrow::array::{Array, AsArray, BooleanArray};
+use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef};
+use arrow::record_batch::RecordBatch;
+use arrow::row::{RowConverter, SortField};
+use datafusion_common::{DFSchema, Result as SqlResult};
+use datafusion_expr::Expr;
 use datafusion_expr::execution_props::ExecutionProps;
 use datafusion_expr::physical_planning_context::PhysicalPlanningContext;
-use datafusion_expr::planner::{ContextProvider, ExprPlanner};
-use datafusion_expr::simplify::SimplifyContext;
-use datafusion_expr::{AggregateUDF, Expr, HigherOrderUDF, ScalarUDF, TableSource, WindowUDF};
-use datafusion_optimizer::simplify_expressions::ExprSimplifier;
 use datafusion_physical_expr::{PhysicalExpr, create_physical_expr};
-use datafusion_sql::planner::{ParserOptions, PlannerContext, SqlToRel};
-use datafusion_sql::sqlparser::ast::{Expr as Ast, FunctionArguments, Ident, SelectItem, visit_expressions_mut};
-use datafusion_sql::sqlparser::dialect::GenericDialect;
-use datafusion_sql::sqlparser::parser::Parser;
-use datafusion_sql::sqlparser::tokenizer::Token;
-use std::cell::RefCell;
-use std::collections::HashMap;
-use std::ops::ControlFlow;
+use std::collections::HashSet;
 use std::sync::Arc;
-
-/// Rows that failed together are halved down to this many, then looked at one by one.
-const BISECT_TO: usize = 64;
 
 /// A planned pipeline; cheap to share between threads.
 #[derive(Clone)]
@@ -41,49 +26,41 @@ pub struct Plan {
     columns: Vec<Column>,
     input: SchemaRef,
     output: SchemaRef,
-    filter: Option<Arc<dyn PhysicalExpr>>,
-    projections: Vec<(String, Arc<dyn PhysicalExpr>)>,
+    stages: Vec<Stage>,
+    routes: Vec<Take>,
+}
+
+/// Which rows a route takes.
+#[derive(Clone)]
+enum Take {
+    All,
+    Where(Arc<dyn PhysicalExpr>),
+    Otherwise,
 }
 
 /// What became of the rows given.
-pub struct Transformed {
-    pub rows: RecordBatch,
-    /// For each output row the index of its input row, ascending.
-    pub sources: Vec<u32>,
-    /// Input rows that failed, ascending.
-    pub faults: Vec<(u32, Fault)>,
-    /// Rows that `where` rejected, by its answer.
-    pub rejected_false: u32,
-    pub rejected_null: u32,
+pub(super) struct Transformed {
+    /// By route.
+    pub(super) routes: Vec<Rows>,
+    /// Bad records by index, ascending, each once.
+    pub(super) faults: Vec<(u32, Fault)>,
+    pub(super) filtered: Filtered,
 }
 
 impl Plan {
     /// Plans a pipeline file.
     ///
     /// # Errors
-    /// All mistakes of `where` and `select`, with file, line and column.
+    /// All mistakes of its SQL, with file, line and column.
     pub fn of(spec: &Spec) -> Result<Plan, Vec<Mistake>> {
-        let planner = SqlPlanner::new(spec);
-        let filter = spec.r#where.as_ref().map(|sql| planner.filter(sql)).transpose();
-        let select = match &spec.select {
-            Some(sql) => planner.select(sql),
-            None => Ok(spec.columns.iter().map(|c| (c.name.clone(), planner.column(&c.name))).collect()),
-        };
-        let (filter, select) = match (filter, select) {
-            (Ok(filter), Ok(select)) => (filter, select),
-            (filter, select) => {
-                return Err(filter.err().into_iter().chain(select.err().into_iter().flatten()).collect());
-            }
-        };
-        let whole =
-            |message: String| vec![Mistake { file: spec.file.clone(), line: 0, column: 0, field: None, message }];
-        if select.is_empty() {
-            return Err(whole("nothing is selected: declare [columns], or write select".to_owned()));
-        }
-        planner.prune(filter, select).map_err(|error| whole(readable(&error)))
+        let mut draft = Draft::new(spec);
+        spec.steps.iter().for_each(|step| draft.step(step));
+        draft.end();
+        spec.routes.iter().for_each(|route| draft.route(&route.rule));
+        draft.plan()
     }
 
-    /// What is read of each record: the columns that the SQL uses, and the required ones; in the order of `input`.
+    /// What is read of each record: the columns that steps and routes use, and the required ones; in the order of `input`.
     pub fn columns(&self) -> &[Column] {
         &self.columns
     }
@@ -92,449 +69,363 @@ impl Plan {
         &self.input
     }
 
-    /// What comes out. Timestamps are microseconds in UTC.
+    /// What comes out, whatever the route. Timestamps are microseconds in UTC.
     pub fn output(&self) -> &SchemaRef {
         &self.output
     }
 
-    /// Filters and projects; rows that an expression fails on are told, the others go through.
-    pub fn run(&self, rows: &RecordBatch) -> Transformed {
-        let mut done = Transformed {
-            rows: RecordBatch::new_empty(self.output.clone()),
-            sources: Vec::with_capacity(rows.num_rows()),
-            faults: Vec::new(),
-            rejected_false: 0,
-            rejected_null: 0,
-        };
-        let mut parts = Vec::new();
-        self.run_part(rows, 0, &mut parts, &mut done);
-        done.rows = match parts.len() {
-            1 => parts.remove(0),
-            _ => concat_batches(&self.output, &parts).unwrap_or_else(|_| RecordBatch::new_empty(self.output.clone())),
-        };
-        done
+    /// Takes rows of the input through all steps to their routes; records that fail on the way are told, the others go through.
+    pub(super) fn run(&self, rows: Rows) -> Transformed {
+        let mut found = Found::default();
+        let mut multiplies = false;
+        let mut rows = rows;
+        for stage in &self.stages {
+            rows = stage.run(rows, &mut found);
+            multiplies |= stage.multiplies();
+        }
+        if multiplies {
+            rows = rows.without(&found.faults);
+        }
+        let routes = self.route(rows, &mut found);
+        let Found { mut faults, filtered } = found;
+        faults.sort_by_key(|(index, _)| *index);
+        faults.dedup_by_key(|(index, _)| *index);
+        Transformed { routes, faults, filtered }
     }
 
-    fn run_part(&self, rows: &RecordBatch, base: u32, parts: &mut Vec<RecordBatch>, done: &mut Transformed) {
-        match self.evaluate(rows, base, done) {
-            Ok(part) => parts.push(part),
-            Err(error) if rows.num_rows() <= 1 => {
-                let fault = Fault { reason: Reason::Expression, column: None, message: readable(&error).into() };
-                done.faults.push((base, fault));
-            }
-            Err(_) => {
-                let step = if rows.num_rows() <= BISECT_TO { 1 } else { rows.num_rows().div_ceil(2) };
-                for from in (0..rows.num_rows()).step_by(step) {
-                    let part = rows.slice(from, step.min(rows.num_rows() - from));
-                    self.run_part(&part, base + from as u32, parts, done);
-                }
-            }
+    /// Rows by route.
+    fn route(&self, rows: Rows, found: &mut Found) -> Vec<Rows> {
+        if let [Take::All] = self.routes.as_slice() {
+            return vec![rows];
         }
-    }
-
-    /// Evaluates all rows or none.
-    fn evaluate(&self, rows: &RecordBatch, base: u32, done: &mut Transformed) -> SqlResult<RecordBatch> {
-        let (kept, kept_at, nulls) = match &self.filter {
-            None => (rows.clone(), (0..rows.num_rows() as u32).collect::<Vec<_>>(), 0),
-            Some(filter) => {
-                let answers = filter.evaluate(rows)?.into_array(rows.num_rows())?;
-                let answers: &BooleanArray = answers.as_boolean();
-                let kept_at =
-                    answers.iter().enumerate().filter(|(_, a)| *a == Some(true)).map(|(at, _)| at as u32).collect();
-                (filter_record_batch(rows, answers)?, kept_at, answers.null_count() as u32)
-            }
+        let before = found.faults.len();
+        let answers: Vec<Option<BooleanArray>> = self
+            .routes
+            .iter()
+            .map(|take| match take {
+                Take::Where(filter) => Some(truths(filter, &rows, found)),
+                Take::All | Take::Otherwise => None,
+            })
+            .collect();
+        // A record that one route's SQL fails on goes nowhere.
+        let bad: HashSet<u32> = found.faults[before..].iter().map(|(index, _)| *index).collect();
+        let is_good = |row: usize| bad.is_empty() || !bad.contains(&rows.sources[row]);
+        let is_true = |answers: &BooleanArray, row: usize| answers.is_valid(row) && answers.value(row);
+        let is_left = |row: usize| !answers.iter().flatten().any(|answers| is_true(answers, row));
+        let taken = |(take, answers): (&Take, &Option<BooleanArray>)| {
+            let is_taken = |row: usize| match (take, answers) {
+                (Take::Where(_), Some(answers)) => is_true(answers, row),
+                (Take::Otherwise, _) => is_left(row),
+                _ => true,
+            };
+            let keep: BooleanArray = (0..rows.len()).map(|row| Some(is_good(row) && is_taken(row))).collect();
+            rows.filter(&keep).expect("there is an answer a row")
         };
-        let mut arrays = Vec::with_capacity(self.projections.len());
-        let mut faults = Vec::new();
-        for ((name, expression), field) in self.projections.iter().zip(self.output.fields()) {
-            let array = expression.evaluate(&kept)?.into_array(kept.num_rows())?;
-            arrays.push(settled(array, field.data_type(), name, &mut faults)?);
+        let routes = self.routes.iter().zip(&answers).map(taken).collect();
+        if self.routes.iter().all(|take| matches!(take, Take::Where(_))) {
+            found.filtered.add(Sieve::NoRoute, (0..rows.len()).filter(|row| is_good(*row) && is_left(*row)).count());
         }
-        // Nothing is told before everything has succeeded: a part that fails is evaluated again.
-        if self.filter.is_some() {
-            let rejected = (rows.num_rows() - kept_at.len()) as u32;
-            done.rejected_null += nulls;
-            done.rejected_false += rejected - nulls;
-        }
-        let options = RecordBatchOptions::new().with_row_count(Some(kept_at.len()));
-        let mut part = RecordBatch::try_new_with_options(self.output.clone(), arrays, &options)?;
-        let mut sources: Vec<u32> = kept_at.into_iter().map(|at| base + at).collect();
-        if !faults.is_empty() {
-            faults.sort_by_key(|(at, _): &(usize, Fault)| *at);
-            faults.dedup_by_key(|(at, _)| *at);
-            let good: Vec<u32> =
-                (0..sources.len() as u32).filter(|at| !faults.iter().any(|(bad, _)| bad == &(*at as usize))).collect();
-            done.faults.extend(faults.into_iter().map(|(at, fault)| (sources[at], fault)));
-            let places = UInt32Array::from(good.clone());
-            let columns =
-                part.columns().iter().map(|column| take(column, &places, None)).collect::<Result<Vec<_>, _>>()?;
-            part = RecordBatch::try_new(self.output.clone(), columns)?;
-            sources = good.into_iter().map(|at| sources[at as usize]).collect();
-        }
-        done.sources.extend(sources);
-        Ok(part)
+        routes
     }
 }
 
-/// Brings an evaluated array to its output type; a timestamp that does not fit is a fault of its row.
-fn settled(array: ArrayRef, kind: &DataType, name: &str, faults: &mut Vec<(usize, Fault)>) -> SqlResult<ArrayRef> {
-    if array.data_type() == kind {
-        return Ok(array);
+/// What a route's SQL says of each row; records that it fails on are told, and null.
+fn truths(filter: &Arc<dyn PhysicalExpr>, rows: &Rows, found: &mut Found) -> BooleanArray {
+    let whole = |batch: &RecordBatch| -> SqlResult<BooleanArray> {
+        Ok(filter.evaluate(batch)?.into_array(batch.num_rows())?.as_boolean().clone())
+    };
+    if let Ok(answers) = whole(&rows.batch) {
+        return answers;
     }
-    let cast = cast_with_options(&array, kind, &CastOptions { safe: true, ..CastOptions::default() })?;
-    for at in 0..array.len() {
-        if cast.is_null(at) && !array.is_null(at) {
-            let message = "the time is out of the range that can be written".into();
-            faults.push((at, Fault { reason: Reason::TimeOutOfRange, column: Some(name.to_owned()), message }));
+    let mut one = |row: usize| match whole(&rows.batch.slice(row, 1)) {
+        Ok(answer) => (answer.is_valid(0)).then(|| answer.value(0)),
+        Err(error) => {
+            let fault = Fault { reason: Reason::Expression, column: None, message: readable(&error).into() };
+            found.faults.push((rows.sources[row], fault));
+            None
         }
-    }
-    Ok(cast)
+    };
+    (0..rows.len()).map(&mut one).collect()
 }
 
-/// The type that a column has in an output.
-fn output_type(kind: &DataType) -> DataType {
-    match kind {
-        DataType::Timestamp(_, _) => DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into())),
-        DataType::Null => DataType::Utf8,
-        other => other.clone(),
-    }
-}
-
-/// Plans the SQL of one file.
-struct SqlPlanner<'a> {
+/// A plan in the making: typed, not yet cut down to the columns that are read.
+struct Draft<'a> {
     spec: &'a Spec,
+    planner: SqlPlanner<'a>,
+    /// What can be read of a record.
     all: Vec<Column>,
-    schema: Arc<DFSchema>,
-    context: Context,
+    scope: Scope,
+    /// No step has made other columns of them yet.
+    is_source: bool,
+    used: HashSet<String>,
+    steps: Vec<Logical>,
+    routes: Vec<Rule<Expr>>,
+    mistakes: Vec<Mistake>,
 }
 
-impl<'a> SqlPlanner<'a> {
-    fn new(spec: &'a Spec) -> SqlPlanner<'a> {
-        let fields = [
-            (RecordField::Key, Kind::Binary),
-            (RecordField::Value, Kind::Binary),
-            (RecordField::Offset, Kind::Int64),
-            (RecordField::Partition, Kind::Int32),
-            (RecordField::Timestamp, Kind::EpochTimestamp(super::spec::Unit::Millis)),
-            (RecordField::Headers, kinds::headers()),
-        ];
+/// A step, typed.
+enum Logical {
+    Filter(Expr),
+    Select(Selected),
+    Unnest { list: String, field: FieldRef, keep_empty: bool },
+    Sample { share: u32, key: Vec<String> },
+}
+
+impl<'a> Draft<'a> {
+    fn new(spec: &'a Spec) -> Draft<'a> {
         let mut all = spec.columns.clone();
-        all.extend(RECORD_FIELDS.iter().zip(fields).map(|(name, (field, kind))| Column {
-            name: (*name).to_owned(),
-            from: From::Record(field),
-            kind,
-            required: false,
-            coerce: false,
-        }));
-        let schema = Schema::new(all.iter().map(kinds::field).collect::<Vec<_>>());
-        // Column names are unique: TOML has one value a key, and record fields are reserved.
-        let schema = DFSchema::try_from(schema).unwrap_or_else(|_| DFSchema::empty());
-        SqlPlanner { spec, all, schema: Arc::new(schema), context: Context::new() }
-    }
-
-    fn column(&self, name: &str) -> Expr {
-        Expr::Column(datafusion_common::Column::from_name(name))
-    }
-
-    fn filter(&self, sql: &Sql) -> Result<Expr, Mistake> {
-        let ast = self.parse(sql, "where", |parser| parser.parse_expr())?;
-        let expr = self.plan(sql, "where", ast)?;
-        let kind = self.schema_type(&expr).map_err(|error| self.mistake(sql, "where", readable(&error)))?;
-        if kind != DataType::Boolean {
-            return Err(self.mistake(sql, "where", format!("it must be true or false, this is {kind}")));
+        all.extend(record_columns());
+        let fields: Vec<Field> = all.iter().map(kinds::field).collect();
+        Draft {
+            spec,
+            planner: SqlPlanner::new(&spec.file),
+            scope: Scope::new(&fields),
+            all,
+            is_source: true,
+            used: HashSet::new(),
+            steps: Vec::new(),
+            routes: Vec::new(),
+            mistakes: Vec::new(),
         }
-        Ok(expr)
     }
 
-    fn select(&self, sql: &Sql) -> Result<Vec<(String, Expr)>, Vec<Mistake>> {
-        let items = self.parse(sql, "select", |parser| parser.parse_projection()).map_err(|wrong| vec![wrong])?;
-        let mut out: Vec<(String, Expr)> = Vec::new();
-        let mut wrong = Vec::new();
-        for item in items {
-            let (name, ast) = match item {
-                SelectItem::Wildcard(_) => {
-                    out.extend(self.spec.columns.iter().map(|column| (column.name.clone(), self.column(&column.name))));
-                    continue;
-                }
-                SelectItem::ExprWithAlias { expr, alias } => (alias.value, expr),
-                SelectItem::UnnamedExpr(expr) => match self.with_columns(expr) {
-                    Ast::Identifier(name) => (name.value.clone(), Ast::Identifier(name)),
-                    expr => {
-                        wrong.push(self.mistake(sql, "select", format!("give this a name: {expr} as NAME")));
-                        continue;
-                    }
-                },
-                other => {
-                    let message = format!("{other} is not a column; write an expression as NAME");
-                    wrong.push(self.mistake(sql, "select", message));
-                    continue;
-                }
-            };
-            match self.plan(sql, "select", ast) {
-                Ok(expr) => out.push((name, expr)),
-                Err(mistake) => wrong.push(mistake),
-            }
+    /// Notes that a column is read.
+    fn reads(&mut self, name: &str) {
+        if self.is_source {
+            self.used.insert(name.to_owned());
         }
-        let mut names: Vec<&String> = out.iter().map(|(name, _)| name).collect();
-        names.sort();
-        if let Some(twice) = names.windows(2).find(|pair| pair[0] == pair[1]) {
-            wrong.push(self.mistake(sql, "select", format!("two columns are named {}", twice[0])));
-        }
-        if wrong.is_empty() { Ok(out) } else { Err(wrong) }
     }
 
-    fn parse<T>(
-        &self,
-        sql: &Sql,
-        field: &str,
-        read: impl FnOnce(&mut Parser<'_>) -> Result<T, datafusion_sql::sqlparser::parser::ParserError>,
-    ) -> Result<T, Mistake> {
-        let dialect = GenericDialect {};
-        let parsed = Parser::new(&dialect).try_with_sql(&sql.text).and_then(|mut parser| {
-            let read = read(&mut parser)?;
-            let rest = parser.peek_token();
-            if rest.token == Token::EOF { Ok(read) } else { parser.expected("end of expression", rest) }
-        });
-        parsed.map_err(|error| {
-            let text = error.to_string();
-            let place = place_in(&text);
-            let message = text.trim_start_matches("sql parser error: ").to_owned();
-            match place {
-                Some((1, column)) => Mistake { column: sql.column + column - 1, ..self.mistake(sql, field, message) },
-                Some((line, column)) => {
-                    Mistake { line: sql.line + line - 1, column, ..self.mistake(sql, field, message) }
+    fn reads_of(&mut self, expr: &Expr) {
+        let names: Vec<String> = expr.column_refs().into_iter().map(|column| column.name.clone()).collect();
+        names.iter().for_each(|name| self.reads(name));
+    }
+
+    fn step(&mut self, step: &spec::Step) {
+        match step {
+            spec::Step::Where(sql) => match self.planner.filter(&self.scope, sql) {
+                Ok(expr) => self.filter(expr),
+                Err(mistake) => self.mistakes.push(mistake),
+            },
+            spec::Step::Select(sql) => match self.planner.select(&self.scope, sql) {
+                Ok(selected) => self.select(selected),
+                Err(mistakes) => self.mistakes.extend(mistakes),
+            },
+            spec::Step::Sql(sql) => match self.planner.query(&self.scope, sql) {
+                Ok((filter, selected)) => {
+                    filter.into_iter().for_each(|expr| self.filter(expr));
+                    self.select(selected);
                 }
-                None => self.mistake(sql, field, message),
-            }
-        })
+                Err(mistakes) => self.mistakes.extend(mistakes),
+            },
+            spec::Step::Unnest(unnest) => self.unnest(unnest),
+            spec::Step::Sample(sample) => self.sample(sample),
+        }
     }
 
-    /// `user` and its like are calls to a SQL parser; where a column has that name, the column is meant.
-    fn with_columns(&self, mut ast: Ast) -> Ast {
-        let _ = visit_expressions_mut(&mut ast, |expr| {
-            let name = match expr {
-                Ast::Function(call) if matches!(call.args, FunctionArguments::None) => call.name.to_string(),
-                _ => return ControlFlow::Continue(()),
-            };
-            if self.all.iter().any(|column| column.name == name) {
-                *expr = Ast::Identifier(Ident::new(name));
-            }
-            ControlFlow::<()>::Continue(())
-        });
-        ast
+    fn filter(&mut self, expr: Expr) {
+        self.reads_of(&expr);
+        self.steps.push(Logical::Filter(expr));
     }
 
-    /// Types an expression, coerces and simplifies it.
-    fn plan(&self, sql: &Sql, field: &str, ast: Ast) -> Result<Expr, Mistake> {
-        let options = ParserOptions {
-            enable_ident_normalization: false,
-            map_string_types_to_utf8view: false,
-            ..ParserOptions::new()
+    fn select(&mut self, selected: Selected) {
+        selected.iter().for_each(|(_, expr)| self.reads_of(expr));
+        let field = |(name, expr): &(String, Expr)| {
+            use datafusion_expr::ExprSchemable;
+            let kind = expr.get_type(self.scope.schema()).unwrap_or(DataType::Null);
+            Field::new(name, output_type(&kind), true)
         };
-        let ast = self.with_columns(ast);
-        let shown = ast.to_string();
-        self.context.hint.replace(None);
-        let planner = SqlToRel::new_with_options(&self.context, options);
-        let planned = planner.sql_to_expr(ast, &self.schema, &mut PlannerContext::new()).and_then(|expr| {
-            let info = SimplifyContext::builder().with_schema(self.schema.clone()).build();
-            let simplifier = ExprSimplifier::new(info);
-            let expr = secrets::resolve(expr, &self.spec.file)?;
-            simplifier.simplify(simplifier.coerce(expr, &self.schema)?)
-        });
-        planned.map_err(|error| {
-            let reason = self.context.hint.take().unwrap_or_else(|| readable(&error));
-            let place = sql.text.find(&shown).filter(|at| !sql.text[..*at].contains('\n')).unwrap_or(0);
-            Mistake { column: sql.column + sql.text[..place].chars().count(), ..self.mistake(sql, field, reason) }
-        })
+        self.scope = Scope::new(&selected.iter().map(field).collect::<Vec<_>>());
+        self.is_source = false;
+        self.steps.push(Logical::Select(selected));
     }
 
-    fn schema_type(&self, expr: &Expr) -> SqlResult<DataType> {
-        use datafusion_expr::ExprSchemable;
-        expr.get_type(self.schema.as_ref())
-    }
-
-    fn mistake(&self, sql: &Sql, field: &str, message: String) -> Mistake {
-        Mistake {
-            file: self.spec.file.clone(),
-            line: sql.line,
-            column: sql.column,
-            field: Some(field.to_owned()),
-            message,
+    fn unnest(&mut self, unnest: &spec::Unnest) {
+        let list = &unnest.list.name;
+        let element = match self.scope.kind(list) {
+            Some(DataType::List(element)) => element.clone(),
+            Some(other) => {
+                let message =
+                    format!("{list} is {other}; a row for each element needs a list, a column of type [\"TYPE\"]");
+                return self.wrong(&unnest.list, message);
+            }
+            None => return self.unknown(&unnest.list),
+        };
+        let name = unnest.name.as_ref().unwrap_or(list);
+        if name != list && self.scope.kind(name).is_some() {
+            return self.wrong(
+                &unnest.list,
+                format!("there is a column {name} already; call the element otherwise: as = \"…\""),
+            );
         }
+        self.reads(list);
+        let field = Arc::new(Field::new(name, element.data_type().clone(), true));
+        let fields = self.scope.schema().fields().iter();
+        let fields = fields.map(|old| if old.name() == list { field.as_ref().clone() } else { old.as_ref().clone() });
+        self.scope = Scope::new(&fields.collect::<Vec<_>>());
+        self.steps.push(Logical::Unnest { list: list.clone(), field, keep_empty: unnest.keep_empty });
+    }
+
+    fn sample(&mut self, sample: &spec::Sample) {
+        if let Some(unknown) = sample.key.iter().find(|named| self.scope.kind(&named.name).is_none()) {
+            return self.unknown(&unknown.clone());
+        }
+        let mut key: Vec<String> = sample.key.iter().map(|named| named.name.clone()).collect();
+        if key.is_empty() && !self.is_source {
+            let message =
+                "behind a select a sample needs a key, such as sample = { share = \"10%\", key = \"user_id\" }";
+            return self.wrong(&sample.at, message.to_owned());
+        }
+        if key.is_empty() {
+            // Each record for itself, wherever it is read again.
+            key = vec!["_partition".to_owned(), "_offset".to_owned()];
+        }
+        key.iter().for_each(|name| self.reads(name));
+        self.steps.push(Logical::Sample { share: sample.share, key });
+    }
+
+    /// After the last step: what is not selected is every column.
+    fn end(&mut self) {
+        if self.is_source {
+            let shown = self.scope.shown().iter().map(|name| (name.clone(), Scope::column(name)));
+            let shown: Selected = shown.collect();
+            self.select(shown);
+        }
+    }
+
+    fn route(&mut self, rule: &Rule) {
+        let rule = match rule {
+            Rule::Where(sql) => match self.planner.filter(&self.scope, sql) {
+                Ok(expr) => Rule::Where(expr),
+                Err(mistake) => return self.mistakes.push(mistake),
+            },
+            Rule::Always => Rule::Always,
+            Rule::Otherwise => Rule::Otherwise,
+        };
+        self.routes.push(rule);
+    }
+
+    fn wrong(&mut self, at: &Named, message: String) {
+        let (line, column, field) = (at.line, at.column, Some(at.field.clone()));
+        self.mistakes.push(Mistake { file: self.spec.file.clone(), line, column, field, message });
+    }
+
+    fn unknown(&mut self, at: &Named) {
+        let message = {
+            let known = self.scope.names();
+            let meant = nearest(&at.name, &known).map_or(String::new(), |meant| format!("did you mean {meant}? "));
+            format!("\"{}\" is no column here; {meant}known: {}", at.name, known.join(", "))
+        };
+        self.wrong(at, message);
     }
 
     /// Keeps the columns that are read, and makes the physical expressions over them.
-    fn prune(&self, filter: Option<Expr>, select: Vec<(String, Expr)>) -> SqlResult<Plan> {
-        let mut used = std::collections::HashSet::new();
-        for expr in filter.iter().chain(select.iter().map(|(_, expr)| expr)) {
-            used.extend(expr.column_refs().into_iter().map(|column| column.name.clone()));
+    fn plan(self) -> Result<Plan, Vec<Mistake>> {
+        let whole =
+            |message: String| vec![Mistake { file: self.spec.file.clone(), line: 0, column: 0, field: None, message }];
+        if !self.mistakes.is_empty() {
+            return Err(self.mistakes);
         }
-        let columns: Vec<Column> = self.all.iter().filter(|c| c.required || used.contains(&c.name)).cloned().collect();
+        if self.scope.names().is_empty() {
+            return Err(whole("nothing is selected: declare [columns], or write select".to_owned()));
+        }
+        self.physical().map_err(|error| whole(readable(&error)))
+    }
+
+    fn physical(&self) -> SqlResult<Plan> {
+        let is_read = |column: &&Column| column.required || self.used.contains(&column.name);
+        let columns: Vec<Column> = self.all.iter().filter(is_read).cloned().collect();
         let input = Arc::new(Schema::new(columns.iter().map(kinds::field).collect::<Vec<_>>()));
-        let schema = DFSchema::try_from(input.as_ref().clone())?;
-        let properties = ExecutionProps::new();
-        let context = PhysicalPlanningContext::default();
-        let physical = |expr: &Expr| create_physical_expr(expr, &schema, &properties, &context);
-        let mut projections = Vec::with_capacity(select.len());
-        let mut fields = Vec::with_capacity(select.len());
-        for (name, expr) in &select {
-            let expression = physical(expr)?;
-            fields.push(Field::new(name, output_type(&expression.data_type(&input)?), true));
-            projections.push((name.clone(), expression));
-        }
-        let filter = filter.as_ref().map(physical).transpose()?;
-        Ok(Plan { columns, input, output: Arc::new(Schema::new(fields)), filter, projections })
-    }
-}
-
-/// DataFusion's message without its layers.
-fn readable(error: &DataFusionError) -> String {
-    let text = error.strip_backtrace().lines().next().unwrap_or_default().to_owned();
-    for layer in [
-        "Error during planning: ",
-        "Schema error: ",
-        "Execution error: ",
-        "Arrow error: ",
-        "This feature is not implemented: ",
-    ] {
-        if let Some(rest) = text.strip_prefix(layer) {
-            return rest.to_owned();
-        }
-    }
-    text
-}
-
-/// `… at Line: 1, Column: 8` of the SQL parser.
-fn place_in(text: &str) -> Option<(usize, usize)> {
-    let (_, rest) = text.rsplit_once("Line: ")?;
-    let (line, rest) = rest.split_once(", Column: ")?;
-    let digits: String = rest.chars().take_while(char::is_ascii_digit).collect();
-    Some((line.parse().ok()?, digits.parse().ok()?))
-}
-
-/// What the planner may know: functions, and nothing that has state or a clock.
-struct Context {
-    functions: HashMap<String, Arc<ScalarUDF>>,
-    planners: Vec<Arc<dyn ExprPlanner>>,
-    options: ConfigOptions,
-    /// What to write instead of a name that was asked for and refused.
-    hint: RefCell<Option<String>>,
-}
-
-const CLOCKS: [&str; 7] = ["now", "current_timestamp", "current_date", "current_time", "today", "random", "uuid"];
-const AGGREGATES: [&str; 12] = [
-    "count",
-    "sum",
-    "avg",
-    "mean",
-    "min",
-    "max",
-    "median",
-    "stddev",
-    "array_agg",
-    "first_value",
-    "last_value",
-    "approx_distinct",
-];
-
-impl Context {
-    fn new() -> Context {
-        let lists = datafusion_functions_nested::all_default_nested_functions();
-        let default = datafusion_functions::all_default_functions().into_iter().chain(lists);
-        let usable = default.filter(|function| !CLOCKS.contains(&function.name()));
-        let mut functions = HashMap::new();
-        for function in usable.chain(functions::all()) {
-            for alias in function.aliases().iter().filter(|alias| !CLOCKS.contains(&alias.as_str())) {
-                functions.insert(alias.clone(), function.clone());
+        let mut schema = input.clone();
+        let mut stages = Vec::with_capacity(self.steps.len());
+        let mut filter = None;
+        for step in &self.steps {
+            if !matches!(step, Logical::Filter(_) | Logical::Select(_))
+                && let Some(filter) = filter.take()
+            {
+                stages.push(Stage::Transform(Transform {
+                    filter: Some(filter),
+                    projections: None,
+                    output: schema.clone(),
+                }));
             }
-            functions.insert(function.name().to_owned(), function);
+            match step {
+                Logical::Filter(expr) => {
+                    let next = physical(expr, &schema)?;
+                    if let Some(filter) = filter.replace(next) {
+                        let output = schema.clone();
+                        stages.push(Stage::Transform(Transform { filter: Some(filter), projections: None, output }));
+                    }
+                }
+                Logical::Select(selected) => {
+                    let mut projections = Vec::with_capacity(selected.len());
+                    let mut fields = Vec::with_capacity(selected.len());
+                    for (name, expr) in selected {
+                        let expression = physical(expr, &schema)?;
+                        fields.push(Field::new(name, output_type(&expression.data_type(&schema)?), true));
+                        projections.push(expression);
+                    }
+                    schema = Arc::new(Schema::new(fields));
+                    let (filter, projections) = (filter.take(), Some(projections));
+                    stages.push(Stage::Transform(Transform { filter, projections, output: schema.clone() }));
+                }
+                Logical::Unnest { list, field, keep_empty } => {
+                    let place = schema.index_of(list)?;
+                    let fields = schema.fields().iter().enumerate();
+                    let fields = fields.map(|(at, old)| if at == place { field.clone() } else { old.clone() });
+                    schema = Arc::new(Schema::new(fields.collect::<Vec<_>>()));
+                    let (keep_empty, output) = (*keep_empty, schema.clone());
+                    stages.push(Stage::Unnest(Unnest { list: place, keep_empty, output }));
+                }
+                Logical::Sample { share, key } => {
+                    let key = key.iter().map(|name| schema.index_of(name)).collect::<Result<Vec<_>, _>>()?;
+                    let fields = key.iter().map(|at| SortField::new(schema.field(*at).data_type().clone()));
+                    let converter = Arc::new(RowConverter::new(fields.collect())?);
+                    stages.push(Stage::Sample(Sample { share: *share, key, converter }));
+                }
+            }
         }
-        Context {
-            functions,
-            planners: vec![
-                Arc::new(datafusion_functions::core::planner::CoreFunctionPlanner::default()),
-                Arc::new(datafusion_functions_nested::planner::NestedFunctionPlanner),
-                Arc::new(datafusion_functions_nested::planner::FieldAccessPlanner),
-                Arc::new(datafusion_functions::datetime::planner::DatetimeFunctionPlanner),
-                Arc::new(datafusion_functions::unicode::planner::UnicodeFunctionPlanner),
-            ],
-            options: ConfigOptions::default(),
-            hint: RefCell::default(),
-        }
+        let take = |rule: &Rule<Expr>| {
+            Ok(match rule {
+                Rule::Always => Take::All,
+                Rule::Where(expr) => Take::Where(physical(expr, &schema)?),
+                Rule::Otherwise => Take::Otherwise,
+            })
+        };
+        let routes = self.routes.iter().map(take).collect::<SqlResult<_>>()?;
+        Ok(Plan { columns, input, output: schema, stages, routes })
     }
 }
 
-impl ContextProvider for Context {
-    fn get_table_source(&self, name: TableReference) -> SqlResult<Arc<dyn TableSource>> {
-        self.hint
-            .replace(Some("a pipeline's SQL sees one record at a time: no FROM, no joins, no subqueries".to_owned()));
-        plan_err!("there is no table {name}")
-    }
+fn physical(expr: &Expr, schema: &SchemaRef) -> SqlResult<Arc<dyn PhysicalExpr>> {
+    let schema = DFSchema::try_from(schema.as_ref().clone())?;
+    create_physical_expr(expr, &schema, &ExecutionProps::new(), &PhysicalPlanningContext::default())
+}
 
-    fn get_expr_planners(&self) -> &[Arc<dyn ExprPlanner>] {
-        &self.planners
-    }
-
-    fn get_function_meta(&self, name: &str) -> Option<Arc<ScalarUDF>> {
-        if CLOCKS.contains(&name) {
-            self.hint.replace(Some(format!(
-                "{name} would give another answer when a record is read again; use _timestamp, or a column of the header \"received\""
-            )));
-        }
-        let found = self.functions.get(name).cloned();
-        if found.is_none() && self.hint.borrow().is_none() {
-            let known: Vec<&str> = self.functions.keys().map(String::as_str).collect();
-            let meant = nearest(name, &known).map_or(String::new(), |meant| format!("; did you mean {meant}?"));
-            self.hint.replace(Some(format!("there is no function {name}{meant}")));
-        }
-        found
-    }
-
-    fn get_higher_order_meta(&self, _name: &str) -> Option<Arc<HigherOrderUDF>> {
-        None
-    }
-
-    fn get_aggregate_meta(&self, name: &str) -> Option<Arc<AggregateUDF>> {
-        if AGGREGATES.contains(&name) {
-            self.hint.replace(Some(format!("{name} needs many rows, and a pipeline's SQL sees one record at a time; windows are a step of their own")));
-        }
-        None
-    }
-
-    fn get_window_meta(&self, _name: &str) -> Option<Arc<WindowUDF>> {
-        None
-    }
-
-    fn get_variable_type(&self, _names: &[String]) -> Option<DataType> {
-        None
-    }
-
-    fn options(&self) -> &ConfigOptions {
-        &self.options
-    }
-
-    fn udf_names(&self) -> Vec<String> {
-        self.functions.keys().cloned().collect()
-    }
-
-    fn higher_order_function_names(&self) -> Vec<String> {
-        Vec::new()
-    }
-
-    fn udaf_names(&self) -> Vec<String> {
-        Vec::new()
-    }
-
-    fn udwf_names(&self) -> Vec<String> {
-        Vec::new()
-    }
+/// `_key _value _offset _partition _timestamp _headers`: what every record has.
+fn record_columns() -> impl Iterator<Item = Column> {
+    let fields = [
+        (RecordField::Key, Kind::Binary),
+        (RecordField::Value, Kind::Binary),
+        (RecordField::Offset, Kind::Int64),
+        (RecordField::Partition, Kind::Int32),
+        (RecordField::Timestamp, Kind::EpochTimestamp(spec::Unit::Millis)),
+        (RecordField::Headers, kinds::headers()),
+    ];
+    RECORD_FIELDS.iter().zip(fields).map(|(name, (field, kind))| Column {
+        name: (*name).to_owned(),
+        from: From::Record(field),
+        kind,
+        required: false,
+        coerce: false,
+    })
 }
 
 #[cfg(test)]
 mod tests {
     use super::super::parse::parse;
     use super::*;
-    use arrow::array::{Int64Array, StringArray};
+    use arrow::array::{ArrayRef, Int64Array, StringArray};
     use std::path::Path;
 
     const COLUMNS: &str =
@@ -546,13 +437,19 @@ mod tests {
         Plan::of(&spec).map_err(|mistakes| mistakes.iter().map(ToString::to_string).collect())
     }
 
-    fn rows(plan: &Plan, users: Vec<Option<&str>>, n: Vec<Option<i64>>) -> RecordBatch {
+    fn rows(plan: &Plan, users: Vec<Option<&str>>, n: Vec<Option<i64>>) -> Rows {
         let arrays = plan.input().fields().iter().map(|field| match field.name().as_str() {
             "userId" => Arc::new(StringArray::from(users.clone())) as ArrayRef,
             "n" => Arc::new(Int64Array::from(n.clone())) as ArrayRef,
             other => panic!("{other} is read"),
         });
-        RecordBatch::try_new(plan.input().clone(), arrays.collect()).unwrap()
+        let batch = RecordBatch::try_new(plan.input().clone(), arrays.collect()).unwrap();
+        Rows { sources: (0..batch.num_rows() as u32).collect(), batch }
+    }
+
+    /// What comes out of the only route.
+    fn only(done: &Transformed) -> &Rows {
+        &done.routes[0]
     }
 
     #[test]
@@ -561,19 +458,20 @@ mod tests {
         let names: Vec<&str> = plan.columns().iter().map(|column| column.name.as_str()).collect();
         assert_eq!(names, ["userId", "n"]);
         let done =
-            plan.run(&rows(&plan, vec![Some("a"), Some("b"), None, Some("d")], vec![Some(1), Some(2), Some(3), None]));
-        assert_eq!((done.sources, done.rejected_false, done.rejected_null), (vec![1, 2], 1, 1));
-        assert_eq!(done.rows.column(1).as_primitive::<arrow::datatypes::Int64Type>().values(), &[4, 6]);
+            plan.run(rows(&plan, vec![Some("a"), Some("b"), None, Some("d")], vec![Some(1), Some(2), Some(3), None]));
+        assert_eq!(only(&done).sources, [1, 2]);
+        assert_eq!((done.filtered.of(Sieve::False), done.filtered.of(Sieve::Null)), (1, 1));
+        assert_eq!(only(&done).batch.column(1).as_primitive::<arrow::datatypes::Int64Type>().values(), &[4, 6]);
     }
 
     #[test]
     fn a_row_that_fails_is_told_and_the_others_go_through() {
         let plan = plan("select = \"userId, 10 / n as part\"").unwrap();
         let n: Vec<Option<i64>> = (0..500).map(|at| Some(if at == 77 || at == 300 { 0 } else { 2 })).collect();
-        let done = plan.run(&rows(&plan, vec![Some("u"); 500], n));
+        let done = plan.run(rows(&plan, vec![Some("u"); 500], n));
         let failed: Vec<u32> = done.faults.iter().map(|(at, _)| *at).collect();
-        assert_eq!((failed, done.rows.num_rows()), (vec![77, 300], 498));
-        assert!(!done.sources.contains(&77) && done.sources.contains(&78));
+        assert_eq!((failed, only(&done).len()), (vec![77, 300], 498));
+        assert!(!only(&done).sources.contains(&77) && only(&done).sources.contains(&78));
         assert!(done.faults.iter().all(|(_, fault)| fault.reason == Reason::Expression));
     }
 
@@ -604,9 +502,9 @@ mod tests {
     #[test]
     fn times_come_out_as_microseconds_and_what_does_not_fit_is_a_fault() {
         let plan = plan("select = \"to_timestamp(n) as t\"").unwrap();
-        let done = plan.run(&rows(&plan, vec![], vec![Some(1_700_000_000), Some(2)]));
-        assert_eq!(done.rows.column(0).data_type(), &DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into())));
-        assert_eq!(done.rows.num_rows(), 2);
+        let done = plan.run(rows(&plan, vec![], vec![Some(1_700_000_000), Some(2)]));
+        let kind = DataType::Timestamp(arrow::datatypes::TimeUnit::Microsecond, Some("UTC".into()));
+        assert_eq!((only(&done).batch.column(0).data_type(), only(&done).len()), (&kind, 2));
     }
 
     #[test]
@@ -622,18 +520,114 @@ mod tests {
             headers: vec![],
         };
         let decoder = super::super::rows::Decoder::new(plan.columns().to_vec(), plan.input().clone());
-        let done = plan.run(&decoder.decode(0, &[record]).rows);
-        let text = |at: usize| done.rows.column(at).as_string::<i32>().value(0).to_owned();
+        let decoded = decoder.decode(0, &[record]);
+        let done = plan.run(Rows { batch: decoded.rows, sources: decoded.sources });
+        let text = |at: usize| only(&done).batch.column(at).as_string::<i32>().value(0).to_owned();
         assert_eq!([text(0), text(1), text(2), text(4)], ["https://x", "https://x", "x", "https"]);
-        assert!(done.rows.column(3).as_boolean().value(0));
+        assert!(only(&done).batch.column(3).as_boolean().value(0));
+    }
+
+    /// What a file of the long form makes of values, as JSON by route, and how many rows are no output.
+    fn made(steps_and_routes: &str, values: &[&str]) -> Result<(Vec<Vec<serde_json::Value>>, Filtered), String> {
+        let text = format!(
+            "from = \"topic:t\"\n[columns]\nid = \"int64\"\ntags = [\"string\"]\nboxes = {{ type = [{{ x = \"int64\" }}] }}\n{steps_and_routes}"
+        );
+        let text = match text.contains("[[route]]") {
+            true => text,
+            false => format!("{text}[[route]]\nto = {{ topic = \"out\" }}\n"),
+        };
+        let first = |mistakes: Vec<Mistake>| mistakes[0].to_string();
+        let plan = Plan::of(&parse(Path::new("p.toml"), &text).map_err(first)?).map_err(first)?;
+        let record = |(at, value): (usize, &&str)| crate::record::Record {
+            offset: crate::record::Offset(at as i64),
+            timestamp: 0,
+            key: None,
+            value: Some(bytes::Bytes::from(value.to_string())),
+            headers: vec![],
+        };
+        let records: Vec<_> = values.iter().enumerate().map(record).collect();
+        let decoder = super::super::rows::Decoder::new(plan.columns().to_vec(), plan.input().clone());
+        let decoded = decoder.decode(0, &records);
+        let done = plan.run(Rows { batch: decoded.rows, sources: decoded.sources });
+        let json = |rows: &Rows| {
+            let mut writer = arrow::json::writer::ArrayWriter::new(Vec::new());
+            writer.write(&rows.batch).and_then(|()| writer.finish()).unwrap();
+            let text = writer.into_inner();
+            if text.is_empty() { Vec::new() } else { serde_json::from_slice(&text).unwrap() }
+        };
+        Ok((done.routes.iter().map(json).collect(), done.filtered))
+    }
+
+    fn json(text: &str) -> Vec<serde_json::Value> {
+        serde_json::from_str(text).unwrap()
+    }
+
+    #[test]
+    fn steps_go_one_after_the_other_and_rows_to_every_route_that_takes_them() {
+        let values = [
+            "{\"id\":1,\"tags\":[\"a\",\"b\"]}",
+            "{\"id\":2,\"tags\":[]}",
+            "{\"id\":3}",
+            "{\"id\":4,\"tags\":[\"c\",null]}",
+        ];
+        let steps = "[[step]]\nunnest = { list = \"tags\", as = \"tag\" }\n[[step]]\nsql = \"select id * 10 as id, upper(tag) as tag from rows where tag <> 'b'\"\n";
+        let routes = "[[route]]\nwhere = \"id = 10\"\nto = { topic = \"a\" }\n[[route]]\nwhere = \"id > 1000\"\nto = { topic = \"b\" }\n[[route]]\notherwise = true\nto = { topic = \"c\" }\n[[route]]\nto = { topic = \"all\" }\n";
+        let (rows, filtered) = made(&format!("{steps}{routes}"), &values).unwrap();
+        let (first, last) = ("{\"id\":10,\"tag\":\"A\"}", "{\"id\":40,\"tag\":\"C\"}");
+        assert_eq!(
+            rows,
+            [json(&format!("[{first}]")), vec![], json(&format!("[{last}]")), json(&format!("[{first},{last}]"))]
+        );
+        let counts = [Sieve::Empty, Sieve::False, Sieve::Null, Sieve::NoRoute].map(|reason| filtered.of(reason));
+        assert_eq!(counts, [2, 1, 1, 0]);
+        let kept = "[[step]]\nunnest = { list = \"tags\", keep-empty = true }\n[[step]]\nselect = \"id, tags\"\n";
+        assert_eq!(made(kept, &values[1..3]).unwrap().0[0], json("[{\"id\":2},{\"id\":3}]"));
+        let fields = "[[step]]\nunnest = \"boxes\"\n[[step]]\nselect = \"boxes.x as x\"\n";
+        assert_eq!(made(fields, &["{\"boxes\":[{\"x\":5},{\"x\":6}]}"]).unwrap().0[0], json("[{\"x\":5},{\"x\":6}]"));
+    }
+
+    #[test]
+    fn a_sample_goes_by_its_key_and_is_the_same_when_it_is_read_again() {
+        let values: Vec<String> = (0..1_000).map(|n| format!("{{\"id\":{},\"tags\":[]}}", n % 100)).collect();
+        let values: Vec<&str> = values.iter().map(String::as_str).collect();
+        let keyed = "[[step]]\nsample = { share = \"30%\", key = \"id\" }\n[[step]]\nselect = \"id\"\n";
+        let (rows, filtered) = made(keyed, &values).unwrap();
+        assert!(
+            rows[0].len() > 150 && rows[0].len() < 450 && rows[0].len() % 10 == 0,
+            "all of an id or none: {}",
+            rows[0].len()
+        );
+        assert_eq!(rows[0].len() as u32 + filtered.of(Sieve::Sample), 1_000);
+        let each = "[[step]]\nsample = \"30%\"\n[[step]]\nselect = \"id\"\n";
+        let (rows, _) = made(each, &values).unwrap();
+        assert!((230..370).contains(&rows[0].len()), "{}", rows[0].len());
+        assert_eq!(made(each, &values).unwrap().0, rows);
+    }
+
+    #[test]
+    fn steps_that_cannot_be_meant_say_what_to_write() {
+        let wrong = |step: &str| made(&format!("[[step]]\n{step}\n"), &[]).unwrap_err();
+        assert!(wrong("unnest = \"id\"").contains("needs a list"));
+        assert!(wrong("unnest = \"tagz\"").contains("did you mean tags?"));
+        assert!(wrong("unnest = { list = \"tags\", as = \"id\" }").contains("call the element otherwise"));
+        assert!(wrong("sample = \"200%\"").contains("10%"));
+        assert!(wrong("select = \"id\"\n[[step]]\nsample = \"10%\"").contains("needs a key"));
+        assert!(wrong("sql = \"select id from rows group by id\"").contains("window"));
+        assert!(wrong("sql = \"select distinct id from rows\"").contains("dedupe"));
+        assert!(wrong("sql = \"select id from rows limit 5\"").contains("LIMIT"));
+        assert!(wrong("sql = \"select id from other\"").contains("FROM rows"));
+        assert!(wrong("sql = \"select id from rows r join rows s on true\"").contains("no joins"));
+        assert!(wrong("sql = \"select idd from rows\"").starts_with("p.toml:7:"));
+        assert!(wrong("where = \"true\"\nselect = \"id\"").contains("does one thing"));
+        assert!(wrong("wear = \"true\"").contains("a step does one thing"));
     }
 
     #[test]
     fn own_functions_and_sql_functions_are_known() {
         let plan =
             plan("where = \"not is_bot(userId)\"\nselect = \"upper(userId) as u, url_host(userId) as h\"").unwrap();
-        let done = plan.run(&rows(&plan, vec![Some("https://a.example/x"), Some("Googlebot/2.1"), None], vec![]));
-        assert_eq!(done.sources, vec![0, 2]);
-        assert_eq!(done.rows.column(1).as_string::<i32>().value(0), "a.example");
+        let done = plan.run(rows(&plan, vec![Some("https://a.example/x"), Some("Googlebot/2.1"), None], vec![]));
+        assert_eq!(only(&done).sources, vec![0, 2]);
+        assert_eq!(only(&done).batch.column(1).as_string::<i32>().value(0), "a.example");
     }
 }

@@ -11,8 +11,8 @@ use super::hooks::{Hooks, Step};
 use super::lanes::{Lanes, Outcome, Ready};
 use super::life::{Life, Seat};
 use super::load::{self, Job};
-use super::sink::parquet::CutName;
-use super::sink::{Shaped, Sink, WriteError};
+use super::output::{Held, Outlet};
+use super::writing::{Wrote, letters};
 use super::{Options, status};
 use crate::control::State;
 use crate::metrics as names;
@@ -32,8 +32,8 @@ const READ_SIZE: usize = 4 << 20;
 /// The longest sleep while there is nothing to do: a sign of life, the age of files and a stop are looked at this often.
 pub(super) const NAP: Duration = Duration::from_millis(200);
 /// Pauses while an output is down: from the first to the longest, doubling.
-const BACKOFF_MIN: Duration = Duration::from_secs(1);
-const BACKOFF_MAX: Duration = Duration::from_secs(60);
+pub(super) const BACKOFF_MIN: Duration = Duration::from_secs(1);
+pub(super) const BACKOFF_MAX: Duration = Duration::from_secs(60);
 /// How often a replay with an older text is tried before the new one begins without it.
 const REPLAY_ATTEMPTS: usize = 3;
 
@@ -41,8 +41,19 @@ const REPLAY_ATTEMPTS: usize = 3;
 pub(super) enum Fail {
     /// The pipeline tries again from its last cut.
     Down(String),
+    /// It opens everything once more, at once: the checkpoint has changed under it.
+    Anew,
     /// Too much died: it ends, and a person looks.
     Broken(String),
+}
+
+impl Fail {
+    fn reason(self) -> String {
+        match self {
+            Fail::Down(reason) | Fail::Broken(reason) => reason,
+            Fail::Anew => "the checkpoint has changed".to_owned(),
+        }
+    }
 }
 
 impl From<String> for Fail {
@@ -51,24 +62,10 @@ impl From<String> for Fail {
     }
 }
 
-/// A partition that waits for a record which its output refused.
-struct Held {
-    offset: i64,
-    attempts: u32,
-    until: Instant,
-}
-
-/// What became of records given to [`Runner::process`].
-#[derive(PartialEq, Eq)]
-enum Done {
-    All,
-    /// One of them is to be tried again later; the position is at it.
-    Held,
-}
-
 /// Why the rest of a read is left for later.
 enum Ended {
-    Held,
+    /// No output is there any more for it.
+    Left,
     Fail(Fail),
 }
 
@@ -85,24 +82,26 @@ pub(super) struct Runner {
     pub(super) hooks: Hooks,
     pub(super) path: PathBuf,
     pub(super) checkpoint: Checkpoint,
-    /// Of the run since the last cut.
+    /// By source partition how far the foremost output is. Below it each record is counted, and a dead letter if it failed before it came
+    /// to an output; outputs behind it read records a second time, for themselves alone.
     pub(super) positions: BTreeMap<i32, i64>,
     pub(super) counts: Counts,
     pub(super) status: status::Board,
-    /// When the first record since the last cut was read.
-    pub(super) since: Option<Instant>,
+    /// By partition the record that failed before it came to an output and waits for another attempt (`retry.of = "all"`).
     held: BTreeMap<i32, Held>,
     /// The record whose last attempt has failed.
     given_up: Option<(i32, i64)>,
     /// Records, and dead ones among them, since the breaker last looked.
-    watched: (u64, u64),
+    pub(super) watched: (u64, u64),
 }
 
 /// What is open while the source is there.
 pub(super) struct Open {
     pub(super) topic: Arc<Topic>,
     pub(super) lanes: Arc<Lanes>,
-    pub(super) sink: Sink,
+    /// By route.
+    pub(super) outlets: Vec<Outlet>,
+    /// For what fails before it comes to an output.
     pub(super) letters: DeadLetters,
     /// By partition where to stop: a replay of an older text ends where its outputs stand. `None` = never.
     pub(super) until: Option<BTreeMap<i32, i64>>,
@@ -134,8 +133,8 @@ pub fn drain(options: Options, file: &Path) -> Result<u64, String> {
         open.until = Some(ends);
         runner.turns(&mut open)
     });
-    drained.map_err(|(Fail::Down(reason) | Fail::Broken(reason))| reason)?;
-    Ok(runner.counts.written)
+    drained.map_err(Fail::reason)?;
+    Ok(runner.checkpoint.written())
 }
 
 fn begin(options: &Arc<Options>, job: &Job, life: &Arc<Life>, hooks: &Hooks) -> Result<Runner, String> {
@@ -155,7 +154,6 @@ fn begin(options: &Arc<Options>, job: &Job, life: &Arc<Life>, hooks: &Hooks) -> 
         counts: checkpoint.counts,
         checkpoint,
         status: status::Board::default(),
-        since: None,
         held: BTreeMap::new(),
         given_up: None,
         watched: (0, 0),
@@ -190,7 +188,9 @@ impl Runner {
             }
             match self.replay_to_outputs(topic) {
                 Ok(()) => break,
-                Err(Fail::Down(reason) | Fail::Broken(reason)) => {
+                Err(Fail::Anew) => self.rewind(),
+                Err(fail) => {
+                    let reason = fail.reason();
                     warn!(pipeline = self.job.spec.name, attempt, %reason, "the replay with the text of the last run failed");
                     self.rewind();
                     self.rest(BACKOFF_MIN, &reason);
@@ -202,16 +202,17 @@ impl Runner {
 
     fn replay_to_outputs(&mut self, topic: Arc<Topic>) -> Result<(), Fail> {
         let mut open = self.open(topic)?;
-        let mut furthest = open.sink.furthest();
-        for (partition, next) in open.letters.journal().furthest() {
+        let mut furthest = self.positions.clone();
+        let lines = open.outlets.iter().filter_map(|outlet| outlet.line.as_ref());
+        let marks = lines.flat_map(|line| [line.sink.furthest(), line.letters.journal().furthest()]);
+        for (partition, next) in marks.chain([open.letters.journal().furthest()]).flatten() {
             let known = furthest.entry(partition).or_insert(next);
             *known = next.max(*known);
         }
-        furthest.retain(|partition, next| self.positions.get(partition).is_none_or(|position| position < next));
-        if furthest.is_empty() {
+        open.until = Some(furthest);
+        if self.is_replayed(&open) {
             return Ok(());
         }
-        open.until = Some(furthest);
         self.turns(&mut open)
     }
 
@@ -227,13 +228,13 @@ impl Runner {
             match self.open(topic).and_then(|mut open| self.turns(&mut open)) {
                 Ok(()) => pause = BACKOFF_MIN,
                 Err(Fail::Broken(reason)) => return Err(reason),
+                Err(Fail::Anew) => self.rewind(),
                 Err(Fail::Down(reason)) => {
                     if began.elapsed() > BACKOFF_MAX {
                         pause = BACKOFF_MIN;
                     }
                     warn!(pipeline = self.job.spec.name, %reason, again_in_s = pause.as_secs(), "the pipeline is stalled");
-                    metrics::counter!(names::STREAM_STALLS.name, "pipeline" => self.job.spec.name.clone()).increment(1);
-                    self.status.stalls += 1;
+                    self.count_stall();
                     self.rewind();
                     self.rest(pause, &reason);
                     pause = (pause * 2).min(BACKOFF_MAX);
@@ -248,7 +249,7 @@ impl Runner {
     fn rewind(&mut self) {
         self.positions.clone_from(&self.checkpoint.positions);
         self.counts = self.checkpoint.counts;
-        self.since = None;
+        self.status.rewind();
         self.held.clear();
         self.given_up = None;
         self.watched = (0, 0);
@@ -267,13 +268,15 @@ impl Runner {
     fn turns(&mut self, open: &mut Open) -> Result<(), Fail> {
         let result = self.turns_until_stop(open);
         if result.is_err() {
-            open.sink.discard();
+            let lines = open.outlets.iter_mut().filter_map(|outlet| outlet.line.as_mut());
+            lines.for_each(|line| line.sink.discard());
         }
         result
     }
 
     fn turns_until_stop(&mut self, open: &mut Open) -> Result<(), Fail> {
         while !self.life.is_stopping() && !open.topic.is_deleted() && !self.is_replayed(open) {
+            self.revive(open)?;
             let mut has_read = false;
             for partition in 0..open.topic.partition_count() {
                 has_read |= self.turn(open, PartitionId(partition))?;
@@ -283,73 +286,149 @@ impl Runner {
                 }
             }
             if let Some(reason) = self.breaker() {
-                self.cut(open)?;
+                self.cut_all(open)?;
                 return Err(Fail::Broken(reason));
             }
-            if self.is_cut_due(open) {
-                self.cut(open)?;
-            }
+            self.cut_due(open)?;
             self.publish_running(open);
             if !has_read {
-                self.wait(&open.topic);
+                self.wait(open);
             }
         }
-        self.cut(open)
+        self.cut_all(open)
     }
 
     fn is_replayed(&self, open: &Open) -> bool {
-        let is_there = |(partition, end): (&i32, &i64)| self.positions.get(partition).is_some_and(|next| next >= end);
-        open.until.as_ref().is_some_and(|until| until.iter().all(is_there))
+        let Some(until) = &open.until else { return false };
+        let is_there = |outlet: &Outlet| {
+            until.iter().all(|(partition, end)| outlet.positions.get(partition).is_some_and(|next| next >= end))
+        };
+        open.outlets.iter().all(is_there)
     }
 
-    /// One read of one partition. Says whether there was anything.
+    /// Opens outputs that are down and whose pause is over.
+    fn revive(&mut self, open: &mut Open) -> Result<(), Fail> {
+        for at in 0..open.outlets.len() {
+            if open.outlets[at].is_due() {
+                self.open_outlet(open, at)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// An output is down: it waits alone, or all do if they are to stand together.
+    pub(super) fn fall(&mut self, open: &mut Open, at: usize, reason: String) -> Result<(), Fail> {
+        let outlet = &mut open.outlets[at];
+        let reason = format!("output {}: {reason}", outlet.name);
+        if open.until.is_some() {
+            return Err(Fail::Down(reason));
+        }
+        outlet.fall(reason.clone(), &self.checkpoint);
+        warn!(pipeline = self.job.spec.name, %reason, "an output of the pipeline is stalled");
+        self.count_stall();
+        Ok(())
+    }
+
+    fn count_stall(&mut self) {
+        metrics::counter!(names::STREAM_STALLS.name, "pipeline" => self.job.spec.name.clone()).increment(1);
+        self.status.stalls += 1;
+    }
+
+    /// One read of one partition for each place where outputs are. Says whether there was anything.
     fn turn(&mut self, open: &mut Open, id: PartitionId) -> Result<bool, Fail> {
         if self.held.get(&id.0).is_some_and(|held| Instant::now() < held.until) {
             return Ok(false);
         }
         let Some(partition) = open.topic.partition(id) else { return Ok(false) };
-        let next = Offset(*self.positions.entry(id.0).or_insert(partition.start().0));
         let until = open.until.as_ref().map_or(i64::MAX, |until| until.get(&id.0).copied().unwrap_or(0));
-        if next == partition.tail() || next.0 >= until {
+        let mut has_read = false;
+        let places = self.places(open, &partition);
+        for place in &places {
+            // Who is behind stops where the next ones are, and where counting begins, and goes on from there with them.
+            let front = self.positions.get(&id.0);
+            let bounds = places.iter().chain(front).filter(|bound| *bound > place);
+            has_read |= self.read(open, &partition, *place, bounds.min().map_or(until, |bound| until.min(*bound)))?;
+        }
+        Ok(has_read)
+    }
+
+    /// Where outputs are that take records of this partition, ascending.
+    fn places(&self, open: &mut Open, partition: &Partition) -> Vec<i64> {
+        let id = partition.id().0;
+        let takes = open.outlets.iter_mut().filter(|outlet| outlet.takes(id));
+        let mut places: Vec<i64> =
+            takes.map(|outlet| *outlet.positions.entry(id).or_insert(partition.start().0)).collect();
+        places.sort_unstable();
+        places.dedup();
+        places
+    }
+
+    /// One read for the outputs at `next`.
+    fn read(&mut self, open: &mut Open, partition: &Partition, next: i64, until: i64) -> Result<bool, Fail> {
+        let id = partition.id().0;
+        let is_there = |outlet: &Outlet| outlet.takes(id) && outlet.positions.get(&id) == Some(&next);
+        let mut crowd: Vec<usize> = (0..open.outlets.len()).filter(|at| is_there(&open.outlets[*at])).collect();
+        let next = Offset(next);
+        if next == partition.tail() || next.0 >= until || crowd.is_empty() {
             return Ok(false);
         }
         let batches = match partition.read_blocking(next, READ_SIZE) {
             Ok(slice) => slice.batches,
             Err(ReadError::OutOfRange { start, tail, .. }) => {
-                self.skip(&partition, next, if next < start { start } else { tail });
+                self.skip(open, &crowd, partition, next, if next < start { start } else { tail });
                 return Ok(true);
             }
             Err(ReadError::Deleted) => return Ok(false),
             Err(error) => return Err(Fail::Down(error.to_string())),
         };
         let lanes = open.lanes.clone();
-        let ran = lanes.run(id.0, next.0..until, &batches, |outcome| {
-            let done = match outcome {
-                Outcome::Piece(piece) => self.process(open, id.0, piece.kind, &piece.records, Some(piece.ready))?,
-                Outcome::Undecodable { batch, reason } => {
-                    self.undecodable(open, id.0, batch.header().timestamp_type, &batch, reason)?;
-                    Done::All
+        let ran = lanes.run(id, next.0..until, &batches, |outcome| {
+            match outcome {
+                Outcome::Piece(piece) => {
+                    self.process(open, &mut crowd, id, piece.kind, &piece.records, Some(piece.ready))?;
                 }
-            };
-            if done == Done::All { Ok(()) } else { Err(Ended::Held) }
+                Outcome::Undecodable { batch, reason } => self.undecodable(open, &crowd, id, &batch, reason)?,
+            }
+            if crowd.is_empty() { Err(Ended::Left) } else { Ok(()) }
         });
         match ran {
             Ok(()) => {
-                let position = batches.last().map_or(next, Batch::next_offset);
-                self.positions.insert(id.0, position.0.min(until));
+                let end = batches.last().map_or(next, Batch::next_offset).0.min(until);
+                self.advance(open, &crowd, id, end);
             }
-            Err(Ended::Held) => {}
+            Err(Ended::Left) => {}
             Err(Ended::Fail(fail)) => return Err(fail),
         }
         if let Some(last) = batches.last() {
-            self.since.get_or_insert_with(Instant::now);
-            self.status.read_to(id.0, last.header().max_timestamp);
+            self.status.read_to(id, last.header().max_timestamp);
         }
         Ok(!batches.is_empty())
     }
 
+    /// These outputs, and so the pipeline, have what lies below `next`.
+    fn advance(&mut self, open: &mut Open, crowd: &[usize], id: i32, next: i64) {
+        for at in crowd {
+            let outlet = &mut open.outlets[*at];
+            outlet.positions.insert(id, next);
+            outlet.since.get_or_insert_with(Instant::now);
+            if outlet.held.get(&id).is_some_and(|held| held.offset < next) {
+                outlet.held.remove(&id);
+            }
+        }
+        self.pass(id, next);
+    }
+
+    /// Nothing below `next` is left to be counted.
+    fn pass(&mut self, id: i32, next: i64) {
+        let known = self.positions.entry(id).or_insert(next);
+        *known = next.max(*known);
+        if self.held.get(&id).is_some_and(|held| held.offset < next) {
+            self.held.remove(&id);
+        }
+    }
+
     /// Goes on elsewhere, because there are no records at the position.
-    fn skip(&mut self, partition: &Partition, from: Offset, to: Offset) {
+    fn skip(&mut self, open: &mut Open, crowd: &[usize], partition: &Partition, from: Offset, to: Offset) {
         let (topic, id) = (partition.topic(), partition.id().0);
         error!(pipeline = self.job.spec.name, %topic, partition = id, from = from.0, to = to.0,
             "records left the log before the pipeline read them: it goes on behind them");
@@ -359,158 +438,124 @@ impl Runner {
         self.status.warn(format!(
             "{lost} records ({from} to {to}) of {topic}/{id} left the log before they were read: raise retention.ms or make the output faster"
         ));
-        self.positions.insert(id, to.0);
-        self.held.remove(&id);
-        self.since.get_or_insert_with(Instant::now);
+        self.advance(open, crowd, id, to.0);
     }
 
-    /// Decodes, transforms and writes records of one partition, ascending; moves the position as far as it comes.
-    /// `ready` is what became of them, if that was made ahead.
+    /// Decodes, transforms and writes records of one partition, ascending, for a crowd of outputs that stand before them; who is not behind
+    /// them afterwards has left the crowd. `ready` is what became of them, if that was made ahead.
     fn process(
         &mut self,
         open: &mut Open,
+        crowd: &mut Vec<usize>,
         id: i32,
         kind: TimestampType,
         records: &[Record],
         ready: Option<Ready>,
-    ) -> Result<Done, Fail> {
-        let Some(last) = records.last() else { return Ok(Done::All) };
+    ) -> Result<(), Fail> {
+        let Some(last) = records.last() else { return Ok(()) };
         self.life.beat();
-        let work = shape(open, records, ready.unwrap_or_else(|| open.lanes.transform(id, records)));
-        let first_bad = work.bad.first().map(|(at, _)| *at as usize);
-        if let Some(at) = first_bad.filter(|_| self.job.spec.on_error.retries_all)
+        let ready = ready.unwrap_or_else(|| open.lanes.transform(id, records));
+        let front = self.positions.get(&id).copied().unwrap_or(0);
+        if let Some((at, _)) = ready.bad.first().filter(|_| self.job.spec.on_error.retries_all)
+            && let at = *at as usize
+            && records[at].offset.0 >= front
             && self.given_up != Some((id, records[at].offset.0))
         {
-            return self.try_again(open, id, kind, records, at, None);
+            return self.process_again(open, crowd, id, kind, records, at);
         }
-        let offsets = work.sources.iter().map(|at| records[*at as usize].offset.0);
-        let name = CutName {
-            generation: self.checkpoint.generation,
-            cut: self.checkpoint.cut,
-            now_ms: self.options.clock.now_ms(),
-        };
-        let written = self.hooks.write(&self.job.spec.name, offsets);
-        match written.and_then(|()| open.sink.write(id, &work.shaped, &work.sources, records, &name)) {
-            Ok(()) => {}
-            Err(WriteError::Down(reason)) => return Err(Fail::Down(reason)),
-            Err(WriteError::Refused { offset, message }) => {
-                let Some(at) = records.iter().position(|record| record.offset.0 == offset) else {
-                    return Err(Fail::Down(format!("the output refused a record that it was not given: {message}")));
-                };
-                return self.try_again(open, id, kind, records, at, Some(message));
+        let mut left = Vec::new();
+        for at in crowd.iter().copied() {
+            if let Wrote::Waits = self.write(open, at, id, kind, records, &ready.routes[at])? {
+                left.push(at);
             }
         }
         self.hooks.at(Step::Written);
-        let letter = |(at, fault)| Letter { record: &records[at as usize], fault, timestamp_type: kind };
-        let letters: Vec<Letter<'_>> = work.bad.iter().map(|(at, fault)| letter((*at, fault))).collect();
-        open.letters.send(id, &letters).map_err(|error| error.to_string())?;
+        // A read ends where the foremost output was, so either all of these records are new, or none.
+        if last.offset.0 >= front {
+            let letters = letters(&ready.bad, records, kind);
+            open.letters.send(id, &letters).map_err(|error| error.to_string())?;
+            self.count(&ready, records.len() as u64);
+        }
         self.hooks.at(Step::Lettered);
-        self.count(&work, records.len() as u64);
-        self.positions.insert(id, last.offset.0 + 1);
-        Ok(Done::All)
+        crowd.retain(|at| !left.contains(at));
+        self.advance(open, crowd, id, last.offset.0 + 1);
+        Ok(())
     }
 
-    /// One record failed and may be tried again: what stands before it is done first, then its partition waits, or it was its last time.
-    fn try_again(
+    /// One record failed before it came to an output and is to be tried again: what stands before it is done first, then its partition waits,
+    /// or it was its last time.
+    fn process_again(
         &mut self,
         open: &mut Open,
+        crowd: &mut Vec<usize>,
         id: i32,
         kind: TimestampType,
         records: &[Record],
         at: usize,
-        refused: Option<String>,
-    ) -> Result<Done, Fail> {
-        if self.process(open, id, kind, &records[..at], None)? == Done::Held {
-            return Ok(Done::Held);
-        }
-        let offset = records[at].offset.0;
-        self.positions.insert(id, offset);
-        self.since.get_or_insert_with(Instant::now);
-        let before = self.held.get(&id).filter(|held| held.offset == offset).map_or(0, |held| held.attempts);
-        if before < self.job.spec.on_error.retries {
-            let until = Instant::now() + self.job.spec.on_error.backoff;
-            self.held.insert(id, Held { offset, attempts: before + 1, until });
-            metrics::counter!(names::STREAM_RETRIES.name, "pipeline" => self.job.spec.name.clone()).increment(1);
-            self.status.retries += 1;
-            return Ok(Done::Held);
-        }
-        self.held.remove(&id);
-        match refused {
-            Some(message) => {
-                let fault = Fault { reason: Reason::SinkRefused, column: None, message: message.into() };
-                self.bury(open, id, kind, &records[at], &fault)?;
-                self.count_dead(&fault, 1);
-            }
-            None => {
-                self.given_up = Some((id, offset));
-                self.process(open, id, kind, &records[at..=at], None)?;
-            }
-        }
-        self.positions.insert(id, offset + 1);
-        self.process(open, id, kind, &records[at + 1..], None)
-    }
-
-    /// One dead letter that is not the decoder's or the plan's.
-    fn bury(
-        &mut self,
-        open: &mut Open,
-        id: i32,
-        timestamp_type: TimestampType,
-        record: &Record,
-        fault: &Fault,
     ) -> Result<(), Fail> {
-        let letter = Letter { record, fault, timestamp_type };
-        open.letters.send(id, &[letter]).map_err(|error| Fail::Down(error.to_string()))
+        self.process(open, crowd, id, kind, &records[..at], None)?;
+        let offset = records[at].offset.0;
+        self.advance(open, crowd, id, offset);
+        if let Some(held) = self.attempt(offset, self.held.get(&id)) {
+            self.held.insert(id, held);
+            self.count_retry();
+            crowd.clear();
+            return Ok(());
+        }
+        self.given_up = Some((id, offset));
+        self.process(open, crowd, id, kind, &records[at..=at], None)?;
+        self.process(open, crowd, id, kind, &records[at + 1..], None)
     }
 
     /// A batch with a right checksum that cannot be decoded is one dead letter with its bytes, and the pipeline goes on.
     fn undecodable(
         &mut self,
         open: &mut Open,
+        crowd: &[usize],
         id: i32,
-        kind: TimestampType,
         batch: &Batch,
         reason: String,
     ) -> Result<(), Fail> {
-        let record = Record {
-            offset: batch.last_offset(),
-            timestamp: batch.header().max_timestamp,
-            key: None,
-            value: Some(batch.bytes().clone()),
-            headers: Vec::new(),
-        };
-        let fault = Fault { reason: Reason::BadBatch, column: None, message: reason.into() };
-        self.bury(open, id, kind, &record, &fault)?;
-        self.count_dead(&fault, batch.header().count.max(0) as u64);
-        self.positions.insert(id, batch.next_offset().0);
+        if batch.last_offset().0 >= self.positions.get(&id).copied().unwrap_or(0) {
+            let record = Record {
+                offset: batch.last_offset(),
+                timestamp: batch.header().max_timestamp,
+                key: None,
+                value: Some(batch.bytes().clone()),
+                headers: Vec::new(),
+            };
+            let fault = Fault { reason: Reason::BadBatch, column: None, message: reason.into() };
+            let letter = Letter { record: &record, fault: &fault, timestamp_type: batch.header().timestamp_type };
+            open.letters.send(id, std::slice::from_ref(&letter)).map_err(|error| Fail::Down(error.to_string()))?;
+            let records = batch.header().count.max(0) as u64;
+            self.count_dead(&fault);
+            metrics::counter!(names::STREAM_RECORDS.name, "pipeline" => self.job.spec.name.clone()).increment(records);
+            self.counts.read += records;
+            self.counts.dead += records;
+            self.watched.0 += records;
+            self.watched.1 += records;
+        }
+        self.advance(open, crowd, id, batch.next_offset().0);
         Ok(())
     }
 
-    fn count_dead(&mut self, fault: &Fault, records: u64) {
+    pub(super) fn count_dead(&self, fault: &Fault) {
         let pipeline = self.job.spec.name.clone();
-        metrics::counter!(names::STREAM_DEAD_LETTERS.name, "pipeline" => pipeline.clone(), "reason" => fault.reason.as_str()).increment(records);
-        metrics::counter!(names::STREAM_RECORDS.name, "pipeline" => pipeline).increment(records);
-        self.counts.read += records;
-        self.counts.dead += records;
-        self.watched.0 += records;
-        self.watched.1 += records;
+        metrics::counter!(names::STREAM_DEAD_LETTERS.name, "pipeline" => pipeline, "reason" => fault.reason.as_str())
+            .increment(1);
     }
 
-    fn count(&mut self, work: &Work, records: u64) {
+    fn count(&mut self, ready: &Ready, records: u64) {
         let pipeline = &self.job.spec.name;
-        for (_, fault) in &work.bad {
-            metrics::counter!(names::STREAM_DEAD_LETTERS.name, "pipeline" => pipeline.clone(), "reason" => fault.reason.as_str()).increment(1);
-        }
-        for (reason, count) in work.filtered.iter().filter(|(_, count)| *count > 0) {
-            metrics::counter!(names::STREAM_FILTERED.name, "pipeline" => pipeline.clone(), "reason" => *reason)
-                .increment(u64::from(*count));
-            self.counts.filtered += u64::from(*count);
+        ready.bad.iter().for_each(|(_, fault)| self.count_dead(fault));
+        for (reason, count) in ready.filtered.reasons() {
+            metrics::counter!(names::STREAM_FILTERED.name, "pipeline" => pipeline.clone(), "reason" => reason)
+                .increment(u64::from(count));
         }
         metrics::counter!(names::STREAM_RECORDS.name, "pipeline" => pipeline.clone()).increment(records);
-        metrics::counter!(names::STREAM_ROWS.name, "pipeline" => pipeline.clone()).increment(work.written);
-        let dead = work.bad.len() as u64;
+        let dead = ready.bad.len() as u64;
         self.counts.read += records;
-        self.counts.written += work.written;
+        self.counts.filtered += ready.filtered.total();
         self.counts.dead += dead;
         self.watched.0 += records;
         self.watched.1 += dead;
@@ -533,41 +578,24 @@ impl Runner {
     }
 
     /// Sleeps until there is more to read, or for a nap.
-    fn wait(&self, topic: &Topic) {
-        let partitions = topic.partitions();
+    fn wait(&self, open: &Open) {
+        let now = Instant::now();
+        let partitions = open.topic.partitions();
         let mut moves: Vec<Pin<Box<dyn Future<Output = ()> + Send + '_>>> = Vec::with_capacity(partitions.len());
         for partition in partitions.iter().filter(|partition| !self.held.contains_key(&partition.id().0)) {
-            let known = self.positions.get(&partition.id().0).map_or(partition.start(), |next| Offset(*next));
-            moves.push(Box::pin(partition.tail_past(known)));
+            let id = partition.id().0;
+            // Nothing was there to read for any that takes: all of them are at the end.
+            let takes = open.outlets.iter().filter(|outlet| outlet.takes(id));
+            let Some(known) = takes.filter_map(|outlet| outlet.positions.get(&id)).max() else { continue };
+            moves.push(Box::pin(partition.tail_past(Offset(*known))));
         }
         let any = poll_fn(|context| {
             let is_ready = moves.iter_mut().any(|moved| moved.as_mut().poll(context).is_ready());
             if is_ready { Poll::Ready(()) } else { Poll::Pending }
         });
-        let due = self.held.values().map(|held| held.until.saturating_duration_since(Instant::now())).min();
+        let held = open.outlets.iter().flat_map(|outlet| outlet.held.values()).chain(self.held.values());
+        let due = held.map(|held| held.until.saturating_duration_since(now)).filter(|wait| !wait.is_zero()).min();
         let nap = due.map_or(NAP, |due| due.min(NAP));
         let _ = self.options.runtime.block_on(async { tokio::time::timeout(nap, any).await });
     }
-}
-
-/// Records of one partition, transformed.
-struct Work {
-    shaped: Shaped,
-    /// By row the index of its record.
-    sources: Vec<u32>,
-    written: u64,
-    /// By index of their record, ascending.
-    bad: Vec<(u32, Fault)>,
-    filtered: [(&'static str, u32); 3],
-}
-
-/// Brings rows into their output's form; what it can never take is bad too.
-fn shape(open: &Open, records: &[Record], ready: Ready) -> Work {
-    let Ready { rows, sources, mut bad, filtered } = ready;
-    let count = rows.num_rows();
-    let (shaped, unfit) = open.sink.shape(rows, &sources, records);
-    let written = (count - unfit.len()) as u64;
-    bad.extend(unfit.into_iter().map(|(row, fault)| (sources[row as usize], fault)));
-    bad.sort_by_key(|(at, _)| *at);
-    Work { shaped, sources, written, bad, filtered }
 }

@@ -59,8 +59,8 @@ mod tests {
         let users = arrow::array::StringArray::from(vec!["what do ya want for nothing?"]);
         let rows =
             arrow::record_batch::RecordBatch::try_new(job.plan.input().clone(), vec![std::sync::Arc::new(users)]);
-        let done = job.plan.run(&rows.unwrap());
-        let hashed = arrow::array::AsArray::as_string::<i32>(done.rows.column(0)).value(0).to_owned();
+        let done = job.plan.run(crate::stream::step::Rows { batch: rows.unwrap(), sources: vec![0] });
+        let hashed = arrow::array::AsArray::as_string::<i32>(done.routes[0].batch.column(0)).value(0).to_owned();
         // RFC 4231, test case 2.
         assert_eq!(hashed, "5bdcc146bf60754e6a042426089575c75a003f089d2739839dec58b964ec3843");
         assert!(wrong(&text.replace("'key'", "'../key'")).contains("no name of a secret"));

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// One pipeline file in its short form, after all checks that need no SQL.
+/// One pipeline file, after all checks that need no SQL.
 #[derive(Clone, Debug)]
 pub struct Spec {
     /// The file's stem.
@@ -13,12 +13,10 @@ pub struct Spec {
     pub text: String,
     pub from: crate::record::TopicName,
     pub columns: Vec<Column>,
-    pub r#where: Option<Sql>,
-    /// `None` = all columns as they are.
-    pub select: Option<Sql>,
-    pub to: Output,
-    /// Line and column of the column that `to` names (`time`, `key`), for messages.
-    pub named_at: (usize, usize),
+    /// In the order in which rows go through them; `where` and `select` of the short form are two of them.
+    pub steps: Vec<Step>,
+    /// At least one, each with another output; `to` of the short form is one that takes every row.
+    pub routes: Vec<Route>,
     pub on_error: OnError,
     pub tests: Vec<Test>,
 }
@@ -26,9 +24,73 @@ pub struct Spec {
 /// SQL text with its place in the file, for messages.
 #[derive(Clone, Debug)]
 pub struct Sql {
+    /// The key it stands under, such as `where` or `step[1].select`.
+    pub field: String,
     pub text: String,
     pub line: usize,
     pub column: usize,
+}
+
+/// A column's name with its place in the file, for messages.
+#[derive(Clone, Debug)]
+pub struct Named {
+    pub field: String,
+    pub name: String,
+    pub line: usize,
+    pub column: usize,
+}
+
+/// What is done to rows, one step after the other.
+#[derive(Clone, Debug)]
+pub enum Step {
+    /// Keeps the rows of which it is true.
+    Where(Sql),
+    /// Makes new columns of the old ones, and keeps no other.
+    Select(Sql),
+    /// Both, as SQL says it.
+    Sql(Sql),
+    /// A row for each element of a list.
+    Unnest(Unnest),
+    /// Keeps a share of the rows.
+    Sample(Sample),
+}
+
+#[derive(Clone, Debug)]
+pub struct Unnest {
+    /// The list.
+    pub list: Named,
+    /// What an element is called; `None` = as the list.
+    pub name: Option<String>,
+    /// A row without elements stays, with null in their place.
+    pub keep_empty: bool,
+}
+
+#[derive(Clone, Debug)]
+pub struct Sample {
+    /// Of a million.
+    pub share: u32,
+    /// Rows that are alike in these columns stay or go together; empty = each record for itself.
+    pub key: Vec<Named>,
+    /// Where the step stands.
+    pub at: Named,
+}
+
+/// Which rows go to which output.
+#[derive(Clone, Debug)]
+pub struct Route {
+    pub rule: Rule,
+    pub to: Output,
+    /// Line and column of the column that `to` names (`time`, `key`), for messages.
+    pub named_at: (usize, usize),
+}
+
+/// Which rows a route takes; `W` is its condition.
+#[derive(Clone, Debug)]
+pub enum Rule<W = Sql> {
+    Always,
+    Where(W),
+    /// What no `where` of another route took.
+    Otherwise,
 }
 
 #[derive(Clone, Debug)]
@@ -172,8 +234,8 @@ pub struct Given {
 
 #[derive(Clone, Debug)]
 pub enum Expect {
-    Row(serde_json::Value),
-    Filtered,
+    /// `expect = '{…}'` or `'[{…}, {…}]'`; none for `"filtered"`. `outputs`, if it is said, are those that take any.
+    Rows { rows: Vec<serde_json::Value>, outputs: Option<Vec<String>> },
     /// `expect-error = "wrong-type"`
     Dead(super::fault::Reason),
 }

@@ -1,7 +1,7 @@
 //! What a pipeline tells of itself: its line on the board, and its gauges.
 
 use super::runner::{Open, Runner};
-use super::spec::Output;
+use super::spec::{Output, Route};
 use crate::control::{PipelineStatus, State};
 use crate::metrics as names;
 use crate::record::Offset;
@@ -25,12 +25,29 @@ pub(super) struct Board {
     pub(super) retries: u64,
     pub(super) stalls: u64,
     warnings: Vec<String>,
+    /// As the outputs were when they were last looked at; `None` = as in the checkpoint.
+    progress: Option<Progress>,
+}
+
+/// What all outputs of a pipeline have.
+#[derive(Clone)]
+struct Progress {
+    /// By partition, of the output that is behind the others.
+    positions: BTreeMap<i32, i64>,
+    written: u64,
+    /// Records that an output never took.
+    dead: u64,
 }
 
 impl Board {
     /// Notes how far in time a partition was read.
     pub(super) fn read_to(&mut self, partition: i32, timestamp: i64) {
         self.read_to_ms.insert(partition, timestamp);
+    }
+
+    /// Outputs are closed: they stand where the checkpoint says.
+    pub(super) fn rewind(&mut self) {
+        self.progress = None;
     }
 
     /// Something that a person should look at, though the pipeline goes on; it stays until the pipeline starts again.
@@ -43,10 +60,25 @@ impl Board {
 }
 
 impl Runner {
+    /// Says how it is, and which of its outputs are down.
     pub(super) fn publish_running(&mut self, open: &Open) {
-        self.publish(State::Running, None);
-        metrics::gauge!(names::STREAM_OPEN_FILES.name, "pipeline" => self.job.spec.name.clone())
-            .set(open.sink.open_files() as f64);
+        let mut lowest = self.positions.clone();
+        for (id, next) in open.outlets.iter().flat_map(|outlet| &outlet.positions) {
+            lowest.entry(*id).and_modify(|lowest| *lowest = (*lowest).min(*next));
+        }
+        let down: Vec<&str> = open.outlets.iter().filter_map(|outlet| outlet.down.reason.as_deref()).collect();
+        let lines = open.outlets.iter().filter_map(|outlet| outlet.line.as_ref());
+        let open_files: usize = lines.map(|line| line.sink.open_files()).sum();
+        self.status.progress = Some(Progress {
+            positions: lowest,
+            written: open.outlets.iter().map(|outlet| outlet.written).sum(),
+            dead: open.outlets.iter().map(|outlet| outlet.dead).sum(),
+        });
+        match down.is_empty() {
+            true => self.publish(State::Running, None),
+            false => self.publish(State::Stalled, Some(down.join("; "))),
+        }
+        metrics::gauge!(names::STREAM_OPEN_FILES.name, "pipeline" => self.job.spec.name.clone()).set(open_files as f64);
     }
 
     /// Gives a sign of life, and says how it is.
@@ -69,10 +101,12 @@ impl Runner {
         gauge(names::STREAM_RETENTION_USED, retention_ms.map_or(0.0, |ms| lag_seconds * 1e3 / ms.max(1) as f64));
         gauge(names::STREAM_STALLED, f64::from(u8::from(state == State::Stalled)));
         gauge(names::STREAM_LAST_CUT_AGE, self.status.cut_at.map_or(0.0, |at| at.elapsed().as_secs_f64()));
-        let output = match &self.job.spec.to {
+        let output = |route: &Route| match &route.to {
             Output::Parquet(out) => format!("parquet {}", self.options.out.join(&out.folder).display()),
             Output::Topic(out) => format!("topic {}", out.topic),
         };
+        let outputs = self.job.spec.routes.iter().map(output);
+        let progress = self.progress();
         self.options.control.publish(PipelineStatus {
             name: pipeline.clone(),
             file: self.job.spec.file.display().to_string(),
@@ -80,29 +114,39 @@ impl Runner {
             reason,
             warnings: self.status.warnings.iter().cloned().chain(self.life.note()).collect(),
             source: format!("topic:{}", self.job.spec.from),
-            outputs: vec![output, format!("dead letters {}", self.job.spec.on_error.then)],
-            positions: self.positions.clone(),
-            committed: self.checkpoint.positions.clone(),
+            outputs: outputs.chain([format!("dead letters {}", self.job.spec.on_error.then)]).collect(),
+            positions: progress.positions,
+            committed: self.checkpoint.committed(),
             lag_records,
             lag_seconds,
             records_read: self.counts.read,
-            rows_written: self.counts.written,
+            rows_written: progress.written,
             filtered: self.counts.filtered,
-            dead_letters: self.counts.dead,
+            dead_letters: self.counts.dead + progress.dead,
             retries: self.status.retries,
             stalls: self.status.stalls,
             beat_ms: self.options.clock.now_ms(),
         });
     }
 
+    /// How far all outputs are.
+    fn progress(&self) -> Progress {
+        self.status.progress.clone().unwrap_or_else(|| Progress {
+            positions: self.checkpoint.committed(),
+            written: self.checkpoint.written(),
+            dead: self.checkpoint.outputs.values().map(|output| output.dead).sum(),
+        })
+    }
+
     /// Records between the pipeline and the end of its topic, and how old the oldest of them is, in seconds.
     fn lag(&mut self) -> (i64, f64) {
         let topic = self.options.store.topic(self.job.spec.from.as_str());
         let partitions = topic.map(|topic| topic.partitions()).unwrap_or_default();
+        let positions = self.progress().positions;
         let now_ms = self.options.clock.now_ms();
         let (mut records, mut oldest_ms) = (0, now_ms);
         for partition in partitions.iter() {
-            let next = self.positions.get(&partition.id().0).map_or(partition.start(), |next| Offset(*next));
+            let next = positions.get(&partition.id().0).map_or(partition.start(), |next| Offset(*next));
             if partition.tail() > next {
                 records += partition.tail().0 - next.0.max(partition.start().0);
                 oldest_ms = oldest_ms.min(self.read_to_ms(partition, next).unwrap_or(now_ms));

@@ -187,7 +187,8 @@ impl Supervisor {
             let count = lines.len();
             format!("{count} mistake{}: {}", if count == 1 { "" } else { "s" }, lines.join("; "))
         })?;
-        if let Output::Parquet(out) = &job.spec.to {
+        for route in &job.spec.routes {
+            let Output::Parquet(out) = &route.to else { continue };
             let folder = self.options.out.join(&out.folder);
             match lake::check_schema(&folder, job.plan.output()) {
                 Err(error) if error.kind() == io::ErrorKind::InvalidInput => return Err(error.to_string()),

@@ -1,8 +1,9 @@
 //! What a pipeline writes into topics, rows and dead letters alike, exactly once.
 //!
-//! It builds its own batches with a producer id that no door lets through. A batch holds rows of one source partition and ends between
-//! two source records; its last record carries the header `inrush-source`: `PIPELINE TOPIC PARTITION NEXT` (two ids, two numbers), which
-//! says that this output partition has everything of the source partition below `NEXT`. One batch is whole or not there, by its CRC.
+//! It builds its own batches with a producer id that no door lets through. A batch holds rows of one source partition; its last record
+//! carries the header `inrush-source`: `PIPELINE TOPIC PARTITION NEXT` (two ids, two numbers), which says that this output partition has
+//! everything of the source partition below `NEXT`. A record whose rows fill more than one batch adds a fifth word: so many rows of the
+//! record `NEXT` are there too. One batch is whole or not there, by its CRC.
 //! A start looks at the headers behind the ends of the last checkpoint and skips what is there. Sequences go on from there too, so a
 //! batch of a run that was given up and comes late is refused or known, never a second one.
 
@@ -38,9 +39,16 @@ pub(in crate::stream) struct Journal {
     /// By source partition: below it everything is there.
     floor: BTreeMap<i32, i64>,
     /// By source and output partition, where it is above the floor.
-    held: BTreeMap<(i32, i32), i64>,
+    held: BTreeMap<(i32, i32), Reached>,
     sequences: BTreeMap<i32, i32>,
     hooks: Hooks,
+}
+
+/// How far an output partition is with a source partition: it has everything below `next`, and so many rows of the record there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(in crate::stream) struct Reached {
+    next: i64,
+    rows: u32,
 }
 
 /// Who writes, out of what.
@@ -158,9 +166,9 @@ impl Journal {
         // Our own batches always decode: their CRC was checked.
         let records = batch.records(DECODED_SIZE_MAX).unwrap_or_default();
         let marked = records.last().and_then(|record| self.source.marked(record));
-        if let Some((source, next)) = marked {
-            let held = self.held.entry((source, partition)).or_insert(next);
-            *held = next.max(*held);
+        if let Some((source, reached)) = marked {
+            let held = self.held.entry((source, partition)).or_insert(reached);
+            *held = reached.max(*held);
         }
     }
 
@@ -173,18 +181,19 @@ impl Journal {
         self.partitions
     }
 
-    /// Rows of source records below it are in this output partition.
-    pub(in crate::stream) fn position(&self, source: i32, partition: i32) -> i64 {
-        let floor = self.floor.get(&source).copied().unwrap_or(0);
+    /// What is in this output partition already.
+    fn reached(&self, source: i32, partition: i32) -> Reached {
+        let floor = Reached { next: self.floor.get(&source).copied().unwrap_or(0), rows: 0 };
         self.held.get(&(source, partition)).copied().unwrap_or(floor).max(floor)
     }
 
     /// By source partition the offset up to which at least one output partition has rows.
     pub(in crate::stream) fn furthest(&self) -> BTreeMap<i32, i64> {
         let mut furthest: BTreeMap<i32, i64> = BTreeMap::new();
-        for ((source, _), next) in &self.held {
-            let known = furthest.entry(*source).or_insert(*next);
-            *known = (*known).max(*next);
+        for ((source, _), reached) in &self.held {
+            let end = reached.next + i64::from(reached.rows > 0);
+            let known = furthest.entry(*source).or_insert(end);
+            *known = (*known).max(end);
         }
         furthest
     }
@@ -201,12 +210,13 @@ impl Journal {
             return None;
         }
         // It may still fit compressed.
-        let size = self.batch(0, 0, std::slice::from_ref(row)).map_or(usize::MAX, |batch| batch.size());
+        let reached = Reached { next: row.offset, rows: u32::MAX };
+        let size = self.batch(0, 0, std::slice::from_ref(row), reached).map_or(usize::MAX, |batch| batch.size());
         (size > limit).then_some(size)
     }
 
-    /// Writes rows of one source partition, ascending, by output partition; what is there already is skipped. Durable as the topic's
-    /// class says when it returns.
+    /// Writes rows of one source partition, ascending, by output partition; what is there already is skipped. All rows of a record come in
+    /// one call. Durable as the topic's class says when it returns.
     ///
     /// # Errors
     /// [`Error`]; a part may be written: open anew and go on from there.
@@ -214,29 +224,27 @@ impl Journal {
         let name = self.topic.name.clone();
         let failed = |error| Error::Append(name.clone(), error);
         let mut waiting = Vec::new();
-        for (id, mut rows) in rows {
-            let position = self.position(source, id);
-            rows.retain(|row| row.offset >= position);
+        for (id, rows) in rows {
             let home = self.topic.partition(PartitionId(id)).ok_or_else(|| Error::NoPartition(name.clone(), id))?;
-            let mut rest = rows.as_slice();
+            let (mut rest, mut before) = missing(&rows, self.reached(source, id));
             while !rest.is_empty() {
                 let (now, later) = rest.split_at(self.fitting(rest));
                 let sequence = self.sequences.get(&id).copied().unwrap_or(0);
-                let Some(batch) = self.batch(source, sequence, now) else { break };
+                let reached = reached_by(now, later, before);
+                let Some(batch) = self.batch(source, sequence, now, reached) else { break };
                 let next_sequence = (i64::from(sequence) + now.len() as i64) & i64::from(i32::MAX);
                 self.sequences.insert(id, next_sequence as i32);
-                let next = now.last().map_or(position, |row| row.offset + 1);
                 match home.try_append(Append { batch, lease: None, leader_epoch: -1 }) {
-                    Ok(answer) => waiting.push(((source, id), next, answer)),
+                    Ok(answer) => waiting.push(((source, id), reached, answer)),
                     // The queue is full: what is in it is answered first.
                     Err((append, AppendError::QueueFull)) => {
                         self.settle(&mut waiting)?;
                         home.append_blocking(append).map_err(failed)?;
-                        self.held.insert((source, id), next);
+                        self.held.insert((source, id), reached);
                     }
                     Err((_, error)) => return Err(failed(error)),
                 }
-                rest = later;
+                (rest, before) = (later, reached.rows);
             }
         }
         self.settle(&mut waiting)
@@ -248,23 +256,23 @@ impl Journal {
         &mut self,
         waiting: &mut Vec<(
             (i32, i32),
-            i64,
+            Reached,
             tokio::sync::oneshot::Receiver<Result<crate::store::Appended, AppendError>>,
         )>,
     ) -> Result<(), Error> {
-        for (pair, next, answer) in waiting.drain(..) {
+        for (pair, reached, answer) in waiting.drain(..) {
             let gone = || Err(AppendError::Unknown("the log writer is gone".to_owned()));
             answer
                 .blocking_recv()
                 .unwrap_or_else(|_| gone())
                 .map_err(|error| Error::Append(self.topic.name.clone(), error))?;
-            self.held.insert(pair, next);
+            self.held.insert(pair, reached);
             self.hooks.at(Step::Appended);
         }
         Ok(())
     }
 
-    /// How many of the first rows make one batch; at least one.
+    /// How many of the first rows make one batch: at least one, and whole records if one fits.
     fn fitting(&self, rows: &[Row<'_>]) -> usize {
         let limit = BATCH_SIZE.min(self.batch_size_max());
         let mut size = BATCH_OVERHEAD;
@@ -272,13 +280,15 @@ impl Journal {
             size += bound(row);
             size <= limit
         };
-        rows.iter().take_while(fits).count().max(1)
+        let count = rows.iter().take_while(fits).count().max(1);
+        let ends_record = |count: &usize| *count == rows.len() || rows[*count].offset != rows[count - 1].offset;
+        (1..=count).rev().find(ends_record).unwrap_or(count)
     }
 
-    fn batch(&self, source: i32, sequence: i32, rows: &[Row<'_>]) -> Option<Batch> {
+    fn batch(&self, source: i32, sequence: i32, rows: &[Row<'_>], reached: Reached) -> Option<Batch> {
         let mut builder = BatchBuilder::new();
         builder.producer(Producer { id: self.source.producer, epoch: 0, base_sequence: sequence });
-        let mark = self.source.mark(source, rows.last()?.offset + 1);
+        let mark = self.source.mark(source, reached);
         for (at, row) in rows.iter().enumerate() {
             let is_last = at + 1 == rows.len();
             let mark = is_last.then_some((SOURCE_HEADER, Some(mark.as_bytes())));
@@ -311,7 +321,7 @@ impl Journal {
     pub(in crate::stream) fn cut(&mut self, state: &TopicState, positions: &BTreeMap<i32, i64>) {
         self.partitions = state.partitions;
         self.floor.clone_from(positions);
-        self.held.retain(|(source, _), next| positions.get(source).is_none_or(|position| *next > *position));
+        self.held.retain(|(source, _), reached| positions.get(source).is_none_or(|position| reached.next > *position));
     }
 }
 
@@ -321,19 +331,41 @@ pub(in crate::stream) fn is_durable(topic: &Topic, partition: &crate::store::Par
 }
 
 impl SourceTopic {
-    fn mark(&self, partition: i32, next: i64) -> String {
-        format!("{} {} {partition} {next}", self.pipeline, self.topic)
+    fn mark(&self, partition: i32, reached: Reached) -> String {
+        let Reached { next, rows } = reached;
+        let mark = format!("{} {} {partition} {next}", self.pipeline, self.topic);
+        if rows == 0 { mark } else { format!("{mark} {rows}") }
     }
 
-    /// Source partition and next offset that a record says its output partition has reached, if it speaks of this source.
-    fn marked(&self, record: &Record) -> Option<(i32, i64)> {
+    /// How far a record says its output partition has come with a source partition, if it speaks of this source.
+    fn marked(&self, record: &Record) -> Option<(i32, Reached)> {
         let (_, value) = record.headers.iter().rev().find(|(name, _)| name.as_ref() == SOURCE_HEADER)?;
         let text = std::str::from_utf8(value.as_deref()?).ok()?;
         let mut words = text.split(' ');
         let is_ours = words.next()?.parse() == Ok(self.pipeline) && words.next()?.parse() == Ok(self.topic);
         let (partition, next) = (words.next()?.parse().ok()?, words.next()?.parse().ok()?);
-        is_ours.then_some((partition, next))
+        let rows = words.next().map_or(Ok(0), str::parse).ok()?;
+        is_ours.then_some((partition, Reached { next, rows }))
     }
+}
+
+/// The rows that are not there yet, and how many rows of the first one's record are.
+fn missing<'r, 'a>(rows: &'r [Row<'a>], reached: Reached) -> (&'r [Row<'a>], u32) {
+    let from = rows.partition_point(|row| row.offset < reached.next);
+    let rest = &rows[from..];
+    let of_record = rest.iter().take_while(|row| row.offset == reached.next).take(reached.rows as usize).count();
+    (&rest[of_record..], of_record as u32)
+}
+
+/// How far an output partition is with `now`; `before` rows of the first one's record were there, `later` are the rows that follow.
+fn reached_by(now: &[Row<'_>], later: &[Row<'_>], before: u32) -> Reached {
+    let Some(last) = now.last() else { return Reached { next: 0, rows: 0 } };
+    if later.first().is_none_or(|row| row.offset != last.offset) {
+        return Reached { next: last.offset + 1, rows: 0 };
+    }
+    let of_record = now.iter().rev().take_while(|row| row.offset == last.offset).count();
+    let before = if of_record == now.len() { before } else { 0 };
+    Reached { next: last.offset, rows: before + of_record as u32 }
 }
 
 fn bound(row: &Row<'_>) -> usize {
@@ -361,9 +393,28 @@ mod tests {
             value: None,
             headers: vec![("inrush-source".into(), Some(value.to_owned().into()))],
         };
-        assert_eq!(source.marked(&record(&source.mark(3, 77))), Some((3, 77)));
-        let other = SourceTopic { pipeline: Uuid::new_v4(), ..source };
-        assert_eq!(other.marked(&record(&source.mark(3, 77))), None);
+        for reached in [Reached { next: 77, rows: 0 }, Reached { next: 77, rows: 5 }] {
+            assert_eq!(source.marked(&record(&source.mark(3, reached))), Some((3, reached)));
+            let other = SourceTopic { pipeline: Uuid::new_v4(), ..source };
+            assert_eq!(other.marked(&record(&source.mark(3, reached))), None);
+        }
         assert_eq!(source.marked(&record("rubbish")), None);
+    }
+
+    #[test]
+    fn rows_of_one_record_may_end_one_batch_and_begin_the_next() {
+        let row = |offset| Row { offset, timestamp: 0, key: None, value: None, headers: Vec::new() };
+        let rows: Vec<Row<'_>> = [4, 5, 5, 5, 5, 6].map(row).into();
+        // However they are cut, and whenever that is taken up again, each row is written once.
+        for cut in 1..rows.len() {
+            let reached = reached_by(&rows[..cut], &rows[cut..], 0);
+            let (rest, before) = missing(&rows, reached);
+            assert_eq!((rest.len(), before), (rows.len() - cut, reached.rows), "cut at {cut}");
+            for second in 1..rest.len() {
+                let reached = reached_by(&rest[..second], &rest[second..], before);
+                assert_eq!(missing(&rows, reached).0.len(), rest.len() - second, "cut at {cut} and {second} more");
+            }
+        }
+        assert_eq!(reached_by(&rows, &[], 0), Reached { next: 7, rows: 0 });
     }
 }

@@ -22,7 +22,8 @@ pub(in crate::stream) struct Owner {
 /// Whose a folder is for a pipeline that wants to write there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::stream) enum Claim {
-    Ours,
+    /// Ours; the generation of its newest files.
+    Ours(u64),
     Nobodys,
     /// Another's, and the file says `adopt`; the other one's generation.
     Adopted(u64),
@@ -73,7 +74,7 @@ fn read<T: serde::de::DeserializeOwned>(path: &Path) -> io::Result<Option<T>> {
 pub(in crate::stream) fn whose(folder: &Path, own: &Owner, adopt: Option<&str>) -> io::Result<Claim> {
     let Some(owner) = read::<Owner>(&owner_path(folder))? else { return Ok(Claim::Nobodys) };
     if (owner.cluster, owner.pipeline) == (own.cluster, own.pipeline) {
-        return Ok(Claim::Ours);
+        return Ok(Claim::Ours(owner.generation));
     }
     if adopt == Some(owner.name.as_str()) {
         return Ok(Claim::Adopted(owner.generation));
@@ -85,14 +86,6 @@ pub(in crate::stream) fn whose(folder: &Path, own: &Owner, adopt: Option<&str>) 
         owner.cluster
     );
     Err(io::Error::new(io::ErrorKind::AlreadyExists, message))
-}
-
-/// Of the newest files in the folder.
-///
-/// # Errors
-/// The system's.
-pub(in crate::stream) fn generation(folder: &Path) -> io::Result<u64> {
-    Ok(read::<Owner>(&owner_path(folder))?.map_or(0, |owner| owner.generation))
 }
 
 /// Writes `owner.json`, unless it says so already. Durable when it returns.
@@ -188,13 +181,13 @@ mod tests {
         let (a, b) = (owner("a"), owner("b"));
         assert_eq!(whose(folder.path(), &a, None).unwrap(), Claim::Nobodys);
         claim(folder.path(), &a).unwrap();
-        assert_eq!(whose(folder.path(), &a, None).unwrap(), Claim::Ours);
+        assert_eq!(whose(folder.path(), &a, None).unwrap(), Claim::Ours(3));
         let elsewhere = Owner { cluster: Uuid::new_v4(), ..a.clone() };
         assert!(whose(folder.path(), &elsewhere, None).is_err());
         assert!(whose(folder.path(), &b, None).unwrap_err().to_string().contains("adopt = \"a\""));
         assert_eq!(whose(folder.path(), &b, Some("a")).unwrap(), Claim::Adopted(3));
         claim(folder.path(), &b).unwrap();
-        assert_eq!(whose(folder.path(), &b, Some("a")).unwrap(), Claim::Ours);
+        assert_eq!(whose(folder.path(), &b, Some("a")).unwrap(), Claim::Ours(3));
     }
 
     #[test]

@@ -74,6 +74,13 @@ impl TopicSink {
                 shaped.lines[row] = None;
             }
         }
+        // A record of which one row cannot be written is a dead letter, and none of its rows are here.
+        for (row, _) in &faults {
+            let source = sources[*row as usize];
+            let from = sources.partition_point(|other| *other < source);
+            let alike = sources[from..].iter().take_while(|other| **other == source).count();
+            shaped.lines[from..from + alike].iter_mut().for_each(|line| *line = None);
+        }
         (shaped, faults)
     }
 

@@ -1,0 +1,126 @@
+//! `[[step]]`: what is done to rows, one table a step.
+
+use super::parse::{misplaced, sql_of};
+use super::spec::{Named, Sample, Step, Unnest};
+use super::step::SAMPLE_WHOLE;
+use crate::config::{Section, Value, position};
+use toml_edit::Item;
+
+/// What a step can do; each is the key of its table.
+const KINDS: [&str; 5] = ["where", "select", "sql", "unnest", "sample"];
+/// Steps of one pipeline.
+const STEPS_MAX: usize = 64;
+
+/// All `[[step]]`s in their order.
+pub(super) fn read(root: &Section<'_>) -> Vec<Step> {
+    if !root.has("step") {
+        return Vec::new();
+    }
+    let sections = root.tables("step");
+    if sections.len() > STEPS_MAX {
+        root.wrong("step", format!("{} steps; a pipeline has at most {STEPS_MAX}", sections.len()));
+    }
+    sections.iter().filter_map(step).collect()
+}
+
+fn step(section: &Section<'_>) -> Option<Step> {
+    misplaced(section, "[[step]]", |key, _| key != "where" && key != "select");
+    let found: Vec<&str> = KINDS.into_iter().filter(|kind| section.has(kind)).collect();
+    let step = match found.as_slice() {
+        ["where"] => section.string("where").map(|sql| Step::Where(sql_of(section, "where", sql))),
+        ["select"] => section.string("select").map(|sql| Step::Select(sql_of(section, "select", sql))),
+        ["sql"] => section.string("sql").map(|sql| Step::Sql(sql_of(section, "sql", sql))),
+        ["unnest"] => unnest(section).map(Step::Unnest),
+        [] => {
+            know(section);
+            section.wrong("", format!("a step does one thing: {}", KINDS.join(", ")));
+            None
+        }
+        [_] => sample(section).map(Step::Sample),
+        [_, second, ..] => {
+            know(section);
+            section.wrong(
+                second,
+                format!(
+                    "a step does one thing, and this one has {}: write a [[step]] for each, in their order",
+                    found.join(" and ")
+                ),
+            );
+            None
+        }
+    };
+    section.finish();
+    step
+}
+
+/// Asks for every kind, so that a typo is told from them.
+fn know(section: &Section<'_>) {
+    for kind in KINDS {
+        let _ = section.item(kind);
+    }
+}
+
+/// `unnest = "items"`, or `unnest = { list = "items", as = "item", keep-empty = true }`.
+fn unnest(section: &Section<'_>) -> Option<Unnest> {
+    if section.item("unnest").is_some_and(Item::is_str) {
+        let list = section.string("unnest").map(|name| named(section, "unnest", name))?;
+        return Some(Unnest { list, name: None, keep_empty: false });
+    }
+    let table = section.table("unnest")?;
+    let list = table.string("list").map(|name| named(&table, "list", name));
+    if list.is_none() && !table.has("list") {
+        table.wrong("", "say which list: unnest = { list = \"items\", as = \"item\" }");
+    }
+    let name = table.string("as").map(|name| name.value);
+    let keep_empty = table.boolean("keep-empty").is_some_and(|keep| keep.value);
+    table.finish();
+    Some(Unnest { list: list?, name, keep_empty })
+}
+
+/// `sample = "10%"`, or `sample = { share = "10%", key = "user_id" }`.
+fn sample(section: &Section<'_>) -> Option<Sample> {
+    let place = section.item("sample").and_then(Item::span);
+    let at = named(section, "sample", Value { value: String::new(), place });
+    if section.item("sample").is_some_and(Item::is_str) {
+        let share = section.read("sample", share)?.value;
+        return Some(Sample { share, key: Vec::new(), at });
+    }
+    let table = section.table("sample")?;
+    let share = table.read("share", share);
+    if share.is_none() && !table.has("share") {
+        table.wrong("", "say how many: sample = { share = \"10%\", key = \"user_id\" }");
+    }
+    let key = if table.has("key") { names(&table, "key") } else { Some(Vec::new()) };
+    table.finish();
+    Some(Sample { share: share?.value, key: key?, at })
+}
+
+fn share(text: &str) -> Result<u32, String> {
+    let percent = text.strip_suffix('%').and_then(|number| number.trim().parse::<f64>().ok());
+    match percent {
+        Some(percent) if percent > 0.0 && percent <= 100.0 => {
+            Ok((percent / 100.0 * SAMPLE_WHOLE as f64).round() as u32)
+        }
+        _ => Err(format!("\"{text}\" is no share; write \"10%\" or \"0.5%\"")),
+    }
+}
+
+/// One column or several: `"id"` or `["camera", "label"]`.
+pub(super) fn names(section: &Section<'_>, key: &'static str) -> Option<Vec<Named>> {
+    if section.item(key).is_some_and(Item::is_str) {
+        return section.string(key).map(|name| vec![named(section, key, name)]);
+    }
+    let place = section.item(key).and_then(Item::span);
+    let names = section.strings(key)?;
+    if names.is_empty() {
+        section.wrong(key, "name at least one column");
+    }
+    let of = |value: String| named(section, key, Value { value, place: place.clone() });
+    Some(names.into_iter().map(of).collect())
+}
+
+/// A column's name and where it stands.
+pub(super) fn named(section: &Section<'_>, key: &str, name: Value<String>) -> Named {
+    let (line, column) = name.place.map_or((0, 0), |place| position(section.mistakes().text, place.start));
+    Named { field: section.path(key), name: name.value, line, column }
+}

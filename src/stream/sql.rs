@@ -1,0 +1,405 @@
+//! SQL of pipeline files: parsed and typed against what is in scope, with mistakes that point into the file. What becomes of it stands in
+//! [`super::plan`].
+//!
+//! DataFusion's expressions without its engine. Row-wise by nature: what would depend on where a batch ends is refused.
+
+use super::columns::RECORD_FIELDS;
+use super::functions;
+use super::secrets;
+use super::spec::Sql;
+use crate::config::{Mistake, nearest};
+use arrow::datatypes::{DataType, Field, Schema};
+use datafusion_common::config::ConfigOptions;
+use datafusion_common::{DFSchema, DataFusionError, Result as SqlResult, TableReference, plan_err};
+use datafusion_expr::planner::{ContextProvider, ExprPlanner};
+use datafusion_expr::simplify::SimplifyContext;
+use datafusion_expr::{AggregateUDF, Expr, ExprSchemable, HigherOrderUDF, ScalarUDF, TableSource, WindowUDF};
+use datafusion_optimizer::simplify_expressions::ExprSimplifier;
+use datafusion_sql::planner::{ParserOptions, PlannerContext, SqlToRel};
+use datafusion_sql::sqlparser::ast::{
+    Expr as Ast, FunctionArguments, Ident, Select, SelectItem, SetExpr, TableFactor, visit_expressions_mut,
+};
+use datafusion_sql::sqlparser::dialect::GenericDialect;
+use datafusion_sql::sqlparser::parser::{Parser, ParserError};
+use datafusion_sql::sqlparser::tokenizer::Token;
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::ops::ControlFlow;
+use std::path::Path;
+use std::sync::Arc;
+
+/// What SQL may name at one place of a pipeline.
+pub(super) struct Scope {
+    schema: Arc<DFSchema>,
+    /// What `*` stands for.
+    shown: Vec<String>,
+}
+
+/// Names and expressions of a `select`.
+pub(super) type Selected = Vec<(String, Expr)>;
+
+impl Scope {
+    /// Of these fields; all but a record's own are what `*` stands for.
+    pub(super) fn new(fields: &[Field]) -> Scope {
+        let names = fields.iter().map(|field| field.name().clone());
+        let shown = names.filter(|name| !RECORD_FIELDS.contains(&name.as_str())).collect();
+        // Names are unique: a file cannot say one twice, and steps that add columns see to it.
+        let schema = DFSchema::try_from(Schema::new(fields.to_vec())).unwrap_or_else(|_| DFSchema::empty());
+        Scope { schema: Arc::new(schema), shown }
+    }
+
+    pub(super) fn schema(&self) -> &DFSchema {
+        &self.schema
+    }
+
+    /// The type of a column.
+    pub(super) fn kind(&self, name: &str) -> Option<&DataType> {
+        self.schema.field_with_unqualified_name(name).ok().map(|field| field.data_type())
+    }
+
+    /// Names of columns, those of the record's own fields last.
+    pub(super) fn names(&self) -> Vec<&str> {
+        self.schema.fields().iter().map(|field| field.name().as_str()).collect()
+    }
+
+    pub(super) fn shown(&self) -> &[String] {
+        &self.shown
+    }
+
+    /// The expression that is a column.
+    pub(super) fn column(name: &str) -> Expr {
+        Expr::Column(datafusion_common::Column::from_name(name))
+    }
+}
+
+/// Plans the SQL of one file.
+pub(super) struct SqlPlanner<'a> {
+    file: &'a Path,
+    context: Context,
+}
+
+impl<'a> SqlPlanner<'a> {
+    pub(super) fn new(file: &'a Path) -> SqlPlanner<'a> {
+        SqlPlanner { file, context: Context::new() }
+    }
+
+    /// A truth.
+    ///
+    /// # Errors
+    /// What is wrong, and where.
+    pub(super) fn filter(&self, scope: &Scope, sql: &Sql) -> Result<Expr, Mistake> {
+        let ast = self.parse(sql, |parser| parser.parse_expr())?;
+        self.truth(scope, sql, ast)
+    }
+
+    fn truth(&self, scope: &Scope, sql: &Sql, ast: Ast) -> Result<Expr, Mistake> {
+        let expr = self.plan(scope, sql, ast)?;
+        let kind = expr.get_type(scope.schema()).map_err(|error| self.mistake(sql, readable(&error)))?;
+        if kind != DataType::Boolean {
+            return Err(self.mistake(sql, format!("it must be true or false, this is {kind}")));
+        }
+        Ok(expr)
+    }
+
+    /// Named expressions, comma separated.
+    ///
+    /// # Errors
+    /// All that is wrong, and where.
+    pub(super) fn select(&self, scope: &Scope, sql: &Sql) -> Result<Selected, Vec<Mistake>> {
+        let items = self.parse(sql, |parser| parser.parse_projection()).map_err(|wrong| vec![wrong])?;
+        self.selected(scope, sql, items)
+    }
+
+    /// `SELECT … [FROM rows] [WHERE …]`: what is kept, and what becomes of it.
+    ///
+    /// # Errors
+    /// All that is wrong, and where.
+    pub(super) fn query(&self, scope: &Scope, sql: &Sql) -> Result<(Option<Expr>, Selected), Vec<Mistake>> {
+        let query = self.parse(sql, |parser| parser.parse_query()).map_err(|wrong| vec![wrong])?;
+        let wrong = |message: &str| vec![self.mistake(sql, message.to_owned())];
+        let whole = query.to_string();
+        let SetExpr::Select(select) = *query.body else {
+            return Err(wrong("it is one SELECT, without UNION and the like"));
+        };
+        if whole != plain(&select) {
+            return Err(wrong(
+                "a pipeline's SQL sees one record at a time: SELECT … [FROM rows] [WHERE …], and no DISTINCT (a dedupe step), GROUP BY (a window step), ORDER BY, LIMIT or WITH",
+            ));
+        }
+        let is_rows = match select.from.as_slice() {
+            [] => true,
+            [from] => {
+                from.joins.is_empty()
+                    && matches!(&from.relation, TableFactor::Table { name, .. } if name.to_string() == "rows")
+            }
+            _ => false,
+        };
+        if !is_rows {
+            return Err(wrong("a pipeline's SQL sees one record at a time: FROM is left out, or FROM rows; no joins"));
+        }
+        let Select { projection, selection, .. } = *select;
+        let filter = selection.map(|ast| self.truth(scope, sql, ast)).transpose();
+        match (filter, self.selected(scope, sql, projection)) {
+            (Ok(filter), Ok(selected)) => Ok((filter, selected)),
+            (filter, selected) => Err(filter.err().into_iter().chain(selected.err().into_iter().flatten()).collect()),
+        }
+    }
+
+    fn selected(&self, scope: &Scope, sql: &Sql, items: Vec<SelectItem>) -> Result<Selected, Vec<Mistake>> {
+        let mut out: Selected = Vec::new();
+        let mut wrong = Vec::new();
+        for item in items {
+            let (name, ast) = match item {
+                SelectItem::Wildcard(_) => {
+                    out.extend(scope.shown.iter().map(|name| (name.clone(), Scope::column(name))));
+                    continue;
+                }
+                SelectItem::ExprWithAlias { expr, alias } => (alias.value, expr),
+                SelectItem::UnnamedExpr(expr) => match with_columns(scope, expr) {
+                    Ast::Identifier(name) => (name.value.clone(), Ast::Identifier(name)),
+                    expr => {
+                        wrong.push(self.mistake(sql, format!("give this a name: {expr} as NAME")));
+                        continue;
+                    }
+                },
+                other => {
+                    let message = format!("{other} is not a column; write an expression as NAME");
+                    wrong.push(self.mistake(sql, message));
+                    continue;
+                }
+            };
+            match self.plan(scope, sql, ast) {
+                Ok(expr) => out.push((name, expr)),
+                Err(mistake) => wrong.push(mistake),
+            }
+        }
+        let mut names: Vec<&String> = out.iter().map(|(name, _)| name).collect();
+        names.sort();
+        if let Some(twice) = names.windows(2).find(|pair| pair[0] == pair[1]) {
+            wrong.push(self.mistake(sql, format!("two columns are named {}", twice[0])));
+        }
+        if wrong.is_empty() { Ok(out) } else { Err(wrong) }
+    }
+
+    fn parse<T>(&self, sql: &Sql, read: impl FnOnce(&mut Parser<'_>) -> Result<T, ParserError>) -> Result<T, Mistake> {
+        let dialect = GenericDialect {};
+        let parsed = Parser::new(&dialect).try_with_sql(&sql.text).and_then(|mut parser| {
+            let read = read(&mut parser)?;
+            let rest = parser.peek_token();
+            if rest.token == Token::EOF { Ok(read) } else { parser.expected("end of expression", rest) }
+        });
+        parsed.map_err(|error| {
+            let text = error.to_string();
+            let place = place_in(&text);
+            let message = text.trim_start_matches("sql parser error: ").to_owned();
+            match place {
+                Some((1, column)) => Mistake { column: sql.column + column - 1, ..self.mistake(sql, message) },
+                Some((line, column)) => Mistake { line: sql.line + line - 1, column, ..self.mistake(sql, message) },
+                None => self.mistake(sql, message),
+            }
+        })
+    }
+
+    /// Types an expression, coerces and simplifies it.
+    fn plan(&self, scope: &Scope, sql: &Sql, ast: Ast) -> Result<Expr, Mistake> {
+        let options = ParserOptions {
+            enable_ident_normalization: false,
+            map_string_types_to_utf8view: false,
+            ..ParserOptions::new()
+        };
+        let ast = with_columns(scope, ast);
+        let shown = ast.to_string();
+        self.context.hint.replace(None);
+        let planner = SqlToRel::new_with_options(&self.context, options);
+        let planned = planner.sql_to_expr(ast, &scope.schema, &mut PlannerContext::new()).and_then(|expr| {
+            let info = SimplifyContext::builder().with_schema(scope.schema.clone()).build();
+            let simplifier = ExprSimplifier::new(info);
+            let expr = secrets::resolve(expr, self.file)?;
+            simplifier.simplify(simplifier.coerce(expr, &scope.schema)?)
+        });
+        planned.map_err(|error| {
+            let reason = self.context.hint.take().unwrap_or_else(|| readable(&error));
+            let place = sql.text.find(&shown).filter(|at| !sql.text[..*at].contains('\n')).unwrap_or(0);
+            Mistake { column: sql.column + sql.text[..place].chars().count(), ..self.mistake(sql, reason) }
+        })
+    }
+
+    /// Something that is wrong with SQL as a whole.
+    pub(super) fn mistake(&self, sql: &Sql, message: String) -> Mistake {
+        Mistake {
+            file: self.file.to_owned(),
+            line: sql.line,
+            column: sql.column,
+            field: Some(sql.field.clone()),
+            message,
+        }
+    }
+}
+
+/// `user` and its like are calls to a SQL parser; where a column has that name, the column is meant.
+fn with_columns(scope: &Scope, mut ast: Ast) -> Ast {
+    let _ = visit_expressions_mut(&mut ast, |expr| {
+        let name = match expr {
+            Ast::Function(call) if matches!(call.args, FunctionArguments::None) => call.name.to_string(),
+            _ => return ControlFlow::Continue(()),
+        };
+        if scope.kind(&name).is_some() {
+            *expr = Ast::Identifier(Ident::new(name));
+        }
+        ControlFlow::<()>::Continue(())
+    });
+    ast
+}
+
+/// The text of a query with what it selects, from where and what it keeps, and nothing else.
+fn plain(select: &Select) -> String {
+    let list = |items: Vec<String>| items.join(", ");
+    let items = list(select.projection.iter().map(ToString::to_string).collect());
+    let from = list(select.from.iter().map(ToString::to_string).collect());
+    let from = if from.is_empty() { from } else { format!(" FROM {from}") };
+    let filter = select.selection.as_ref().map_or(String::new(), |filter| format!(" WHERE {filter}"));
+    format!("SELECT {items}{from}{filter}")
+}
+
+/// DataFusion's message without its layers.
+pub(super) fn readable(error: &DataFusionError) -> String {
+    let text = error.strip_backtrace().lines().next().unwrap_or_default().to_owned();
+    for layer in [
+        "Error during planning: ",
+        "Schema error: ",
+        "Execution error: ",
+        "Arrow error: ",
+        "This feature is not implemented: ",
+    ] {
+        if let Some(rest) = text.strip_prefix(layer) {
+            return rest.to_owned();
+        }
+    }
+    text
+}
+
+/// `… at Line: 1, Column: 8` of the SQL parser.
+fn place_in(text: &str) -> Option<(usize, usize)> {
+    let (_, rest) = text.rsplit_once("Line: ")?;
+    let (line, rest) = rest.split_once(", Column: ")?;
+    let digits: String = rest.chars().take_while(char::is_ascii_digit).collect();
+    Some((line.parse().ok()?, digits.parse().ok()?))
+}
+
+/// What the planner may know: functions, and nothing that has state or a clock.
+struct Context {
+    functions: HashMap<String, Arc<ScalarUDF>>,
+    planners: Vec<Arc<dyn ExprPlanner>>,
+    options: ConfigOptions,
+    /// What to write instead of a name that was asked for and refused.
+    hint: RefCell<Option<String>>,
+}
+
+const CLOCKS: [&str; 7] = ["now", "current_timestamp", "current_date", "current_time", "today", "random", "uuid"];
+const AGGREGATES: [&str; 12] = [
+    "count",
+    "sum",
+    "avg",
+    "mean",
+    "min",
+    "max",
+    "median",
+    "stddev",
+    "array_agg",
+    "first_value",
+    "last_value",
+    "approx_distinct",
+];
+
+impl Context {
+    fn new() -> Context {
+        let lists = datafusion_functions_nested::all_default_nested_functions();
+        let default = datafusion_functions::all_default_functions().into_iter().chain(lists);
+        let usable = default.filter(|function| !CLOCKS.contains(&function.name()));
+        let mut functions = HashMap::new();
+        for function in usable.chain(functions::all()) {
+            for alias in function.aliases().iter().filter(|alias| !CLOCKS.contains(&alias.as_str())) {
+                functions.insert(alias.clone(), function.clone());
+            }
+            functions.insert(function.name().to_owned(), function);
+        }
+        Context {
+            functions,
+            planners: vec![
+                Arc::new(datafusion_functions::core::planner::CoreFunctionPlanner::default()),
+                Arc::new(datafusion_functions_nested::planner::NestedFunctionPlanner),
+                Arc::new(datafusion_functions_nested::planner::FieldAccessPlanner),
+                Arc::new(datafusion_functions::datetime::planner::DatetimeFunctionPlanner),
+                Arc::new(datafusion_functions::unicode::planner::UnicodeFunctionPlanner),
+            ],
+            options: ConfigOptions::default(),
+            hint: RefCell::default(),
+        }
+    }
+}
+
+impl ContextProvider for Context {
+    fn get_table_source(&self, name: TableReference) -> SqlResult<Arc<dyn TableSource>> {
+        self.hint
+            .replace(Some("a pipeline's SQL sees one record at a time: no FROM, no joins, no subqueries".to_owned()));
+        plan_err!("there is no table {name}")
+    }
+
+    fn get_expr_planners(&self) -> &[Arc<dyn ExprPlanner>] {
+        &self.planners
+    }
+
+    fn get_function_meta(&self, name: &str) -> Option<Arc<ScalarUDF>> {
+        if CLOCKS.contains(&name) {
+            self.hint.replace(Some(format!(
+                "{name} would give another answer when a record is read again; use _timestamp, or a column of the header \"received\""
+            )));
+        }
+        let found = self.functions.get(name).cloned();
+        if found.is_none() && self.hint.borrow().is_none() {
+            let known: Vec<&str> = self.functions.keys().map(String::as_str).collect();
+            let meant = nearest(name, &known).map_or(String::new(), |meant| format!("; did you mean {meant}?"));
+            self.hint.replace(Some(format!("there is no function {name}{meant}")));
+        }
+        found
+    }
+
+    fn get_higher_order_meta(&self, _name: &str) -> Option<Arc<HigherOrderUDF>> {
+        None
+    }
+
+    fn get_aggregate_meta(&self, name: &str) -> Option<Arc<AggregateUDF>> {
+        if AGGREGATES.contains(&name) {
+            self.hint.replace(Some(format!("{name} needs many rows, and a pipeline's SQL sees one record at a time; windows are a step of their own")));
+        }
+        None
+    }
+
+    fn get_window_meta(&self, _name: &str) -> Option<Arc<WindowUDF>> {
+        None
+    }
+
+    fn get_variable_type(&self, _names: &[String]) -> Option<DataType> {
+        None
+    }
+
+    fn options(&self) -> &ConfigOptions {
+        &self.options
+    }
+
+    fn udf_names(&self) -> Vec<String> {
+        self.functions.keys().cloned().collect()
+    }
+
+    fn higher_order_function_names(&self) -> Vec<String> {
+        Vec::new()
+    }
+
+    fn udaf_names(&self) -> Vec<String> {
+        Vec::new()
+    }
+
+    fn udwf_names(&self) -> Vec<String> {
+        Vec::new()
+    }
+}

@@ -1,0 +1,171 @@
+//! Steps: what is done to rows between columns and routes, one after the other.
+
+mod sample;
+mod transform;
+mod unnest;
+
+pub(super) use sample::{SAMPLE_WHOLE, Sample};
+pub(super) use transform::{Transform, output_type};
+pub(super) use unnest::Unnest;
+
+use super::fault::Fault;
+use arrow::array::{BooleanArray, UInt32Array};
+use arrow::compute::{filter_record_batch, take_record_batch};
+use arrow::error::ArrowError;
+use arrow::record_batch::RecordBatch;
+use std::ops::Range;
+
+/// Rows, and the record that each comes from.
+#[derive(Clone, Debug)]
+pub(super) struct Rows {
+    pub(super) batch: RecordBatch,
+    /// By row the index of its record, ascending.
+    pub(super) sources: Vec<u32>,
+}
+
+/// One step, planned.
+#[derive(Clone)]
+pub(super) enum Stage {
+    Transform(Transform),
+    Unnest(Unnest),
+    Sample(Sample),
+}
+
+/// What steps found out beside rows.
+#[derive(Default)]
+pub(super) struct Found {
+    /// Bad records by index.
+    pub(super) faults: Vec<(u32, Fault)>,
+    pub(super) filtered: Filtered,
+}
+
+/// Rows that are no output and not bad, by reason.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Filtered([u32; Sieve::ALL.len()]);
+
+/// Why a row is no output: the label `reason` of `inrush_stream_filtered_total`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Sieve {
+    /// `where` was false.
+    False,
+    /// `where` was null.
+    Null,
+    /// A picture where fields of JSON are wanted.
+    ContentType,
+    /// A list without elements.
+    Empty,
+    /// Left out of a sample.
+    Sample,
+    /// No route takes it.
+    NoRoute,
+}
+
+impl Sieve {
+    pub(super) const ALL: [Sieve; 6] =
+        [Sieve::False, Sieve::Null, Sieve::ContentType, Sieve::Empty, Sieve::Sample, Sieve::NoRoute];
+
+    pub(super) fn as_str(self) -> &'static str {
+        match self {
+            Sieve::False => "false",
+            Sieve::Null => "null",
+            Sieve::ContentType => "content-type",
+            Sieve::Empty => "empty",
+            Sieve::Sample => "sample",
+            Sieve::NoRoute => "no-route",
+        }
+    }
+}
+
+impl Filtered {
+    pub(super) fn add(&mut self, reason: Sieve, count: usize) {
+        self.0[reason as usize] += count as u32;
+    }
+
+    pub(super) fn of(&self, reason: Sieve) -> u32 {
+        self.0[reason as usize]
+    }
+
+    /// Those that were met.
+    pub(super) fn reasons(&self) -> impl Iterator<Item = (&'static str, u32)> + '_ {
+        Sieve::ALL.into_iter().map(|reason| (reason.as_str(), self.of(reason))).filter(|(_, count)| *count > 0)
+    }
+
+    pub(super) fn total(&self) -> u64 {
+        self.0.iter().map(|count| u64::from(*count)).sum()
+    }
+
+    pub(super) fn merge(&mut self, other: &Filtered) {
+        self.0.iter_mut().zip(other.0).for_each(|(own, other)| *own += other);
+    }
+}
+
+impl Found {
+    pub(super) fn merge(&mut self, other: Found) {
+        self.faults.extend(other.faults);
+        self.filtered.merge(&other.filtered);
+    }
+}
+
+impl Stage {
+    pub(super) fn run(&self, rows: Rows, found: &mut Found) -> Rows {
+        match self {
+            Stage::Transform(transform) => transform.run(rows, found),
+            Stage::Unnest(unnest) => unnest.run(rows, found),
+            Stage::Sample(sample) => sample.run(rows, found),
+        }
+    }
+
+    /// Whether one row can become several.
+    pub(super) fn multiplies(&self) -> bool {
+        matches!(self, Stage::Unnest(_))
+    }
+}
+
+impl Rows {
+    pub(super) fn len(&self) -> usize {
+        self.batch.num_rows()
+    }
+
+    /// The rows at these places.
+    ///
+    /// # Errors
+    /// None that Arrow knows: places are of rows.
+    pub(super) fn take(&self, places: Vec<u32>) -> Result<Rows, ArrowError> {
+        if places.len() == self.len() && places.iter().enumerate().all(|(at, place)| at == *place as usize) {
+            return Ok(self.clone());
+        }
+        let sources = places.iter().map(|place| self.sources[*place as usize]).collect();
+        Ok(Rows { batch: take_record_batch(&self.batch, &UInt32Array::from(places))?, sources })
+    }
+
+    /// The rows of which `keep` is true.
+    ///
+    /// # Errors
+    /// None that Arrow knows: there is an answer a row.
+    pub(super) fn filter(&self, keep: &BooleanArray) -> Result<Rows, ArrowError> {
+        if keep.true_count() == self.len() {
+            return Ok(self.clone());
+        }
+        let sources =
+            self.sources.iter().zip(keep).filter(|(_, keep)| *keep == Some(true)).map(|(at, _)| *at).collect();
+        Ok(Rows { batch: filter_record_batch(&self.batch, keep)?, sources })
+    }
+
+    /// Those of some of the records, by index.
+    pub(super) fn of_records(&self, some: &Range<usize>) -> Rows {
+        let place = |index: usize| self.sources.partition_point(|source| (*source as usize) < index);
+        let (from, to) = (place(some.start), place(some.end));
+        Rows { batch: self.batch.slice(from, to - from), sources: self.sources[from..to].to_vec() }
+    }
+
+    /// Without those of records that are bad: what fails in one of its rows is a dead letter and no row.
+    pub(super) fn without(self, faults: &[(u32, Fault)]) -> Rows {
+        let is_bad = |source: &u32| faults.iter().any(|(bad, _)| bad == source);
+        if faults.is_empty() || !self.sources.iter().any(is_bad) {
+            return self;
+        }
+        let bad: std::collections::HashSet<u32> = faults.iter().map(|(bad, _)| *bad).collect();
+        let keep: BooleanArray = self.sources.iter().map(|source| Some(!bad.contains(source))).collect();
+        self.filter(&keep).expect("there is an answer a row")
+    }
+}

@@ -1,0 +1,186 @@
+//! What a crowd of records is to one output: its rows are shaped and written, what it refuses is tried again, and what it will never take
+//! becomes a dead letter of its own.
+
+use super::dead_letters::Letter;
+use super::fault::{Fault, Reason};
+use super::output::Held;
+use super::runner::{Fail, Open, Runner};
+use super::sink::WriteError;
+use super::sink::parquet::CutName;
+use super::step::Rows;
+use crate::metrics as names;
+use crate::record::{Record, TimestampType};
+use std::ops::Range;
+use std::time::Instant;
+
+/// What became of records given to an output.
+pub(super) enum Wrote {
+    All,
+    /// The output fell, or waits for one of them to be tried again: it is no longer where the others are.
+    Waits,
+}
+
+/// What became of one attempt to write.
+enum Tried {
+    Done,
+    /// The output fell.
+    Fell,
+    /// The record at this index is not taken, by the sink for the reason told, or because it never fits the output.
+    Not(usize, Option<String>),
+}
+
+impl Runner {
+    /// The next attempt of a record, if it has one.
+    pub(super) fn attempt(&self, offset: i64, before: Option<&Held>) -> Option<Held> {
+        let attempts = before.filter(|held| held.offset == offset).map_or(0, |held| held.attempts);
+        let until = Instant::now() + self.job.spec.on_error.backoff;
+        (attempts < self.job.spec.on_error.retries).then(|| Held { offset, attempts: attempts + 1, until })
+    }
+
+    pub(super) fn count_retry(&mut self) {
+        metrics::counter!(names::STREAM_RETRIES.name, "pipeline" => self.job.spec.name.clone()).increment(1);
+        self.status.retries += 1;
+    }
+
+    /// Gives one output its rows of these records, and what it will never take to the dead letters.
+    pub(super) fn write(
+        &mut self,
+        open: &mut Open,
+        at: usize,
+        id: i32,
+        kind: TimestampType,
+        records: &[Record],
+        rows: &Rows,
+    ) -> Result<Wrote, Fail> {
+        let mut from = 0;
+        loop {
+            let (index, refused) = match self.try_write(open, at, id, kind, records, rows, from..records.len())? {
+                Tried::Done => return Ok(Wrote::All),
+                Tried::Fell => return Ok(Wrote::Waits),
+                Tried::Not(index, refused) => (index, refused),
+            };
+            // What stands before it is done first.
+            match self.try_write(open, at, id, kind, records, rows, from..index)? {
+                Tried::Done => {}
+                Tried::Fell => return Ok(Wrote::Waits),
+                Tried::Not(..) => {
+                    self.fall(open, at, "it refused a record that it had not refused before".to_owned())?;
+                    return Ok(Wrote::Waits);
+                }
+            }
+            let offset = records[index].offset.0;
+            let outlet = &mut open.outlets[at];
+            outlet.positions.insert(id, offset);
+            outlet.since.get_or_insert_with(Instant::now);
+            if let Some(held) = self.attempt(offset, outlet.held.get(&id)) {
+                outlet.held.insert(id, held);
+                self.count_retry();
+                return Ok(Wrote::Waits);
+            }
+            from = index + 1;
+            let is_buried = match refused {
+                None => {
+                    outlet.given_up = Some((id, offset));
+                    let tried = self.try_write(open, at, id, kind, records, rows, index..from)?;
+                    matches!(tried, Tried::Done)
+                }
+                Some(message) => {
+                    let fault = Fault { reason: Reason::SinkRefused, column: None, message: message.into() };
+                    let letter = Letter { record: &records[index], fault: &fault, timestamp_type: kind };
+                    self.bury(open, at, id, &[letter])?
+                }
+            };
+            if !is_buried {
+                return Ok(Wrote::Waits);
+            }
+        }
+    }
+
+    /// One attempt to give one output its rows of some of the records.
+    #[allow(clippy::too_many_arguments)] // Which output, which records of which partition, and their rows: a struct would have one use.
+    fn try_write(
+        &mut self,
+        open: &mut Open,
+        at: usize,
+        id: i32,
+        kind: TimestampType,
+        records: &[Record],
+        rows: &Rows,
+        some: Range<usize>,
+    ) -> Result<Tried, Fail> {
+        if some.is_empty() {
+            return Ok(Tried::Done);
+        }
+        let Rows { batch, sources } = rows.of_records(&some);
+        let outlet = &mut open.outlets[at];
+        let Some(line) = &mut outlet.line else { return Ok(Tried::Fell) };
+        let (shaped, unfit) = line.sink.shape(batch, &sources, records);
+        let (dead, written) = dead_of(unfit, &sources);
+        if let Some((index, _)) = dead.first().filter(|_| self.job.spec.on_error.retries_all)
+            && outlet.given_up != Some((id, records[*index as usize].offset.0))
+        {
+            return Ok(Tried::Not(*index as usize, None));
+        }
+        let state = self.checkpoint.outputs.get(&outlet.name);
+        let name = CutName {
+            generation: state.map_or(0, |state| state.generation),
+            cut: self.checkpoint.cut,
+            now_ms: self.options.clock.now_ms(),
+        };
+        let offsets = sources.iter().map(|at| records[*at as usize].offset.0);
+        let allowed = self.hooks.write(&self.job.spec.name, &outlet.name, offsets);
+        match allowed.and_then(|()| line.sink.write(id, &shaped, &sources, records, &name)) {
+            Ok(()) => {}
+            Err(WriteError::Down(reason)) => {
+                self.fall(open, at, reason)?;
+                return Ok(Tried::Fell);
+            }
+            Err(WriteError::Refused { offset, message }) => {
+                let index = records[some.clone()].iter().position(|record| record.offset.0 == offset);
+                return match index {
+                    Some(index) => Ok(Tried::Not(some.start + index, Some(message))),
+                    None => {
+                        self.fall(open, at, format!("it refused a record that it was not given: {message}"))?;
+                        Ok(Tried::Fell)
+                    }
+                };
+            }
+        }
+        outlet.written += written;
+        outlet.since.get_or_insert_with(Instant::now);
+        metrics::counter!(names::STREAM_ROWS.name, "pipeline" => self.job.spec.name.clone()).increment(written);
+        Ok(if self.bury(open, at, id, &letters(&dead, records, kind))? { Tried::Done } else { Tried::Fell })
+    }
+
+    /// Letters of what only this output does not take; says whether they are there, or else the output fell.
+    fn bury(&mut self, open: &mut Open, at: usize, id: i32, letters: &[Letter<'_>]) -> Result<bool, Fail> {
+        let outlet = &mut open.outlets[at];
+        let Some(line) = &mut outlet.line else { return Ok(false) };
+        if let Err(error) = line.letters.send(id, letters) {
+            self.fall(open, at, error.to_string())?;
+            return Ok(false);
+        }
+        outlet.dead += letters.len() as u64;
+        for letter in letters {
+            self.count_dead(letter.fault);
+        }
+        self.watched.1 += letters.len() as u64;
+        Ok(true)
+    }
+}
+
+/// Letters of bad records, by index.
+pub(super) fn letters<'a>(bad: &'a [(u32, Fault)], records: &'a [Record], kind: TimestampType) -> Vec<Letter<'a>> {
+    let letter = |(at, fault): &'a (u32, Fault)| Letter { record: &records[*at as usize], fault, timestamp_type: kind };
+    bad.iter().map(letter).collect()
+}
+
+/// What an output does not take, once a record and ascending by its index, and how many of its rows are good.
+fn dead_of(unfit: Vec<(u32, Fault)>, sources: &[u32]) -> (Vec<(u32, Fault)>, u64) {
+    let mut dead: Vec<(u32, Fault)> = unfit.into_iter().map(|(row, fault)| (sources[row as usize], fault)).collect();
+    dead.sort_by_key(|(index, _)| *index);
+    dead.dedup_by_key(|(index, _)| *index);
+    let is_dead = |source: &&u32| dead.binary_search_by_key(*source, |(index, _)| *index).is_ok();
+    let lost = if dead.is_empty() { 0 } else { sources.iter().filter(is_dead).count() };
+    (dead, (sources.len() - lost) as u64)
+}
