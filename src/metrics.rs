@@ -226,7 +226,7 @@ pub const STREAM_FILTERED: Metric = metric(
     "inrush_stream_filtered_total",
     Kind::Counter,
     "pipeline,reason",
-    "rows that where rejected (false, null) or that were passed over (content-type)",
+    "rows that are no output: where was false or null, no-route, empty, sample, duplicate, cool-down, replaced; or passed over (content-type)",
 );
 pub const STREAM_DEAD_LETTERS: Metric =
     metric("inrush_stream_dead_letters_total", Kind::Counter, "pipeline,reason", "records that became dead letters");
@@ -309,6 +309,14 @@ pub const STREAM_CUT_SECONDS: Metric = metric(
     Kind::Histogram,
     "pipeline",
     "seconds of a cut: close, sync, checkpoint, rename",
+);
+pub const STREAM_STATE_BYTES: Metric =
+    metric("inrush_stream_state_bytes", Kind::Gauge, "pipeline", "memory of what the steps remember, about");
+pub const STREAM_STATE_EVICTED: Metric = metric(
+    "inrush_stream_state_evicted_keys_total",
+    Kind::Counter,
+    "pipeline",
+    "keys that a step forgot before their time, because it may remember no more",
 );
 pub const STREAM_UP: Metric =
     metric("inrush_stream_up", Kind::Gauge, "pipeline", "0 while the pipeline is stalled or has failed");
@@ -426,6 +434,8 @@ pub const ALL: &[Metric] = &[
     STREAM_OPEN_FILES,
     STREAM_FILES_TAKEN_AWAY,
     STREAM_LAST_CUT_AGE,
+    STREAM_STATE_BYTES,
+    STREAM_STATE_EVICTED,
     STREAM_FILES,
     STREAM_CUT_SECONDS,
     STREAM_UP,

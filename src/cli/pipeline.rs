@@ -50,7 +50,12 @@ enum Action {
     /// What each pipeline does and where it stands.
     Status,
     /// Reads the files again and swaps what changed.
-    Reload { pipeline: Option<String> },
+    Reload {
+        pipeline: Option<String>,
+        /// `drop` lets go what the steps of the pipeline remember, where its new ones cannot take it over.
+        #[arg(long, value_name = "drop", requires = "pipeline")]
+        state: Option<StateChange>,
+    },
     /// Moves a pipeline; what it wrote stays.
     Reset {
         pipeline: String,
@@ -58,6 +63,12 @@ enum Action {
         #[arg(long, value_name = "WHERE")]
         to: String,
     },
+}
+
+/// What becomes of what a pipeline's steps remember.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum StateChange {
+    Drop,
 }
 
 pub(super) fn run(arguments: Arguments) -> Result<Outcome> {
@@ -73,8 +84,9 @@ pub(super) fn run(arguments: Arguments) -> Result<Outcome> {
             }
             Ok(Outcome::Done)
         }
-        Action::Reload { pipeline } => {
-            let query = pipeline.map_or(String::new(), |pipeline| format!("?pipeline={pipeline}"));
+        Action::Reload { pipeline, state } => {
+            let drop = if state.is_some() { "&state=drop" } else { "" };
+            let query = pipeline.map_or(String::new(), |pipeline| format!("?pipeline={pipeline}{drop}"));
             ask(&arguments.admin, &format!("/api/pipelines/reload{query}"), arguments.json)
         }
         Action::Reset { pipeline, to } => {

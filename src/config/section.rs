@@ -160,6 +160,15 @@ impl<'a> Section<'a> {
             };
             return tables.iter().enumerate().map(section).collect();
         }
+        if let Some(list) = item.as_array()
+            && list.iter().all(toml_edit::Value::is_inline_table)
+        {
+            let section = |(at, value): (usize, &'a toml_edit::Value)| {
+                let table = value.as_inline_table()?;
+                Some(self.section(table as &dyn TableLike, format!("{}[{at}]", self.path(key)), value.span()))
+            };
+            return list.iter().enumerate().filter_map(section).collect();
+        }
         self.not::<()>(key, item, "tables, each under its own [[ ]] header");
         Vec::new()
     }

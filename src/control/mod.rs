@@ -10,8 +10,9 @@ pub const COMMAND_QUEUE_MAX: usize = 64;
 /// What can be asked of the pipelines.
 #[derive(Debug)]
 pub enum Command {
-    /// Read the pipelines' folder again and swap what changed; one pipeline or all.
-    Reload { pipeline: Option<String> },
+    /// Read the pipelines' folder again and swap what changed; one pipeline or all. `drop_state` lets go what the steps of one remember,
+    /// if its new ones cannot take it over.
+    Reload { pipeline: Option<String>, drop_state: bool },
     /// Move a pipeline's positions and raise its generation.
     Reset { pipeline: String, to: ResetTo },
 }

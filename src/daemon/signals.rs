@@ -135,7 +135,7 @@ async fn reload(control: Control) {
         Ok(now) => sd_notify::notify(&[NotifyState::Reloading, now]),
         Err(_) => sd_notify::notify(&[NotifyState::Reloading]),
     };
-    match control.ask(Command::Reload { pipeline: None }).await {
+    match control.ask(Command::Reload { pipeline: None, drop_state: false }).await {
         Ok(answer) => {
             for (pipeline, result) in answer {
                 match result {

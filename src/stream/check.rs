@@ -6,6 +6,7 @@ use super::load::{self, Job};
 use super::rows::Decoder;
 use super::sink::lake;
 use super::spec::{Column, Expect, Given, Output, Rule, Step, Test};
+use super::state::{States, Times};
 use super::step::Rows;
 use crate::config::Mistake;
 use crate::record::{Offset, Record};
@@ -14,6 +15,7 @@ use arrow::record_batch::RecordBatch;
 use bytes::Bytes;
 use serde_json::Value;
 use std::path::Path;
+use std::time::Duration;
 
 /// A file that is right.
 #[derive(Clone, Debug, serde::Serialize)]
@@ -97,7 +99,7 @@ impl Trial {
 
     /// The first row that a record becomes, as JSON; `None` if it is filtered or a dead letter.
     pub fn run(&self, record: &Record) -> Option<Value> {
-        match transform(&self.job, 0, record) {
+        match transform(&self.job, &[(0, record.clone())], Duration::ZERO) {
             Became::Rows(came) => came.rows.into_iter().next(),
             Became::Dead(..) => None,
         }
@@ -126,7 +128,8 @@ struct Came {
 }
 
 fn run(job: &Job, test: &Test) -> Tested {
-    let became = transform(job, test.given.partition, &given(&test.given));
+    let records: Vec<(i32, Record)> = test.given.iter().map(|one| (one.partition, given(one))).collect();
+    let became = transform(job, &records, test.quiet);
     let passed = match (&test.expect, &became) {
         (Expect::Rows { rows, outputs }, Became::Rows(came)) => {
             let is_there = outputs.as_ref().is_none_or(|wanted| *wanted == came.outputs);
@@ -185,26 +188,52 @@ fn given(given: &Given) -> Record {
     }
 }
 
-fn transform(job: &Job, partition: i32, record: &Record) -> Became {
-    let decoder = Decoder::new(job.plan.columns().to_vec(), job.plan.input().clone());
-    let decoded = decoder.decode(partition, std::slice::from_ref(record));
-    if let Some((_, fault)) = decoded.faults.first() {
-        return Became::Dead(fault.reason, fault.message.to_string());
-    }
-    let done = job.plan.run(Rows { batch: decoded.rows, sources: decoded.sources });
-    if let Some((_, fault)) = done.faults.first() {
-        return Became::Dead(fault.reason, fault.message.to_string());
-    }
+/// Takes records through a pipeline one by one; then none comes for a while.
+fn transform(job: &Job, records: &[(i32, Record)], quiet: Duration) -> Became {
+    let plan = &job.plan;
+    let decoder = Decoder::new(plan.columns().to_vec(), plan.input().clone());
+    let mut states = States::default();
     let mut came = Came::default();
-    for (rows, route) in done.routes.iter().zip(&job.spec.routes).filter(|(rows, _)| rows.len() > 0) {
-        came.outputs.push(route.to.to_string());
-        for row in as_json(&rows.batch) {
-            if !came.rows.contains(&row) {
-                came.rows.push(row);
-            }
+    for (partition, record) in records {
+        let decoded = decoder.decode(*partition, std::slice::from_ref(record));
+        if let Some((_, fault)) = decoded.faults.first() {
+            return Became::Dead(fault.reason, fault.message.to_string());
         }
+        let mut done = plan.run(Rows { batch: decoded.rows, sources: decoded.sources });
+        let mut faults = std::mem::take(&mut done.faults);
+        if plan.is_stateful() {
+            let state = states.of(*partition, plan);
+            let times = Times::of(std::slice::from_ref(record), state.time);
+            done = state.run(plan, done.routes.pop().unwrap_or_else(|| plan.no_rows()), &times, *partition);
+            faults.append(&mut done.faults);
+        }
+        if let Some((_, fault)) = faults.first() {
+            return Became::Dead(fault.reason, fault.message.to_string());
+        }
+        came.note(job, &done.routes);
+    }
+    for routes in states.let_go(plan, quiet) {
+        came.note(job, &routes);
     }
     Became::Rows(came)
+}
+
+impl Came {
+    fn note(&mut self, job: &Job, routes: &[Rows]) {
+        let mut rows_of_now: Vec<Value> = Vec::new();
+        for (rows, route) in routes.iter().zip(&job.spec.routes).filter(|(rows, _)| rows.len() > 0) {
+            let name = route.to.to_string();
+            if !self.outputs.contains(&name) {
+                self.outputs.push(name);
+            }
+            for row in as_json(&rows.batch) {
+                if !rows_of_now.contains(&row) {
+                    rows_of_now.push(row);
+                }
+            }
+        }
+        self.rows.append(&mut rows_of_now);
+    }
 }
 
 fn as_json(rows: &RecordBatch) -> Vec<Value> {

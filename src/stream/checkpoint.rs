@@ -27,9 +27,26 @@ pub(super) struct Checkpoint {
     pub(super) letters: Option<TopicState>,
     /// By name, such as `topic people`.
     pub(super) outputs: BTreeMap<String, OutputState>,
+    /// What the steps remember at these positions, if any does. All outputs stand at the same ones then.
+    #[serde(default)]
+    pub(super) state: Option<StateFile>,
+    /// By partition the time up to which a lack of records has moved it, behind its position. What that makes is not in the outputs yet.
+    #[serde(default)]
+    pub(super) marks: BTreeMap<i32, i64>,
     /// The pipeline file's text that all of this was made with.
     pub(super) text: String,
     pub(super) counts: Counts,
+}
+
+/// A file with what steps remember, beside the checkpoint.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct StateFile {
+    pub(super) file: String,
+    pub(super) size: u64,
+    /// CRC-32C of its bytes.
+    pub(super) crc: u32,
+    /// What each step goes by; others do not take it over.
+    pub(super) steps: Vec<String>,
 }
 
 /// One output at its last cut.
@@ -95,6 +112,8 @@ impl Checkpoint {
             positions: BTreeMap::new(),
             letters: None,
             outputs: BTreeMap::new(),
+            state: None,
+            marks: BTreeMap::new(),
             text: text.to_owned(),
             counts: Counts::default(),
         }
@@ -115,6 +134,8 @@ impl Checkpoint {
         }
         self.positions = positions;
         self.letters = None;
+        self.state = None;
+        self.marks.clear();
     }
 
     /// By source partition what all outputs have.

@@ -7,38 +7,54 @@ use super::hooks::Step;
 use super::runner::{Fail, NAP, Open, Runner};
 use super::sink::journal::is_durable;
 use super::spec::Output;
+use super::state::forget_others;
 use crate::control::State;
 use crate::metrics as names;
 use crate::record::{Offset, PartitionId};
 use std::collections::BTreeMap;
+use std::ops::Range;
+use std::path::Path;
 use std::time::{Duration, Instant};
 use tracing::info;
 
 /// How often a pipeline into a topic cuts: it bounds what a start has to look through.
 const TOPIC_ROLL_AGE: Duration = Duration::from_secs(1);
+/// A cut of a pipeline whose steps remember may take one part of so many of its time.
+const CUT_SHARE: u32 = 10;
 /// How long a cut waits for the log to make durable what it was made of.
 const DURABLE_PATIENCE: Duration = Duration::from_secs(10);
 
 impl Runner {
     /// Cuts the outputs whose time has come.
     pub(super) fn cut_due(&mut self, open: &mut Open) -> Result<(), Fail> {
-        for at in 0..open.outlets.len() {
+        let is_due = |at: usize| {
             let outlet = &open.outlets[at];
-            let age = match &self.job.spec.routes[at].to {
-                Output::Parquet(out) => out.roll_age,
-                Output::Topic(_) => TOPIC_ROLL_AGE,
-            };
             let is_full = outlet.line.as_ref().is_some_and(|line| line.sink.is_full());
-            if is_full || outlet.since.is_some_and(|since| since.elapsed() >= age) {
-                self.cut(open, at)?;
-            }
+            is_full || outlet.since.is_some_and(|since| since.elapsed() >= self.roll_age(at))
+        };
+        let due: Vec<usize> = (0..open.outlets.len()).filter(|at| is_due(*at)).collect();
+        match self.job.plan.is_stateful() {
+            true if due.is_empty() => Ok(()),
+            true => self.cut_together(open),
+            false => due.into_iter().try_for_each(|at| self.cut(open, at)),
         }
-        Ok(())
+    }
+
+    fn roll_age(&self, at: usize) -> Duration {
+        match &self.job.spec.routes[at].to {
+            Output::Parquet(out) => out.roll_age,
+            // What the steps remember is written whole each time.
+            Output::Topic(_) if self.job.plan.is_stateful() => TOPIC_ROLL_AGE.max(self.status.cut_took * CUT_SHARE),
+            Output::Topic(_) => TOPIC_ROLL_AGE,
+        }
     }
 
     /// Cuts all outputs that are not down.
     pub(super) fn cut_all(&mut self, open: &mut Open) -> Result<(), Fail> {
-        (0..open.outlets.len()).try_for_each(|at| self.cut(open, at))
+        match self.job.plan.is_stateful() {
+            true => self.cut_together(open),
+            false => (0..open.outlets.len()).try_for_each(|at| self.cut(open, at)),
+        }
     }
 
     /// Cuts one output: closes its files, writes the checkpoint, gives the files their names. If that fails the output is down.
@@ -51,70 +67,105 @@ impl Runner {
             open.outlets[at].since = None;
             return Ok(());
         }
-        match self.try_cut(open, at) {
+        match self.try_cut(open, at..at + 1) {
             Ok(()) => Ok(()),
             Err(reason) => self.fall(open, at, reason),
         }
     }
 
-    fn try_cut(&mut self, open: &mut Open, at: usize) -> Result<(), String> {
+    /// Cuts all outputs at the same positions, with what the steps remember there.
+    pub(super) fn cut_together(&mut self, open: &mut Open) -> Result<(), Fail> {
+        let is_ahead = open.outlets.iter().any(|outlet| outlet.is_ahead(&self.checkpoint));
+        if !is_ahead && self.positions == self.checkpoint.positions && self.marks == self.checkpoint.marks {
+            open.outlets.iter_mut().for_each(|outlet| outlet.since = None);
+            return Ok(());
+        }
+        self.try_cut(open, 0..open.outlets.len()).map_err(Fail::Down)
+    }
+
+    fn try_cut(&mut self, open: &mut Open, which: Range<usize>) -> Result<(), String> {
         let began = Instant::now();
-        self.wait_until_durable(open, at)?;
-        let outlet = &mut open.outlets[at];
-        let Some(line) = &mut outlet.line else { return Ok(()) };
+        self.wait_until_durable(open, &which)?;
         let failed = |what: &'static str| move |error: std::io::Error| format!("{what}: {error}");
         let mut next = self.checkpoint.clone();
-        let state = next.outputs.entry(outlet.name.clone()).or_default();
-        let offsets = offsets(&state.positions, &outlet.positions);
-        let files = line.sink.close(&offsets).map_err(failed("cannot close the Parquet files"))?;
+        let (mut count, mut bytes) = (0, 0);
+        for outlet in &mut open.outlets[which.clone()] {
+            let Some(line) = &mut outlet.line else { continue };
+            let state = next.outputs.entry(outlet.name.clone()).or_default();
+            let offsets = offsets(&state.positions, &outlet.positions);
+            let files = line.sink.close(&offsets).map_err(failed("cannot close the Parquet files"))?;
+            count += files.len();
+            bytes += files.iter().map(|file| file.size).sum::<u64>();
+            state.positions.clone_from(&outlet.positions);
+            state.topic = line.sink.state();
+            state.letters = Some(line.letters.journal().state());
+            state.files.extend(files);
+            (state.written, state.dead) = (outlet.written, outlet.dead);
+        }
         self.hooks.at(Step::Staged);
-        let (count, bytes) = (files.len(), files.iter().map(|file| file.size).sum::<u64>());
-        let (topic, letters) = (line.sink.state(), line.letters.journal().state());
-        state.positions.clone_from(&outlet.positions);
-        state.topic.clone_from(&topic);
-        state.letters = Some(letters.clone());
-        state.files.extend(files);
-        (state.written, state.dead) = (outlet.written, outlet.dead);
-        let own_letters = open.letters.journal().state();
         next.cut += 1;
         next.positions.clone_from(&self.positions);
-        next.letters = Some(own_letters.clone());
+        next.letters = Some(open.letters.journal().state());
         next.counts = self.counts;
+        next.marks.clone_from(&self.marks);
+        let folder = self.path.parent().unwrap_or(Path::new(".")).to_owned();
+        if self.job.plan.is_stateful() {
+            let saved = open.states.save(&self.job.plan, &folder, next.cut);
+            next.state = Some(saved.map_err(failed("cannot write what the steps remember"))?);
+            self.hooks.at(Step::Remembered);
+        }
         self.life.save(&next, &self.path).map_err(failed("cannot write the pipeline's checkpoint"))?;
-        line.sink.cut(topic.as_ref(), &outlet.positions);
-        line.letters.cut(&letters, &outlet.positions);
-        open.letters.cut(&own_letters, &next.positions);
-        outlet.since = None;
-        let name = outlet.name.clone();
         self.checkpoint = next;
+        let mut names = Vec::new();
+        for outlet in &mut open.outlets[which] {
+            let Some(line) = &mut outlet.line else { continue };
+            let state = &self.checkpoint.outputs[&outlet.name];
+            line.sink.cut(state.topic.as_ref(), &state.positions);
+            if let Some(letters) = &state.letters {
+                line.letters.cut(letters, &state.positions);
+            }
+            outlet.since = None;
+            names.push(outlet.name.clone());
+        }
+        if let Some(letters) = &self.checkpoint.letters {
+            open.letters.cut(letters, &self.checkpoint.positions);
+        }
         self.status.cut_at = Some(Instant::now());
         self.hooks.at(Step::Saved);
-        self.finish_files(&name)?;
+        for name in &names {
+            self.finish_files(name)?;
+        }
+        if self.job.plan.is_stateful() {
+            forget_others(&folder, self.checkpoint.state.as_ref());
+        }
+        self.status.cut_took = began.elapsed();
         let pipeline = self.job.spec.name.clone();
         metrics::counter!(names::STREAM_FILES.name, "pipeline" => pipeline.clone()).increment(count as u64);
         metrics::counter!(names::STREAM_SINK_BYTES.name, "pipeline" => pipeline.clone()).increment(bytes);
         metrics::histogram!(names::STREAM_CUT_SECONDS.name, "pipeline" => pipeline)
             .record(began.elapsed().as_secs_f64());
         if count > 0 {
-            let (cut, rows) = (self.checkpoint.cut, self.checkpoint.outputs[&name].written);
-            info!(pipeline = self.job.spec.name, output = name, files = count, cut, rows, "cut");
+            let rows: u64 = names.iter().map(|name| self.checkpoint.outputs[name].written).sum();
+            let (cut, outputs) = (self.checkpoint.cut, names.join(", "));
+            info!(pipeline = self.job.spec.name, outputs, files = count, cut, rows, "cut");
         }
         Ok(())
     }
 
     /// A checkpoint may not pass what a crash of the machine could still take away from the source, nor name ends of topics that are not
     /// durable. Topics that sync before they answer never wait here.
-    fn wait_until_durable(&mut self, open: &Open, at: usize) -> Result<(), String> {
+    fn wait_until_durable(&mut self, open: &Open, which: &Range<usize>) -> Result<(), String> {
         let began = Instant::now();
-        let outlet = &open.outlets[at];
+        let outlets = &open.outlets[which.clone()];
         let is_safe = |runner: &Runner| {
-            let mut read = runner.positions.iter().chain(&outlet.positions);
+            let of_outlets = outlets.iter().flat_map(|outlet| &outlet.positions);
+            let mut read = runner.positions.iter().chain(of_outlets);
             let source = read.all(|(id, next)| match open.topic.partition(PartitionId(*id)) {
                 Some(partition) => is_durable(&open.topic, &partition, Offset(*next)),
                 None => true,
             });
-            let is_written =
-                outlet.line.as_ref().is_none_or(|line| line.sink.is_durable() && line.letters.journal().is_durable());
+            let mut lines = outlets.iter().filter_map(|outlet| outlet.line.as_ref());
+            let is_written = lines.all(|line| line.sink.is_durable() && line.letters.journal().is_durable());
             source && is_written && open.letters.journal().is_durable()
         };
         while !is_safe(self) {

@@ -4,7 +4,7 @@
 use super::checkpoint::TopicState;
 use super::fault::{Fault, Reason};
 use super::hooks::Hooks;
-use super::sink::journal::{self, Error, Journal, Row, SourceTopic, copied_headers};
+use super::sink::journal::{self, Error, Journal, Last, Row, SourceTopic, copied_headers};
 use crate::record::{Record, TimestampType, TopicName};
 use crate::store::{AppendError, MESSAGE_BYTES_MAX, Store, Topic};
 use std::collections::BTreeMap;
@@ -130,7 +130,7 @@ impl DeadLetters {
                 return Err(Error::Append(name, AppendError::TooLarge { size, limit }));
             }
         }
-        self.journal.write(partition, BTreeMap::from([(partition, rows)]))
+        self.journal.write(partition, BTreeMap::from([(partition, rows)]), Last::Whole)
     }
 
     fn row<'a>(&self, letter: &Letter<'a>, ours: &'a [(&'static [u8], Vec<u8>)]) -> Row<'a> {

@@ -1,6 +1,8 @@
 //! The places where tests make a pipeline crash, hang or meet a sink that refuses. Outside of tests there is nothing here.
 
+use super::memory::QUIET_AFTER;
 use super::sink::WriteError;
+use std::time::Duration;
 
 /// A moment between two steps that a crash can fall into.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -13,6 +15,8 @@ pub(super) enum Step {
     Lettered,
     /// Files are closed and synced, no checkpoint names them.
     Staged,
+    /// What the steps remember is written and synced, no checkpoint names it.
+    Remembered,
     /// The checkpoint names the files, none has its name.
     Saved,
     /// One file has its name, others may not.
@@ -26,6 +30,11 @@ pub(super) struct Hooks {}
 
 #[cfg(not(test))]
 impl Hooks {
+    #[inline]
+    pub(super) fn quiet_after(&self) -> Duration {
+        QUIET_AFTER
+    }
+
     #[inline]
     pub(super) fn at(&self, _step: Step) {}
 
@@ -56,6 +65,7 @@ struct Script {
     /// Panic at the n-th time (from 1) that this step is reached.
     crash: Option<(Step, usize)>,
     sink: Option<Box<Verdict>>,
+    quiet_after: Option<Duration>,
 }
 
 #[cfg(test)]
@@ -63,6 +73,15 @@ impl Hooks {
     /// Crashes the pipeline's thread at the `nth` time that it reaches `step`, as a kill of the process would.
     pub(super) fn crash_at(&self, step: Step, nth: usize) {
         self.script().crash = Some((step, nth));
+    }
+
+    /// After how long a partition without records is moved by a mark.
+    pub(super) fn set_quiet_after(&self, wait: Duration) {
+        self.script().quiet_after = Some(wait);
+    }
+
+    pub(super) fn quiet_after(&self) -> Duration {
+        self.script().quiet_after.unwrap_or(QUIET_AFTER)
     }
 
     /// Whether the planned crash has happened.

@@ -8,6 +8,7 @@ use super::sink::lake::{self, Claim, Owner};
 use super::sink::parquet::{CutName, Parquet};
 use super::sink::staged::finish;
 use super::spec::{Output, ParquetOutput, Route};
+use super::state::{States, Times};
 use super::step::Rows;
 use crate::clock::Clock;
 use crate::config::Mistake;
@@ -18,6 +19,7 @@ use bytes::Bytes;
 use serde_json::Value;
 use std::io::{self, BufRead, Write};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 use uuid::Uuid;
 
 /// A recorded event is not longer.
@@ -81,6 +83,7 @@ pub fn run<'a>(
         out: Out::open(&job, to)?,
         job,
         clock,
+        states: States::default(),
         ran: Ran::default(),
     };
     let (mut records, mut size, mut line) = (Vec::new(), 0, 0);
@@ -102,6 +105,7 @@ pub fn run<'a>(
             size = 0;
         }
         if count == 0 {
+            run.end()?;
             run.out.cut(&mut run.ran)?;
             return Ok(run.ran);
         }
@@ -113,6 +117,7 @@ struct Run<'a> {
     decoder: Decoder,
     out: Out<'a>,
     clock: &'a Clock,
+    states: States,
     ran: Ran,
 }
 
@@ -121,9 +126,18 @@ impl Run<'_> {
         let records: Vec<Record> = numbered.iter().map(|(_, record)| record.clone()).collect();
         let decoded = self.decoder.decode(0, &records);
         let passed_over = u64::from(decoded.passed_over);
-        let done = self.job.plan.run(Rows { batch: decoded.rows, sources: decoded.sources });
+        let plan = self.job.plan.clone();
+        let mut done = plan.run(Rows { batch: decoded.rows, sources: decoded.sources });
         let mut bad: Vec<(u32, Fault)> = decoded.faults;
-        bad.extend(done.faults);
+        bad.append(&mut done.faults);
+        if plan.is_stateful() {
+            let before = done.filtered;
+            let state = self.states.of(0, &plan);
+            let times = Times::of(&records, state.time);
+            done = state.run(&plan, done.routes.pop().unwrap_or_else(|| plan.no_rows()), &times, 0);
+            bad.append(&mut done.faults);
+            done.filtered.merge(&before);
+        }
         bad.sort_by_key(|(at, _)| *at);
         for (at, fault) in &bad {
             let (line, record) = &numbered[*at as usize];
@@ -145,6 +159,25 @@ impl Run<'_> {
         Ok(())
     }
 
+    /// Lets go what waits for its time: nothing comes any more.
+    fn end(&mut self) -> Result<(), RunError> {
+        let plan = self.job.plan.clone();
+        let last = Record {
+            offset: Offset(i64::MAX),
+            timestamp: self.clock.now_ms(),
+            key: None,
+            value: None,
+            headers: Vec::new(),
+        };
+        for routes in self.states.let_go(&plan, Duration::MAX) {
+            for (at, rows) in routes.iter().enumerate().filter(|(_, rows)| rows.len() > 0) {
+                self.ran.rows += rows.len() as u64;
+                self.write(at, rows, std::slice::from_ref(&last))?;
+            }
+        }
+        Ok(())
+    }
+
     /// Writes rows of one route.
     fn write(&mut self, route: usize, rows: &Rows, records: &[Record]) -> Result<(), RunError> {
         let failed = |source| RunError::Io { what: "write the rows", source };
@@ -157,7 +190,12 @@ impl Run<'_> {
             Out::Folders(folders) => {
                 let Some(Some(folder)) = folders.get_mut(route) else { return Ok(()) };
                 let times: Vec<i64> = rows.sources.iter().map(|at| records[*at as usize].timestamp).collect();
-                let name = CutName { generation: folder.generation, cut: folder.cut, now_ms: self.clock.now_ms() };
+                let name = CutName {
+                    generation: folder.generation,
+                    cut: folder.cut,
+                    now_ms: self.clock.now_ms(),
+                    is_mark: false,
+                };
                 folder.sink.write(&rows.batch, &times, &name).map_err(failed)?;
                 if folder.sink.is_full() { folder.cut(&mut self.ran) } else { Ok(()) }
             }

@@ -4,6 +4,7 @@
 use super::checkpoint::{Checkpoint, ONLY_OUTPUT, OutputState};
 use super::dead_letters::{self, DeadLetters, Sender, Start};
 use super::lanes::{self, Lanes};
+use super::load::Job;
 use super::output::{Line, Outlet};
 use super::runner::{Fail, Open, Runner};
 use super::sink::Sink;
@@ -12,10 +13,12 @@ use super::sink::lake::{self, Claim, Owner};
 use super::sink::parquet::Parquet;
 use super::sink::staged::{Finished, finish};
 use super::sink::topic::TopicSink;
-use super::spec::{Output, ParquetOutput, TopicOutput};
+use super::spec::{From, Output, ParquetOutput, RecordField, TopicOutput};
+use super::state::States;
 use crate::metrics as names;
 use crate::store::Topic;
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 use tracing::{error, info, warn};
@@ -42,12 +45,44 @@ impl Runner {
             positions: &self.checkpoint.positions,
         };
         let letters = self.letters(&topic, names.join(", "), start)?;
-        self.is_still_there(&topic, &letters.journal().furthest())?;
+        self.is_still_there(&topic, &letters.journal().whole())?;
         let outlets = names.iter().map(|name| Outlet::at_cut(name, &self.checkpoint.outputs[name])).collect();
         let lanes = Arc::new(Lanes::new(&lanes::pool(), &self.job.plan));
-        let mut open = Open { topic, lanes, outlets, letters, until: None };
+        let (states, quiet) = (self.states(&topic)?, BTreeMap::new());
+        let mut open = Open { topic, lanes, outlets, letters, states, quiet, until: None };
         (0..names.len()).try_for_each(|at| self.open_outlet(&mut open, at))?;
+        self.settle_marks(&mut open)?;
         Ok(open)
+    }
+
+    /// What the steps remember at the positions of the checkpoint.
+    fn states(&mut self, topic: &Topic) -> Result<States, Fail> {
+        let plan = self.job.plan.clone();
+        if let Some(reason) = state_mismatch(&self.checkpoint, &self.job) {
+            return Err(Fail::Broken(reason));
+        }
+        if !plan.is_stateful() {
+            return Ok(States::default());
+        }
+        if topic.partition_count() > 1 {
+            keyed_by(topic, &self.job).map_err(Fail::Broken)?;
+        }
+        let stands = |output: &OutputState| output.positions == self.checkpoint.positions;
+        if let Some((name, _)) = self.checkpoint.outputs.iter().find(|(_, output)| !stands(output)) {
+            return Err(Fail::Broken(format!(
+                "a pipeline whose steps remember has all its outputs at one place, and {name} is behind: put the old file back until it is there, or begin anew with inrush pipeline reset"
+            )));
+        }
+        match &self.checkpoint.state {
+            None => Ok(States::default()),
+            Some(known) => {
+                let folder = self.path.parent().unwrap_or(Path::new("."));
+                States::load(&plan, folder, known).map_err(|error| match error.kind() {
+                    std::io::ErrorKind::InvalidData => Fail::Broken(error.to_string()),
+                    _ => Fail::Down(error.to_string()),
+                })
+            }
+        }
     }
 
     /// Opens one output, or it is down.
@@ -93,9 +128,8 @@ impl Runner {
             positions: &state.positions,
         };
         let letters = self.letters(&open.topic, name.clone(), start)?;
-        let (furthest, of_letters) = (sink.furthest(), letters.journal().furthest());
-        self.is_still_there(&open.topic, &furthest)?;
-        self.is_still_there(&open.topic, &of_letters)?;
+        self.is_still_there(&open.topic, &sink.whole())?;
+        self.is_still_there(&open.topic, &letters.journal().whole())?;
         Ok(Line { sink, letters, opened: Instant::now() })
     }
 
@@ -282,4 +316,52 @@ impl Runner {
         self.checkpoint = next;
         Ok(())
     }
+}
+
+/// Why a pipeline cannot take over what another text's steps remember.
+pub(super) fn state_mismatch(checkpoint: &Checkpoint, job: &Job) -> Option<String> {
+    let known = checkpoint.state.as_ref()?;
+    let steps: Vec<String> = job.plan.keyed().map(|step| step.identity()).collect();
+    (known.steps != steps).then(|| {
+        format!(
+            "its steps remember other things than those of the last run ({}; now {}): bring them back, or let go what was remembered with inrush pipeline reload {} --state drop",
+            listed(&known.steps),
+            listed(&steps),
+            job.spec.name
+        )
+    })
+}
+
+fn listed(steps: &[String]) -> String {
+    if steps.is_empty() { "none".to_owned() } else { steps.join("; ") }
+}
+
+/// Each key of a step that remembers must come in one partition only.
+fn keyed_by(topic: &Topic, job: &Job) -> Result<(), String> {
+    let http_key = topic.config().http_key.clone();
+    let pointer = |path: &[String]| {
+        path.iter().map(|part| format!("/{}", part.replace('~', "~0").replace('/', "~1"))).collect::<String>()
+    };
+    for sources in job.plan.key_sources() {
+        let is_keyed = sources.iter().any(|source| match source {
+            From::Record(RecordField::Key) => true,
+            From::Path(path) => http_key.as_deref() == Some(pointer(path).as_str()),
+            From::Header(_) | From::Rest | From::Record(_) => false,
+        });
+        if !is_keyed {
+            let proposed = sources.iter().find_map(|source| match source {
+                From::Path(path) => Some(pointer(path)),
+                _ => None,
+            });
+            let proposed = proposed.map_or(String::new(), |path| {
+                format!("say so with inrush.http.key={path} on the topic, if its producers key records by that, or ")
+            });
+            return Err(format!(
+                "topic {} has {} partitions, and a step that remembers sees one of them: all records of a key must be in one; {proposed}write them into another topic by a first pipeline, to = {{ topic = \"…\", key = \"…\" }}",
+                topic.name,
+                topic.partition_count()
+            ));
+        }
+    }
+    Ok(())
 }

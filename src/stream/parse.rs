@@ -256,21 +256,18 @@ fn breaker(text: &str) -> Result<Option<Breaker>, String> {
 fn test(section: &Section<'_>) -> Option<Test> {
     let line = line_of(section);
     misplaced(section, "[[test]]", |_, _| true);
-    let given = section.table("given").map(|given| {
-        let read = Given {
-            key: given.string("key").map(|key| key.value.into_bytes()),
-            value: given.string("value").map(|value| value.value.into_bytes()),
-            headers: given.table("headers").map(|headers| texts(&headers)).unwrap_or_default(),
-            timestamp: given.integer("timestamp").map_or(0, |time| time.value),
-            offset: given.integer("offset").map_or(0, |offset| offset.value),
-            partition: given.integer("partition").map_or(0, |partition| partition.value) as i32,
-        };
-        given.finish();
-        read
-    });
-    if given.is_none() && !section.has("given") {
-        section.wrong("given", "say what comes in: given = { value = '…' }");
-    }
+    let given = match section.item("given") {
+        None => {
+            section.wrong("given", "say what comes in: given = { value = '…' }, or a list of such");
+            None
+        }
+        Some(item) if item.is_array() || item.is_array_of_tables() => {
+            let records = section.tables("given");
+            Some(records.iter().enumerate().map(|(at, record)| given(record, at as i64)).collect())
+        }
+        Some(_) => section.table("given").map(|record| vec![given(&record, 0)]),
+    };
+    let quiet = section.duration("quiet").map_or(Duration::ZERO, |quiet| quiet.value);
     let outputs = if section.has("outputs") { section.strings("outputs") } else { None };
     let expect = match (section.string("expect"), section.string("expect-error")) {
         (Some(text), None) => match rows_of(&text.value) {
@@ -295,7 +292,21 @@ fn test(section: &Section<'_>) -> Option<Test> {
         }
     };
     section.finish();
-    Some(Test { line, given: given?, expect: expect? })
+    Some(Test { line, given: given?, quiet, expect: expect? })
+}
+
+/// A test's record; `number` is its offset, if it does not say another.
+fn given(section: &Section<'_>, number: i64) -> Given {
+    let read = Given {
+        key: section.string("key").map(|key| key.value.into_bytes()),
+        value: section.string("value").map(|value| value.value.into_bytes()),
+        headers: section.table("headers").map(|headers| texts(&headers)).unwrap_or_default(),
+        timestamp: section.integer("timestamp").map_or(0, |time| time.value),
+        offset: section.integer("offset").map_or(number, |offset| offset.value),
+        partition: section.integer("partition").map_or(0, |partition| partition.value) as i32,
+    };
+    section.finish();
+    read
 }
 
 /// `"filtered"`, a JSON object, or a list of them.

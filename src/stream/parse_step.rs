@@ -1,13 +1,15 @@
 //! `[[step]]`: what is done to rows, one table a step.
 
 use super::parse::{misplaced, sql_of};
-use super::spec::{Named, Sample, Step, Unnest};
+use super::spec::{Keyed, Memory, Named, Sample, Step, Unnest};
 use super::step::SAMPLE_WHOLE;
 use crate::config::{Section, Value, position};
 use toml_edit::Item;
 
 /// What a step can do; each is the key of its table.
-const KINDS: [&str; 5] = ["where", "select", "sql", "unnest", "sample"];
+const KINDS: [&str; 9] = ["where", "select", "sql", "unnest", "sample", "dedupe", "debounce", "sessionize", "last"];
+/// What a step remembers of one partition, unless it says otherwise.
+const STATE_SIZE_MAX: u64 = 64 << 20;
 /// Steps of one pipeline.
 const STEPS_MAX: usize = 64;
 
@@ -36,7 +38,8 @@ fn step(section: &Section<'_>) -> Option<Step> {
             section.wrong("", format!("a step does one thing: {}", KINDS.join(", ")));
             None
         }
-        [_] => sample(section).map(Step::Sample),
+        ["sample"] => sample(section).map(Step::Sample),
+        [kind] => keyed(section, kind).map(Step::Keyed),
         [_, second, ..] => {
             know(section);
             section.wrong(
@@ -93,6 +96,39 @@ fn sample(section: &Section<'_>) -> Option<Sample> {
     let key = if table.has("key") { names(&table, "key") } else { Some(Vec::new()) };
     table.finish();
     Some(Sample { share: share?.value, key: key?, at })
+}
+
+/// `dedupe = { key, ttl }`, `debounce = { key, cool-down }`, `sessionize = { key, gap }`, `last = { key, until, ttl }`.
+fn keyed(section: &Section<'_>, kind: &str) -> Option<Keyed> {
+    let (kind, time_key, example): (&'static str, &'static str, &str) = match kind {
+        "dedupe" => ("dedupe", "ttl", "{ key = \"id\", ttl = \"1h\" }"),
+        "debounce" => ("debounce", "cool-down", "{ key = [\"camera\", \"label\"], cool-down = \"30s\" }"),
+        "sessionize" => ("sessionize", "gap", "{ key = \"user_id\", gap = \"30m\" }"),
+        _ => ("last", "ttl", "{ key = \"id\", until = \"kind = 'end'\", ttl = \"2h\" }"),
+    };
+    let place = section.item(kind).and_then(Item::span);
+    let at = named(section, kind, Value { value: String::new(), place });
+    let table = section.table(kind)?;
+    let key = if table.has("key") { names(&table, "key") } else { None };
+    let time = table.duration(time_key).map(|time| time.value);
+    if !table.has("key") || !table.has(time_key) {
+        table.wrong("", format!("it needs a key and a {time_key}: {kind} = {example}"));
+    }
+    if time.is_some_and(|time| time.is_zero()) {
+        table.wrong(time_key, "it is longer than nothing");
+    }
+    let what = match kind {
+        "dedupe" => Memory::Dedupe,
+        "debounce" => Memory::Debounce,
+        "sessionize" => Memory::Sessionize,
+        _ => Memory::Last { until: table.string("until").map(|sql| sql_of(&table, "until", sql)) },
+    };
+    let size_max = table.size("state-size-max").map_or(STATE_SIZE_MAX, |size| size.value);
+    if size_max < 1 << 16 {
+        table.wrong("state-size-max", "it is 64KiB at the least");
+    }
+    table.finish();
+    Some(Keyed { key: key?, what, time: time?, size_max, at })
 }
 
 fn share(text: &str) -> Result<u32, String> {

@@ -2,13 +2,16 @@
 //! physical expressions that only evaluate.
 
 use super::columns::RECORD_FIELDS;
-use super::fault::{Fault, Reason};
+use super::fault::Fault;
 use super::kinds;
 use super::spec::{self, Column, From, Kind, Named, RecordField, Rule, Spec};
 use super::sql::{Scope, Selected, SqlPlanner, readable};
-use super::step::{Filtered, Found, Rows, Sample, Sieve, Stage, Transform, Unnest, output_type};
+use super::step::{
+    Course, Filtered, Found, Keyed, Keys, RowShape, Rows, Sample, Sieve, Stage, Table, Transform, Unnest, What,
+    output_type, session_fields, truths,
+};
 use crate::config::{Mistake, nearest};
-use arrow::array::{Array, AsArray, BooleanArray};
+use arrow::array::{Array, BooleanArray};
 use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef};
 use arrow::record_batch::RecordBatch;
 use arrow::row::{RowConverter, SortField};
@@ -17,7 +20,7 @@ use datafusion_expr::Expr;
 use datafusion_expr::execution_props::ExecutionProps;
 use datafusion_expr::physical_planning_context::PhysicalPlanningContext;
 use datafusion_physical_expr::{PhysicalExpr, create_physical_expr};
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 /// A planned pipeline; cheap to share between threads.
@@ -27,6 +30,11 @@ pub struct Plan {
     input: SchemaRef,
     output: SchemaRef,
     stages: Vec<Stage>,
+    /// The first step that remembers, if any.
+    head: usize,
+    /// What comes there.
+    middle: SchemaRef,
+    key_sources: Vec<Vec<From>>,
     routes: Vec<Take>,
 }
 
@@ -45,6 +53,17 @@ pub(super) struct Transformed {
     /// Bad records by index, ascending, each once.
     pub(super) faults: Vec<(u32, Fault)>,
     pub(super) filtered: Filtered,
+    /// Keys that left a step before their time, for want of room.
+    pub(super) evicted: u64,
+}
+
+impl Transformed {
+    fn new(routes: Vec<Rows>, found: Found) -> Transformed {
+        let Found { mut faults, filtered, evicted } = found;
+        faults.sort_by_key(|(index, _)| *index);
+        faults.dedup_by_key(|(index, _)| *index);
+        Transformed { routes, faults, filtered, evicted }
+    }
 }
 
 impl Plan {
@@ -74,23 +93,69 @@ impl Plan {
         &self.output
     }
 
-    /// Takes rows of the input through all steps to their routes; records that fail on the way are told, the others go through.
+    /// Whether a step remembers something: then rows of one partition go through it one batch after the other.
+    pub(super) fn is_stateful(&self) -> bool {
+        self.head < self.stages.len()
+    }
+
+    /// The steps that remember, in their order.
+    pub(super) fn keyed(&self) -> impl Iterator<Item = &Keyed> {
+        self.stages.iter().filter_map(Stage::keyed)
+    }
+
+    /// For each step that remembers, the places in a record that its key's columns are read from as they are.
+    pub(super) fn key_sources(&self) -> &[Vec<From>] {
+        &self.key_sources
+    }
+
+    /// Takes rows of the input as far as they go without state: to their routes, or up to the first step that remembers, as if that were
+    /// the only route. Records that fail on the way are told, the others go through.
     pub(super) fn run(&self, rows: Rows) -> Transformed {
         let mut found = Found::default();
-        let mut multiplies = false;
-        let mut rows = rows;
-        for stage in &self.stages {
-            rows = stage.run(rows, &mut found);
-            multiplies |= stage.multiplies();
-        }
-        if multiplies {
-            rows = rows.without(&found.faults);
-        }
+        let rows = self.run_stages(&self.stages[..self.head], rows, &mut found, None);
+        let routes = if self.is_stateful() { vec![rows] } else { self.route(rows, &mut found) };
+        Transformed::new(routes, found)
+    }
+
+    /// Takes what [`Plan::run`] has made of the records of a course through the other steps to their routes. `tables` has one for each step
+    /// that remembers.
+    pub(super) fn go_on(&self, rows: Rows, tables: &mut [Table], course: &Course<'_>) -> Transformed {
+        let mut found = Found::default();
+        let rows = self.run_stages(&self.stages[self.head..], rows, &mut found, Some((tables, course)));
         let routes = self.route(rows, &mut found);
-        let Found { mut faults, filtered } = found;
-        faults.sort_by_key(|(index, _)| *index);
-        faults.dedup_by_key(|(index, _)| *index);
-        Transformed { routes, faults, filtered }
+        Transformed::new(routes, found)
+    }
+
+    /// No rows, of the schema that [`Plan::run`] makes.
+    pub(super) fn no_rows(&self) -> Rows {
+        Rows { batch: RecordBatch::new_empty(self.middle.clone()), sources: Vec::new() }
+    }
+
+    fn run_stages(
+        &self,
+        stages: &[Stage],
+        mut rows: Rows,
+        found: &mut Found,
+        state: Option<(&mut [Table], &Course<'_>)>,
+    ) -> Rows {
+        let (tables, course) = state.unzip();
+        let mut tables = tables.into_iter().flatten();
+        let mut multiplies = false;
+        for stage in stages {
+            rows = match stage {
+                Stage::Transform(transform) => transform.run(rows, found),
+                Stage::Unnest(unnest) => {
+                    multiplies = true;
+                    unnest.run(rows, found)
+                }
+                Stage::Sample(sample) => sample.run(rows, found),
+                Stage::Keyed(keyed) => match (tables.next(), course) {
+                    (Some(table), Some(course)) => keyed.run(rows, table, course, found),
+                    _ => rows,
+                },
+            };
+        }
+        if multiplies { rows.without(&found.faults) } else { rows }
     }
 
     /// Rows by route.
@@ -129,25 +194,6 @@ impl Plan {
     }
 }
 
-/// What a route's SQL says of each row; records that it fails on are told, and null.
-fn truths(filter: &Arc<dyn PhysicalExpr>, rows: &Rows, found: &mut Found) -> BooleanArray {
-    let whole = |batch: &RecordBatch| -> SqlResult<BooleanArray> {
-        Ok(filter.evaluate(batch)?.into_array(batch.num_rows())?.as_boolean().clone())
-    };
-    if let Ok(answers) = whole(&rows.batch) {
-        return answers;
-    }
-    let mut one = |row: usize| match whole(&rows.batch.slice(row, 1)) {
-        Ok(answer) => (answer.is_valid(0)).then(|| answer.value(0)),
-        Err(error) => {
-            let fault = Fault { reason: Reason::Expression, column: None, message: readable(&error).into() };
-            found.faults.push((rows.sources[row], fault));
-            None
-        }
-    };
-    (0..rows.len()).map(&mut one).collect()
-}
-
 /// A plan in the making: typed, not yet cut down to the columns that are read.
 struct Draft<'a> {
     spec: &'a Spec,
@@ -158,6 +204,9 @@ struct Draft<'a> {
     /// No step has made other columns of them yet.
     is_source: bool,
     used: HashSet<String>,
+    /// By name of a column that is what is read of a record, where that is.
+    origins: HashMap<String, From>,
+    key_sources: Vec<Vec<From>>,
     steps: Vec<Logical>,
     routes: Vec<Rule<Expr>>,
     mistakes: Vec<Mistake>,
@@ -169,6 +218,14 @@ enum Logical {
     Select(Selected),
     Unnest { list: String, field: FieldRef, keep_empty: bool },
     Sample { share: u32, key: Vec<String> },
+    Keyed { key: Vec<String>, time_ms: i64, size_max: usize, what: Memory },
+}
+
+/// What a keyed step does, typed.
+enum Memory {
+    Gate(Sieve),
+    Session,
+    Last { until: Option<Expr> },
 }
 
 impl<'a> Draft<'a> {
@@ -180,6 +237,8 @@ impl<'a> Draft<'a> {
             spec,
             planner: SqlPlanner::new(&spec.file),
             scope: Scope::new(&fields),
+            origins: all.iter().map(|column| (column.name.clone(), column.from.clone())).collect(),
+            key_sources: Vec::new(),
             all,
             is_source: true,
             used: HashSet::new(),
@@ -220,7 +279,45 @@ impl<'a> Draft<'a> {
             },
             spec::Step::Unnest(unnest) => self.unnest(unnest),
             spec::Step::Sample(sample) => self.sample(sample),
+            spec::Step::Keyed(keyed) => self.keyed(keyed),
         }
+    }
+
+    fn keyed(&mut self, step: &spec::Keyed) {
+        if let Some(unknown) = step.key.iter().find(|named| self.scope.kind(&named.name).is_none()) {
+            return self.unknown(unknown);
+        }
+        let key: Vec<String> = step.key.iter().map(|named| named.name.clone()).collect();
+        key.iter().for_each(|name| self.reads(name));
+        self.key_sources.push(key.iter().filter_map(|name| self.origins.get(name).cloned()).collect());
+        let what = match &step.what {
+            spec::Memory::Dedupe => Memory::Gate(Sieve::Duplicate),
+            spec::Memory::Debounce => Memory::Gate(Sieve::CoolDown),
+            spec::Memory::Sessionize => {
+                let fields: Vec<Field> =
+                    self.scope.schema().fields().iter().map(|field| field.as_ref().clone()).collect();
+                if let Some(taken) = session_fields().iter().find(|field| self.scope.kind(field.name()).is_some()) {
+                    let message = format!(
+                        "there is a column {} already, which sessionize makes: select it under another name",
+                        taken.name()
+                    );
+                    return self.wrong(&step.at, message);
+                }
+                self.scope = Scope::new(&fields.into_iter().chain(session_fields()).collect::<Vec<_>>());
+                Memory::Session
+            }
+            spec::Memory::Last { until } => {
+                match until.as_ref().map(|sql| self.planner.filter(&self.scope, sql)).transpose() {
+                    Ok(until) => {
+                        until.iter().for_each(|expr| self.reads_of(expr));
+                        Memory::Last { until }
+                    }
+                    Err(mistake) => return self.mistakes.push(mistake),
+                }
+            }
+        };
+        let time_ms = step.time.as_millis().min(i64::MAX as u128) as i64;
+        self.steps.push(Logical::Keyed { key, time_ms, size_max: step.size_max as usize, what });
     }
 
     fn filter(&mut self, expr: Expr) {
@@ -235,6 +332,11 @@ impl<'a> Draft<'a> {
             let kind = expr.get_type(self.scope.schema()).unwrap_or(DataType::Null);
             Field::new(name, output_type(&kind), true)
         };
+        let origin = |(name, expr): &(String, Expr)| match expr {
+            Expr::Column(column) => self.origins.get(&column.name).map(|from| (name.clone(), from.clone())),
+            _ => None,
+        };
+        self.origins = selected.iter().filter_map(origin).collect();
         self.scope = Scope::new(&selected.iter().map(field).collect::<Vec<_>>());
         self.is_source = false;
         self.steps.push(Logical::Select(selected));
@@ -259,6 +361,7 @@ impl<'a> Draft<'a> {
             );
         }
         self.reads(list);
+        self.origins.remove(list);
         let field = Arc::new(Field::new(name, element.data_type().clone(), true));
         let fields = self.scope.schema().fields().iter();
         let fields = fields.map(|old| if old.name() == list { field.as_ref().clone() } else { old.as_ref().clone() });
@@ -338,6 +441,7 @@ impl<'a> Draft<'a> {
         let input = Arc::new(Schema::new(columns.iter().map(kinds::field).collect::<Vec<_>>()));
         let mut schema = input.clone();
         let mut stages = Vec::with_capacity(self.steps.len());
+        let mut head = None;
         let mut filter = None;
         for step in &self.steps {
             if !matches!(step, Logical::Filter(_) | Logical::Select(_))
@@ -383,6 +487,25 @@ impl<'a> Draft<'a> {
                     let converter = Arc::new(RowConverter::new(fields.collect())?);
                     stages.push(Stage::Sample(Sample { share: *share, key, converter }));
                 }
+                Logical::Keyed { key, time_ms, size_max, what } => {
+                    head.get_or_insert((stages.len(), schema.clone()));
+                    let places = key.iter().map(|name| schema.index_of(name)).collect::<Result<Vec<_>, _>>()?;
+                    let keys = Keys::new(&schema, places)?;
+                    let what = match what {
+                        Memory::Gate(reason) => What::Gate(*reason),
+                        Memory::Session => {
+                            let fields = schema.fields().iter().cloned();
+                            let fields = fields.chain(session_fields().map(Arc::new));
+                            schema = Arc::new(Schema::new(fields.collect::<Vec<FieldRef>>()));
+                            What::Session { output: schema.clone() }
+                        }
+                        Memory::Last { until } => {
+                            let until = until.as_ref().map(|expr| physical(expr, &schema)).transpose()?;
+                            What::Last { shape: RowShape::new(schema.clone())?, until }
+                        }
+                    };
+                    stages.push(Stage::Keyed(Keyed { keys, time_ms: *time_ms, size_max: *size_max, what }));
+                }
             }
         }
         let take = |rule: &Rule<Expr>| {
@@ -393,7 +516,9 @@ impl<'a> Draft<'a> {
             })
         };
         let routes = self.routes.iter().map(take).collect::<SqlResult<_>>()?;
-        Ok(Plan { columns, input, output: schema, stages, routes })
+        let (head, middle) = head.unwrap_or((stages.len(), schema.clone()));
+        let key_sources = self.key_sources.clone();
+        Ok(Plan { columns, input, output: schema, stages, head, middle, key_sources, routes })
     }
 }
 
@@ -423,8 +548,10 @@ fn record_columns() -> impl Iterator<Item = Column> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::fault::Reason;
     use super::super::parse::parse;
     use super::*;
+    use arrow::array::AsArray;
     use arrow::array::{ArrayRef, Int64Array, StringArray};
     use std::path::Path;
 

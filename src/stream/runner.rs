@@ -12,6 +12,7 @@ use super::lanes::{Lanes, Outcome, Ready};
 use super::life::{Life, Seat};
 use super::load::{self, Job};
 use super::output::{Held, Outlet};
+use super::state::States;
 use super::writing::{Wrote, letters};
 use super::{Options, status};
 use crate::control::State;
@@ -87,6 +88,8 @@ pub(super) struct Runner {
     pub(super) positions: BTreeMap<i32, i64>,
     pub(super) counts: Counts,
     pub(super) status: status::Board,
+    /// What the next cut says of marks.
+    pub(super) marks: BTreeMap<i32, i64>,
     /// By partition the record that failed before it came to an output and waits for another attempt (`retry.of = "all"`).
     held: BTreeMap<i32, Held>,
     /// The record whose last attempt has failed.
@@ -103,6 +106,10 @@ pub(super) struct Open {
     pub(super) outlets: Vec<Outlet>,
     /// For what fails before it comes to an output.
     pub(super) letters: DeadLetters,
+    /// What the steps remember; then all outputs stand together.
+    pub(super) states: States,
+    /// When each partition was last read to its end, for those that have nothing more.
+    pub(super) quiet: BTreeMap<i32, Instant>,
     /// By partition where to stop: a replay of an older text ends where its outputs stand. `None` = never.
     pub(super) until: Option<BTreeMap<i32, i64>>,
 }
@@ -152,6 +159,7 @@ fn begin(options: &Arc<Options>, job: &Job, life: &Arc<Life>, hooks: &Hooks) -> 
         path,
         positions: checkpoint.positions.clone(),
         counts: checkpoint.counts,
+        marks: checkpoint.marks.clone(),
         checkpoint,
         status: status::Board::default(),
         held: BTreeMap::new(),
@@ -209,6 +217,9 @@ impl Runner {
             let known = furthest.entry(partition).or_insert(next);
             *known = next.max(*known);
         }
+        for partition in open.topic.partitions().iter() {
+            furthest.entry(partition.id().0).and_modify(|end| *end = (*end).min(partition.tail().0));
+        }
         open.until = Some(furthest);
         if self.is_replayed(&open) {
             return Ok(());
@@ -250,6 +261,7 @@ impl Runner {
         self.positions.clone_from(&self.checkpoint.positions);
         self.counts = self.checkpoint.counts;
         self.status.rewind();
+        self.marks.clone_from(&self.checkpoint.marks);
         self.held.clear();
         self.given_up = None;
         self.watched = (0, 0);
@@ -292,6 +304,7 @@ impl Runner {
             self.cut_due(open)?;
             self.publish_running(open);
             if !has_read {
+                self.mark_quiet(open)?;
                 self.wait(open);
             }
         }
@@ -320,7 +333,7 @@ impl Runner {
     pub(super) fn fall(&mut self, open: &mut Open, at: usize, reason: String) -> Result<(), Fail> {
         let outlet = &mut open.outlets[at];
         let reason = format!("output {}: {reason}", outlet.name);
-        if open.until.is_some() {
+        if open.until.is_some() || self.job.plan.is_stateful() {
             return Err(Fail::Down(reason));
         }
         outlet.fall(reason.clone(), &self.checkpoint);
@@ -401,6 +414,7 @@ impl Runner {
         }
         if let Some(last) = batches.last() {
             self.status.read_to(id, last.header().max_timestamp);
+            open.quiet.insert(id, Instant::now());
         }
         Ok(!batches.is_empty())
     }
@@ -463,6 +477,7 @@ impl Runner {
         {
             return self.process_again(open, crowd, id, kind, records, at);
         }
+        let ready = self.remember(open, id, records, ready);
         let mut left = Vec::new();
         for at in crowd.iter().copied() {
             if let Wrote::Waits = self.write(open, at, id, kind, records, &ready.routes[at])? {

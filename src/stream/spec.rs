@@ -53,6 +53,33 @@ pub enum Step {
     Unnest(Unnest),
     /// Keeps a share of the rows.
     Sample(Sample),
+    /// Remembers something of each key.
+    Keyed(Keyed),
+}
+
+/// A step with a memory by key, which stream time empties.
+#[derive(Clone, Debug)]
+pub struct Keyed {
+    pub key: Vec<Named>,
+    pub what: Memory,
+    /// `ttl`, `cool-down` or `gap`.
+    pub time: Duration,
+    /// Bytes of memory of one partition.
+    pub size_max: u64,
+    /// Where the step stands.
+    pub at: Named,
+}
+
+#[derive(Clone, Debug)]
+pub enum Memory {
+    /// Rows of a key that passed before are left out.
+    Dedupe,
+    /// So are they, until it has been quiet.
+    Debounce,
+    /// Rows are told the session they are of.
+    Sessionize,
+    /// Of a key the last row goes on.
+    Last { until: Option<Sql> },
 }
 
 #[derive(Clone, Debug)]
@@ -218,7 +245,10 @@ pub struct Breaker {
 #[derive(Clone, Debug)]
 pub struct Test {
     pub line: usize,
-    pub given: Given,
+    /// One record, or several, one after the other.
+    pub given: Vec<Given>,
+    /// For so long no record comes after the last one.
+    pub quiet: Duration,
     pub expect: Expect,
 }
 

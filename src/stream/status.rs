@@ -22,6 +22,7 @@ pub(super) struct Board {
     /// Greatest timestamp of the last batch read, by partition.
     read_to_ms: BTreeMap<i32, i64>,
     pub(super) cut_at: Option<Instant>,
+    pub(super) cut_took: Duration,
     pub(super) retries: u64,
     pub(super) stalls: u64,
     warnings: Vec<String>,
@@ -74,6 +75,8 @@ impl Runner {
             written: open.outlets.iter().map(|outlet| outlet.written).sum(),
             dead: open.outlets.iter().map(|outlet| outlet.dead).sum(),
         });
+        metrics::gauge!(names::STREAM_STATE_BYTES.name, "pipeline" => self.job.spec.name.clone())
+            .set(open.states.size() as f64);
         match down.is_empty() {
             true => self.publish(State::Running, None),
             false => self.publish(State::Stalled, Some(down.join("; "))),

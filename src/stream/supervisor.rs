@@ -4,6 +4,7 @@ use super::checkpoint::Checkpoint;
 use super::hooks::Hooks;
 use super::life::{Life, Seat};
 use super::load::{self, Job};
+use super::opening::state_mismatch;
 use super::sink::lake;
 use super::spec::Output;
 use super::{Options, runner};
@@ -109,7 +110,7 @@ struct Supervisor {
 
 impl Supervisor {
     fn run(&mut self, mut requests: mpsc::Receiver<Request>, stop: &AtomicBool) {
-        for (pipeline, result) in self.reload(None) {
+        for (pipeline, result) in self.reload(None, false) {
             match result {
                 Ok(done) => info!(%pipeline, %done, "pipeline"),
                 Err(reason) => error!(%pipeline, "{reason}"),
@@ -120,7 +121,7 @@ impl Supervisor {
             let next = runtime.block_on(async { tokio::time::timeout(LOOK_INTERVAL, requests.recv()).await });
             if let Ok(Some(request)) = next {
                 let answer = match request.command {
-                    Command::Reload { pipeline } => self.reload(pipeline.as_deref()),
+                    Command::Reload { pipeline, drop_state } => self.reload(pipeline.as_deref(), drop_state),
                     Command::Reset { pipeline, to } => vec![(pipeline.clone(), self.reset(&pipeline, to))],
                 };
                 // Who asked may have hung up; the work is done all the same.
@@ -136,7 +137,7 @@ impl Supervisor {
     }
 
     /// Reads the folder (or one file of it) again and swaps what changed. A broken file leaves the old pipeline running.
-    fn reload(&mut self, only: Option<&str>) -> Answer {
+    fn reload(&mut self, only: Option<&str>, drop_state: bool) -> Answer {
         let files = match load::files(&self.options.folder) {
             Ok(files) => files,
             Err(error) => return vec![("pipelines".to_owned(), Err(error))],
@@ -146,7 +147,7 @@ impl Supervisor {
         for path in &files {
             let name = named(path);
             if only.is_none_or(|only| only == name) {
-                let result = self.reload_file(&name, path);
+                let result = self.reload_file(&name, path, drop_state);
                 answer.push((name, result));
             }
         }
@@ -166,8 +167,8 @@ impl Supervisor {
         answer
     }
 
-    fn reload_file(&mut self, name: &str, path: &Path) -> Result<String, String> {
-        let result = self.swap(name, path);
+    fn reload_file(&mut self, name: &str, path: &Path, drop_state: bool) -> Result<String, String> {
+        let result = self.swap(name, path, drop_state);
         let label = result.as_ref().map_or("refused", |done| *done);
         metrics::counter!(names::STREAM_RELOADS.name, "result" => label).increment(1);
         let Some(running) = self.pipelines.get(name) else {
@@ -181,7 +182,7 @@ impl Supervisor {
     }
 
     /// Swaps one pipeline, if its file is right and says something new.
-    fn swap(&mut self, name: &str, path: &Path) -> Result<&'static str, String> {
+    fn swap(&mut self, name: &str, path: &Path, drop_state: bool) -> Result<&'static str, String> {
         let job = load::file(path).map_err(|mistakes| {
             let lines: Vec<String> = mistakes.iter().map(ToString::to_string).collect();
             let count = lines.len();
@@ -201,9 +202,28 @@ impl Supervisor {
         if is_running && known.is_some_and(|running| running.job.spec.text == job.spec.text) {
             return Ok("unchanged");
         }
+        let path = runner::checkpoint_path(&self.options, name);
+        // What cannot be read is told by the pipeline itself.
+        let mismatch = || state_mismatch(&Checkpoint::load(&path).ok().flatten()?, &job);
+        if !drop_state && let Some(reason) = mismatch() {
+            return Err(reason);
+        }
         self.halt(name);
+        if mismatch().is_some() {
+            self.drop_state(name, &path)?;
+        }
         self.start(job).map_err(|error| error.to_string())?;
         Ok(if is_running { "swapped" } else { "started" })
+    }
+
+    /// Lets go what the steps of a pipeline that does not run remember.
+    fn drop_state(&mut self, name: &str, path: &Path) -> Result<(), String> {
+        let life = Life::begin(self.seats.entry(name.to_owned()).or_default());
+        let life = life.ok_or("its last run is still writing its checkpoint; try again")?;
+        let Some(mut checkpoint) = Checkpoint::load(path).map_err(|error| error.to_string())? else { return Ok(()) };
+        checkpoint.state = None;
+        checkpoint.marks.clear();
+        life.save(&checkpoint, path).map_err(|error| error.to_string())
     }
 
     fn start(&mut self, job: Job) -> io::Result<()> {

@@ -1,6 +1,7 @@
 //! Pipelines against a real store, killed at every step of a cut, refused by their sink, hung, reloaded: each record ends in one row, or
 //! filtered, or one dead letter.
 
+mod remembered;
 mod routes;
 
 use super::checkpoint::Checkpoint;
@@ -137,7 +138,7 @@ impl Bench {
     }
 
     fn reload(&self, control: &Control) -> Answer {
-        self.runtime.block_on(control.ask(Command::Reload { pipeline: None })).unwrap()
+        self.runtime.block_on(control.ask(Command::Reload { pipeline: None, drop_state: false })).unwrap()
     }
 
     fn status(&self) -> Option<PipelineStatus> {

@@ -4,14 +4,14 @@
 use super::dead_letters::Letter;
 use super::fault::{Fault, Reason};
 use super::output::Held;
-use super::runner::{Fail, Open, Runner};
+use super::runner::{Fail, NAP, Open, Runner};
 use super::sink::WriteError;
 use super::sink::parquet::CutName;
 use super::step::Rows;
 use crate::metrics as names;
 use crate::record::{Record, TimestampType};
 use std::ops::Range;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// What became of records given to an output.
 pub(super) enum Wrote {
@@ -30,6 +30,16 @@ enum Tried {
 }
 
 impl Runner {
+    /// Where the pipeline is, for rows of one output.
+    pub(super) fn cut_name(&self, output: &str, is_mark: bool) -> CutName {
+        CutName {
+            generation: self.checkpoint.outputs.get(output).map_or(0, |state| state.generation),
+            cut: self.checkpoint.cut,
+            now_ms: self.options.clock.now_ms(),
+            is_mark,
+        }
+    }
+
     /// The next attempt of a record, if it has one.
     pub(super) fn attempt(&self, offset: i64, before: Option<&Held>) -> Option<Held> {
         let attempts = before.filter(|held| held.offset == offset).map_or(0, |held| held.attempts);
@@ -75,7 +85,13 @@ impl Runner {
             if let Some(held) = self.attempt(offset, outlet.held.get(&id)) {
                 outlet.held.insert(id, held);
                 self.count_retry();
-                return Ok(Wrote::Waits);
+                if !self.job.plan.is_stateful() {
+                    return Ok(Wrote::Waits);
+                }
+                // What the steps remember is past this record: nothing else goes on meanwhile.
+                self.pause(self.job.spec.on_error.backoff)?;
+                from = index;
+                continue;
             }
             from = index + 1;
             let is_buried = match refused {
@@ -94,6 +110,19 @@ impl Runner {
                 return Ok(Wrote::Waits);
             }
         }
+    }
+
+    /// Waits, beating.
+    fn pause(&self, wait: Duration) -> Result<(), Fail> {
+        let began = Instant::now();
+        while began.elapsed() < wait {
+            if self.life.is_stopping() {
+                return Err(Fail::Down("it stops while a record waits for another attempt".to_owned()));
+            }
+            self.life.beat();
+            std::thread::park_timeout(NAP.min(wait.saturating_sub(began.elapsed())));
+        }
+        Ok(())
     }
 
     /// One attempt to give one output its rows of some of the records.
@@ -121,12 +150,7 @@ impl Runner {
         {
             return Ok(Tried::Not(*index as usize, None));
         }
-        let state = self.checkpoint.outputs.get(&outlet.name);
-        let name = CutName {
-            generation: state.map_or(0, |state| state.generation),
-            cut: self.checkpoint.cut,
-            now_ms: self.options.clock.now_ms(),
-        };
+        let name = self.cut_name(&outlet.name, false);
         let offsets = sources.iter().map(|at| records[*at as usize].offset.0);
         let allowed = self.hooks.write(&self.job.spec.name, &outlet.name, offsets);
         match allowed.and_then(|()| line.sink.write(id, &shaped, &sources, records, &name)) {

@@ -144,8 +144,18 @@ async fn answer(admin: &Admin, request: Request<Incoming>) -> Response<Full<Byte
         }
         (&Method::GET, "/api/pipelines") => json(StatusCode::OK, &serde_json::json!(admin.control.statuses())),
         (&Method::POST, "/api/pipelines/reload") => {
-            let pipeline = parameter(request.uri().query(), "pipeline");
-            command(admin, Command::Reload { pipeline }).await
+            let query = request.uri().query();
+            let pipeline = parameter(query, "pipeline");
+            match parameter(query, "state").as_deref() {
+                None => command(admin, Command::Reload { pipeline, drop_state: false }).await,
+                Some("drop") if pipeline.is_some() => {
+                    command(admin, Command::Reload { pipeline, drop_state: true }).await
+                }
+                Some(_) => {
+                    let error = "state is \"drop\", and names one pipeline: ?pipeline=NAME&state=drop";
+                    json(StatusCode::BAD_REQUEST, &serde_json::json!({ "error": error }))
+                }
+            }
         }
         (&Method::POST, "/api/pipelines/reset") => match reset(request.uri().query()) {
             Ok(asked) => command(admin, asked).await,

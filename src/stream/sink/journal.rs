@@ -51,6 +51,15 @@ pub(in crate::stream) struct Reached {
     rows: u32,
 }
 
+/// What a call says of the last record whose rows it writes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::stream) enum Last {
+    /// These are all its rows.
+    Whole,
+    /// Others follow, behind a cut.
+    More,
+}
+
 /// Who writes, out of what.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::stream) struct SourceTopic {
@@ -187,15 +196,24 @@ impl Journal {
         self.held.get(&(source, partition)).copied().unwrap_or(floor).max(floor)
     }
 
-    /// By source partition the offset up to which at least one output partition has rows.
+    /// By source partition what comes behind the last record of which at least one output partition has all rows.
+    pub(in crate::stream) fn whole(&self) -> BTreeMap<i32, i64> {
+        self.greatest(|reached| reached.next)
+    }
+
+    /// By source partition what comes behind the last record of which at least one output partition has a row. Rows that time let go stand
+    /// before a record that may not be there yet.
     pub(in crate::stream) fn furthest(&self) -> BTreeMap<i32, i64> {
-        let mut furthest: BTreeMap<i32, i64> = BTreeMap::new();
+        self.greatest(|reached| reached.next + i64::from(reached.rows > 0))
+    }
+
+    fn greatest(&self, end: fn(&Reached) -> i64) -> BTreeMap<i32, i64> {
+        let mut greatest: BTreeMap<i32, i64> = BTreeMap::new();
         for ((source, _), reached) in &self.held {
-            let end = reached.next + i64::from(reached.rows > 0);
-            let known = furthest.entry(*source).or_insert(end);
-            *known = (*known).max(end);
+            let known = greatest.entry(*source).or_insert(end(reached));
+            *known = end(reached).max(*known);
         }
-        furthest
+        greatest
     }
 
     /// The largest batch that the topic takes.
@@ -216,11 +234,16 @@ impl Journal {
     }
 
     /// Writes rows of one source partition, ascending, by output partition; what is there already is skipped. All rows of a record come in
-    /// one call. Durable as the topic's class says when it returns.
+    /// one call, or behind a cut. Durable as the topic's class says when it returns.
     ///
     /// # Errors
     /// [`Error`]; a part may be written: open anew and go on from there.
-    pub(in crate::stream) fn write(&mut self, source: i32, rows: BTreeMap<i32, Vec<Row<'_>>>) -> Result<(), Error> {
+    pub(in crate::stream) fn write(
+        &mut self,
+        source: i32,
+        rows: BTreeMap<i32, Vec<Row<'_>>>,
+        last: Last,
+    ) -> Result<(), Error> {
         let name = self.topic.name.clone();
         let failed = |error| Error::Append(name.clone(), error);
         let mut waiting = Vec::new();
@@ -230,7 +253,7 @@ impl Journal {
             while !rest.is_empty() {
                 let (now, later) = rest.split_at(self.fitting(rest));
                 let sequence = self.sequences.get(&id).copied().unwrap_or(0);
-                let reached = reached_by(now, later, before);
+                let reached = reached_by(now, later, before, last);
                 let Some(batch) = self.batch(source, sequence, now, reached) else { break };
                 let next_sequence = (i64::from(sequence) + now.len() as i64) & i64::from(i32::MAX);
                 self.sequences.insert(id, next_sequence as i32);
@@ -358,9 +381,10 @@ fn missing<'r, 'a>(rows: &'r [Row<'a>], reached: Reached) -> (&'r [Row<'a>], u32
 }
 
 /// How far an output partition is with `now`; `before` rows of the first one's record were there, `later` are the rows that follow.
-fn reached_by(now: &[Row<'_>], later: &[Row<'_>], before: u32) -> Reached {
+fn reached_by(now: &[Row<'_>], later: &[Row<'_>], before: u32, whole: Last) -> Reached {
     let Some(last) = now.last() else { return Reached { next: 0, rows: 0 } };
-    if later.first().is_none_or(|row| row.offset != last.offset) {
+    let is_done = later.first().map_or(whole == Last::Whole, |row| row.offset != last.offset);
+    if is_done {
         return Reached { next: last.offset + 1, rows: 0 };
     }
     let of_record = now.iter().rev().take_while(|row| row.offset == last.offset).count();
@@ -407,14 +431,15 @@ mod tests {
         let rows: Vec<Row<'_>> = [4, 5, 5, 5, 5, 6].map(row).into();
         // However they are cut, and whenever that is taken up again, each row is written once.
         for cut in 1..rows.len() {
-            let reached = reached_by(&rows[..cut], &rows[cut..], 0);
+            let reached = reached_by(&rows[..cut], &rows[cut..], 0, Last::Whole);
             let (rest, before) = missing(&rows, reached);
             assert_eq!((rest.len(), before), (rows.len() - cut, reached.rows), "cut at {cut}");
             for second in 1..rest.len() {
-                let reached = reached_by(&rest[..second], &rest[second..], before);
+                let reached = reached_by(&rest[..second], &rest[second..], before, Last::Whole);
                 assert_eq!(missing(&rows, reached).0.len(), rest.len() - second, "cut at {cut} and {second} more");
             }
         }
-        assert_eq!(reached_by(&rows, &[], 0), Reached { next: 7, rows: 0 });
+        assert_eq!(reached_by(&rows, &[], 0, Last::Whole), Reached { next: 7, rows: 0 });
+        assert_eq!(reached_by(&rows, &[], 0, Last::More), Reached { next: 6, rows: 1 });
     }
 }

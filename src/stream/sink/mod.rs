@@ -38,6 +38,15 @@ pub(super) enum WriteError {
     Refused { offset: i64, message: String },
 }
 
+impl WriteError {
+    pub(super) fn reason(self) -> String {
+        match self {
+            WriteError::Down(reason) => reason,
+            WriteError::Refused { message, .. } => message,
+        }
+    }
+}
+
 impl Sink {
     /// Brings rows into the output's form. Rows that it can never take are told by their row.
     pub(super) fn shape(&self, rows: RecordBatch, sources: &[u32], records: &[Record]) -> (Shaped, Vec<(u32, Fault)>) {
@@ -69,7 +78,7 @@ impl Sink {
                 written.map_err(|error| WriteError::Down(format!("cannot write Parquet: {error}")))
             }
             (Sink::Topic(topic), Shaped::Lines(lines)) => {
-                let written = topic.write(partition, lines, sources, records);
+                let written = topic.write(partition, lines, sources, records, name.is_mark);
                 written.map_err(|error| WriteError::Down(error.to_string()))
             }
             _ => Ok(()),
@@ -124,7 +133,15 @@ impl Sink {
         !matches!(self, Sink::Topic(topic) if !topic.journal.is_durable())
     }
 
-    /// By source partition the offset up to which it may hold rows that no checkpoint tells of.
+    /// As [`journal::Journal::whole`], of rows that no checkpoint tells of.
+    pub(super) fn whole(&self) -> BTreeMap<i32, i64> {
+        match self {
+            Sink::Parquet(_) => BTreeMap::new(),
+            Sink::Topic(topic) => topic.journal.whole(),
+        }
+    }
+
+    /// As [`journal::Journal::furthest`], of rows that no checkpoint tells of.
     pub(super) fn furthest(&self) -> BTreeMap<i32, i64> {
         match self {
             Sink::Parquet(_) => BTreeMap::new(),

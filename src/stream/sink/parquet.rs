@@ -56,6 +56,8 @@ pub(in crate::stream) struct CutName {
     pub(in crate::stream) cut: u64,
     /// The clock when rows are written: it says which times of rows are not believed.
     pub(in crate::stream) now_ms: i64,
+    /// Time has let the rows go, and rows of the record whose place they have follow.
+    pub(in crate::stream) is_mark: bool,
 }
 
 impl Parquet {

@@ -1,7 +1,7 @@
 //! Rows to a topic as JSON objects, one record a row, exactly once by way of the [`Journal`].
 
 use super::super::fault::{Fault, Reason};
-use super::journal::{Error, Journal, Row, copied_headers};
+use super::journal::{Error, Journal, Last, Row, copied_headers};
 use crate::record::{Record, partition_for_key};
 use arrow::array::{Array, ArrayRef, AsArray};
 use arrow::datatypes::DataType;
@@ -84,7 +84,7 @@ impl TopicSink {
         (shaped, faults)
     }
 
-    /// Writes them. Durable as the topic's class says when it returns.
+    /// Writes them; with `is_mark` rows of the last record follow. Durable as the topic's class says when it returns.
     ///
     /// # Errors
     /// [`Error`]: to be opened anew.
@@ -94,6 +94,7 @@ impl TopicSink {
         shaped: &Lines,
         sources: &[u32],
         records: &[Record],
+        is_mark: bool,
     ) -> Result<(), Error> {
         let count = self.journal.partitions().max(1);
         let mut rows: BTreeMap<i32, Vec<Row<'_>>> = BTreeMap::new();
@@ -102,7 +103,8 @@ impl TopicSink {
             let home = row.key.map_or(source % count, |key| partition_for_key(key, count).0);
             rows.entry(home).or_default().push(row);
         }
-        self.journal.write(source, rows)
+        let last = if is_mark { Last::More } else { Last::Whole };
+        self.journal.write(source, rows, last)
     }
 
     fn keys(&self, rows: &RecordBatch) -> Vec<Option<Vec<u8>>> {

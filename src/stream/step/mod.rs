@@ -1,19 +1,27 @@
 //! Steps: what is done to rows between columns and routes, one after the other.
 
+mod keyed;
 mod sample;
+mod table;
 mod transform;
 mod unnest;
 
+pub(super) use keyed::{Course, Keyed, What, session_fields};
 pub(super) use sample::{SAMPLE_WHOLE, Sample};
+pub(super) use table::{Keys, RowShape, Table};
 pub(super) use transform::{Transform, output_type};
 pub(super) use unnest::Unnest;
 
-use super::fault::Fault;
-use arrow::array::{BooleanArray, UInt32Array};
+use super::fault::{Fault, Reason};
+use super::sql::readable;
+use arrow::array::{Array, AsArray, BooleanArray, UInt32Array};
 use arrow::compute::{filter_record_batch, take_record_batch};
 use arrow::error::ArrowError;
 use arrow::record_batch::RecordBatch;
+use datafusion_common::Result as SqlResult;
+use datafusion_physical_expr::PhysicalExpr;
 use std::ops::Range;
+use std::sync::Arc;
 
 /// Rows, and the record that each comes from.
 #[derive(Clone, Debug)]
@@ -29,6 +37,7 @@ pub(super) enum Stage {
     Transform(Transform),
     Unnest(Unnest),
     Sample(Sample),
+    Keyed(Keyed),
 }
 
 /// What steps found out beside rows.
@@ -37,6 +46,8 @@ pub(super) struct Found {
     /// Bad records by index.
     pub(super) faults: Vec<(u32, Fault)>,
     pub(super) filtered: Filtered,
+    /// Keys that left before their time, for want of room.
+    pub(super) evicted: u64,
 }
 
 /// Rows that are no output and not bad, by reason.
@@ -58,11 +69,26 @@ pub(super) enum Sieve {
     Sample,
     /// No route takes it.
     NoRoute,
+    /// `dedupe` has seen its key.
+    Duplicate,
+    /// `debounce` has sent one of its key.
+    CoolDown,
+    /// `last` has a newer one of its key.
+    Replaced,
 }
 
 impl Sieve {
-    pub(super) const ALL: [Sieve; 6] =
-        [Sieve::False, Sieve::Null, Sieve::ContentType, Sieve::Empty, Sieve::Sample, Sieve::NoRoute];
+    pub(super) const ALL: [Sieve; 9] = [
+        Sieve::False,
+        Sieve::Null,
+        Sieve::ContentType,
+        Sieve::Empty,
+        Sieve::Sample,
+        Sieve::NoRoute,
+        Sieve::Duplicate,
+        Sieve::CoolDown,
+        Sieve::Replaced,
+    ];
 
     pub(super) fn as_str(self) -> &'static str {
         match self {
@@ -72,6 +98,9 @@ impl Sieve {
             Sieve::Empty => "empty",
             Sieve::Sample => "sample",
             Sieve::NoRoute => "no-route",
+            Sieve::Duplicate => "duplicate",
+            Sieve::CoolDown => "cool-down",
+            Sieve::Replaced => "replaced",
         }
     }
 }
@@ -103,22 +132,36 @@ impl Found {
     pub(super) fn merge(&mut self, other: Found) {
         self.faults.extend(other.faults);
         self.filtered.merge(&other.filtered);
+        self.evicted += other.evicted;
     }
 }
 
 impl Stage {
-    pub(super) fn run(&self, rows: Rows, found: &mut Found) -> Rows {
+    pub(super) fn keyed(&self) -> Option<&Keyed> {
         match self {
-            Stage::Transform(transform) => transform.run(rows, found),
-            Stage::Unnest(unnest) => unnest.run(rows, found),
-            Stage::Sample(sample) => sample.run(rows, found),
+            Stage::Keyed(keyed) => Some(keyed),
+            Stage::Transform(_) | Stage::Unnest(_) | Stage::Sample(_) => None,
         }
     }
+}
 
-    /// Whether one row can become several.
-    pub(super) fn multiplies(&self) -> bool {
-        matches!(self, Stage::Unnest(_))
+/// What SQL says of each row; records that it fails on are told, and null.
+pub(super) fn truths(filter: &Arc<dyn PhysicalExpr>, rows: &Rows, found: &mut Found) -> BooleanArray {
+    let whole = |batch: &RecordBatch| -> SqlResult<BooleanArray> {
+        Ok(filter.evaluate(batch)?.into_array(batch.num_rows())?.as_boolean().clone())
+    };
+    if let Ok(answers) = whole(&rows.batch) {
+        return answers;
     }
+    let mut one = |row: usize| match whole(&rows.batch.slice(row, 1)) {
+        Ok(answer) => answer.is_valid(0).then(|| answer.value(0)),
+        Err(error) => {
+            let fault = Fault { reason: Reason::Expression, column: None, message: readable(&error).into() };
+            found.faults.push((rows.sources[row], fault));
+            None
+        }
+    };
+    (0..rows.len()).map(&mut one).collect()
 }
 
 impl Rows {
