@@ -6,6 +6,7 @@ use super::load::{self, Job};
 use super::rows::Decoder;
 use super::sink::lake;
 use super::spec::{Column, Expect, Given, Output, Test};
+use super::whole::settle;
 use crate::config::Mistake;
 use crate::record::{Offset, Record};
 use arrow::json::writer::{JsonArray, WriterBuilder};
@@ -84,10 +85,10 @@ impl Trial {
         Ok(Trial { job: load::text(Path::new("trial.toml"), text)? })
     }
 
-    /// The row that a record becomes, as JSON; `None` if it is filtered or a dead letter.
+    /// The first row that a record becomes, as JSON; `None` if it is filtered or a dead letter.
     pub fn run(&self, record: &Record) -> Option<Value> {
         match transform(&self.job, 0, record) {
-            Became::Row(row) => Some(row),
+            Became::Rows(rows) => rows.into_iter().next(),
             Became::Filtered | Became::Dead(..) => None,
         }
     }
@@ -103,7 +104,8 @@ pub fn read_checkpoint(path: &Path) -> std::io::Result<()> {
 
 /// What one record becomes.
 enum Became {
-    Row(Value),
+    /// At least one.
+    Rows(Vec<Value>),
     Filtered,
     Dead(Reason, String),
 }
@@ -111,10 +113,10 @@ enum Became {
 fn run(job: &Job, test: &Test) -> Tested {
     let became = transform(job, test.given.partition, &given(&test.given));
     let passed = match (&test.expect, &became) {
-        // Only the columns that the test names are compared: the others may grow.
-        (Expect::Row(Value::Object(wanted)), Became::Row(Value::Object(row))) => {
-            wanted.iter().all(|(name, value)| same(row.get(name).unwrap_or(&Value::Null), value))
+        (Expect::Row(Value::Array(wanted)), Became::Rows(rows)) => {
+            wanted.len() == rows.len() && wanted.iter().zip(rows).all(|(wanted, row)| is_row(wanted, row))
         }
+        (Expect::Row(wanted), Became::Rows(rows)) => rows.len() == 1 && is_row(wanted, &rows[0]),
         (Expect::Filtered, Became::Filtered) => true,
         (Expect::Dead(wanted), Became::Dead(reason, _)) => wanted == reason,
         _ => false,
@@ -125,11 +127,18 @@ fn run(job: &Job, test: &Test) -> Tested {
         Expect::Dead(reason) => format!("dead letter: {}", reason.as_str()),
     };
     let got = match became {
-        Became::Row(row) => row.to_string(),
+        Became::Rows(mut rows) if rows.len() == 1 => rows.remove(0).to_string(),
+        Became::Rows(rows) => Value::Array(rows).to_string(),
         Became::Filtered => "filtered".to_owned(),
         Became::Dead(reason, message) => format!("dead letter: {} ({message})", reason.as_str()),
     };
     Tested { line: test.line, expected, got, passed }
+}
+
+/// Only the columns that the test names are compared: the others may grow.
+fn is_row(wanted: &Value, row: &Value) -> bool {
+    let (Value::Object(wanted), Value::Object(row)) = (wanted, row) else { return false };
+    wanted.iter().all(|(name, value)| same(row.get(name).unwrap_or(&Value::Null), value))
 }
 
 /// Equal values; times are equal if they are the same moment.
@@ -152,10 +161,11 @@ fn given(given: &Given) -> Record {
 }
 
 fn transform(job: &Job, partition: i32, record: &Record) -> Became {
-    let decoder = Decoder::new(job.plan.columns().to_vec(), job.plan.input().clone());
+    let decoder = Decoder::new(&job.spec.format, job.plan.columns().to_vec(), job.plan.input().clone());
     let decoded = decoder.decode(partition, std::slice::from_ref(record));
     let done = job.plan.run(&decoded.rows);
-    if let Some((_, fault)) = decoded.faults.first().or(done.faults.first()) {
+    let done = settle(&decoded.sources, decoded.faults, done);
+    if let Some((_, fault)) = done.bad.first() {
         return Became::Dead(fault.reason, fault.message.to_string());
     }
     if done.rows.num_rows() == 0 {
@@ -164,7 +174,7 @@ fn transform(job: &Job, partition: i32, record: &Record) -> Became {
     let mut writer = WriterBuilder::new().with_explicit_nulls(true).build::<_, JsonArray>(Vec::new());
     let written = writer.write(&done.rows).and_then(|()| writer.finish());
     let rows: Option<Vec<Value>> = written.ok().and_then(|()| serde_json::from_slice(&writer.into_inner()).ok());
-    Became::Row(rows.and_then(|mut rows| rows.pop()).unwrap_or_default())
+    Became::Rows(rows.unwrap_or_default())
 }
 
 #[cfg(test)]
@@ -190,6 +200,43 @@ mod tests {
         std::fs::write(&file, format!("from = \"topic:t\"\nselect = \"a\"\nto = {{ parquet = \"t\", time = \"a\", partition = \"dt=%Y\" }}\n{columns}")).unwrap();
         let misfit = check(&file, None).unwrap_err()[0].to_string();
         assert!(misfit.contains("p.toml:3:") && misfit.contains("timestamp or a date"), "{misfit}");
+    }
+
+    #[test]
+    fn a_test_gives_text_or_bytes_and_expects_each_row_of_its_record() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("p.toml");
+        let tests = |format: &str, tests: &[(&str, &str)]| {
+            let tests: String =
+                tests.iter().map(|(given, expect)| format!("[[test]]\ngiven = {{ {given} }}\n{expect}\n")).collect();
+            let sql = "where = \"n > 0\"\nselect = \"10 / (n - 3) as m\"";
+            let text = format!(
+                "from = \"topic:t\"\n{format}\nto = {{ parquet = \"t\" }}\n{sql}\n[columns]\nn = \"int64\"\n{tests}"
+            );
+            std::fs::write(&file, text).unwrap();
+            let tested = test(&file).unwrap_or_else(|mistakes| panic!("{mistakes:#?}"));
+            tested.into_iter().map(|tested| (tested.passed, tested.got)).collect::<Vec<_>>()
+        };
+        let lines = [
+            (r#"value = "{\"n\":1}\n{\"n\":0}\n{\"n\":4}""#, r#"expect = '[{"m":-5},{"m":10}]'"#),
+            (r#"value-base64 = "eyJuIjoxfQ==""#, r#"expect = '{"m":-5}'"#),
+            (r#"value = '{"n":0}'"#, r#"expect = "filtered""#),
+            // The second line divides by zero: the first one is no row either.
+            (r#"value = "{\"n\":1}\n{\"n\":3}""#, r#"expect-error = "expression""#),
+            (r#"value = "{\"n\":1}\n{""#, r#"expect-error = "not-json""#),
+        ];
+        let lines = tests("format = \"ndjson\"", &lines);
+        assert!(lines.iter().all(|(passed, _)| *passed), "{lines:#?}");
+        let csv = [
+            (r#"value = '1'"#, r#"expect = '{"m":-5}'"#),
+            (r#"value = "1,2""#, r#"expect-error = "not-csv""#),
+            (r#"value = "1\n2""#, r#"expect = '{"m":-5}'"#),
+        ];
+        let csv = tests("format = { csv = { columns = [\"n\"] } }", &csv);
+        assert_eq!(csv.iter().map(|(passed, _)| *passed).collect::<Vec<_>>(), [true, true, false], "{csv:#?}");
+        let wrong = "from = \"topic:t\"\nto = { parquet = \"t\" }\n[columns]\nn = \"int64\"\n[[test]]\ngiven = { value-base64 = \"%\" }\nexpect = \"filtered\"\n";
+        std::fs::write(&file, wrong).unwrap();
+        assert!(test(&file).unwrap_err()[0].to_string().contains("no base64"));
     }
 
     #[test]

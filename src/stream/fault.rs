@@ -9,6 +9,8 @@ pub enum Reason {
     BadBatch,
     /// The value is not a JSON object.
     NotJson,
+    /// The value is not CSV as `format` says.
+    NotCsv,
     /// None of the declared columns is in it.
     NoColumns,
     /// A value has another type than its column.
@@ -39,10 +41,23 @@ pub struct Fault {
     pub message: Cow<'static, str>,
 }
 
+impl Fault {
+    /// A fault of the whole value.
+    pub(super) fn of_value(reason: Reason, message: impl Into<Cow<'static, str>>) -> Fault {
+        Fault { reason, column: None, message: message.into() }
+    }
+
+    /// The same with the line of the value that it was found in, from 1.
+    pub(super) fn at_line(self, line: u64) -> Fault {
+        Fault { message: format!("line {line}: {}", self.message).into(), ..self }
+    }
+}
+
 impl Reason {
-    pub const ALL: [Reason; 11] = [
+    pub const ALL: [Reason; 12] = [
         Reason::BadBatch,
         Reason::NotJson,
+        Reason::NotCsv,
         Reason::NoColumns,
         Reason::WrongType,
         Reason::Overflow,
@@ -58,6 +73,7 @@ impl Reason {
         match self {
             Reason::BadBatch => "bad-batch",
             Reason::NotJson => "not-json",
+            Reason::NotCsv => "not-csv",
             Reason::NoColumns => "no-columns",
             Reason::WrongType => "wrong-type",
             Reason::Overflow => "overflow",
@@ -75,6 +91,7 @@ impl Reason {
         match self {
             Reason::BadBatch => "source",
             Reason::NotJson
+            | Reason::NotCsv
             | Reason::NoColumns
             | Reason::WrongType
             | Reason::Overflow
@@ -90,6 +107,7 @@ impl Reason {
         match self {
             Reason::BadBatch => "org.apache.kafka.common.errors.CorruptRecordException",
             Reason::NotJson
+            | Reason::NotCsv
             | Reason::NoColumns
             | Reason::WrongType
             | Reason::Overflow

@@ -3,14 +3,14 @@
 //! Knows no output and no position. The runner asks for a slice of one partition and gets [`Outcome`]s one after another; while it
 //! writes one, the pool makes the next ones. Without threads in the pool all is done by the runner, at the moment it asks.
 
-use super::fault::Fault;
+use super::format::Format;
 use super::load;
 use super::plan::Plan;
 use super::rows::{Decoder, ROWS_BYTES_MAX, ROWS_MAX};
+use super::whole::{Settled, settle};
 use crate::config::Mistake;
 use crate::record::{Batch, Codec, DECODED_SIZE_MAX, Record, TimestampType};
 use crate::work::{Pool, Task};
-use arrow::record_batch::RecordBatch;
 use std::collections::VecDeque;
 use std::num::NonZero;
 use std::ops::Range;
@@ -55,11 +55,7 @@ pub(super) struct Piece {
 
 /// Records decoded and transformed.
 pub(super) struct Ready {
-    pub(super) rows: RecordBatch,
-    /// For each row the index of its record, ascending.
-    pub(super) sources: Vec<u32>,
-    /// Bad records by index, ascending.
-    pub(super) bad: Vec<(u32, Fault)>,
+    pub(super) settled: Settled,
     /// What is no row and not bad, by reason.
     pub(super) filtered: [(&'static str, u32); 3],
 }
@@ -79,8 +75,8 @@ pub(super) fn pool() -> Arc<Pool> {
 }
 
 impl Lanes {
-    pub(super) fn new(pool: &Arc<Pool>, plan: &Arc<Plan>) -> Lanes {
-        let decoder = Decoder::new(plan.columns().to_vec(), plan.input().clone());
+    pub(super) fn new(pool: &Arc<Pool>, format: &Format, plan: &Arc<Plan>) -> Lanes {
+        let decoder = Decoder::new(format, plan.columns().to_vec(), plan.input().clone());
         Lanes { pool: pool.clone(), work: Arc::new(Work { decoder, plan: plan.clone() }) }
     }
 
@@ -137,14 +133,15 @@ pub struct Counts {
 /// # Errors
 /// The file's mistakes.
 pub fn transform(file: &Path, pool: &Arc<Pool>, batches: &[Batch]) -> Result<Counts, Vec<Mistake>> {
-    let lanes = Lanes::new(pool, &load::file(file)?.plan);
+    let job = load::file(file)?;
+    let lanes = Lanes::new(pool, &job.spec.format, &job.plan);
     let mut counts = Counts::default();
     let ran = lanes.run(0, 0..i64::MAX, batches, |outcome| {
         match outcome {
             Outcome::Piece(piece) => {
                 counts.records += piece.records.len() as u64;
-                counts.rows += piece.ready.rows.num_rows() as u64;
-                counts.bad += piece.ready.bad.len() as u64;
+                counts.rows += piece.ready.settled.rows.num_rows() as u64;
+                counts.bad += piece.ready.settled.bad.len() as u64;
             }
             Outcome::Undecodable { .. } => counts.bad += 1,
         }
@@ -186,7 +183,7 @@ impl Work {
             match batch.records(DECODED_SIZE_MAX) {
                 Ok(found) => {
                     for record in found.into_iter().filter(|record| offsets.contains(&record.offset.0)) {
-                        size += record.value.as_ref().map_or(0, |value| value.len());
+                        size += self.decoder.weight(&record.by_ref());
                         records.push(record);
                         if records.len() >= ROWS_MAX || size >= ROWS_BYTES_MAX {
                             size = 0;
@@ -216,20 +213,9 @@ impl Work {
     fn transform(&self, partition: i32, records: &[Record]) -> Ready {
         let decoded = self.decoder.decode(partition, records);
         let done = self.plan.run(&decoded.rows);
-        let source = |row: u32| decoded.sources[row as usize];
-        let mut bad = decoded.faults;
-        bad.extend(done.faults.into_iter().map(|(row, fault)| (source(row), fault)));
-        bad.sort_by_key(|(index, _)| *index);
-        Ready {
-            sources: done.sources.iter().map(|row| source(*row)).collect(),
-            rows: done.rows,
-            bad,
-            filtered: [
-                ("false", done.rejected_false),
-                ("null", done.rejected_null),
-                ("content-type", decoded.passed_over),
-            ],
-        }
+        let filtered =
+            [("false", done.rejected_false), ("null", done.rejected_null), ("content-type", decoded.passed_over)];
+        Ready { settled: settle(&decoded.sources, decoded.faults, done), filtered }
     }
 }
 
@@ -258,14 +244,15 @@ mod tests {
     fn fates(pool: Pool, batches: &[Batch]) -> Vec<(i64, &'static str)> {
         let text = "from = \"topic:t\"\nwhere = \"n % 2 = 0\"\nto = { parquet = \"t\" }\n[columns]\nn = \"int64\"\n";
         let plan = Plan::of(&parse(Path::new("p.toml"), text).unwrap()).unwrap();
-        let lanes = Lanes::new(&Arc::new(pool), &Arc::new(plan));
+        let lanes = Lanes::new(&Arc::new(pool), &Format::Json, &Arc::new(plan));
         let mut fates = Vec::new();
         let ran = lanes.run(0, 5..i64::MAX, batches, |outcome| {
             let Outcome::Piece(piece) = outcome else { return Err("a batch was not decoded") };
             let offset = |index: &u32| piece.records[*index as usize].offset.0;
-            fates.extend(piece.ready.sources.iter().map(|index| (offset(index), "row")));
-            fates.extend(piece.ready.bad.iter().map(|(index, _)| (offset(index), "bad")));
-            let rejected = piece.records.len() - piece.ready.sources.len() - piece.ready.bad.len();
+            let settled = &piece.ready.settled;
+            fates.extend(settled.sources.iter().map(|index| (offset(index), "row")));
+            fates.extend(settled.bad.iter().map(|(index, _)| (offset(index), "bad")));
+            let rejected = piece.records.len() - settled.sources.len() - settled.bad.len();
             assert_eq!(rejected as u32, piece.ready.filtered[0].1);
             // Pieces come in the log's order.
             let last = piece.records[piece.records.len() - 1].offset.0;
@@ -290,7 +277,7 @@ mod tests {
     fn an_error_of_the_writer_gives_up_what_was_begun_ahead() {
         let text = "from = \"topic:t\"\nto = { parquet = \"t\" }\n[columns]\nn = \"int64\"\n";
         let plan = Plan::of(&parse(Path::new("p.toml"), text).unwrap()).unwrap();
-        let lanes = Lanes::new(&Arc::new(Pool::start(1, "rows").unwrap()), &Arc::new(plan));
+        let lanes = Lanes::new(&Arc::new(Pool::start(1, "rows").unwrap()), &Format::Json, &Arc::new(plan));
         let mut seen = 0;
         let ran = lanes.run(0, 0..i64::MAX, &batches(40, 1_000), |_| {
             seen += 1;

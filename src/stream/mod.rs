@@ -8,6 +8,7 @@ mod columns;
 mod cut;
 mod dead_letters;
 pub mod fault;
+mod format;
 pub mod functions;
 mod hooks;
 mod kinds;
@@ -27,6 +28,7 @@ mod status;
 mod supervisor;
 #[cfg(test)]
 mod tests;
+mod whole;
 
 pub use check::{Report, Tested, Trial, check, read_checkpoint, test};
 pub use lanes::{Counts, transform};

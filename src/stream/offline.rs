@@ -1,13 +1,14 @@
 //! `inrush pipeline run`: a pipeline file on recorded events, without a daemon and without positions. The same decoder, plan and Parquet
 //! writer as the real one; rows go to a writer as JSON lines, or into a folder.
 
-use super::fault::{Fault, Reason};
+use super::fault::Reason;
 use super::load::{self, Job};
 use super::rows::{Decoder, ROWS_BYTES_MAX, ROWS_MAX};
 use super::sink::lake::{self, Claim, Owner};
 use super::sink::parquet::{CutName, Parquet};
 use super::sink::staged::finish;
 use super::spec::Output;
+use super::whole::settle;
 use crate::clock::Clock;
 use crate::config::Mistake;
 use crate::record::{Offset, Record};
@@ -76,7 +77,7 @@ pub fn run<'a>(
 ) -> Result<Ran, RunError> {
     let job = load::file(file).map_err(RunError::Mistakes)?;
     let mut run = Run {
-        decoder: Decoder::new(job.plan.columns().to_vec(), job.plan.input().clone()),
+        decoder: Decoder::new(&job.spec.format, job.plan.columns().to_vec(), job.plan.input().clone()),
         out: Out::open(&job, to)?,
         job,
         clock,
@@ -91,9 +92,10 @@ pub fn run<'a>(
         if count > 0 {
             line += 1;
             let event = text.trim_ascii();
-            size += event.len();
             if !event.is_empty() {
-                records.push((line, record(event, line as i64 - 1, clock)));
+                let record = record(event, line as i64 - 1, clock);
+                size += run.decoder.weight(&record.by_ref());
+                records.push((line, record));
             }
         }
         if count == 0 || records.len() == ROWS_MAX || size >= ROWS_BYTES_MAX {
@@ -120,10 +122,9 @@ impl Run<'_> {
         let records: Vec<Record> = numbered.iter().map(|(_, record)| record.clone()).collect();
         let decoded = self.decoder.decode(0, &records);
         let done = self.job.plan.run(&decoded.rows);
-        let mut bad: Vec<(u32, Fault)> = decoded.faults;
-        bad.extend(done.faults.into_iter().map(|(row, fault)| (decoded.sources[row as usize], fault)));
-        bad.sort_by_key(|(at, _)| *at);
-        for (at, fault) in &bad {
+        self.ran.filtered += u64::from(done.rejected_false + done.rejected_null + decoded.passed_over);
+        let done = settle(&decoded.sources, decoded.faults, done);
+        for (at, fault) in &done.bad {
             let (line, record) = &numbered[*at as usize];
             dead(Dead {
                 line: *line,
@@ -135,8 +136,7 @@ impl Run<'_> {
         }
         self.ran.read += records.len() as u64;
         self.ran.rows += done.rows.num_rows() as u64;
-        self.ran.dead_letters += bad.len() as u64;
-        self.ran.filtered += u64::from(done.rejected_false + done.rejected_null + decoded.passed_over);
+        self.ran.dead_letters += done.bad.len() as u64;
         if done.rows.num_rows() == 0 {
             return Ok(());
         }
@@ -148,7 +148,7 @@ impl Run<'_> {
                 written.map_err(|error| failed(io::Error::other(error)))
             }
             Out::Folder { sink, generation, cut } => {
-                let at = |row: &u32| records[decoded.sources[*row as usize] as usize].timestamp;
+                let at = |record: &u32| records[*record as usize].timestamp;
                 let times: Vec<i64> = done.sources.iter().map(at).collect();
                 let name = CutName { generation: *generation, cut: *cut, now_ms: self.clock.now_ms() };
                 sink.write(&done.rows, &times, &name).map_err(failed)?;

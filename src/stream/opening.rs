@@ -44,8 +44,8 @@ impl Runner {
             self.store(next)?;
             return self.open(topic);
         }
-        let plan = &self.job.plan;
-        Ok(Open { topic, lanes: Arc::new(Lanes::new(&lanes::pool(), plan)), sink, letters, until: None })
+        let lanes = Lanes::new(&lanes::pool(), &self.job.spec.format, &self.job.plan);
+        Ok(Open { topic, lanes: Arc::new(lanes), sink, letters, until: None })
     }
 
     /// Gives the files of the last cut their names, unless that was done.

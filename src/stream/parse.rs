@@ -2,14 +2,16 @@
 
 use super::columns;
 use super::fault::Reason;
+use super::format;
 use super::spec::{Breaker, Expect, Given, OnError, Output, ParquetOutput, Spec, Sql, Test, TopicOutput};
 use crate::config::{Document, Mistake, Mistakes, Section, Value, duration, size};
 use crate::record::TopicName;
+use base64::{Engine, engine::general_purpose::STANDARD};
 use std::path::{Component, Path, PathBuf};
 use std::time::Duration;
 
 /// Keys that belong above `[columns]`: under it, TOML silently gives them to that table.
-const TOP_KEYS: [&str; 5] = ["from", "where", "select", "to", "on-error"];
+const TOP_KEYS: [&str; 6] = ["from", "format", "where", "select", "to", "on-error"];
 /// What a file rolls at unless it says otherwise.
 const ROLL_AGE: Duration = Duration::from_secs(300);
 const ROLL_BYTES: u64 = 128 << 20;
@@ -46,9 +48,12 @@ fn read(root: &Section<'_>, file: &Path, text: &str) -> Option<Spec> {
         root.wrong("", format!("the file name \"{name}\" names the pipeline: use letters, digits, '.', '_' and '-'"));
     }
     let mut moved = Vec::new();
+    let format = format::read(root);
     let columns = root.table("columns").map(|section| {
         moved = misplaced(&section, "[columns]", is_top_value);
-        columns::read(&section, &moved)
+        let columns = columns::read(&section, &moved);
+        format::misfits(&format, &section, &columns);
+        columns
     });
     let from = root.string("from");
     let from_topic = from.as_ref().and_then(|from| topic(root, "from", &from.value));
@@ -81,6 +86,7 @@ fn read(root: &Section<'_>, file: &Path, text: &str) -> Option<Spec> {
         file: file.to_owned(),
         text: text.to_owned(),
         from: from_topic.unwrap_or_else(|| stand_in.clone()),
+        format,
         columns: columns.unwrap_or_default(),
         r#where: filter,
         select,
@@ -130,7 +136,10 @@ fn circles(root: &Section<'_>, from: Option<&TopicName>, to: Option<&Output>, on
 fn is_top_value(key: &str, item: &toml_edit::Item) -> bool {
     match item.as_str() {
         Some(text) => columns::kind_of(text).is_none(),
-        None => key == "to" || key == "on-error",
+        None => {
+            let is_column = item.as_table_like().is_some_and(|table| table.contains_key("type"));
+            key == "to" || key == "on-error" || key == "format" && !is_column
+        }
     }
 }
 
@@ -344,7 +353,7 @@ fn test(section: &Section<'_>) -> Option<Test> {
     let given = section.table("given").map(|given| {
         let read = Given {
             key: given.string("key").map(|key| key.value.into_bytes()),
-            value: given.string("value").map(|value| value.value.into_bytes()),
+            value: value(&given),
             headers: given.table("headers").map(|headers| texts(&headers)).unwrap_or_default(),
             timestamp: given.integer("timestamp").map_or(0, |time| time.value),
             offset: given.integer("offset").map_or(0, |offset| offset.value),
@@ -361,7 +370,10 @@ fn test(section: &Section<'_>) -> Option<Test> {
         (Some(text), None) => match serde_json::from_str(&text.value) {
             Ok(row) => Some(Expect::Row(row)),
             Err(error) => {
-                section.wrong("expect", format!("this is neither \"filtered\" nor a JSON object: {error}"));
+                section.wrong(
+                    "expect",
+                    format!("this is neither \"filtered\" nor JSON: an object, or a list of them: {error}"),
+                );
                 None
             }
         },
@@ -381,6 +393,17 @@ fn test(section: &Section<'_>) -> Option<Test> {
     };
     section.finish();
     Some(Test { line, given: given?, expect: expect? })
+}
+
+/// The value of a record that a test gives: text, or bytes in base64.
+fn value(given: &Section<'_>) -> Option<Vec<u8>> {
+    let text = given.string("value").map(|value| value.value.into_bytes());
+    let bytes =
+        given.read("value-base64", |text| STANDARD.decode(text).map_err(|error| format!("this is no base64: {error}")));
+    if text.is_some() && bytes.is_some() {
+        given.wrong("value-base64", "a record has one value; leave out value or value-base64");
+    }
+    text.or(bytes.map(|bytes| bytes.value))
 }
 
 fn line_of(section: &Section<'_>) -> usize {

@@ -621,7 +621,7 @@ mod tests {
             value: Some(bytes::Bytes::from_static(b"{\"page\":{\"url\":\"https://x\"},\"zones\":[\"x\",\"y\"]}")),
             headers: vec![],
         };
-        let decoder = super::super::rows::Decoder::new(plan.columns().to_vec(), plan.input().clone());
+        let decoder = super::super::rows::Decoder::new(&spec.format, plan.columns().to_vec(), plan.input().clone());
         let done = plan.run(&decoder.decode(0, &[record]).rows);
         let text = |at: usize| done.rows.column(at).as_string::<i32>().value(0).to_owned();
         assert_eq!([text(0), text(1), text(2), text(4)], ["https://x", "https://x", "x", "https"]);

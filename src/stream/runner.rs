@@ -13,6 +13,7 @@ use super::life::{Life, Seat};
 use super::load::{self, Job};
 use super::sink::parquet::CutName;
 use super::sink::{Shaped, Sink, WriteError};
+use super::whole::{Settled, spoil};
 use super::{Options, status};
 use crate::control::State;
 use crate::metrics as names;
@@ -563,11 +564,13 @@ struct Work {
 
 /// Brings rows into their output's form; what it can never take is bad too.
 fn shape(open: &Open, records: &[Record], ready: Ready) -> Work {
-    let Ready { rows, sources, mut bad, filtered } = ready;
-    let count = rows.num_rows();
-    let (shaped, unfit) = open.sink.shape(rows, &sources, records);
-    let written = (count - unfit.len()) as u64;
-    bad.extend(unfit.into_iter().map(|(row, fault)| (sources[row as usize], fault)));
-    bad.sort_by_key(|(at, _)| *at);
-    Work { shaped, sources, written, bad, filtered }
+    let Ready { mut settled, filtered } = ready;
+    let (mut shaped, unfit) = open.sink.shape(settled.rows.clone(), &settled.sources, records);
+    if !unfit.is_empty() {
+        let unfit = unfit.into_iter().map(|(row, fault)| (settled.sources[row as usize], fault)).collect();
+        settled = spoil(settled, unfit);
+        (shaped, _) = open.sink.shape(settled.rows.clone(), &settled.sources, records);
+    }
+    let Settled { rows, sources, bad } = settled;
+    Work { shaped, sources, written: rows.num_rows() as u64, bad, filtered }
 }

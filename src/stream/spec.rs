@@ -12,6 +12,7 @@ pub struct Spec {
     /// The file's text as read; kept in the checkpoint.
     pub text: String,
     pub from: crate::record::TopicName,
+    pub(super) format: super::format::Format,
     pub columns: Vec<Column>,
     pub r#where: Option<Sql>,
     /// `None` = all columns as they are.
@@ -172,6 +173,7 @@ pub struct Given {
 
 #[derive(Clone, Debug)]
 pub enum Expect {
+    /// An object, or a list of them for a record of several rows.
     Row(serde_json::Value),
     Filtered,
     /// `expect-error = "wrong-type"`

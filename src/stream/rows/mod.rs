@@ -1,8 +1,9 @@
 //! Records to Arrow rows: exactly the columns that the plan reads. A record is read in one pass straight into the arrays ([`pass`]); one
 //! that this pass finds odd is judged as a tree ([`tree`]), which says what is wrong with it, or that nothing is. What it left in the
-//! arrays is cut off, so one bad record never costs its neighbours.
+//! arrays is cut off, so one bad record never costs its neighbours. Other formats are trees or lines ([`lines`]).
 
 mod builder;
+mod lines;
 mod pass;
 mod scalar;
 mod shape;
@@ -11,6 +12,7 @@ mod tests;
 mod tree;
 
 use super::fault::Fault;
+use super::format::Format;
 use super::spec::{Column, From};
 use crate::record::{Record, RecordRef};
 use arrow::datatypes::SchemaRef;
@@ -26,12 +28,15 @@ pub const ROWS_BYTES_MAX: usize = 16 << 20;
 
 /// Turns records into rows of one schema.
 pub struct Decoder {
+    format: Format,
     columns: Vec<Column>,
     schema: SchemaRef,
     slots: Vec<Slot>,
     shapes: Shapes,
     /// Whether any column looks into the value.
     needs_value: bool,
+    /// Values are text in all formats but one: cells of CSV, which are read as their columns ask.
+    is_all_text: bool,
     /// No column is from value or headers: then every record has what is wanted.
     reads_only_record: bool,
     /// The column that takes the fields that no other one takes.
@@ -43,7 +48,7 @@ pub struct Decoder {
 /// What became of the records given.
 pub struct Decoded {
     pub rows: RecordBatch,
-    /// For each row the index of its record, ascending.
+    /// For each row the index of its record, ascending; a record of several lines stands there as often.
     pub sources: Vec<u32>,
     /// Bad records by index, ascending.
     pub faults: Vec<(u32, Fault)>,
@@ -53,7 +58,7 @@ pub struct Decoded {
 
 impl Decoder {
     /// `schema` has one field a column, in the same order, as [`super::plan::Plan::input`] says.
-    pub fn new(columns: Vec<Column>, schema: SchemaRef) -> Decoder {
+    pub(super) fn new(format: &Format, columns: Vec<Column>, schema: SchemaRef) -> Decoder {
         let mut shapes = Shapes::of(&columns);
         let slots = builder::slots(&columns, &mut shapes);
         let first = |column: &Column| match &column.from {
@@ -61,10 +66,14 @@ impl Decoder {
             _ => None,
         };
         Decoder {
-            needs_value: columns.iter().any(|column| matches!(column.from, From::Path(_) | From::Rest)),
+            // How many rows a record of lines is can be seen only by looking.
+            needs_value: format.has_lines()
+                || columns.iter().any(|column| matches!(column.from, From::Path(_) | From::Rest)),
+            is_all_text: matches!(format, Format::Csv(_)),
             reads_only_record: columns.iter().all(|column| matches!(column.from, From::Record(_))),
             rest: columns.iter().position(|column| column.from == From::Rest),
             taken: columns.iter().filter_map(first).collect(),
+            format: format.clone(),
             columns,
             schema,
             slots,
@@ -93,8 +102,8 @@ impl Decoder {
                 passed_over += 1;
                 continue;
             }
-            match pass.record(&record) {
-                Ok(()) => sources.push(index as u32),
+            match self.add(&mut pass, &record) {
+                Ok(()) => sources.resize(pass.rows(), index as u32),
                 Err(fault) => faults.push((index as u32, fault)),
             }
         }

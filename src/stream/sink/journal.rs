@@ -205,6 +205,12 @@ impl Journal {
         (size > limit).then_some(size)
     }
 
+    /// What the rows of one source record take together, if that is more than one batch may: they go as a whole or not at all.
+    pub(in crate::stream) fn too_large_together(&self, rows: &[Row<'_>]) -> Option<usize> {
+        let size = rows.iter().map(bound).sum::<usize>() + BATCH_OVERHEAD;
+        (size > self.batch_size_max()).then_some(size)
+    }
+
     /// Writes rows of one source partition, ascending, by output partition; what is there already is skipped. Durable as the topic's
     /// class says when it returns.
     ///
@@ -220,7 +226,7 @@ impl Journal {
             let home = self.topic.partition(PartitionId(id)).ok_or_else(|| Error::NoPartition(name.clone(), id))?;
             let mut rest = rows.as_slice();
             while !rest.is_empty() {
-                let (now, later) = rest.split_at(self.fitting(rest));
+                let (now, later) = rest.split_at(fitting(rest, BATCH_SIZE.min(self.batch_size_max())));
                 let sequence = self.sequences.get(&id).copied().unwrap_or(0);
                 let Some(batch) = self.batch(source, sequence, now) else { break };
                 let next_sequence = (i64::from(sequence) + now.len() as i64) & i64::from(i32::MAX);
@@ -262,17 +268,6 @@ impl Journal {
             self.hooks.at(Step::Appended);
         }
         Ok(())
-    }
-
-    /// How many of the first rows make one batch; at least one.
-    fn fitting(&self, rows: &[Row<'_>]) -> usize {
-        let limit = BATCH_SIZE.min(self.batch_size_max());
-        let mut size = BATCH_OVERHEAD;
-        let fits = |row: &&Row<'_>| {
-            size += bound(row);
-            size <= limit
-        };
-        rows.iter().take_while(fits).count().max(1)
     }
 
     fn batch(&self, source: i32, sequence: i32, rows: &[Row<'_>]) -> Option<Batch> {
@@ -336,6 +331,20 @@ impl SourceTopic {
     }
 }
 
+/// How many of the first rows make one batch of this size; at least one. It ends between two source records: all rows of one record are
+/// together small enough for a batch, see [`Journal::too_large_together`].
+fn fitting(rows: &[Row<'_>], size_max: usize) -> usize {
+    let mut size = BATCH_OVERHEAD;
+    let fits = |row: &&Row<'_>| {
+        size += bound(row);
+        size <= size_max
+    };
+    let count = rows.iter().take_while(fits).count().max(1);
+    let Some(next) = rows.get(count).map(|next| next.offset) else { return count };
+    let before = rows[..count].iter().rposition(|row| row.offset != next).map_or(0, |at| at + 1);
+    if before > 0 { before } else { rows.iter().take_while(|row| row.offset == rows[0].offset).count().max(count) }
+}
+
 fn bound(row: &Row<'_>) -> usize {
     let headers: usize = row.headers.iter().map(|(name, value)| name.len() + value.map_or(0, <[u8]>::len) + 10).sum();
     row.key.map_or(0, <[u8]>::len) + row.value.map_or(0, <[u8]>::len) + headers + RECORD_OVERHEAD
@@ -350,6 +359,20 @@ pub(in crate::stream) fn copied_headers(record: &Record) -> impl Iterator<Item =
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_batch_ends_between_two_source_records() {
+        let value = [0; 1_000];
+        let row = |offset| Row { offset, timestamp: 0, key: None, value: Some(&value), headers: Vec::new() };
+        let fits = |offsets: &[i64]| fitting(&offsets.iter().map(|offset| row(*offset)).collect::<Vec<_>>(), 4_000);
+        assert_eq!(fits(&[1]), 1);
+        assert_eq!(fits(&[1, 2, 3, 4, 5]), 3);
+        assert_eq!(fits(&[1, 2, 3, 3, 4]), 2);
+        assert_eq!(fits(&[1, 1, 1, 2, 2]), 3);
+        // One that is larger than a batch usually is stays whole.
+        assert_eq!(fits(&[1, 1, 1, 1, 1, 2]), 5);
+        assert_eq!(fits(&[1, 1, 1, 1, 1]), 5);
+    }
 
     #[test]
     fn a_mark_is_read_by_its_own_pipeline_only() {

@@ -74,6 +74,20 @@ impl TopicSink {
                 shaped.lines[row] = None;
             }
         }
+        let mut end = 0;
+        for of_record in sources.chunk_by(|a, b| a == b) {
+            let from = end;
+            end += of_record.len();
+            if of_record.len() == 1 {
+                continue;
+            }
+            let record = &records[of_record[0] as usize];
+            let together: Vec<Row<'_>> = (from..end).filter_map(|row| shaped.row(row, record)).collect();
+            if let Some(size) = self.journal.too_large_together(&together) {
+                let message = format!("the record's rows have {size} bytes, and one batch must hold them all");
+                faults.push((from as u32, fault(Reason::TooLarge, None, message)));
+            }
+        }
         (shaped, faults)
     }
 
