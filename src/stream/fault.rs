@@ -11,6 +11,8 @@ pub enum Reason {
     NotJson,
     /// The value is not CSV as `format` says.
     NotCsv,
+    /// The value is not Avro of its schema.
+    NotAvro,
     /// None of the declared columns is in it.
     NoColumns,
     /// A value has another type than its column.
@@ -54,10 +56,11 @@ impl Fault {
 }
 
 impl Reason {
-    pub const ALL: [Reason; 12] = [
+    pub const ALL: [Reason; 13] = [
         Reason::BadBatch,
         Reason::NotJson,
         Reason::NotCsv,
+        Reason::NotAvro,
         Reason::NoColumns,
         Reason::WrongType,
         Reason::Overflow,
@@ -74,6 +77,7 @@ impl Reason {
             Reason::BadBatch => "bad-batch",
             Reason::NotJson => "not-json",
             Reason::NotCsv => "not-csv",
+            Reason::NotAvro => "not-avro",
             Reason::NoColumns => "no-columns",
             Reason::WrongType => "wrong-type",
             Reason::Overflow => "overflow",
@@ -92,6 +96,7 @@ impl Reason {
             Reason::BadBatch => "source",
             Reason::NotJson
             | Reason::NotCsv
+            | Reason::NotAvro
             | Reason::NoColumns
             | Reason::WrongType
             | Reason::Overflow
@@ -108,6 +113,7 @@ impl Reason {
             Reason::BadBatch => "org.apache.kafka.common.errors.CorruptRecordException",
             Reason::NotJson
             | Reason::NotCsv
+            | Reason::NotAvro
             | Reason::NoColumns
             | Reason::WrongType
             | Reason::Overflow

@@ -2,12 +2,19 @@
 //!
 //! Knows no column and no row; [`super::rows`] asks it record by record.
 
+mod avro;
+mod binary;
 mod csv;
 mod read;
+#[cfg(test)]
+mod tests;
 
 pub(super) use read::{misfits, read};
 
+pub(super) use binary::Binary;
 pub(super) use csv::Csv;
+
+use std::sync::Arc;
 
 /// How a pipeline's records are read.
 #[derive(Clone, Debug, Default)]
@@ -19,6 +26,8 @@ pub(super) enum Format {
     Ndjson,
     /// Lines of CSV, each of them a row.
     Csv(Csv),
+    /// Avro.
+    Binary(Arc<Binary>),
     /// Bytes that are not looked into.
     Raw,
 }

@@ -1,12 +1,18 @@
 //! The key `format` of a pipeline file to a [`Format`], and what columns make of it.
 
-use super::{Csv, Format};
+use super::binary::{Binary, Schema};
+use super::{Csv, Format, avro};
 use crate::config::{Section, nearest};
 use crate::stream::spec::{Column, From, Kind};
+use std::path::Path;
+use std::sync::Arc;
+
+/// A file with a schema is not larger.
+const SCHEMA_SIZE_MAX: u64 = 1 << 20;
 
 /// Formats that are one word.
 const WORDS: [&str; 3] = ["json", "ndjson", "raw"];
-const KNOWN: &str = "\"json\", \"ndjson\", \"raw\", { csv = { header = true } }";
+const KNOWN: &str = "\"json\", \"ndjson\", \"raw\", { csv = { header = true } }, { avro = { schema = \"FILE.avsc\" } }";
 
 /// Reads the key; mistakes are noted, and what is wrong stands for JSON.
 pub(in crate::stream) fn read(root: &Section<'_>) -> Format {
@@ -19,12 +25,16 @@ pub(in crate::stream) fn read(root: &Section<'_>) -> Format {
         }
     }
     let Some(section) = root.table("format") else { return Format::Json };
-    let format = section.has("csv").then(|| csv(&section)).flatten();
+    let format = match (section.has("csv"), section.has("avro")) {
+        (true, false) => csv(&section),
+        (false, true) => avro(&section),
+        _ => None,
+    };
     if section.entries().len() != 1 {
         section.wrong("", format!("a pipeline has one format; known: {KNOWN}"));
     }
     // Asked for, so that a typo is told from it.
-    let _ = section.item("csv");
+    let _ = (section.item("csv"), section.item("avro"));
     section.finish();
     format.unwrap_or_default()
 }
@@ -56,6 +66,50 @@ fn csv(section: &Section<'_>) -> Option<Format> {
     }
     csv.finish();
     Some(Format::Csv(Csv { header, delimiter, columns }))
+}
+
+fn avro(section: &Section<'_>) -> Option<Format> {
+    let avro = section.table("avro")?;
+    let schema = schema_file(&avro, "schema").and_then(|text| match avro::Schema::parse([text.as_str()]) {
+        Ok(schema) => Some(Schema::Avro(schema)),
+        Err(reason) => {
+            avro.wrong("schema", reason);
+            None
+        }
+    });
+    if !avro.has("schema") {
+        avro.wrong("", "say where the schema is: avro = { schema = \"FILE.avsc\" }");
+    }
+    let is_framed = is_framed(&avro);
+    avro.finish();
+    Some(Format::Binary(Arc::new(Binary { schema: schema?, is_framed })))
+}
+
+fn is_framed(section: &Section<'_>) -> bool {
+    let framing = |text: &str| match text {
+        "confluent" => Ok(true),
+        "none" => Ok(false),
+        _ => Err(format!("\"{text}\" is no framing; known: \"confluent\", \"none\"")),
+    };
+    section.read("framing", framing).is_some_and(|framing| framing.value)
+}
+
+/// What a file holds that the section names; beside the pipeline file, unless the name is a whole path.
+fn schema_file(section: &Section<'_>, key: &'static str) -> Option<String> {
+    let name = section.string(key)?.value;
+    let folder = section.mistakes().file.parent().unwrap_or(Path::new(""));
+    let path = folder.join(&name);
+    let read = std::fs::metadata(&path).and_then(|found| match found.is_file() && found.len() <= SCHEMA_SIZE_MAX {
+        true => std::fs::read_to_string(&path),
+        false => Err(std::io::Error::other(format!("it is no file of at most {SCHEMA_SIZE_MAX} bytes"))),
+    });
+    match read {
+        Ok(text) => Some(text),
+        Err(error) => {
+            section.wrong(key, format!("cannot read {}: {error}", path.display()));
+            None
+        }
+    }
 }
 
 fn delimiter(text: &str) -> Result<u8, String> {

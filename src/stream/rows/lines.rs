@@ -44,6 +44,8 @@ impl Decoder {
                 "its lines, each with what it repeats of the record, are too much",
             )),
             (Format::Ndjson, Some(value)) => json_lines(pass, record, value),
+            (Format::Binary(_), _) if !self.needs_value => return pass.record(record),
+            (Format::Binary(binary), Some(value)) => binary.read(value, |node| pass.tree(record, node)),
             (Format::Csv(csv), Some(value)) => csv.lines(value, |_, node| pass.tree(record, node)),
         };
         if added.is_err() {

@@ -7,7 +7,7 @@ use super::super::spec::{Column, From, Kind, RecordField, Unit};
 use super::Decoder;
 use super::builder::{Builders, Inner};
 use super::scalar::{Number, Wrong, epoch_micros, number_of, short, text_number, text_of, wrong_type};
-use crate::json::{Found, Node, object_json};
+use crate::json::{Exact, Found, Node, object_json};
 use crate::record::{HeadersRef, RecordRef};
 use std::borrow::Cow;
 
@@ -130,6 +130,7 @@ pub(super) fn judge(kind: &Kind, cell: Cell<'_, '_>, coerce: bool) -> Result<(),
                 Found::Node(node) => judge(inner, Cell::Node(node), coerce),
             })
         }
+        (Kind::Binary, Node::Exact(Exact::Bytes(_))) => Ok(()),
         (Kind::Json | Kind::Binary | Kind::String, _) => text_of(kind, node).map(drop),
         (Kind::Bool, Node::Bool(_)) => Ok(()),
         (Kind::List(_) | Kind::Struct(_) | Kind::Bool, other) => Err(wrong_type(kind, other)),
@@ -186,6 +187,7 @@ pub(super) fn push(builders: &mut Builders<'_>, slot: usize, cell: Cell<'_, '_>)
             None => builders.push_null(slot),
         },
         (Kind::Binary, _, Cell::Bytes(bytes)) => builders.push_bytes(slot, bytes),
+        (Kind::Binary, _, Cell::Node(Node::Exact(Exact::Bytes(bytes)))) => builders.push_bytes(slot, bytes),
         (Kind::Binary, _, Cell::Node(Node::Text(text))) => builders.push_bytes(slot, text.as_bytes()),
         (Kind::List(_) | Kind::Struct(_) | Kind::Binary, _, _) => builders.push_null(slot),
         (kind, _, cell) => match as_number(kind, &cell) {
