@@ -13,6 +13,8 @@ pub enum Reason {
     NotCsv,
     /// The value is not Avro of its schema.
     NotAvro,
+    /// The value is not a message of its schema.
+    NotProtobuf,
     /// None of the declared columns is in it.
     NoColumns,
     /// A value has another type than its column.
@@ -56,11 +58,12 @@ impl Fault {
 }
 
 impl Reason {
-    pub const ALL: [Reason; 13] = [
+    pub const ALL: [Reason; 14] = [
         Reason::BadBatch,
         Reason::NotJson,
         Reason::NotCsv,
         Reason::NotAvro,
+        Reason::NotProtobuf,
         Reason::NoColumns,
         Reason::WrongType,
         Reason::Overflow,
@@ -78,6 +81,7 @@ impl Reason {
             Reason::NotJson => "not-json",
             Reason::NotCsv => "not-csv",
             Reason::NotAvro => "not-avro",
+            Reason::NotProtobuf => "not-protobuf",
             Reason::NoColumns => "no-columns",
             Reason::WrongType => "wrong-type",
             Reason::Overflow => "overflow",
@@ -97,6 +101,7 @@ impl Reason {
             Reason::NotJson
             | Reason::NotCsv
             | Reason::NotAvro
+            | Reason::NotProtobuf
             | Reason::NoColumns
             | Reason::WrongType
             | Reason::Overflow
@@ -114,6 +119,7 @@ impl Reason {
             Reason::NotJson
             | Reason::NotCsv
             | Reason::NotAvro
+            | Reason::NotProtobuf
             | Reason::NoColumns
             | Reason::WrongType
             | Reason::Overflow

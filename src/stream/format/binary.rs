@@ -6,8 +6,10 @@
 //! |---|---|
 //! | 0 | 0 |
 //! | 1 to 4 | id of the schema, big-endian |
+//!
+//! Before a Protobuf message comes its place in the schema's file, see [`protobuf`].
 
-use super::avro;
+use super::{avro, protobuf};
 use crate::json::Node;
 use crate::stream::fault::{Fault, Reason};
 
@@ -23,13 +25,14 @@ pub(in crate::stream) struct Binary {
 #[derive(Debug)]
 pub(super) enum Schema {
     Avro(avro::Schema),
+    Protobuf(protobuf::Schema),
 }
 
 impl Binary {
     /// Gives a value's tree to `each`.
     ///
     /// # Errors
-    /// [`Reason::NotAvro`], or the error of `each`.
+    /// [`Reason::NotAvro`] or [`Reason::NotProtobuf`], or the error of `each`.
     pub(in crate::stream) fn read(
         &self,
         value: &[u8],
@@ -37,8 +40,11 @@ impl Binary {
     ) -> Result<(), Fault> {
         let value =
             if self.is_framed { unframed(value).map_err(|message| self.schema.fault(message))?.1 } else { value };
-        let Schema::Avro(schema) = &self.schema;
-        match schema.read(value).map_err(|message| self.schema.fault(message))? {
+        let read = match &self.schema {
+            Schema::Avro(schema) => schema.read(value),
+            Schema::Protobuf(schema) => schema.read(value, self.is_framed),
+        };
+        match read.map_err(|message| self.schema.fault(message))? {
             node @ Node::Object(_) => each(&node),
             _ => Err(self.schema.fault("its schema is no record, so it has no fields".to_owned())),
         }
@@ -49,6 +55,7 @@ impl Schema {
     fn fault(&self, message: String) -> Fault {
         let reason = match self {
             Schema::Avro(_) => Reason::NotAvro,
+            Schema::Protobuf(_) => Reason::NotProtobuf,
         };
         Fault::of_value(reason, message)
     }

@@ -5,6 +5,7 @@
 mod avro;
 mod binary;
 mod csv;
+mod protobuf;
 mod read;
 #[cfg(test)]
 mod tests;
@@ -26,7 +27,7 @@ pub(super) enum Format {
     Ndjson,
     /// Lines of CSV, each of them a row.
     Csv(Csv),
-    /// Avro.
+    /// Avro or Protobuf.
     Binary(Arc<Binary>),
     /// Bytes that are not looked into.
     Raw,

@@ -1,7 +1,7 @@
 //! The key `format` of a pipeline file to a [`Format`], and what columns make of it.
 
 use super::binary::{Binary, Schema};
-use super::{Csv, Format, avro};
+use super::{Csv, Format, avro, protobuf};
 use crate::config::{Section, nearest};
 use crate::stream::spec::{Column, From, Kind};
 use std::path::Path;
@@ -12,7 +12,7 @@ const SCHEMA_SIZE_MAX: u64 = 1 << 20;
 
 /// Formats that are one word.
 const WORDS: [&str; 3] = ["json", "ndjson", "raw"];
-const KNOWN: &str = "\"json\", \"ndjson\", \"raw\", { csv = { header = true } }, { avro = { schema = \"FILE.avsc\" } }";
+const KNOWN: &str = "\"json\", \"ndjson\", \"raw\", { csv = { header = true } }, { avro = { schema = \"FILE.avsc\" } }, { protobuf = { descriptor = \"FILE.desc\", message = \"NAME\" } }";
 
 /// Reads the key; mistakes are noted, and what is wrong stands for JSON.
 pub(in crate::stream) fn read(root: &Section<'_>) -> Format {
@@ -25,16 +25,17 @@ pub(in crate::stream) fn read(root: &Section<'_>) -> Format {
         }
     }
     let Some(section) = root.table("format") else { return Format::Json };
-    let format = match (section.has("csv"), section.has("avro")) {
-        (true, false) => csv(&section),
-        (false, true) => avro(&section),
+    let format = match (section.has("csv"), section.has("avro"), section.has("protobuf")) {
+        (true, false, false) => csv(&section),
+        (false, true, false) => avro(&section),
+        (false, false, true) => protobuf(&section),
         _ => None,
     };
     if section.entries().len() != 1 {
         section.wrong("", format!("a pipeline has one format; known: {KNOWN}"));
     }
     // Asked for, so that a typo is told from it.
-    let _ = (section.item("csv"), section.item("avro"));
+    let _ = (section.item("csv"), section.item("avro"), section.item("protobuf"));
     section.finish();
     format.unwrap_or_default()
 }
@@ -70,12 +71,9 @@ fn csv(section: &Section<'_>) -> Option<Format> {
 
 fn avro(section: &Section<'_>) -> Option<Format> {
     let avro = section.table("avro")?;
-    let schema = schema_file(&avro, "schema").and_then(|text| match avro::Schema::parse([text.as_str()]) {
-        Ok(schema) => Some(Schema::Avro(schema)),
-        Err(reason) => {
-            avro.wrong("schema", reason);
-            None
-        }
+    let schema = schema_file(&avro, "schema").and_then(|bytes| {
+        let text = std::str::from_utf8(&bytes).map_err(|error| format!("the schema is not UTF-8: {error}"));
+        noted(&avro, "schema", text.and_then(|text| avro::Schema::parse([text]))).map(Schema::Avro)
     });
     if !avro.has("schema") {
         avro.wrong("", "say where the schema is: avro = { schema = \"FILE.avsc\" }");
@@ -83,6 +81,26 @@ fn avro(section: &Section<'_>) -> Option<Format> {
     let is_framed = is_framed(&avro);
     avro.finish();
     Some(Format::Binary(Arc::new(Binary { schema: schema?, is_framed })))
+}
+
+fn protobuf(section: &Section<'_>) -> Option<Format> {
+    let protobuf = section.table("protobuf")?;
+    let descriptors = schema_file(&protobuf, "descriptor");
+    let message = protobuf.string("message").map(|message| message.value);
+    if !protobuf.has("descriptor") || !protobuf.has("message") {
+        let hint = "say which message: protobuf = { descriptor = \"FILE.desc\", message = \"package.Message\" }";
+        protobuf.wrong("", hint);
+    }
+    let is_framed = is_framed(&protobuf);
+    protobuf.finish();
+    let schema = protobuf::Schema::of_descriptors(&descriptors?, &message?);
+    let schema = Schema::Protobuf(noted(&protobuf, "descriptor", schema)?);
+    Some(Format::Binary(Arc::new(Binary { schema, is_framed })))
+}
+
+/// What was made of a key's value, or the mistake in it.
+fn noted<T>(section: &Section<'_>, key: &str, made: Result<T, String>) -> Option<T> {
+    made.map_err(|reason| section.wrong(key, reason)).ok()
 }
 
 fn is_framed(section: &Section<'_>) -> bool {
@@ -95,21 +113,15 @@ fn is_framed(section: &Section<'_>) -> bool {
 }
 
 /// What a file holds that the section names; beside the pipeline file, unless the name is a whole path.
-fn schema_file(section: &Section<'_>, key: &'static str) -> Option<String> {
+fn schema_file(section: &Section<'_>, key: &'static str) -> Option<Vec<u8>> {
     let name = section.string(key)?.value;
     let folder = section.mistakes().file.parent().unwrap_or(Path::new(""));
     let path = folder.join(&name);
     let read = std::fs::metadata(&path).and_then(|found| match found.is_file() && found.len() <= SCHEMA_SIZE_MAX {
-        true => std::fs::read_to_string(&path),
+        true => std::fs::read(&path),
         false => Err(std::io::Error::other(format!("it is no file of at most {SCHEMA_SIZE_MAX} bytes"))),
     });
-    match read {
-        Ok(text) => Some(text),
-        Err(error) => {
-            section.wrong(key, format!("cannot read {}: {error}", path.display()));
-            None
-        }
-    }
+    noted(section, key, read.map_err(|error| format!("cannot read {}: {error}", path.display())))
 }
 
 fn delimiter(text: &str) -> Result<u8, String> {

@@ -118,8 +118,33 @@ fn bad_avro_spares_its_neighbours_and_the_frame_is_taken_off() {
 fn a_schema_file_that_cannot_be_used_is_a_mistake_of_its_line() {
     let wrong = |format: &str| spec("avro", format, "a = \"string\"").unwrap_err();
     assert!(wrong("avro = { schema = \"none.avsc\" }").contains("p.toml:2:"));
-    assert!(wrong("avro = { schema = \"order.avro\" }").contains("order.avro"));
+    assert!(wrong("avro = { schema = \"order.avro\" }").contains("not UTF-8"));
     assert!(wrong("avro = { schema = \".\" }").contains("no file"));
     assert!(wrong("avro = {}").contains("FILE.avsc"));
     assert!(wrong("avro = { schema = \"order.avsc\", framing = \"x\" }").contains("confluent"));
+}
+
+#[test]
+fn columns_of_protobuf_lose_nothing() {
+    const MESSAGE: &[u8] = include_bytes!("protobuf/golden/order.pb");
+    let format = "protobuf = { descriptor = \"order.desc\", message = \"shop.v1.Order\" }";
+    let row = |columns: &str| rows(&decoder("protobuf", format, columns).decode(0, &records(&[MESSAGE])));
+    assert_eq!(row("large = \"uint64\""), r#"{"large":18446744073709551615}"#);
+    assert_eq!(row("at = \"timestamp\""), r#"{"at":"2026-01-02T03:04:05.678901Z"}"#);
+    assert_eq!(row("b = { path = \"/inner/at\", type = \"timestamp\" }"), r#"{"b":"1969-12-31T23:59:59.999999Z"}"#);
+    assert_eq!(row("took = \"decimal(12,3)\""), r#"{"took":1.500}"#);
+    assert_eq!(row("bytes = \"binary\"\nkind = \"string\""), r#"{"bytes":"ff007b","kind":"SALE"}"#);
+    assert_eq!(row("unset = \"int64\"\ncount = \"int64\"\nabsent = \"string\""), r#"{"unset":0,"count":0}"#);
+    assert_eq!(row("s = { path = \"/by_id/-3/sku\", type = \"string\" }"), r#"{"s":"z"}"#);
+    let framed: Vec<u8> = [&[0, 0, 0, 0, 9, 0], MESSAGE].concat();
+    let format = format.replace(" }", ", framing = \"confluent\" }");
+    let decoded =
+        decoder("protobuf", &format, "small = \"int32\"").decode(0, &records(&[&framed, MESSAGE, &framed[..5]]));
+    assert_eq!(decoded.sources, [0]);
+    assert!(decoded.faults.iter().all(|(_, fault)| fault.reason == Reason::NotProtobuf), "{:?}", decoded.faults);
+    assert_eq!(decoded.faults.len(), 2);
+    let wrong = |format: &str| spec("protobuf", format, "a = \"string\"").unwrap_err();
+    assert!(wrong("protobuf = { descriptor = \"order.desc\" }").contains("package.Message"));
+    assert!(wrong("protobuf = { descriptor = \"order.desc\", message = \"Order\" }").contains("no message"));
+    assert!(wrong("protobuf = { descriptor = \"order.proto\", message = \"Order\" }").contains("no descriptor set"));
 }
