@@ -89,7 +89,7 @@ impl Trial {
     pub fn run(&self, record: &Record) -> Option<Value> {
         match transform(&self.job, 0, record) {
             Became::Rows(rows) => rows.into_iter().next(),
-            Became::Filtered | Became::Dead(..) => None,
+            Became::Filtered | Became::Dead(..) | Became::Down(_) => None,
         }
     }
 }
@@ -108,6 +108,8 @@ enum Became {
     Rows(Vec<Value>),
     Filtered,
     Dead(Reason, String),
+    /// A schema could not be got.
+    Down(String),
 }
 
 fn run(job: &Job, test: &Test) -> Tested {
@@ -130,6 +132,7 @@ fn run(job: &Job, test: &Test) -> Tested {
         Became::Rows(mut rows) if rows.len() == 1 => rows.remove(0).to_string(),
         Became::Rows(rows) => Value::Array(rows).to_string(),
         Became::Filtered => "filtered".to_owned(),
+        Became::Down(reason) => reason,
         Became::Dead(reason, message) => format!("dead letter: {} ({message})", reason.as_str()),
     };
     Tested { line: test.line, expected, got, passed }
@@ -162,7 +165,10 @@ fn given(given: &Given) -> Record {
 
 fn transform(job: &Job, partition: i32, record: &Record) -> Became {
     let decoder = Decoder::new(&job.spec.format, job.plan.columns().to_vec(), job.plan.input().clone());
-    let decoded = decoder.decode(partition, std::slice::from_ref(record));
+    let decoded = match decoder.decode_fetching(partition, std::slice::from_ref(record)) {
+        Ok(decoded) => decoded,
+        Err(reason) => return Became::Down(reason),
+    };
     let done = job.plan.run(&decoded.rows);
     let done = settle(&decoded.sources, decoded.faults, done);
     if let Some((_, fault)) = done.bad.first() {

@@ -15,6 +15,8 @@ pub enum Reason {
     NotAvro,
     /// The value is not a message of its schema.
     NotProtobuf,
+    /// The schema registry has no schema of the value's id, or none that values can be read by.
+    UnknownSchema,
     /// None of the declared columns is in it.
     NoColumns,
     /// A value has another type than its column.
@@ -58,12 +60,13 @@ impl Fault {
 }
 
 impl Reason {
-    pub const ALL: [Reason; 14] = [
+    pub const ALL: [Reason; 15] = [
         Reason::BadBatch,
         Reason::NotJson,
         Reason::NotCsv,
         Reason::NotAvro,
         Reason::NotProtobuf,
+        Reason::UnknownSchema,
         Reason::NoColumns,
         Reason::WrongType,
         Reason::Overflow,
@@ -82,6 +85,7 @@ impl Reason {
             Reason::NotCsv => "not-csv",
             Reason::NotAvro => "not-avro",
             Reason::NotProtobuf => "not-protobuf",
+            Reason::UnknownSchema => "unknown-schema",
             Reason::NoColumns => "no-columns",
             Reason::WrongType => "wrong-type",
             Reason::Overflow => "overflow",
@@ -102,6 +106,7 @@ impl Reason {
             | Reason::NotCsv
             | Reason::NotAvro
             | Reason::NotProtobuf
+            | Reason::UnknownSchema
             | Reason::NoColumns
             | Reason::WrongType
             | Reason::Overflow
@@ -120,6 +125,7 @@ impl Reason {
             | Reason::NotCsv
             | Reason::NotAvro
             | Reason::NotProtobuf
+            | Reason::UnknownSchema
             | Reason::NoColumns
             | Reason::WrongType
             | Reason::Overflow

@@ -6,7 +6,7 @@
 use super::format::Format;
 use super::load;
 use super::plan::Plan;
-use super::rows::{Decoder, ROWS_BYTES_MAX, ROWS_MAX};
+use super::rows::{Decoded, Decoder, ROWS_BYTES_MAX, ROWS_MAX};
 use super::whole::{Settled, settle};
 use crate::config::Mistake;
 use crate::record::{Batch, Codec, DECODED_SIZE_MAX, Record, TimestampType};
@@ -43,6 +43,8 @@ pub(super) enum Outcome {
         batch: Batch,
         reason: String,
     },
+    /// Without what the records need (a schema) nothing can be said of them: again later.
+    Down(String),
 }
 
 /// Records that were decoded together, and what became of them.
@@ -58,6 +60,8 @@ pub(super) struct Ready {
     pub(super) settled: Settled,
     /// What is no row and not bad, by reason.
     pub(super) filtered: [(&'static str, u32); 3],
+    /// It is all worth nothing: schemas are to be fetched first.
+    lacks_schemas: bool,
 }
 
 /// One pool a process, since its cores are the process's. A pipeline's own thread works too: with one core there is no other.
@@ -80,9 +84,23 @@ impl Lanes {
         Lanes { pool: pool.clone(), work: Arc::new(Work { decoder, plan: plan.clone() }) }
     }
 
-    /// Decodes and transforms records of one partition here and now.
-    pub(super) fn transform(&self, partition: i32, records: &[Record]) -> Ready {
-        self.work.transform(partition, records)
+    /// Decodes and transforms records of one partition here and now; waits for schemas that they lack.
+    ///
+    /// # Errors
+    /// The schema registry is down.
+    pub(super) fn transform(&self, partition: i32, records: &[Record]) -> Result<Ready, String> {
+        Ok(self.work.ready(self.work.decoder.decode_fetching(partition, records)?))
+    }
+
+    /// The same outcome, done again if it lacked schemas: the pool's threads do not wait for a registry.
+    fn fetched(&self, partition: i32, outcome: Outcome) -> Outcome {
+        match outcome {
+            Outcome::Piece(piece) if piece.ready.lacks_schemas => match self.transform(partition, &piece.records) {
+                Ok(ready) => Outcome::Piece(Piece { ready, ..piece }),
+                Err(reason) => Outcome::Down(reason),
+            },
+            outcome => outcome,
+        }
     }
 
     /// Gives what comes of the records with these offsets to `each`, in order. Batches may reach beyond them.
@@ -114,7 +132,7 @@ impl Lanes {
             let Some((task, job_size)) = ahead.pop_front() else { return Ok(()) };
             size -= job_size;
             for outcome in task.join() {
-                each(outcome)?;
+                each(self.fetched(partition, outcome))?;
             }
         }
     }
@@ -143,7 +161,7 @@ pub fn transform(file: &Path, pool: &Arc<Pool>, batches: &[Batch]) -> Result<Cou
                 counts.rows += piece.ready.settled.rows.num_rows() as u64;
                 counts.bad += piece.ready.settled.bad.len() as u64;
             }
-            Outcome::Undecodable { .. } => counts.bad += 1,
+            Outcome::Undecodable { .. } | Outcome::Down(_) => counts.bad += 1,
         }
         Ok::<(), std::convert::Infallible>(())
     });
@@ -205,17 +223,17 @@ impl Work {
     fn finish(&self, partition: i32, kind: TimestampType, records: &mut Vec<Record>, outcomes: &mut Vec<Outcome>) {
         let records = std::mem::take(records);
         if !records.is_empty() {
-            let ready = self.transform(partition, &records);
+            let ready = self.ready(self.decoder.decode(partition, &records));
             outcomes.push(Outcome::Piece(Piece { kind, records, ready }));
         }
     }
 
-    fn transform(&self, partition: i32, records: &[Record]) -> Ready {
-        let decoded = self.decoder.decode(partition, records);
+    fn ready(&self, decoded: Decoded) -> Ready {
+        let lacks_schemas = !decoded.wanting.is_empty();
         let done = self.plan.run(&decoded.rows);
         let filtered =
             [("false", done.rejected_false), ("null", done.rejected_null), ("content-type", decoded.passed_over)];
-        Ready { settled: settle(&decoded.sources, decoded.faults, done), filtered }
+        Ready { settled: settle(&decoded.sources, decoded.faults, done), filtered, lacks_schemas }
     }
 }
 

@@ -59,6 +59,8 @@ pub enum RunError {
     Mistakes(Vec<Mistake>),
     #[error("the pipeline writes into {0}, which is no folder; leave out --to to see its rows")]
     NoFolder(String),
+    #[error("{0}")]
+    Down(String),
     #[error("cannot {what}: {source}")]
     Io { what: &'static str, source: io::Error },
 }
@@ -120,7 +122,7 @@ struct Run<'a> {
 impl Run<'_> {
     fn batch(&mut self, numbered: &[(u64, Record)], dead: &mut dyn FnMut(Dead)) -> Result<(), RunError> {
         let records: Vec<Record> = numbered.iter().map(|(_, record)| record.clone()).collect();
-        let decoded = self.decoder.decode(0, &records);
+        let decoded = self.decoder.decode_fetching(0, &records).map_err(RunError::Down)?;
         let done = self.job.plan.run(&decoded.rows);
         self.ran.filtered += u64::from(done.rejected_false + done.rejected_null + decoded.passed_over);
         let done = settle(&decoded.sources, decoded.faults, done);

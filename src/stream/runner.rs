@@ -331,6 +331,7 @@ impl Runner {
                     self.undecodable(open, id.0, batch.header().timestamp_type, &batch, reason)?;
                     Done::All
                 }
+                Outcome::Down(reason) => return Err(Ended::Fail(Fail::Down(reason))),
             };
             if done == Done::All { Ok(()) } else { Err(Ended::Held) }
         });
@@ -377,7 +378,11 @@ impl Runner {
     ) -> Result<Done, Fail> {
         let Some(last) = records.last() else { return Ok(Done::All) };
         self.life.beat();
-        let work = shape(open, records, ready.unwrap_or_else(|| open.lanes.transform(id, records)));
+        let ready = match ready {
+            Some(ready) => ready,
+            None => open.lanes.transform(id, records)?,
+        };
+        let work = shape(open, records, ready);
         let first_bad = work.bad.first().map(|(at, _)| *at as usize);
         if let Some(at) = first_bad.filter(|_| self.job.spec.on_error.retries_all)
             && self.given_up != Some((id, records[at].offset.0))
@@ -564,7 +569,7 @@ struct Work {
 
 /// Brings rows into their output's form; what it can never take is bad too.
 fn shape(open: &Open, records: &[Record], ready: Ready) -> Work {
-    let Ready { mut settled, filtered } = ready;
+    let Ready { mut settled, filtered, .. } = ready;
     let (mut shaped, unfit) = open.sink.shape(settled.rows.clone(), &settled.sources, records);
     if !unfit.is_empty() {
         let unfit = unfit.into_iter().map(|(row, fault)| (settled.sources[row as usize], fault)).collect();

@@ -1,7 +1,8 @@
 //! The key `format` of a pipeline file to a [`Format`], and what columns make of it.
 
-use super::binary::{Binary, Schema};
-use super::{Csv, Format, avro, protobuf};
+use super::binary::Binary;
+use super::registry::Registry;
+use super::{Csv, Format, Language, Schema, avro, protobuf};
 use crate::config::{Section, nearest};
 use crate::stream::spec::{Column, From, Kind};
 use std::path::Path;
@@ -12,7 +13,7 @@ const SCHEMA_SIZE_MAX: u64 = 1 << 20;
 
 /// Formats that are one word.
 const WORDS: [&str; 3] = ["json", "ndjson", "raw"];
-const KNOWN: &str = "\"json\", \"ndjson\", \"raw\", { csv = { header = true } }, { avro = { schema = \"FILE.avsc\" } }, { protobuf = { descriptor = \"FILE.desc\", message = \"NAME\" } }";
+const KNOWN: &str = "\"json\", \"ndjson\", \"raw\", { csv = { header = true } }, { avro = { schema = \"FILE.avsc\" } }, { protobuf = { descriptor = \"FILE.desc\", message = \"NAME\" } }, { avro = { registry = \"http://HOST:PORT\" } }";
 
 /// Reads the key; mistakes are noted, and what is wrong stands for JSON.
 pub(in crate::stream) fn read(root: &Section<'_>) -> Format {
@@ -71,20 +72,29 @@ fn csv(section: &Section<'_>) -> Option<Format> {
 
 fn avro(section: &Section<'_>) -> Option<Format> {
     let avro = section.table("avro")?;
+    if avro.has("registry") {
+        return registry(&avro, Language::Avro, &["schema"]);
+    }
     let schema = schema_file(&avro, "schema").and_then(|bytes| {
         let text = std::str::from_utf8(&bytes).map_err(|error| format!("the schema is not UTF-8: {error}"));
         noted(&avro, "schema", text.and_then(|text| avro::Schema::parse([text]))).map(Schema::Avro)
     });
     if !avro.has("schema") {
-        avro.wrong("", "say where the schema is: avro = { schema = \"FILE.avsc\" }");
+        avro.wrong(
+            "",
+            "say where the schema is: avro = { schema = \"FILE.avsc\" } or avro = { registry = \"http://HOST:PORT\" }",
+        );
     }
     let is_framed = is_framed(&avro);
     avro.finish();
-    Some(Format::Binary(Arc::new(Binary { schema: schema?, is_framed })))
+    Some(Format::Binary(Arc::new(Binary::File { schema: schema?, is_framed })))
 }
 
 fn protobuf(section: &Section<'_>) -> Option<Format> {
     let protobuf = section.table("protobuf")?;
+    if protobuf.has("registry") {
+        return registry(&protobuf, Language::Protobuf, &["descriptor", "message"]);
+    }
     let descriptors = schema_file(&protobuf, "descriptor");
     let message = protobuf.string("message").map(|message| message.value);
     if !protobuf.has("descriptor") || !protobuf.has("message") {
@@ -95,7 +105,21 @@ fn protobuf(section: &Section<'_>) -> Option<Format> {
     protobuf.finish();
     let schema = protobuf::Schema::of_descriptors(&descriptors?, &message?);
     let schema = Schema::Protobuf(noted(&protobuf, "descriptor", schema)?);
-    Some(Format::Binary(Arc::new(Binary { schema, is_framed })))
+    Some(Format::Binary(Arc::new(Binary::File { schema, is_framed })))
+}
+
+/// Schemas by the ids in the frames. `elsewhere` are keys of schemas from files.
+fn registry(section: &Section<'_>, language: Language, elsewhere: &[&'static str]) -> Option<Format> {
+    for key in elsewhere.iter().filter(|key| section.item(key).is_some()) {
+        section.wrong(key, "the frame of each value says which schema of the registry it has; leave this out");
+    }
+    let url = section.string("registry");
+    if section.has("framing") && !is_framed(section) {
+        section.wrong("framing", "with a registry a value stands in Confluent's frame, which names its schema");
+    }
+    section.finish();
+    let registry = noted(section, "registry", Registry::new(&url?.value, language))?;
+    Some(Format::Binary(Arc::new(Binary::Registry(Arc::new(registry)))))
 }
 
 /// What was made of a key's value, or the mistake in it.
@@ -195,6 +219,26 @@ mod tests {
         assert!(wrong("format = { csv = { header = true, columns = [\"a\"] } }", "").contains("leave one out"));
         assert!(wrong("format = { csv = { columns = [\"a\", \"a\"] } }", "").contains("twice"));
         assert!(wrong("formt = \"json\"", "").contains("\"format\""));
+    }
+
+    #[test]
+    fn a_registry_says_all_that_a_file_would() {
+        let wrong = |line: &str| format(line, "a = \"string\"").unwrap_err();
+        assert!(matches!(
+            format("format = { avro = { registry = \"http://r:8081\", framing = \"confluent\" } }", "a = \"string\""),
+            Ok(Format::Binary(_))
+        ));
+        assert!(matches!(
+            format("format = { protobuf = { registry = \"http://r\" } }", "a = \"string\""),
+            Ok(Format::Binary(_))
+        ));
+        assert!(wrong("format = { avro = { registry = \"https://r\" } }").contains("TLS"));
+        assert!(wrong("format = { avro = { registry = \"http://r\", schema = \"x\" } }").contains("leave this out"));
+        assert!(
+            wrong("format = { protobuf = { registry = \"http://r\", message = \"x\" } }").contains("leave this out")
+        );
+        assert!(wrong("format = { avro = { registry = \"http://r\", framing = \"none\" } }").contains("frame"));
+        assert!(wrong("format = { avro = { registry = 5 } }").contains("registry"));
     }
 
     #[test]

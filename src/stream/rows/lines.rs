@@ -2,7 +2,7 @@
 //! of its rows or none: one bad line takes the others back.
 
 use super::super::fault::{Fault, Reason};
-use super::super::format::Format;
+use super::super::format::{Format, Unread};
 use super::super::spec::{From, RecordField};
 use super::pass::Pass;
 use super::{Decoder, ROWS_BYTES_MAX};
@@ -35,23 +35,23 @@ impl Decoder {
     }
 
     /// Adds the rows of a record. After an error there are none of it.
-    pub(super) fn add(&self, pass: &mut Pass<'_>, record: &RecordRef<'_>) -> Result<(), Fault> {
+    pub(super) fn add(&self, pass: &mut Pass<'_>, record: &RecordRef<'_>) -> Result<(), Unread> {
         let before = pass.rows();
         let added = match (&self.format, record.value) {
-            (Format::Json | Format::Raw, _) | (_, None) => return pass.record(record),
+            (Format::Json | Format::Raw, _) | (_, None) => return Ok(pass.record(record)?),
             (_, Some(_)) if self.weight(record) > WEIGHT_MAX => Err(Fault::of_value(
                 Reason::TooLarge,
                 "its lines, each with what it repeats of the record, are too much",
             )),
             (Format::Ndjson, Some(value)) => json_lines(pass, record, value),
-            (Format::Binary(_), _) if !self.needs_value => return pass.record(record),
-            (Format::Binary(binary), Some(value)) => binary.read(value, |node| pass.tree(record, node)),
+            (Format::Binary(_), _) if !self.needs_value => return Ok(pass.record(record)?),
+            (Format::Binary(binary), Some(value)) => return binary.read(value, |node| pass.tree(record, node)),
             (Format::Csv(csv), Some(value)) => csv.lines(value, |_, node| pass.tree(record, node)),
         };
         if added.is_err() {
             pass.take_back(before);
         }
-        added
+        Ok(added?)
     }
 }
 

@@ -12,7 +12,7 @@ mod tests;
 mod tree;
 
 use super::fault::Fault;
-use super::format::Format;
+use super::format::{Format, Unread};
 use super::spec::{Column, From};
 use crate::record::{Record, RecordRef};
 use arrow::datatypes::SchemaRef;
@@ -25,6 +25,9 @@ use shape::Shapes;
 pub const ROWS_MAX: usize = 8_192;
 /// ...and this many bytes of source values.
 pub const ROWS_BYTES_MAX: usize = 16 << 20;
+
+/// Schemas that are told at once as lacking; when they are there, the others are.
+const WANTING_MAX: usize = 64;
 
 /// Turns records into rows of one schema.
 pub struct Decoder {
@@ -54,6 +57,8 @@ pub struct Decoded {
     pub faults: Vec<(u32, Fault)>,
     /// Pictures, passed over because a column wants JSON: `filtered{reason="content-type"}`.
     pub passed_over: u32,
+    /// Ids of schemas without which the records cannot be read. Unless there are none, what else is told here is worth nothing.
+    pub wanting: Vec<u32>,
 }
 
 impl Decoder {
@@ -86,6 +91,20 @@ impl Decoder {
         self.decode_each(partition, records.len(), records.iter().map(Record::by_ref))
     }
 
+    /// As [`Decoder::decode`], and gets what schemas that lacks; blocks, then.
+    ///
+    /// # Errors
+    /// The schema registry is down.
+    pub fn decode_fetching(&self, partition: i32, records: &[Record]) -> Result<Decoded, String> {
+        loop {
+            let decoded = self.decode(partition, records);
+            if decoded.wanting.is_empty() {
+                return Ok(decoded);
+            }
+            self.format.fetch(&decoded.wanting)?;
+        }
+    }
+
     /// As [`Decoder::decode`], of records where they lie. `count` is how many they are; it need not be exact.
     pub fn decode_each<'r>(
         &self,
@@ -96,21 +115,26 @@ impl Decoder {
         let mut pass = Pass::new(self, partition, count);
         let mut sources = Vec::with_capacity(count);
         let mut faults = Vec::new();
-        let mut passed_over = 0;
+        let (mut passed_over, mut wanting) = (0, Vec::new());
         for (index, record) in records.enumerate() {
+            if wanting.len() == WANTING_MAX {
+                break;
+            }
             if self.needs_value && is_picture(&record) {
                 passed_over += 1;
                 continue;
             }
             match self.add(&mut pass, &record) {
                 Ok(()) => sources.resize(pass.rows(), index as u32),
-                Err(fault) => faults.push((index as u32, fault)),
+                Err(Unread::Fault(fault)) => faults.push((index as u32, fault)),
+                Err(Unread::Wanting(id)) if wanting.contains(&id) => {}
+                Err(Unread::Wanting(id)) => wanting.push(id),
             }
         }
         let options = RecordBatchOptions::new().with_row_count(Some(pass.rows()));
         let rows = RecordBatch::try_new_with_options(self.schema.clone(), pass.finish(), &options)
             .expect("each array was built to its column's kind, which made the schema's field");
-        Decoded { rows, sources, faults, passed_over }
+        Decoded { rows, sources, faults, passed_over, wanting }
     }
 }
 

@@ -124,7 +124,13 @@ fn plainly(decoder: &Decoder, partition: i32, records: &[Record]) -> Decoded {
     });
     let options = RecordBatchOptions::new().with_row_count(Some(good.len()));
     let rows = RecordBatch::try_new_with_options(decoder.schema.clone(), arrays.collect(), &options).unwrap();
-    Decoded { rows, sources: good.iter().map(|(index, _, _)| *index).collect(), faults, passed_over }
+    Decoded {
+        rows,
+        sources: good.iter().map(|(index, _, _)| *index).collect(),
+        faults,
+        passed_over,
+        wanting: Vec::new(),
+    }
 }
 
 fn build(kind: &Kind, cells: &[Cell<'_, '_>]) -> ArrayRef {

@@ -10,7 +10,7 @@ const SCALE_MAX: u64 = 38;
 
 /// A schema whose names are all known.
 #[derive(Debug)]
-pub(in crate::stream::format) struct Schema {
+pub(in crate::stream) struct Schema {
     pub(super) types: Vec<Type>,
     pub(super) root: usize,
 }

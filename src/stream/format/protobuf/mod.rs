@@ -10,20 +10,23 @@ use prost_reflect::{
     DescriptorPool, DynamicMessage, FieldDescriptor, FileDescriptor, Kind, MapKey, MessageDescriptor, ReflectMessage,
     Value,
 };
+use protox::Compiler;
+use protox::file::{ChainFileResolver, File, FileResolver, GoogleFileResolver};
 use std::borrow::Cow;
 
 /// Values that a tree has for each byte of its message, and that it may have beyond: defaults take none.
 const VALUES_OF_BYTE: usize = 8;
 const VALUES_BEYOND: usize = 100_000;
+/// What a schema's own text is called among those that it imports.
+const OWN_NAME: &str = "inrush/schema.proto";
 /// How deep a message's place in its file is written at most.
 const INDEXES_MAX: i64 = 32;
 
 /// One message of a schema, or a file with several of them.
 #[derive(Debug)]
-pub(in crate::stream::format) enum Schema {
+pub(in crate::stream) enum Schema {
     Message(MessageDescriptor),
     /// The frame says which.
-    #[cfg_attr(not(test), allow(dead_code))]
     File(FileDescriptor),
 }
 
@@ -44,6 +47,25 @@ impl Schema {
         })
     }
 
+    /// The text of a `.proto` file, with the texts that it imports by their names. Those of `google/protobuf/` need not be there.
+    ///
+    /// # Errors
+    /// What is wrong with it, for people.
+    pub(in crate::stream::format) fn of_texts(
+        own: &str,
+        mut imported: Vec<(String, String)>,
+    ) -> Result<Schema, String> {
+        imported.push((OWN_NAME.to_owned(), own.to_owned()));
+        let mut resolver = ChainFileResolver::new();
+        resolver.add(Texts(imported));
+        resolver.add(GoogleFileResolver::new());
+        let mut compiler = Compiler::with_file_resolver(resolver);
+        compiler.include_imports(true);
+        compiler.open_file(OWN_NAME).map_err(|error| error.to_string())?;
+        let file = compiler.descriptor_pool().get_file_by_name(OWN_NAME);
+        file.map(Schema::File).ok_or_else(|| "the compiler lost it".to_owned())
+    }
+
     /// Reads a value. In Confluent's frame a list of numbers says which message of its file it is.
     ///
     /// # Errors
@@ -56,6 +78,18 @@ impl Schema {
         };
         let message = DynamicMessage::decode(message, bytes).map_err(|error| error.to_string())?;
         Tree { values_left: bytes.len().saturating_mul(VALUES_OF_BYTE).saturating_add(VALUES_BEYOND) }.object(&message)
+    }
+}
+
+/// `.proto` texts by name.
+struct Texts(Vec<(String, String)>);
+
+impl FileResolver for Texts {
+    fn open_file(&self, name: &str) -> Result<File, protox::Error> {
+        match self.0.iter().find(|(known, _)| known == name) {
+            Some((name, text)) => File::from_source(name, text),
+            None => Err(protox::Error::file_not_found(name)),
+        }
     }
 }
 
