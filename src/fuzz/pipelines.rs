@@ -48,18 +48,18 @@ const FORMATS: [(&str, &str); 6] = [
     ("\"ndjson\"", COLUMNS_OF_TEXT),
     ("{ csv = { header = true } }", COLUMNS_OF_TEXT),
     ("{ csv = { delimiter = \";\" } }", "[columns]\nn = { path = \"/0\", type = \"int64\" }\nrest = \"json\"\n"),
-    ("{ avro = { schema = \"ROOT/avro/golden/order.avsc\" } }", COLUMNS_OF_SCHEMA),
+    ("{ avro = { schema = \"ROOT/avro/golden/order.avsc\" } }", COLUMNS_OF_AVRO),
     (
         "{ protobuf = { descriptor = \"ROOT/protobuf/golden/order.desc\", message = \"shop.v1.Order\" } }",
-        COLUMNS_OF_SCHEMA,
+        COLUMNS_OF_PROTOBUF,
     ),
     (
         "{ protobuf = { descriptor = \"ROOT/protobuf/golden/order.desc\", message = \"shop.v1.Order\", framing = \"confluent\" } }",
-        COLUMNS_OF_SCHEMA,
+        COLUMNS_OF_PROTOBUF,
     ),
 ];
 const COLUMNS_OF_TEXT: &str = "[columns]\nn = \"int64\"\nd = \"decimal(12,3)\"\nts = \"timestamp\"\nrest = \"json\"\n";
-const COLUMNS_OF_SCHEMA: &str = r#"
+const COLUMNS_OF_AVRO: &str = r#"
 [columns]
 id    = "int64"
 small = "int32"
@@ -69,6 +69,21 @@ bytes = "binary"
 kind  = "string"
 day   = "date"
 price = "decimal(38,3)"
+tags  = ["string"]
+url   = { path = "/page/url", type = "string" }
+rest  = "json"
+"#;
+const COLUMNS_OF_PROTOBUF: &str = r#"
+[columns]
+id    = "int64"
+small = "int32"
+d     = "float64"
+text  = "string"
+bytes = "binary"
+kind  = "string"
+at    = "timestamp"
+took  = "decimal(38,9)"
+large = "uint64"
 tags  = ["string"]
 url   = { path = "/page/url", type = "string" }
 rest  = "json"

@@ -50,8 +50,10 @@ impl Csv {
                 Some(name) => Cow::Borrowed(name.as_str()),
                 None => Cow::Owned(at.to_string()),
             };
-            let value = |cell| if cell == "" { Node::Null } else { Node::Text(Cow::Borrowed(cell)) };
-            let fields = line.cells().enumerate().map(|(at, cell)| (name(at), value(cell)));
+            let fields = line.cells().enumerate().map(|(at, cell)| match cell.is_empty() {
+                true => (name(at), Node::Null),
+                false => (name(at), Node::Text(Cow::Borrowed(cell))),
+            });
             each(line.number, &Node::Object(fields.collect())).map_err(|fault| fault.at_line(line.number))?;
         }
         if is_empty { Err(not_csv("it has no line".to_owned())) } else { Ok(()) }

@@ -88,6 +88,14 @@ impl Language {
 }
 
 impl Schema {
+    /// Names of the fields that a value has, as far as the schema alone says.
+    fn fields(&self) -> Option<Vec<String>> {
+        match self {
+            Schema::Avro(schema) => schema.fields(),
+            Schema::Protobuf(schema) => schema.fields(),
+        }
+    }
+
     fn language(&self) -> Language {
         match self {
             Schema::Avro(_) => Language::Avro,

@@ -157,6 +157,12 @@ fn delimiter(text: &str) -> Result<u8, String> {
 
 /// Notes columns of the section that this format cannot have.
 pub(in crate::stream) fn misfits(format: &Format, section: &Section<'_>, columns: &[Column]) {
+    if let Format::Binary(binary) = format
+        && let Binary::File { schema, .. } = binary.as_ref()
+        && let Some(fields) = schema.fields()
+    {
+        return not_in_schema(section, columns, &fields);
+    }
     for column in columns {
         let message = match (format, &column.from) {
             (Format::Raw, From::Path(_) | From::Rest) => {
@@ -179,6 +185,19 @@ pub(in crate::stream) fn misfits(format: &Format, section: &Section<'_>, columns
             _ => continue,
         };
         section.wrong(&column.name, message);
+    }
+}
+
+/// A column of a field that no value can have would be null for ever.
+fn not_in_schema(section: &Section<'_>, columns: &[Column], fields: &[String]) {
+    let known: Vec<&str> = fields.iter().map(String::as_str).collect();
+    for column in columns {
+        if let From::Path(path) = &column.from
+            && !known.contains(&path[0].as_str())
+        {
+            let hint = nearest(&path[0], &known).map_or(String::new(), |meant| format!("; did you mean \"/{meant}\"?"));
+            section.wrong(&column.name, format!("the schema has no field \"{}\"{hint}", path[0]));
+        }
     }
 }
 

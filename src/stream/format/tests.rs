@@ -148,3 +148,12 @@ fn columns_of_protobuf_lose_nothing() {
     assert!(wrong("protobuf = { descriptor = \"order.desc\", message = \"Order\" }").contains("no message"));
     assert!(wrong("protobuf = { descriptor = \"order.proto\", message = \"Order\" }").contains("no descriptor set"));
 }
+
+#[test]
+fn a_column_of_a_field_that_the_schema_does_not_have_is_a_mistake() {
+    let avro = spec("avro", AVRO, "id = \"int64\"\nprise = \"string\"").unwrap_err();
+    assert!(avro.contains("p.toml:6:") && avro.contains("did you mean \"/price\""), "{avro}");
+    let format = "protobuf = { descriptor = \"order.desc\", message = \"shop.v1.Order\" }";
+    let wrong = spec("protobuf", format, "u = { path = \"/pages/url\", type = \"string\" }").unwrap_err();
+    assert!(wrong.contains("did you mean \"/page\""), "{wrong}");
+}

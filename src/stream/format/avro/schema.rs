@@ -61,6 +61,14 @@ impl Schema {
         let root = root.ok_or("there is no schema")?;
         Ok(Schema { types: reader.types, root })
     }
+
+    /// Names of the fields, if it is a record.
+    pub(in crate::stream::format) fn fields(&self) -> Option<Vec<String>> {
+        match &self.types[self.root] {
+            Type::Record(fields) => Some(fields.iter().map(|(name, _)| name.clone()).collect()),
+            _ => None,
+        }
+    }
 }
 
 struct Reader {

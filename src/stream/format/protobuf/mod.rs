@@ -66,6 +66,14 @@ impl Schema {
         file.map(Schema::File).ok_or_else(|| "the compiler lost it".to_owned())
     }
 
+    /// Names of the fields, if it is known which message it is.
+    pub(in crate::stream::format) fn fields(&self) -> Option<Vec<String>> {
+        match self {
+            Schema::Message(message) => Some(message.fields().map(|field| field.name().to_owned()).collect()),
+            Schema::File(_) => None,
+        }
+    }
+
     /// Reads a value. In Confluent's frame a list of numbers says which message of its file it is.
     ///
     /// # Errors

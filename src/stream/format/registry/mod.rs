@@ -78,10 +78,10 @@ impl Registry {
         let down = |reason: String| format!("the schema registry {} is down: {reason}", self.address);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let runtime = runtime.map_err(|error| down(error.to_string()))?;
-        runtime.block_on(async {
-            let all = tokio::time::timeout(FETCH_TIME_MAX, self.fetch_all(ids)).await;
-            all.unwrap_or_else(|_| Err(format!("no answer within {} s", FETCH_TIME_MAX.as_secs()))).map_err(down)
-        })
+        let fetched = runtime.block_on(async { tokio::time::timeout(FETCH_TIME_MAX, self.fetch_all(ids)).await });
+        // A name that nobody resolves is still asked for on a thread of the runtime's.
+        runtime.shutdown_background();
+        fetched.unwrap_or_else(|_| Err(format!("no answer within {} s", FETCH_TIME_MAX.as_secs()))).map_err(down)
     }
 
     async fn fetch_all(&self, ids: &[u32]) -> Result<(), String> {
