@@ -37,6 +37,9 @@ pub enum Reason {
     SinkRefused,
 }
 
+/// A message that is longer is cut: it becomes a header of the dead letter.
+const MESSAGE_CHARS_MAX: usize = 500;
+
 /// One bad record: what to put into its dead letter.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fault {
@@ -50,7 +53,12 @@ pub struct Fault {
 impl Fault {
     /// A fault of the whole value.
     pub(super) fn of_value(reason: Reason, message: impl Into<Cow<'static, str>>) -> Fault {
-        Fault { reason, column: None, message: message.into() }
+        let mut message = message.into();
+        // A schema's compiler and a parser may quote what they were given.
+        if let Some((end, _)) = message.char_indices().nth(MESSAGE_CHARS_MAX) {
+            message = format!("{}…", &message[..end]).into();
+        }
+        Fault { reason, column: None, message }
     }
 
     /// The same with the line of the value that it was found in, from 1.

@@ -5,13 +5,11 @@
 mod avro;
 mod binary;
 mod csv;
-#[cfg(test)]
-pub(super) mod fake_registry;
 mod protobuf;
 mod read;
 mod registry;
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;
 
 pub(super) use read::{misfits, read};
 

@@ -1,5 +1,7 @@
 //! Facts about columns of formats that are richer than JSON, from bytes that other implementations wrote.
 
+pub(in crate::stream) mod fake_registry;
+
 use crate::record::{Offset, Record};
 use crate::stream::fault::Reason;
 use crate::stream::parse::parse;

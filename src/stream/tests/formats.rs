@@ -1,7 +1,7 @@
 //! Records of several rows through crashes, and a schema registry that is away for a while.
 
 use super::*;
-use crate::stream::format::fake_registry::{Fake, registered};
+use crate::stream::format::tests::fake_registry::{Fake, registered};
 
 /// Appends records of these values to partition 0, each in a batch of its own.
 fn send(bench: &Bench, values: &[Vec<u8>]) {

@@ -6,6 +6,9 @@ mod tests;
 mod well_known;
 
 use crate::json::{Exact, Node};
+use base64::{Engine, engine::general_purpose::STANDARD};
+use prost_reflect::prost::Message;
+use prost_reflect::prost_types::FileDescriptorProto;
 use prost_reflect::{
     DescriptorPool, DynamicMessage, FieldDescriptor, FileDescriptor, Kind, MapKey, MessageDescriptor, ReflectMessage,
     Value,
@@ -47,7 +50,7 @@ impl Schema {
         })
     }
 
-    /// The text of a `.proto` file, with the texts that it imports by their names. Those of `google/protobuf/` need not be there.
+    /// The text of a `.proto` file (or its descriptor in base64, as Confluent's clients but Java's register it), with the texts that it imports by their names. Those of `google/protobuf/` need not be there.
     ///
     /// # Errors
     /// What is wrong with it, for people.
@@ -95,10 +98,20 @@ struct Texts(Vec<(String, String)>);
 impl FileResolver for Texts {
     fn open_file(&self, name: &str) -> Result<File, protox::Error> {
         match self.0.iter().find(|(known, _)| known == name) {
-            Some((name, text)) => File::from_source(name, text),
+            Some((name, text)) => match descriptor(text) {
+                Some(file) => {
+                    Ok(File::from_file_descriptor_proto(FileDescriptorProto { name: Some(name.clone()), ..file }))
+                }
+                None => File::from_source(name, text),
+            },
             None => Err(protox::Error::file_not_found(name)),
         }
     }
+}
+
+/// The descriptor that a text in base64 holds. No `.proto` text is base64: it has a space, a brace or a semicolon.
+fn descriptor(text: &str) -> Option<FileDescriptorProto> {
+    FileDescriptorProto::decode(STANDARD.decode(text.trim()).ok()?.as_slice()).ok()
 }
 
 /// Where in its file the message is, and what stands behind that: zigzag numbers, their count first; a single 0 is the first message.
@@ -133,8 +146,15 @@ fn number(bytes: &[u8]) -> Result<(i64, &[u8]), String> {
 fn message_at(file: &FileDescriptor, indexes: &[usize]) -> Result<MessageDescriptor, String> {
     let mut indexes = indexes.iter();
     let first = indexes.next().and_then(|at| file.messages().nth(*at));
-    let found = indexes.try_fold(first, |message, at| Some(message?.child_messages().nth(*at)));
+    let found = indexes.try_fold(first, |message, at| Some(child_at(&message?, *at)));
     found.flatten().ok_or_else(|| "its schema has no message at the place that the frame names".to_owned())
+}
+
+/// Clients in Python and Go count the entries of maps, which are messages to a descriptor; Java's, which count in the text, do not. What
+/// cannot be meant by the first is read as the second.
+fn child_at(message: &MessageDescriptor, at: usize) -> Option<MessageDescriptor> {
+    let counted = message.child_messages().nth(at).filter(|child| !child.is_map_entry());
+    counted.or_else(|| message.child_messages().filter(|child| !child.is_map_entry()).nth(at))
 }
 
 /// Builds one tree.

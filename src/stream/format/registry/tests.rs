@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::stream::format::binary::{Binary, Unread};
-use crate::stream::format::fake_registry::{Fake, registered};
+use crate::stream::format::tests::fake_registry::{Fake, registered};
 use std::net::TcpListener;
 
 fn registry(fake: &Arc<Fake>, language: Language) -> Arc<Registry> {
