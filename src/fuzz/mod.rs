@@ -30,6 +30,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "http_body", run: bodies::body },
     Target { name: "http_multipart", run: bodies::multipart },
     Target { name: "json_columns", run: pipelines::json },
+    Target { name: "formats", run: pipelines::formats },
     Target { name: "pipeline_file", run: pipelines::file },
     Target { name: "sql", run: pipelines::sql },
     Target { name: "functions", run: pipelines::functions },

@@ -43,6 +43,60 @@ regexp_replace(t, '[0-9]+', 'n') as x, split_part(t, '/', 2) as y, try_cast(t as
 t = { header = "t", type = "string" }
 "#;
 
+/// What a value may be beside JSON; the schemas are those of the tests.
+const FORMATS: [(&str, &str); 6] = [
+    ("\"ndjson\"", COLUMNS_OF_TEXT),
+    ("{ csv = { header = true } }", COLUMNS_OF_TEXT),
+    ("{ csv = { delimiter = \";\" } }", "[columns]\nn = { path = \"/0\", type = \"int64\" }\nrest = \"json\"\n"),
+    ("{ avro = { schema = \"ROOT/avro/golden/order.avsc\" } }", COLUMNS_OF_AVRO),
+    (
+        "{ protobuf = { descriptor = \"ROOT/protobuf/golden/order.desc\", message = \"shop.v1.Order\" } }",
+        COLUMNS_OF_PROTOBUF,
+    ),
+    (
+        "{ protobuf = { descriptor = \"ROOT/protobuf/golden/order.desc\", message = \"shop.v1.Order\", framing = \"confluent\" } }",
+        COLUMNS_OF_PROTOBUF,
+    ),
+];
+const COLUMNS_OF_TEXT: &str = "[columns]\nn = \"int64\"\nd = \"decimal(12,3)\"\nts = \"timestamp\"\nrest = \"json\"\n";
+const COLUMNS_OF_AVRO: &str = r#"
+[columns]
+id    = "int64"
+small = "int32"
+d     = "float64"
+text  = "string"
+bytes = "binary"
+kind  = "string"
+day   = "date"
+price = "decimal(38,3)"
+tags  = ["string"]
+url   = { path = "/page/url", type = "string" }
+rest  = "json"
+"#;
+const COLUMNS_OF_PROTOBUF: &str = r#"
+[columns]
+id    = "int64"
+small = "int32"
+d     = "float64"
+text  = "string"
+bytes = "binary"
+kind  = "string"
+at    = "timestamp"
+took  = "decimal(38,9)"
+large = "uint64"
+tags  = ["string"]
+url   = { path = "/page/url", type = "string" }
+rest  = "json"
+"#;
+
+static TRIALS: LazyLock<Vec<Trial>> = LazyLock::new(|| {
+    let trial = |(format, columns): &(&str, &str)| {
+        let format = format.replace("ROOT", concat!(env!("CARGO_MANIFEST_DIR"), "/src/stream/format"));
+        let text = format!("from = \"topic:t\"\nto = {{ parquet = \"p\" }}\nformat = {format}\n{columns}");
+        Trial::new(&text).expect("the formats are right")
+    };
+    FORMATS.iter().map(trial).collect()
+});
 static JSON: LazyLock<Trial> = LazyLock::new(|| Trial::new(COLUMNS).expect("the columns are right"));
 static CALLS: LazyLock<Trial> = LazyLock::new(|| Trial::new(FUNCTIONS).expect("the functions are right"));
 
@@ -50,6 +104,12 @@ fn record(value: &[u8]) -> Record {
     let value = Bytes::copy_from_slice(value);
     let headers = vec![(Bytes::from_static(b"t"), Some(value.clone()))];
     Record { offset: Offset(0), timestamp: 0, key: None, value: Some(value), headers }
+}
+
+/// Which format, and a record's value in it.
+pub(super) fn formats(bytes: &[u8]) {
+    let Some((which, value)) = super::split(bytes) else { return };
+    let _ = TRIALS[which % TRIALS.len()].run(&record(value));
 }
 
 /// A record's value. What comes out is held against serde_json's reading of it.

@@ -59,7 +59,7 @@ fn doors_stand_their_corpus() {
 
 #[test]
 fn decoders_of_pipelines_stand_their_corpus() {
-    for name in ["json_columns", "functions", "pipeline_file", "sql", "config_file", "pipeline_checkpoint"] {
+    for name in ["json_columns", "formats", "functions", "pipeline_file", "sql", "config_file", "pipeline_checkpoint"] {
         replay(name, MUTATIONS);
     }
 }

@@ -1,10 +1,13 @@
 //! JSON texts: checked ([`is_plain`]), read from left to right without building anything ([`Scanner`]), or as a tree ([`Node`]). The first
-//! two are the fast ways and the tree (and serde_json below it) the judge: what they find odd it decides. Knows neither events nor columns.
+//! two are the fast ways and the tree (and serde_json below it) the judge: what they find odd it decides. Knows neither events nor columns. A tree may also come
+//! out of another format, with [`Exact`] values in it.
 
 mod compact;
+mod exact;
 mod scan;
 mod tree;
 
+pub(crate) use exact::Exact;
 pub(crate) use scan::{Number, Odd, Scan, Scanner, Text, unescape};
 pub(crate) use tree::{Found, Node, object_json};
 

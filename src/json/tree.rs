@@ -1,5 +1,6 @@
 //! A JSON text as a tree that keeps duplicate fields, which a map would hide. Texts without escapes are slices of the record.
 
+use super::exact::Exact;
 use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use std::borrow::Cow;
 use std::fmt;
@@ -15,6 +16,8 @@ pub(crate) enum Node<'a> {
     Text(Cow<'a, str>),
     List(Vec<Node<'a>>),
     Object(Vec<(Cow<'a, str>, Node<'a>)>),
+    /// Never out of JSON.
+    Exact(Exact<'a>),
 }
 
 /// What stands at a path.
@@ -69,6 +72,8 @@ impl<'a> Node<'a> {
             Node::Uint(value) => out.push_str(&value.to_string()),
             Node::Float(value) => out.push_str(&serde_json::Value::from(*value).to_string()),
             Node::Text(text) => write_text(text, out),
+            Node::Exact(exact) if exact.is_number() => out.push_str(&exact.to_text()),
+            Node::Exact(exact) => write_text(&exact.to_text(), out),
             Node::List(items) => {
                 out.push('[');
                 for (at, item) in items.iter().enumerate() {

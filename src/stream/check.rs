@@ -101,7 +101,7 @@ impl Trial {
     pub fn run(&self, record: &Record) -> Option<Value> {
         match transform(&self.job, &[(0, record.clone())], Duration::ZERO) {
             Became::Rows(came) => came.rows.into_iter().next(),
-            Became::Dead(..) => None,
+            Became::Dead(..) | Became::Down(_) => None,
         }
     }
 }
@@ -118,6 +118,8 @@ pub fn read_checkpoint(path: &Path) -> std::io::Result<()> {
 enum Became {
     Rows(Came),
     Dead(Reason, String),
+    /// A schema could not be got.
+    Down(String),
 }
 
 /// Rows as JSON, each once, and the outputs that took any of them, as `topic people`.
@@ -150,6 +152,7 @@ fn run(job: &Job, test: &Test) -> Tested {
             shown(&came.rows, if is_asked { &came.outputs } else { &[] })
         }
         Became::Dead(reason, message) => format!("dead letter: {} ({message})", reason.as_str()),
+        Became::Down(reason) => reason.clone(),
     };
     Tested { line: test.line, expected, got, passed }
 }
@@ -191,11 +194,14 @@ fn given(given: &Given) -> Record {
 /// Takes records through a pipeline one by one; then none comes for a while.
 fn transform(job: &Job, records: &[(i32, Record)], quiet: Duration) -> Became {
     let plan = &job.plan;
-    let decoder = Decoder::new(plan.columns().to_vec(), plan.input().clone());
+    let decoder = Decoder::new(&job.spec.format, plan.columns().to_vec(), plan.input().clone());
     let mut states = States::default();
     let mut came = Came::default();
     for (partition, record) in records {
-        let decoded = decoder.decode(*partition, std::slice::from_ref(record));
+        let decoded = match decoder.decode_fetching(*partition, std::slice::from_ref(record)) {
+            Ok(decoded) => decoded,
+            Err(reason) => return Became::Down(reason),
+        };
         if let Some((_, fault)) = decoded.faults.first() {
             return Became::Dead(fault.reason, fault.message.to_string());
         }
@@ -265,6 +271,43 @@ mod tests {
         std::fs::write(&file, format!("from = \"topic:t\"\nselect = \"a\"\nto = {{ parquet = \"t\", time = \"a\", partition = \"dt=%Y\" }}\n{columns}")).unwrap();
         let misfit = check(&file, None).unwrap_err()[0].to_string();
         assert!(misfit.contains("p.toml:3:") && misfit.contains("timestamp or a date"), "{misfit}");
+    }
+
+    #[test]
+    fn a_test_gives_text_or_bytes_and_expects_each_row_of_its_record() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("p.toml");
+        let tests = |format: &str, tests: &[(&str, &str)]| {
+            let tests: String =
+                tests.iter().map(|(given, expect)| format!("[[test]]\ngiven = {{ {given} }}\n{expect}\n")).collect();
+            let sql = "where = \"n > 0\"\nselect = \"10 / (n - 3) as m\"";
+            let text = format!(
+                "from = \"topic:t\"\n{format}\nto = {{ parquet = \"t\" }}\n{sql}\n[columns]\nn = \"int64\"\n{tests}"
+            );
+            std::fs::write(&file, text).unwrap();
+            let tested = test(&file).unwrap_or_else(|mistakes| panic!("{mistakes:#?}"));
+            tested.into_iter().map(|tested| (tested.passed, tested.got)).collect::<Vec<_>>()
+        };
+        let lines = [
+            (r#"value = "{\"n\":1}\n{\"n\":0}\n{\"n\":4}""#, r#"expect = '[{"m":-5},{"m":10}]'"#),
+            (r#"value-base64 = "eyJuIjoxfQ==""#, r#"expect = '{"m":-5}'"#),
+            (r#"value = '{"n":0}'"#, r#"expect = "filtered""#),
+            // The second line divides by zero: the first one is no row either.
+            (r#"value = "{\"n\":1}\n{\"n\":3}""#, r#"expect-error = "expression""#),
+            (r#"value = "{\"n\":1}\n{""#, r#"expect-error = "not-json""#),
+        ];
+        let lines = tests("format = \"ndjson\"", &lines);
+        assert!(lines.iter().all(|(passed, _)| *passed), "{lines:#?}");
+        let csv = [
+            (r#"value = '1'"#, r#"expect = '{"m":-5}'"#),
+            (r#"value = "1,2""#, r#"expect-error = "not-csv""#),
+            (r#"value = "1\n2""#, r#"expect = '{"m":-5}'"#),
+        ];
+        let csv = tests("format = { csv = { columns = [\"n\"] } }", &csv);
+        assert_eq!(csv.iter().map(|(passed, _)| *passed).collect::<Vec<_>>(), [true, true, false], "{csv:#?}");
+        let wrong = "from = \"topic:t\"\nto = { parquet = \"t\" }\n[columns]\nn = \"int64\"\n[[test]]\ngiven = { value-base64 = \"%\" }\nexpect = \"filtered\"\n";
+        std::fs::write(&file, wrong).unwrap();
+        assert!(test(&file).unwrap_err()[0].to_string().contains("no base64"));
     }
 
     #[test]

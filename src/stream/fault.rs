@@ -9,6 +9,14 @@ pub enum Reason {
     BadBatch,
     /// The value is not a JSON object.
     NotJson,
+    /// The value is not CSV as `format` says.
+    NotCsv,
+    /// The value is not Avro of its schema.
+    NotAvro,
+    /// The value is not a message of its schema.
+    NotProtobuf,
+    /// The schema registry has no schema of the value's id, or none that values can be read by.
+    UnknownSchema,
     /// None of the declared columns is in it.
     NoColumns,
     /// A value has another type than its column.
@@ -29,6 +37,9 @@ pub enum Reason {
     SinkRefused,
 }
 
+/// A message that is longer is cut: it becomes a header of the dead letter.
+const MESSAGE_CHARS_MAX: usize = 500;
+
 /// One bad record: what to put into its dead letter.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fault {
@@ -39,10 +50,31 @@ pub struct Fault {
     pub message: Cow<'static, str>,
 }
 
+impl Fault {
+    /// A fault of the whole value.
+    pub(super) fn of_value(reason: Reason, message: impl Into<Cow<'static, str>>) -> Fault {
+        let mut message = message.into();
+        // A schema's compiler and a parser may quote what they were given.
+        if let Some((end, _)) = message.char_indices().nth(MESSAGE_CHARS_MAX) {
+            message = format!("{}…", &message[..end]).into();
+        }
+        Fault { reason, column: None, message }
+    }
+
+    /// The same with the line of the value that it was found in, from 1.
+    pub(super) fn at_line(self, line: u64) -> Fault {
+        Fault { message: format!("line {line}: {}", self.message).into(), ..self }
+    }
+}
+
 impl Reason {
-    pub const ALL: [Reason; 11] = [
+    pub const ALL: [Reason; 15] = [
         Reason::BadBatch,
         Reason::NotJson,
+        Reason::NotCsv,
+        Reason::NotAvro,
+        Reason::NotProtobuf,
+        Reason::UnknownSchema,
         Reason::NoColumns,
         Reason::WrongType,
         Reason::Overflow,
@@ -58,6 +90,10 @@ impl Reason {
         match self {
             Reason::BadBatch => "bad-batch",
             Reason::NotJson => "not-json",
+            Reason::NotCsv => "not-csv",
+            Reason::NotAvro => "not-avro",
+            Reason::NotProtobuf => "not-protobuf",
+            Reason::UnknownSchema => "unknown-schema",
             Reason::NoColumns => "no-columns",
             Reason::WrongType => "wrong-type",
             Reason::Overflow => "overflow",
@@ -75,6 +111,10 @@ impl Reason {
         match self {
             Reason::BadBatch => "source",
             Reason::NotJson
+            | Reason::NotCsv
+            | Reason::NotAvro
+            | Reason::NotProtobuf
+            | Reason::UnknownSchema
             | Reason::NoColumns
             | Reason::WrongType
             | Reason::Overflow
@@ -90,6 +130,10 @@ impl Reason {
         match self {
             Reason::BadBatch => "org.apache.kafka.common.errors.CorruptRecordException",
             Reason::NotJson
+            | Reason::NotCsv
+            | Reason::NotAvro
+            | Reason::NotProtobuf
+            | Reason::UnknownSchema
             | Reason::NoColumns
             | Reason::WrongType
             | Reason::Overflow

@@ -4,9 +4,10 @@
 //! writes one, the pool makes the next ones. Without threads in the pool all is done by the runner, at the moment it asks.
 
 use super::fault::Fault;
+use super::format::Format;
 use super::load;
 use super::plan::Plan;
-use super::rows::{Decoder, ROWS_BYTES_MAX, ROWS_MAX};
+use super::rows::{Decoded, Decoder, ROWS_BYTES_MAX, ROWS_MAX};
 use super::step::{Filtered, Rows, Sieve};
 use crate::config::Mistake;
 use crate::record::{Batch, Codec, DECODED_SIZE_MAX, Record, TimestampType};
@@ -43,6 +44,8 @@ pub(super) enum Outcome {
         batch: Batch,
         reason: String,
     },
+    /// Without what the records need (a schema) nothing can be said of them: again later.
+    Down(String),
 }
 
 /// Records that were decoded together, and what became of them.
@@ -60,6 +63,8 @@ pub(super) struct Ready {
     /// Bad records by index, ascending.
     pub(super) bad: Vec<(u32, Fault)>,
     pub(super) filtered: Filtered,
+    /// It is all worth nothing: schemas are to be fetched first.
+    lacks_schemas: bool,
 }
 
 /// One pool a process, since its cores are the process's. A pipeline's own thread works too: with one core there is no other.
@@ -77,14 +82,31 @@ pub(super) fn pool() -> Arc<Pool> {
 }
 
 impl Lanes {
-    pub(super) fn new(pool: &Arc<Pool>, plan: &Arc<Plan>) -> Lanes {
-        let decoder = Decoder::new(plan.columns().to_vec(), plan.input().clone());
+    pub(super) fn new(pool: &Arc<Pool>, format: &Format, plan: &Arc<Plan>) -> Lanes {
+        let decoder = Decoder::new(format, plan.columns().to_vec(), plan.input().clone());
         Lanes { pool: pool.clone(), work: Arc::new(Work { decoder, plan: plan.clone() }) }
     }
 
-    /// Decodes and transforms records of one partition here and now.
-    pub(super) fn transform(&self, partition: i32, records: &[Record]) -> Ready {
-        self.work.transform(partition, records)
+    /// Decodes and transforms records of one piece here and now; waits for schemas that they lack.
+    ///
+    /// # Errors
+    /// The schema registry is down.
+    pub(super) fn transform(&self, partition: i32, records: &[Record]) -> Result<Ready, String> {
+        Ok(self.work.ready(self.work.decoder.decode_fetching(partition, records)?).0)
+    }
+
+    /// The same outcome, done again if it lacked schemas: the pool's threads do not wait for a registry.
+    fn fetched(&self, partition: i32, outcome: Outcome) -> Vec<Outcome> {
+        let Outcome::Piece(piece) = outcome else { return vec![outcome] };
+        if !piece.ready.lacks_schemas {
+            return vec![Outcome::Piece(piece)];
+        }
+        if let Err(reason) = self.work.decoder.decode_fetching(partition, &piece.records) {
+            return vec![Outcome::Down(reason)];
+        }
+        let mut outcomes = Vec::new();
+        self.work.piece(partition, piece.kind, piece.records, &mut outcomes);
+        outcomes
     }
 
     /// Gives what comes of the records with these offsets to `each`, in order. Batches may reach beyond them.
@@ -116,7 +138,9 @@ impl Lanes {
             let Some((task, job_size)) = ahead.pop_front() else { return Ok(()) };
             size -= job_size;
             for outcome in task.join() {
-                each(outcome)?;
+                for outcome in self.fetched(partition, outcome) {
+                    each(outcome)?;
+                }
             }
         }
     }
@@ -135,7 +159,8 @@ pub struct Counts {
 /// # Errors
 /// The file's mistakes.
 pub fn transform(file: &Path, pool: &Arc<Pool>, batches: &[Batch]) -> Result<Counts, Vec<Mistake>> {
-    let lanes = Lanes::new(pool, &load::file(file)?.plan);
+    let job = load::file(file)?;
+    let lanes = Lanes::new(pool, &job.spec.format, &job.plan);
     let mut counts = Counts::default();
     let ran = lanes.run(0, 0..i64::MAX, batches, |outcome| {
         match outcome {
@@ -144,7 +169,7 @@ pub fn transform(file: &Path, pool: &Arc<Pool>, batches: &[Batch]) -> Result<Cou
                 counts.rows += piece.ready.routes.iter().map(|rows| rows.len() as u64).sum::<u64>();
                 counts.bad += piece.ready.bad.len() as u64;
             }
-            Outcome::Undecodable { .. } => counts.bad += 1,
+            Outcome::Undecodable { .. } | Outcome::Down(_) => counts.bad += 1,
         }
         Ok::<(), std::convert::Infallible>(())
     });
@@ -184,7 +209,7 @@ impl Work {
             match batch.records(DECODED_SIZE_MAX) {
                 Ok(found) => {
                     for record in found.into_iter().filter(|record| offsets.contains(&record.offset.0)) {
-                        size += record.value.as_ref().map_or(0, |value| value.len());
+                        size += self.decoder.weight(&record.by_ref());
                         records.push(record);
                         if records.len() >= ROWS_MAX || size >= ROWS_BYTES_MAX {
                             size = 0;
@@ -206,19 +231,30 @@ impl Work {
     fn finish(&self, partition: i32, kind: TimestampType, records: &mut Vec<Record>, outcomes: &mut Vec<Outcome>) {
         let records = std::mem::take(records);
         if !records.is_empty() {
-            let ready = self.transform(partition, &records);
-            outcomes.push(Outcome::Piece(Piece { kind, records, ready }));
+            self.piece(partition, kind, records, outcomes);
         }
     }
 
-    fn transform(&self, partition: i32, records: &[Record]) -> Ready {
-        let decoded = self.decoder.decode(partition, records);
+    /// One piece of these records, or several if they make too many rows together.
+    fn piece(&self, partition: i32, kind: TimestampType, mut records: Vec<Record>, outcomes: &mut Vec<Outcome>) {
+        let (ready, is_too_wide) = self.ready(self.decoder.decode(partition, &records));
+        if is_too_wide && records.len() > 1 {
+            let rest = records.split_off(records.len() / 2);
+            self.piece(partition, kind, records, outcomes);
+            return self.piece(partition, kind, rest, outcomes);
+        }
+        outcomes.push(Outcome::Piece(Piece { kind, records, ready }));
+    }
+
+    /// What became of decoded records, and whether that is worth nothing because they make too many rows together.
+    fn ready(&self, decoded: Decoded) -> (Ready, bool) {
+        let lacks_schemas = !decoded.wanting.is_empty();
         let mut done = self.plan.run(Rows { batch: decoded.rows, sources: decoded.sources });
         done.filtered.add(Sieve::ContentType, decoded.passed_over as usize);
         let mut bad = decoded.faults;
         bad.extend(done.faults);
         bad.sort_by_key(|(index, _)| *index);
-        Ready { routes: done.routes, bad, filtered: done.filtered }
+        (Ready { routes: done.routes, bad, filtered: done.filtered, lacks_schemas }, done.is_too_wide)
     }
 }
 
@@ -247,7 +283,7 @@ mod tests {
     fn fates(pool: Pool, batches: &[Batch]) -> Vec<(i64, &'static str)> {
         let text = "from = \"topic:t\"\nwhere = \"n % 2 = 0\"\nto = { parquet = \"t\" }\n[columns]\nn = \"int64\"\n";
         let plan = Plan::of(&parse(Path::new("p.toml"), text).unwrap()).unwrap();
-        let lanes = Lanes::new(&Arc::new(pool), &Arc::new(plan));
+        let lanes = Lanes::new(&Arc::new(pool), &Format::Json, &Arc::new(plan));
         let mut fates = Vec::new();
         let ran = lanes.run(0, 5..i64::MAX, batches, |outcome| {
             let Outcome::Piece(piece) = outcome else { return Err("a batch was not decoded") };
@@ -280,7 +316,7 @@ mod tests {
     fn an_error_of_the_writer_gives_up_what_was_begun_ahead() {
         let text = "from = \"topic:t\"\nto = { parquet = \"t\" }\n[columns]\nn = \"int64\"\n";
         let plan = Plan::of(&parse(Path::new("p.toml"), text).unwrap()).unwrap();
-        let lanes = Lanes::new(&Arc::new(Pool::start(1, "rows").unwrap()), &Arc::new(plan));
+        let lanes = Lanes::new(&Arc::new(Pool::start(1, "rows").unwrap()), &Format::Json, &Arc::new(plan));
         let mut seen = 0;
         let ran = lanes.run(0, 0..i64::MAX, &batches(40, 1_000), |_| {
             seen += 1;

@@ -20,17 +20,18 @@ impl Runner {
         if !plan.is_stateful() {
             return ready;
         }
-        let Ready { mut routes, mut bad, mut filtered } = ready;
-        let rows = routes.pop().unwrap_or_else(|| plan.no_rows());
+        let mut ready = ready;
+        let rows = ready.routes.pop().unwrap_or_else(|| plan.no_rows());
         let state = open.states.of(id, &plan);
         let times = Times::of(records, state.time);
         let done = state.run(&plan, rows, &times, id);
         self.count_evicted(done.evicted);
-        bad.extend(done.faults);
-        bad.sort_by_key(|(index, _)| *index);
-        bad.dedup_by_key(|(index, _)| *index);
-        filtered.merge(&done.filtered);
-        Ready { routes: done.routes, bad, filtered }
+        ready.bad.extend(done.faults);
+        ready.bad.sort_by_key(|(index, _)| *index);
+        ready.bad.dedup_by_key(|(index, _)| *index);
+        ready.filtered.merge(&done.filtered);
+        ready.routes = done.routes;
+        ready
     }
 
     fn count_evicted(&self, count: u64) {

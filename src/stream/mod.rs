@@ -8,6 +8,7 @@ mod columns;
 mod cut;
 mod dead_letters;
 pub mod fault;
+mod format;
 pub mod functions;
 mod hooks;
 mod kinds;

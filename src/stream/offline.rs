@@ -61,6 +61,8 @@ pub enum RunError {
     Mistakes(Vec<Mistake>),
     #[error("the pipeline writes into {0}, which is no folder; leave out --to to see its rows")]
     NoFolder(String),
+    #[error("{0}")]
+    Down(String),
     #[error("cannot {what}: {source}")]
     Io { what: &'static str, source: io::Error },
 }
@@ -79,7 +81,7 @@ pub fn run<'a>(
 ) -> Result<Ran, RunError> {
     let job = load::file(file).map_err(RunError::Mistakes)?;
     let mut run = Run {
-        decoder: Decoder::new(job.plan.columns().to_vec(), job.plan.input().clone()),
+        decoder: Decoder::new(&job.spec.format, job.plan.columns().to_vec(), job.plan.input().clone()),
         out: Out::open(&job, to)?,
         job,
         clock,
@@ -95,9 +97,10 @@ pub fn run<'a>(
         if count > 0 {
             line += 1;
             let event = text.trim_ascii();
-            size += event.len();
             if !event.is_empty() {
-                records.push((line, record(event, line as i64 - 1, clock)));
+                let record = record(event, line as i64 - 1, clock);
+                size += run.decoder.weight(&record.by_ref());
+                records.push((line, record));
             }
         }
         if count == 0 || records.len() == ROWS_MAX || size >= ROWS_BYTES_MAX {
@@ -124,10 +127,15 @@ struct Run<'a> {
 impl Run<'_> {
     fn batch(&mut self, numbered: &[(u64, Record)], dead: &mut dyn FnMut(Dead)) -> Result<(), RunError> {
         let records: Vec<Record> = numbered.iter().map(|(_, record)| record.clone()).collect();
-        let decoded = self.decoder.decode(0, &records);
+        let decoded = self.decoder.decode_fetching(0, &records).map_err(RunError::Down)?;
         let passed_over = u64::from(decoded.passed_over);
         let plan = self.job.plan.clone();
         let mut done = plan.run(Rows { batch: decoded.rows, sources: decoded.sources });
+        if done.is_too_wide && records.len() > 1 {
+            let (first, second) = numbered.split_at(numbered.len() / 2);
+            self.batch(first, dead)?;
+            return self.batch(second, dead);
+        }
         let mut bad: Vec<(u32, Fault)> = decoded.faults;
         bad.append(&mut done.faults);
         if plan.is_stateful() {

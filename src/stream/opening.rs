@@ -47,7 +47,7 @@ impl Runner {
         let letters = self.letters(&topic, names.join(", "), start)?;
         self.is_still_there(&topic, &letters.journal().whole())?;
         let outlets = names.iter().map(|name| Outlet::at_cut(name, &self.checkpoint.outputs[name])).collect();
-        let lanes = Arc::new(Lanes::new(&lanes::pool(), &self.job.plan));
+        let lanes = Arc::new(Lanes::new(&lanes::pool(), &self.job.spec.format, &self.job.plan));
         let (states, quiet) = (self.states(&topic)?, BTreeMap::new());
         let mut open = Open { topic, lanes, outlets, letters, states, quiet, until: None };
         (0..names.len()).try_for_each(|at| self.open_outlet(&mut open, at))?;

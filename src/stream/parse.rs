@@ -3,15 +3,17 @@
 
 use super::columns;
 use super::fault::Reason;
+use super::format;
 use super::spec::{Breaker, Expect, Given, OnError, Output, Route, Rule, Spec, Sql, Step, Test, TopicOutput};
 use super::{parse_route as routes, parse_step as steps};
 use crate::config::{Document, Mistake, Mistakes, Section, Value};
 use crate::record::TopicName;
+use base64::{Engine, engine::general_purpose::STANDARD};
 use std::path::Path;
 use std::time::Duration;
 
 /// Keys that belong above `[columns]`: under it, TOML silently gives them to that table.
-const TOP_KEYS: [&str; 5] = ["from", "where", "select", "to", "on-error"];
+const TOP_KEYS: [&str; 6] = ["from", "format", "where", "select", "to", "on-error"];
 /// Attempts after the first, and the pause between them, unless the file says otherwise.
 const RETRIES: u32 = 2;
 const RETRIES_MAX: i64 = 100;
@@ -44,9 +46,12 @@ fn read(root: &Section<'_>, file: &Path, text: &str) -> Option<Spec> {
         root.wrong("", format!("the file name \"{name}\" names the pipeline: use letters, digits, '.', '_' and '-'"));
     }
     let mut moved = Vec::new();
+    let format = format::read(root);
     let columns = root.table("columns").map(|section| {
         moved = misplaced(&section, "[columns]", is_top_value);
-        columns::read(&section, &moved)
+        let columns = columns::read(&section, &moved);
+        format::misfits(&format, &section, &columns);
+        columns
     });
     let from = root.string("from");
     let from_topic = from.as_ref().and_then(|from| topic(root, "from", &from.value));
@@ -78,6 +83,7 @@ fn read(root: &Section<'_>, file: &Path, text: &str) -> Option<Spec> {
         file: file.to_owned(),
         text: text.to_owned(),
         from: from_topic.unwrap_or_else(|| stand_in.clone()),
+        format,
         columns: columns.unwrap_or_default(),
         steps,
         routes: if routes.is_empty() { vec![unknown_route(&stand_in)] } else { routes },
@@ -154,7 +160,10 @@ fn circles(root: &Section<'_>, from: Option<&TopicName>, to: &Output, on_error: 
 fn is_top_value(key: &str, item: &toml_edit::Item) -> bool {
     match item.as_str() {
         Some(text) => columns::kind_of(text).is_none(),
-        None => key == "to" || key == "on-error",
+        None => {
+            let is_column = item.as_table_like().is_some_and(|table| table.contains_key("type"));
+            key == "to" || key == "on-error" || key == "format" && !is_column
+        }
     }
 }
 
@@ -299,7 +308,7 @@ fn test(section: &Section<'_>) -> Option<Test> {
 fn given(section: &Section<'_>, number: i64) -> Given {
     let read = Given {
         key: section.string("key").map(|key| key.value.into_bytes()),
-        value: section.string("value").map(|value| value.value.into_bytes()),
+        value: value(section),
         headers: section.table("headers").map(|headers| texts(&headers)).unwrap_or_default(),
         timestamp: section.integer("timestamp").map_or(0, |time| time.value),
         offset: section.integer("offset").map_or(number, |offset| offset.value),
@@ -307,6 +316,17 @@ fn given(section: &Section<'_>, number: i64) -> Given {
     };
     section.finish();
     read
+}
+
+/// The value of a record that a test gives: text, or bytes in base64.
+fn value(given: &Section<'_>) -> Option<Vec<u8>> {
+    let text = given.string("value").map(|value| value.value.into_bytes());
+    let bytes =
+        given.read("value-base64", |text| STANDARD.decode(text).map_err(|error| format!("this is no base64: {error}")));
+    if text.is_some() && bytes.is_some() {
+        given.wrong("value-base64", "a record has one value; leave out value or value-base64");
+    }
+    text.or(bytes.map(|bytes| bytes.value))
 }
 
 /// `"filtered"`, a JSON object, or a list of them.

@@ -55,14 +55,16 @@ pub(super) struct Transformed {
     pub(super) filtered: Filtered,
     /// Keys that left a step before their time, for want of room.
     pub(super) evicted: u64,
+    /// The records make more rows than may be in memory, and all else here is worth nothing: fewer at a time.
+    pub(super) is_too_wide: bool,
 }
 
 impl Transformed {
     fn new(routes: Vec<Rows>, found: Found) -> Transformed {
-        let Found { mut faults, filtered, evicted } = found;
+        let Found { mut faults, filtered, evicted, is_too_wide } = found;
         faults.sort_by_key(|(index, _)| *index);
         faults.dedup_by_key(|(index, _)| *index);
-        Transformed { routes, faults, filtered, evicted }
+        Transformed { routes, faults, filtered, evicted, is_too_wide }
     }
 }
 
@@ -139,15 +141,13 @@ impl Plan {
         state: Option<(&mut [Table], &Course<'_>)>,
     ) -> Rows {
         let (tables, course) = state.unzip();
+        // What time lets go has the place of a record that may be good: only what is made of that record itself goes with it.
+        let is_of_records = tables.is_none();
         let mut tables = tables.into_iter().flatten();
-        let mut multiplies = false;
         for stage in stages {
             rows = match stage {
                 Stage::Transform(transform) => transform.run(rows, found),
-                Stage::Unnest(unnest) => {
-                    multiplies = true;
-                    unnest.run(rows, found)
-                }
+                Stage::Unnest(unnest) => unnest.run(rows, found),
                 Stage::Sample(sample) => sample.run(rows, found),
                 Stage::Keyed(keyed) => match (tables.next(), course) {
                     (Some(table), Some(course)) => keyed.run(rows, table, course, found),
@@ -155,7 +155,7 @@ impl Plan {
                 },
             };
         }
-        if multiplies { rows.without(&found.faults) } else { rows }
+        if is_of_records { rows.without(&found.faults) } else { rows }
     }
 
     /// Rows by route.
@@ -343,6 +343,10 @@ impl<'a> Draft<'a> {
     }
 
     fn unnest(&mut self, unnest: &spec::Unnest) {
+        if !self.key_sources.is_empty() {
+            let message = "unnest stands before the steps that remember: they see its rows then";
+            return self.wrong(&unnest.list, message.to_owned());
+        }
         let list = &unnest.list.name;
         let element = match self.scope.kind(list) {
             Some(DataType::List(element)) => element.clone(),
@@ -646,7 +650,7 @@ mod tests {
             value: Some(bytes::Bytes::from_static(b"{\"page\":{\"url\":\"https://x\"},\"zones\":[\"x\",\"y\"]}")),
             headers: vec![],
         };
-        let decoder = super::super::rows::Decoder::new(plan.columns().to_vec(), plan.input().clone());
+        let decoder = super::super::rows::Decoder::new(&spec.format, plan.columns().to_vec(), plan.input().clone());
         let decoded = decoder.decode(0, &[record]);
         let done = plan.run(Rows { batch: decoded.rows, sources: decoded.sources });
         let text = |at: usize| only(&done).batch.column(at).as_string::<i32>().value(0).to_owned();
@@ -664,7 +668,8 @@ mod tests {
             false => format!("{text}[[route]]\nto = {{ topic = \"out\" }}\n"),
         };
         let first = |mistakes: Vec<Mistake>| mistakes[0].to_string();
-        let plan = Plan::of(&parse(Path::new("p.toml"), &text).map_err(first)?).map_err(first)?;
+        let spec = parse(Path::new("p.toml"), &text).map_err(first)?;
+        let plan = Plan::of(&spec).map_err(first)?;
         let record = |(at, value): (usize, &&str)| crate::record::Record {
             offset: crate::record::Offset(at as i64),
             timestamp: 0,
@@ -673,7 +678,7 @@ mod tests {
             headers: vec![],
         };
         let records: Vec<_> = values.iter().enumerate().map(record).collect();
-        let decoder = super::super::rows::Decoder::new(plan.columns().to_vec(), plan.input().clone());
+        let decoder = super::super::rows::Decoder::new(&spec.format, plan.columns().to_vec(), plan.input().clone());
         let decoded = decoder.decode(0, &records);
         let done = plan.run(Rows { batch: decoded.rows, sources: decoded.sources });
         let json = |rows: &Rows| {

@@ -401,6 +401,7 @@ impl Runner {
                     self.process(open, &mut crowd, id, piece.kind, &piece.records, Some(piece.ready))?;
                 }
                 Outcome::Undecodable { batch, reason } => self.undecodable(open, &crowd, id, &batch, reason)?,
+                Outcome::Down(reason) => return Err(Ended::Fail(Fail::Down(reason))),
             }
             if crowd.is_empty() { Err(Ended::Left) } else { Ok(()) }
         });
@@ -468,7 +469,10 @@ impl Runner {
     ) -> Result<(), Fail> {
         let Some(last) = records.last() else { return Ok(()) };
         self.life.beat();
-        let ready = ready.unwrap_or_else(|| open.lanes.transform(id, records));
+        let ready = match ready {
+            Some(ready) => ready,
+            None => open.lanes.transform(id, records)?,
+        };
         let front = self.positions.get(&id).copied().unwrap_or(0);
         if let Some((at, _)) = ready.bad.first().filter(|_| self.job.spec.on_error.retries_all)
             && let at = *at as usize

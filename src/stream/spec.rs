@@ -12,6 +12,7 @@ pub struct Spec {
     /// The file's text as read; kept in the checkpoint.
     pub text: String,
     pub from: crate::record::TopicName,
+    pub(super) format: super::format::Format,
     pub columns: Vec<Column>,
     /// In the order in which rows go through them; `where` and `select` of the short form are two of them.
     pub steps: Vec<Step>,

@@ -1,8 +1,9 @@
 //! Records to Arrow rows: exactly the columns that the plan reads. A record is read in one pass straight into the arrays ([`pass`]); one
 //! that this pass finds odd is judged as a tree ([`tree`]), which says what is wrong with it, or that nothing is. What it left in the
-//! arrays is cut off, so one bad record never costs its neighbours.
+//! arrays is cut off, so one bad record never costs its neighbours. Other formats are trees or lines ([`lines`]).
 
 mod builder;
+mod lines;
 mod pass;
 mod scalar;
 mod shape;
@@ -11,6 +12,7 @@ mod tests;
 mod tree;
 
 use super::fault::Fault;
+use super::format::{Format, Unread};
 use super::spec::{Column, From};
 use crate::record::{Record, RecordRef};
 use arrow::datatypes::SchemaRef;
@@ -24,14 +26,20 @@ pub const ROWS_MAX: usize = 8_192;
 /// ...and this many bytes of source values.
 pub const ROWS_BYTES_MAX: usize = 16 << 20;
 
+/// Schemas that are told at once as lacking; when they are there, the others are.
+const WANTING_MAX: usize = 64;
+
 /// Turns records into rows of one schema.
 pub struct Decoder {
+    format: Format,
     columns: Vec<Column>,
     schema: SchemaRef,
     slots: Vec<Slot>,
     shapes: Shapes,
     /// Whether any column looks into the value.
     needs_value: bool,
+    /// Values are text in all formats but one: cells of CSV, which are read as their columns ask.
+    is_all_text: bool,
     /// No column is from value or headers: then every record has what is wanted.
     reads_only_record: bool,
     /// The column that takes the fields that no other one takes.
@@ -43,17 +51,19 @@ pub struct Decoder {
 /// What became of the records given.
 pub struct Decoded {
     pub rows: RecordBatch,
-    /// For each row the index of its record, ascending.
+    /// For each row the index of its record, ascending; a record of several lines stands there as often.
     pub sources: Vec<u32>,
     /// Bad records by index, ascending.
     pub faults: Vec<(u32, Fault)>,
     /// Pictures, passed over because a column wants JSON: `filtered{reason="content-type"}`.
     pub passed_over: u32,
+    /// Ids of schemas without which the records cannot be read. Unless there are none, what else is told here is worth nothing.
+    pub wanting: Vec<u32>,
 }
 
 impl Decoder {
     /// `schema` has one field a column, in the same order, as [`super::plan::Plan::input`] says.
-    pub fn new(columns: Vec<Column>, schema: SchemaRef) -> Decoder {
+    pub(super) fn new(format: &Format, columns: Vec<Column>, schema: SchemaRef) -> Decoder {
         let mut shapes = Shapes::of(&columns);
         let slots = builder::slots(&columns, &mut shapes);
         let first = |column: &Column| match &column.from {
@@ -61,10 +71,14 @@ impl Decoder {
             _ => None,
         };
         Decoder {
-            needs_value: columns.iter().any(|column| matches!(column.from, From::Path(_) | From::Rest)),
+            // How many rows a record of lines is can be seen only by looking.
+            needs_value: format.has_lines()
+                || columns.iter().any(|column| matches!(column.from, From::Path(_) | From::Rest)),
+            is_all_text: matches!(format, Format::Csv(_)),
             reads_only_record: columns.iter().all(|column| matches!(column.from, From::Record(_))),
             rest: columns.iter().position(|column| column.from == From::Rest),
             taken: columns.iter().filter_map(first).collect(),
+            format: format.clone(),
             columns,
             schema,
             slots,
@@ -77,6 +91,20 @@ impl Decoder {
         self.decode_each(partition, records.len(), records.iter().map(Record::by_ref))
     }
 
+    /// As [`Decoder::decode`], and gets what schemas that lacks; blocks, then.
+    ///
+    /// # Errors
+    /// The schema registry is down.
+    pub fn decode_fetching(&self, partition: i32, records: &[Record]) -> Result<Decoded, String> {
+        loop {
+            let decoded = self.decode(partition, records);
+            if decoded.wanting.is_empty() {
+                return Ok(decoded);
+            }
+            self.format.fetch(&decoded.wanting)?;
+        }
+    }
+
     /// As [`Decoder::decode`], of records where they lie. `count` is how many they are; it need not be exact.
     pub fn decode_each<'r>(
         &self,
@@ -87,21 +115,26 @@ impl Decoder {
         let mut pass = Pass::new(self, partition, count);
         let mut sources = Vec::with_capacity(count);
         let mut faults = Vec::new();
-        let mut passed_over = 0;
+        let (mut passed_over, mut wanting) = (0, Vec::new());
         for (index, record) in records.enumerate() {
+            if wanting.len() == WANTING_MAX {
+                break;
+            }
             if self.needs_value && is_picture(&record) {
                 passed_over += 1;
                 continue;
             }
-            match pass.record(&record) {
-                Ok(()) => sources.push(index as u32),
-                Err(fault) => faults.push((index as u32, fault)),
+            match self.add(&mut pass, &record) {
+                Ok(()) => sources.resize(pass.rows(), index as u32),
+                Err(Unread::Fault(fault)) => faults.push((index as u32, fault)),
+                Err(Unread::Wanting(id)) if wanting.contains(&id) => {}
+                Err(Unread::Wanting(id)) => wanting.push(id),
             }
         }
         let options = RecordBatchOptions::new().with_row_count(Some(pass.rows()));
         let rows = RecordBatch::try_new_with_options(self.schema.clone(), pass.finish(), &options)
             .expect("each array was built to its column's kind, which made the schema's field");
-        Decoded { rows, sources, faults, passed_over }
+        Decoded { rows, sources, faults, passed_over, wanting }
     }
 }
 

@@ -40,22 +40,47 @@ impl<'d> Pass<'d> {
 
     /// Adds the record's row, or tells why it has none and leaves nothing of it.
     pub(super) fn record(&mut self, record: &RecordRef<'_>) -> Result<(), Fault> {
-        if self.fast(record).is_err() {
-            self.cut();
-            let node = self.decoder.judge(record)?;
-            for (slot, column) in self.decoder.columns.iter().enumerate() {
-                let cell = tree::cell(column, &self.decoder.taken, record, &node, self.partition);
-                tree::push(&mut self.builders, slot, cell);
-            }
+        self.text(record, record.value)
+    }
+
+    /// Adds a row of the record out of this JSON text, which is its value or a part of it.
+    pub(super) fn text(&mut self, record: &RecordRef<'_>, text: Option<&[u8]>) -> Result<(), Fault> {
+        if self.fast(record, text).is_ok() {
+            self.rows += 1;
+            return Ok(());
+        }
+        self.cut();
+        let node = self.decoder.judge(record, text)?;
+        self.push(record, &node);
+        Ok(())
+    }
+
+    /// Adds a row of the record out of this tree.
+    pub(super) fn tree(&mut self, record: &RecordRef<'_>, node: &Node<'_>) -> Result<(), Fault> {
+        self.decoder.judge_tree(record, node)?;
+        self.push(record, node);
+        Ok(())
+    }
+
+    /// The row of a tree that was judged.
+    fn push(&mut self, record: &RecordRef<'_>, node: &Node<'_>) {
+        for slot in 0..self.decoder.columns.len() {
+            let cell = self.decoder.cell(slot, record, node, self.partition);
+            tree::push(&mut self.builders, slot, cell);
         }
         self.rows += 1;
-        Ok(())
+    }
+
+    /// Takes all rows from this one on away.
+    pub(super) fn take_back(&mut self, to: usize) {
+        self.rows = to;
+        self.cut();
     }
 
     /// Whether a record is read without its tree; it leaves no row.
     #[cfg(test)]
     pub(super) fn is_fast(&mut self, record: &RecordRef<'_>) -> bool {
-        let is_fast = self.fast(record).is_ok();
+        let is_fast = self.fast(record, record.value).is_ok();
         self.cut();
         is_fast
     }
@@ -73,9 +98,9 @@ impl<'d> Pass<'d> {
         (0..self.decoder.columns.len()).for_each(|slot| self.builders.truncate(slot, self.rows));
     }
 
-    fn fast(&mut self, record: &RecordRef<'_>) -> Scan<()> {
+    fn fast(&mut self, record: &RecordRef<'_>, text: Option<&[u8]>) -> Scan<()> {
         if self.decoder.needs_value {
-            let mut scan = Scanner::new(record.value.ok_or(Odd)?);
+            let mut scan = Scanner::new(text.ok_or(Odd)?);
             if scan.token()? != b'{' {
                 return Err(Odd);
             }
@@ -176,7 +201,7 @@ impl<'d> Pass<'d> {
             (b'"', _, _) => {
                 scan.pass(b'"')?;
                 let text = scan.string()?;
-                self.text(slot, text)?;
+                self.string(slot, text)?;
             }
             (byte @ (b't' | b'f'), kind, _) => {
                 let word: &[u8] = if byte == b't' { b"true" } else { b"false" };
@@ -210,7 +235,7 @@ impl<'d> Pass<'d> {
     }
 
     #[inline]
-    fn text(&mut self, slot: usize, text: Text<'_>) -> Scan<()> {
+    fn string(&mut self, slot: usize, text: Text<'_>) -> Scan<()> {
         let of = self.builders.slot(slot);
         let raw = if text.is_escaped {
             self.plain.clear();

@@ -2,8 +2,8 @@
 
 use super::super::fault::Reason;
 use super::super::spec::{Kind, Unit};
-use crate::json::Node;
 use crate::json::Number as Digits;
+use crate::json::{Exact, Node};
 use std::borrow::Cow;
 
 /// Why a value is not of its column's type.
@@ -19,7 +19,9 @@ pub(super) fn number_of(kind: &Kind, node: &Node<'_>) -> Result<Number, Wrong> {
     let (int, float) = match node {
         Node::Int(value) => (Some(i128::from(*value)), *value as f64),
         Node::Uint(value) => (Some(i128::from(*value)), *value as f64),
-        Node::Float(value) => (None, *value),
+        // Numbers that are none, which other formats have, are only floats.
+        Node::Float(value) if value.is_finite() || *kind == Kind::Float64 => (None, *value),
+        Node::Exact(exact) => return exact_number(kind, exact, node),
         other => return Err(wrong_type(kind, other)),
     };
     let whole = || int.or((float.fract() == 0.0 && float.abs() < 9e15).then_some(float as i128));
@@ -42,6 +44,44 @@ pub(super) fn number_of(kind: &Kind, node: &Node<'_>) -> Result<Number, Wrong> {
             .map(Number::Int)
             .ok_or_else(|| (Reason::TimeOutOfRange, format!("{} is no time that can be written", shown(node)))),
         _ => Err(wrong_type(kind, node)),
+    }
+}
+
+fn exact_number(kind: &Kind, exact: &Exact<'_>, node: &Node<'_>) -> Result<Number, Wrong> {
+    let overflow = || (Reason::Overflow, format!("{} does not fit into {}", shown(node), name(kind)));
+    match (kind, exact) {
+        (Kind::Timestamp | Kind::EpochTimestamp(_), Exact::Micros(micros)) => {
+            epoch_micros(Some(i128::from(*micros)), 0.0, Unit::Micros)
+                .map(Number::Int)
+                .ok_or_else(|| (Reason::TimeOutOfRange, format!("{} is no time that can be written", shown(node))))
+        }
+        (Kind::Date, Exact::Days(days)) => Ok(Number::Int(i128::from(*days))),
+        (Kind::Decimal(precision, wanted), Exact::Decimal { digits, scale }) => {
+            let value = rescaled(*digits, *scale, *wanted as u8).ok_or_else(overflow)?;
+            let fits = value.unsigned_abs() < 10u128.pow(u32::from(*precision));
+            if fits { Ok(Number::Int(value)) } else { Err(overflow()) }
+        }
+        (Kind::Float64, Exact::Decimal { .. }) => {
+            exact.to_text().parse().map(Number::Float).map_err(|_| wrong_type(kind, node))
+        }
+        (Kind::Int32 | Kind::Int64 | Kind::Uint64, Exact::Decimal { digits, scale }) => {
+            let whole = rescaled(*digits, *scale, 0).ok_or_else(|| wrong_type(kind, node))?;
+            match (i64::try_from(whole), u64::try_from(whole)) {
+                (Ok(whole), _) => number_of(kind, &Node::Int(whole)),
+                (_, Ok(whole)) => number_of(kind, &Node::Uint(whole)),
+                _ => Err(overflow()),
+            }
+        }
+        _ => Err(wrong_type(kind, node)),
+    }
+}
+
+/// The same decimal with other places; `None` if it needs more of them, or more digits than there are.
+fn rescaled(digits: i128, from: u8, to: u8) -> Option<i128> {
+    let factor = 10i128.checked_pow(u32::from(from.abs_diff(to)))?;
+    match to >= from {
+        true => digits.checked_mul(factor),
+        false => (digits % factor == 0).then_some(digits / factor),
     }
 }
 
@@ -101,6 +141,10 @@ pub(super) fn text_of<'n>(kind: &Kind, node: &'n Node<'_>) -> Result<Cow<'n, str
     match (kind, node) {
         (Kind::Json, node) => Ok(node.to_json().into()),
         (_, Node::Text(text)) => Ok(Cow::Borrowed(text.as_ref())),
+        (Kind::String, Node::Exact(Exact::Bytes(bytes))) => {
+            std::str::from_utf8(bytes).map(Cow::Borrowed).map_err(|_| wrong_type(kind, node))
+        }
+        (Kind::String, Node::Exact(exact)) => Ok(exact.to_text().into()),
         (Kind::String, Node::List(_) | Node::Object(_)) | (Kind::Binary, _) => Err(wrong_type(kind, node)),
         (_, scalar) => Ok(scalar.to_json().into()),
     }

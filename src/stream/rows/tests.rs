@@ -32,7 +32,7 @@ fn decoder(columns: &str, select: &str) -> Decoder {
     let text = format!("from = \"topic:t\"\n{select}\nto = {{ parquet = \"t\" }}\n[columns]\n{columns}");
     let spec = parse(Path::new("p.toml"), &text).unwrap_or_else(|mistakes| panic!("{mistakes:#?}"));
     let plan = Plan::of(&spec).unwrap_or_else(|mistakes| panic!("{mistakes:#?}"));
-    Decoder::new(plan.columns().to_vec(), plan.input().clone())
+    Decoder::new(&spec.format, plan.columns().to_vec(), plan.input().clone())
 }
 
 fn records(values: &[&str]) -> Vec<Record> {
@@ -112,7 +112,7 @@ fn plainly(decoder: &Decoder, partition: i32, records: &[Record]) -> Decoded {
             passed_over += 1;
             continue;
         }
-        match decoder.judge(&record) {
+        match decoder.judge(&record, record.value) {
             Ok(node) => good.push((index as u32, record, node)),
             Err(fault) => faults.push((index as u32, fault)),
         }
@@ -124,7 +124,13 @@ fn plainly(decoder: &Decoder, partition: i32, records: &[Record]) -> Decoded {
     });
     let options = RecordBatchOptions::new().with_row_count(Some(good.len()));
     let rows = RecordBatch::try_new_with_options(decoder.schema.clone(), arrays.collect(), &options).unwrap();
-    Decoded { rows, sources: good.iter().map(|(index, _, _)| *index).collect(), faults, passed_over }
+    Decoded {
+        rows,
+        sources: good.iter().map(|(index, _, _)| *index).collect(),
+        faults,
+        passed_over,
+        wanting: Vec::new(),
+    }
 }
 
 fn build(kind: &Kind, cells: &[Cell<'_, '_>]) -> ArrayRef {

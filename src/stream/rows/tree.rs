@@ -7,7 +7,7 @@ use super::super::spec::{Column, From, Kind, RecordField, Unit};
 use super::Decoder;
 use super::builder::{Builders, Inner};
 use super::scalar::{Number, Wrong, epoch_micros, number_of, short, text_number, text_of, wrong_type};
-use crate::json::{Found, Node, object_json};
+use crate::json::{Exact, Found, Node, object_json};
 use crate::record::{HeadersRef, RecordRef};
 use std::borrow::Cow;
 
@@ -25,30 +25,37 @@ pub(super) enum Cell<'n, 'a> {
 
 impl Decoder {
     /// Parses the value and looks whether every column fits.
-    pub(super) fn judge<'r>(&self, record: &RecordRef<'r>) -> Result<Node<'r>, Fault> {
+    pub(super) fn judge<'r>(&self, record: &RecordRef<'_>, text: Option<&'r [u8]>) -> Result<Node<'r>, Fault> {
+        let node = match (text, self.needs_value) {
+            (_, false) | (None, _) => Node::Null,
+            (Some(text), true) => {
+                let not_json = |message: String| Fault::of_value(Reason::NotJson, message);
+                let node = Node::parse(text).map_err(|error| not_json(error.to_string()))?;
+                if !matches!(node, Node::Object(_)) {
+                    return Err(not_json("the value is no JSON object".to_owned()));
+                }
+                node
+            }
+        };
+        self.judge_tree(record, &node)?;
+        Ok(node)
+    }
+
+    /// Looks whether every column fits.
+    pub(super) fn judge_tree(&self, record: &RecordRef<'_>, node: &Node<'_>) -> Result<(), Fault> {
         let fault = |reason, column: Option<&str>, message: String| Fault {
             reason,
             column: column.map(str::to_owned),
             message: message.into(),
         };
-        let node = match (record.value, self.needs_value) {
-            (_, false) | (None, _) => Node::Null,
-            (Some(value), true) => {
-                let node = Node::parse(value).map_err(|error| fault(Reason::NotJson, None, error.to_string()))?;
-                if !matches!(node, Node::Object(_)) {
-                    return Err(fault(Reason::NotJson, None, "the value is no JSON object".to_owned()));
-                }
-                node
-            }
-        };
         let mut has_any = false;
-        for column in &self.columns {
+        for (at, column) in self.columns.iter().enumerate() {
             if let From::Path(path) = &column.from
                 && node.find(path) == Found::Twice
             {
                 return Err(fault(Reason::DuplicateField, Some(&column.name), "the field stands twice".to_owned()));
             }
-            let cell = cell(column, &self.taken, record, &node, 0);
+            let cell = self.cell(at, record, node, 0);
             let is_null = matches!(cell, Cell::Null | Cell::Node(Node::Null));
             has_any |= !is_null && !matches!(column.from, From::Record(_));
             if is_null && column.required {
@@ -58,9 +65,23 @@ impl Decoder {
             judged.map_err(|(reason, message)| fault(reason, Some(&column.name), message))?;
         }
         if has_any || self.reads_only_record {
-            Ok(node)
+            Ok(())
         } else {
             Err(fault(Reason::NoColumns, None, "it has none of the columns".to_owned()))
+        }
+    }
+
+    /// What a column reads of a record.
+    pub(super) fn cell<'n, 'a>(
+        &'n self,
+        at: usize,
+        record: &RecordRef<'n>,
+        node: &'n Node<'a>,
+        partition: i32,
+    ) -> Cell<'n, 'a> {
+        match cell(&self.columns[at], &self.taken, record, node, partition) {
+            Cell::Node(Node::Text(text)) if self.is_all_text => Cell::Bytes(text.as_bytes()),
+            cell => cell,
         }
     }
 }
@@ -94,7 +115,7 @@ pub(super) fn cell<'n, 'a>(
 pub(super) fn judge(kind: &Kind, cell: Cell<'_, '_>, coerce: bool) -> Result<(), Wrong> {
     let node = match cell {
         Cell::Null | Cell::Node(Node::Null) | Cell::Number(_) | Cell::Headers(_) | Cell::Rest(..) => return Ok(()),
-        // A header is text: it is read as the column asks.
+        // A header and a cell of CSV are text: it is read as the column asks.
         Cell::Bytes(bytes) => return judge_bytes(kind, bytes),
         Cell::Node(node) => node,
     };
@@ -109,6 +130,7 @@ pub(super) fn judge(kind: &Kind, cell: Cell<'_, '_>, coerce: bool) -> Result<(),
                 Found::Node(node) => judge(inner, Cell::Node(node), coerce),
             })
         }
+        (Kind::Binary, Node::Exact(Exact::Bytes(_))) => Ok(()),
         (Kind::Json | Kind::Binary | Kind::String, _) => text_of(kind, node).map(drop),
         (Kind::Bool, Node::Bool(_)) => Ok(()),
         (Kind::List(_) | Kind::Struct(_) | Kind::Bool, other) => Err(wrong_type(kind, other)),
@@ -130,7 +152,7 @@ pub(super) fn judge_bytes(kind: &Kind, bytes: &[u8]) -> Result<(), Wrong> {
             .parse::<bool>()
             .map(drop)
             .map_err(|_| (Reason::WrongType, format!("\"{}\" is not a bool", short(text)))),
-        Kind::List(_) | Kind::Struct(_) => Err((Reason::WrongType, "a header cannot hold it".to_owned())),
+        Kind::List(_) | Kind::Struct(_) => Err((Reason::WrongType, "text cannot hold it".to_owned())),
         _ => text_number(kind, text).map(drop),
     }
 }
@@ -165,6 +187,7 @@ pub(super) fn push(builders: &mut Builders<'_>, slot: usize, cell: Cell<'_, '_>)
             None => builders.push_null(slot),
         },
         (Kind::Binary, _, Cell::Bytes(bytes)) => builders.push_bytes(slot, bytes),
+        (Kind::Binary, _, Cell::Node(Node::Exact(Exact::Bytes(bytes)))) => builders.push_bytes(slot, bytes),
         (Kind::Binary, _, Cell::Node(Node::Text(text))) => builders.push_bytes(slot, text.as_bytes()),
         (Kind::List(_) | Kind::Struct(_) | Kind::Binary, _, _) => builders.push_null(slot),
         (kind, _, cell) => match as_number(kind, &cell) {

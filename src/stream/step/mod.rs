@@ -48,6 +48,8 @@ pub(super) struct Found {
     pub(super) filtered: Filtered,
     /// Keys that left before their time, for want of room.
     pub(super) evicted: u64,
+    /// The rows do not fit into memory, and what is found is worth nothing.
+    pub(super) is_too_wide: bool,
 }
 
 /// Rows that are no output and not bad, by reason.
@@ -133,6 +135,7 @@ impl Found {
         self.faults.extend(other.faults);
         self.filtered.merge(&other.filtered);
         self.evicted += other.evicted;
+        self.is_too_wide |= other.is_too_wide;
     }
 }
 
@@ -203,8 +206,7 @@ impl Rows {
 
     /// Without those of records that are bad: what fails in one of its rows is a dead letter and no row.
     pub(super) fn without(self, faults: &[(u32, Fault)]) -> Rows {
-        let is_bad = |source: &u32| faults.iter().any(|(bad, _)| bad == source);
-        if faults.is_empty() || !self.sources.iter().any(is_bad) {
+        if faults.is_empty() {
             return self;
         }
         let bad: std::collections::HashSet<u32> = faults.iter().map(|(bad, _)| *bad).collect();

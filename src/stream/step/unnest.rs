@@ -1,7 +1,8 @@
 //! `unnest`: a row for each element of a list.
 
+use super::super::fault::{Fault, Reason};
 use super::{Found, Rows, Sieve};
-use arrow::array::{Array, ArrayRef, AsArray, UInt32Array};
+use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, UInt32Array};
 use arrow::compute::{take, take_record_batch};
 use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
@@ -15,8 +16,16 @@ pub(in crate::stream) struct Unnest {
     pub(in crate::stream) output: SchemaRef,
 }
 
+/// Bytes of the rows that one record may become, and that the records of one batch may become together.
+const RECORD_SIZE_MAX: usize = 64 << 20;
+const ROWS_SIZE_MAX: usize = 128 << 20;
+
 impl Unnest {
     pub(in crate::stream) fn run(&self, rows: Rows, found: &mut Found) -> Rows {
+        let rows = match self.fitting(rows, found) {
+            Ok(rows) => rows,
+            Err(nothing) => return nothing,
+        };
         let lists = rows.batch.column(self.list).as_list::<i32>();
         let mut places = Vec::with_capacity(lists.values().len());
         // Of the list's elements; `None` stands for a row that has none.
@@ -43,5 +52,67 @@ impl Unnest {
         columns[self.list] = elements;
         let batch = RecordBatch::try_new(self.output.clone(), columns).expect("the element's type is in the schema");
         Rows { batch, sources }
+    }
+
+    /// The rows without those that would become too many: a long list beside a long text repeats the text. `Err` if all together do, with
+    /// no rows in it.
+    fn fitting(&self, rows: Rows, found: &mut Found) -> Result<Rows, Rows> {
+        let lists = rows.batch.column(self.list).as_list::<i32>();
+        let count = |row: usize| if lists.is_null(row) { 0 } else { lists.value_length(row) as usize };
+        let size = |batch: &RecordBatch| -> usize {
+            let others = batch.columns().iter().enumerate().filter(|(at, _)| *at != self.list);
+            others
+                .map(|(_, column)| column.to_data().get_slice_memory_size().unwrap_or(usize::MAX))
+                .fold(0, usize::saturating_add)
+        };
+        let longest = (0..rows.len()).map(count).max().unwrap_or(0);
+        if size(&rows.batch).saturating_mul(longest) <= ROWS_SIZE_MAX {
+            return Ok(rows);
+        }
+        let of_row = |row: usize| size(&rows.batch.slice(row, 1)).saturating_mul(count(row));
+        let sizes: Vec<usize> = (0..rows.len()).map(of_row).collect();
+        let is_fitting = |size: &usize| *size <= RECORD_SIZE_MAX;
+        if rows.len() > 1 && sizes.iter().filter(|size| is_fitting(size)).sum::<usize>() > ROWS_SIZE_MAX {
+            found.is_too_wide = true;
+            return Err(Rows { batch: RecordBatch::new_empty(self.output.clone()), sources: Vec::new() });
+        }
+        for (row, size) in sizes.iter().enumerate().filter(|(_, size)| !is_fitting(size)) {
+            let message = format!("its {} elements make rows of {size} bytes, more than {RECORD_SIZE_MAX}", count(row));
+            let fault = Fault { reason: Reason::TooLarge, column: None, message: message.into() };
+            found.faults.push((rows.sources[row], fault));
+        }
+        let keep: BooleanArray = sizes.iter().map(|size| Some(is_fitting(size))).collect();
+        Ok(rows.filter(&keep).expect("there is an answer a row"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use arrow::array::{ListArray, StringArray};
+    use arrow::datatypes::{DataType, Field, Int32Type, Schema};
+    use std::sync::Arc;
+
+    fn unnested(text_size: usize, counts: &[usize]) -> (Rows, Found) {
+        let list = |count: &usize| Some((0..*count as i32).map(Some).collect::<Vec<_>>());
+        let lists = ListArray::from_iter_primitive::<Int32Type, _, _>(counts.iter().map(list));
+        let texts = StringArray::from_iter_values(counts.iter().map(|_| "x".repeat(text_size)));
+        let fields = vec![Field::new("n", lists.data_type().clone(), true), Field::new("text", DataType::Utf8, true)];
+        let batch =
+            RecordBatch::try_new(Arc::new(Schema::new(fields)), vec![Arc::new(lists), Arc::new(texts)]).unwrap();
+        let fields = vec![Field::new("n", DataType::Int32, true), Field::new("text", DataType::Utf8, true)];
+        let step = Unnest { list: 0, keep_empty: false, output: Arc::new(Schema::new(fields)) };
+        let mut found = Found::default();
+        let rows = Rows { batch, sources: (0..counts.len() as u32).collect() };
+        (step.run(rows, &mut found), found)
+    }
+
+    #[test]
+    fn a_long_list_beside_a_long_text_does_not_fill_the_memory() {
+        let (rows, found) = unnested(1 << 20, &[20, 0, 300, 40]);
+        assert_eq!((rows.len(), found.is_too_wide, found.filtered.of(Sieve::Empty)), (60, false, 1));
+        assert_eq!((found.faults.len(), found.faults[0].0, found.faults[0].1.reason), (1, 2, Reason::TooLarge));
+        let (rows, found) = unnested(1 << 20, &[50, 50, 50]);
+        assert_eq!((rows.len(), found.is_too_wide, found.faults.len()), (0, true, 0));
     }
 }

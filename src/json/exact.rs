@@ -1,0 +1,70 @@
+//! Values that JSON has no form for, out of formats that have: they keep their meaning in the tree, so that a column loses nothing.
+
+use base64::{Engine, engine::general_purpose::STANDARD};
+use std::borrow::Cow;
+
+/// A value of a format that is richer than JSON.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Exact<'a> {
+    /// Microseconds since 1970, UTC.
+    Micros(i64),
+    /// Days since 1970.
+    Days(i32),
+    /// `digits` with so many of them behind the point.
+    Decimal {
+        digits: i128,
+        scale: u8,
+    },
+    Bytes(Cow<'a, [u8]>),
+}
+
+impl Exact<'_> {
+    /// As text: times as RFC 3339, bytes in base64.
+    pub(crate) fn to_text(&self) -> String {
+        match self {
+            Exact::Micros(micros) => match chrono::DateTime::from_timestamp_micros(*micros) {
+                Some(time) => time.to_rfc3339_opts(chrono::SecondsFormat::AutoSi, true),
+                None => micros.to_string(),
+            },
+            Exact::Days(days) => {
+                match chrono::NaiveDate::default().checked_add_signed(chrono::TimeDelta::days(i64::from(*days))) {
+                    Some(date) => date.to_string(),
+                    None => days.to_string(),
+                }
+            }
+            Exact::Decimal { digits, scale } => {
+                let scale = usize::from(*scale);
+                let all = format!("{:0>width$}", digits.unsigned_abs(), width = scale + 1);
+                let (whole, fraction) = all.split_at(all.len() - scale);
+                let sign = if *digits < 0 { "-" } else { "" };
+                let point = if fraction.is_empty() { "" } else { "." };
+                format!("{sign}{whole}{point}{fraction}")
+            }
+            Exact::Bytes(bytes) => STANDARD.encode(bytes),
+        }
+    }
+
+    /// Whether JSON writes its text as a number.
+    pub(super) fn is_number(&self) -> bool {
+        matches!(self, Exact::Decimal { .. })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_has_its_text() {
+        let decimal = |digits, scale| Exact::Decimal { digits, scale }.to_text();
+        assert_eq!([decimal(-5, 2), decimal(1_234, 2), decimal(7, 0), decimal(0, 1)], ["-0.05", "12.34", "7", "0.0"]);
+        assert_eq!(decimal(i128::MIN, 38), "-1.70141183460469231731687303715884105728");
+        assert_eq!(Exact::Micros(1_500_000).to_text(), "1970-01-01T00:00:01.500Z");
+        assert_eq!(Exact::Micros(i64::MAX).to_text(), i64::MAX.to_string());
+        assert_eq!(
+            (Exact::Days(-1).to_text(), Exact::Days(i32::MAX).to_text()),
+            ("1969-12-31".to_owned(), i32::MAX.to_string())
+        );
+        assert_eq!(Exact::Bytes(Cow::Borrowed(b"\xff\0")).to_text(), "/wA=");
+    }
+}

@@ -1,0 +1,103 @@
+//! What a record's value is: the key `format` of a pipeline file, and how each format becomes a tree that columns are read out of.
+//!
+//! Knows no column and no row; [`super::rows`] asks it record by record.
+
+mod avro;
+mod binary;
+mod csv;
+mod protobuf;
+mod read;
+mod registry;
+#[cfg(test)]
+pub(super) mod tests;
+
+pub(super) use read::{misfits, read};
+
+pub(super) use binary::{Binary, Unread};
+pub(super) use csv::Csv;
+
+use super::fault::Reason;
+use std::sync::Arc;
+
+/// How a pipeline's records are read.
+#[derive(Clone, Debug, Default)]
+pub(super) enum Format {
+    /// One JSON object.
+    #[default]
+    Json,
+    /// A JSON object a line, each of them a row.
+    Ndjson,
+    /// Lines of CSV, each of them a row.
+    Csv(Csv),
+    /// Avro or Protobuf.
+    Binary(Arc<Binary>),
+    /// Bytes that are not looked into.
+    Raw,
+}
+
+impl Format {
+    /// Whether a record may give more than one row, or none.
+    pub(super) fn has_lines(&self) -> bool {
+        matches!(self, Format::Ndjson | Format::Csv(_))
+    }
+
+    /// Gets schemas that reading was found to lack; blocks.
+    ///
+    /// # Errors
+    /// The registry is down.
+    pub(super) fn fetch(&self, ids: &[u32]) -> Result<(), String> {
+        match self {
+            Format::Binary(binary) => binary.fetch(ids),
+            Format::Json | Format::Ndjson | Format::Csv(_) | Format::Raw => Ok(()),
+        }
+    }
+}
+
+/// What a schema is written in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Language {
+    Avro,
+    Protobuf,
+}
+
+/// What a value is read by.
+#[derive(Debug)]
+pub(super) enum Schema {
+    Avro(avro::Schema),
+    Protobuf(protobuf::Schema),
+}
+
+impl Language {
+    /// What a registry calls it.
+    fn as_str(self) -> &'static str {
+        match self {
+            Language::Avro => "AVRO",
+            Language::Protobuf => "PROTOBUF",
+        }
+    }
+
+    /// What a value is that is not of its schema.
+    fn reason(self) -> Reason {
+        match self {
+            Language::Avro => Reason::NotAvro,
+            Language::Protobuf => Reason::NotProtobuf,
+        }
+    }
+}
+
+impl Schema {
+    /// Names of the fields that a value has, as far as the schema alone says.
+    fn fields(&self) -> Option<Vec<String>> {
+        match self {
+            Schema::Avro(schema) => schema.fields(),
+            Schema::Protobuf(schema) => schema.fields(),
+        }
+    }
+
+    fn language(&self) -> Language {
+        match self {
+            Schema::Avro(_) => Language::Avro,
+            Schema::Protobuf(_) => Language::Protobuf,
+        }
+    }
+}

@@ -1,0 +1,156 @@
+//! Schemas by their ids, from a registry that speaks Confluent's REST API. An id is asked for once: what it stands for never changes.
+//!
+//! Decoding only looks at what is known and tells which ids it lacks; [`Registry::fetch`] gets them, on a thread that may wait. A registry
+//! that is down says nothing about a record, so there the pipeline waits and tries again.
+
+mod answers;
+mod http;
+#[cfg(test)]
+mod tests;
+
+use super::{Language, Schema, avro, protobuf};
+use answers::{Answer, Reference, Versioned};
+use http::{Address, Connection};
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::time::{Duration, Instant};
+
+/// All schemas that one fetch asks for have come after this time, or the registry is down: the pipeline does not beat meanwhile.
+const FETCH_TIME_MAX: Duration = Duration::from_secs(10);
+/// An id that the registry does not know is asked for again after this time.
+const UNKNOWN_FOR: Duration = Duration::from_secs(60);
+/// Ids that are kept, so that records with ids out of the air fill no memory; at the limit all are asked for again.
+const KNOWN_MAX: usize = 100_000;
+/// Schemas that one schema refers to, those of the others counted in.
+const REFERENCES_MAX: usize = 200;
+
+/// One registry, and what is known of it.
+#[derive(Debug)]
+pub(in crate::stream) struct Registry {
+    address: Address,
+    language: Language,
+    known: RwLock<HashMap<u32, Known>>,
+    /// One fetch at a time; the next one finds what it wants.
+    fetching: Mutex<()>,
+}
+
+/// What an id stands for.
+#[derive(Clone, Debug)]
+enum Known {
+    Schema(Arc<Schema>),
+    /// Nothing that a value can be read by; `None` = for good.
+    Nothing {
+        why: Arc<str>,
+        until: Option<Instant>,
+    },
+}
+
+impl Registry {
+    /// The registry at `http://HOST[:PORT][/PATH]`, which is not asked yet.
+    ///
+    /// # Errors
+    /// What is wrong with the address.
+    pub(super) fn new(url: &str, language: Language) -> Result<Registry, String> {
+        let address = Address::parse(url)?;
+        Ok(Registry { address, language, known: RwLock::default(), fetching: Mutex::new(()) })
+    }
+
+    pub(super) fn language(&self) -> Language {
+        self.language
+    }
+
+    /// The schema of an id, or why it has none; `None` if it is to be fetched.
+    pub(super) fn get(&self, id: u32) -> Option<Result<Arc<Schema>, Arc<str>>> {
+        match self.known.read().unwrap_or_else(PoisonError::into_inner).get(&id)? {
+            Known::Schema(schema) => Some(Ok(schema.clone())),
+            Known::Nothing { until: Some(until), .. } if *until <= Instant::now() => None,
+            Known::Nothing { why, .. } => Some(Err(why.clone())),
+        }
+    }
+
+    /// Asks for schemas. Afterwards each id is known, if only as one that there is no schema of. Blocks for `FETCH_TIME_MAX` at most; not to
+    /// be called on a task.
+    ///
+    /// # Errors
+    /// The registry cannot be reached, or it has trouble of its own.
+    pub(super) fn fetch(&self, ids: &[u32]) -> Result<(), String> {
+        let _one: MutexGuard<'_, ()> = self.fetching.lock().unwrap_or_else(PoisonError::into_inner);
+        let down = |reason: String| format!("the schema registry {} is down: {reason}", self.address);
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let runtime = runtime.map_err(|error| down(error.to_string()))?;
+        let fetched = runtime.block_on(async { tokio::time::timeout(FETCH_TIME_MAX, self.fetch_all(ids)).await });
+        // A name that nobody resolves is still asked for on a thread of the runtime's.
+        runtime.shutdown_background();
+        fetched.unwrap_or_else(|_| Err(format!("no answer within {} s", FETCH_TIME_MAX.as_secs()))).map_err(down)
+    }
+
+    async fn fetch_all(&self, ids: &[u32]) -> Result<(), String> {
+        let mut connection = Connection::new(&self.address);
+        for id in ids.iter().filter(|id| self.get(**id).is_none()) {
+            let known = match answers::by_id(&mut connection, *id).await? {
+                Answer::Schema(found) => {
+                    let made = self.schema(&mut connection, found).await?;
+                    made.map_or_else(|why| nothing(*id, &why, None), |schema| Known::Schema(Arc::new(schema)))
+                }
+                Answer::Nothing(why) => nothing(*id, &why, Some(Instant::now() + UNKNOWN_FOR)),
+            };
+            let mut all = self.known.write().unwrap_or_else(PoisonError::into_inner);
+            if all.len() >= KNOWN_MAX {
+                all.clear();
+            }
+            all.insert(*id, known);
+        }
+        Ok(())
+    }
+
+    /// A schema with all that it refers to; within, why values cannot be read by it.
+    async fn schema(
+        &self,
+        connection: &mut Connection<'_>,
+        found: Versioned,
+    ) -> Result<Result<Schema, String>, String> {
+        if found.kind != self.language.as_str() {
+            return Ok(Err(format!("it is of the type {}, not {}", found.kind, self.language.as_str())));
+        }
+        // Each before those that refer to it. Taken from the end: what a schema refers to stands above it until it is there.
+        let mut texts: Vec<(String, String)> = Vec::new();
+        let mut waiting: Vec<(Reference, Option<Versioned>)> = wanted(found.references);
+        let mut asked = 0;
+        while let Some((reference, fetched)) = waiting.pop() {
+            if texts.iter().any(|(name, _)| *name == reference.name) {
+                continue;
+            }
+            if let Some(fetched) = fetched {
+                texts.push((reference.name, fetched.text));
+                continue;
+            }
+            asked += 1;
+            if asked > REFERENCES_MAX {
+                return Ok(Err(format!("it refers to more than {REFERENCES_MAX} schemas")));
+            }
+            match answers::by_version(connection, &reference).await? {
+                Answer::Schema(mut fetched) => {
+                    let below = wanted(std::mem::take(&mut fetched.references));
+                    waiting.push((reference, Some(fetched)));
+                    waiting.extend(below);
+                }
+                Answer::Nothing(why) => return Ok(Err(format!("it refers to {}: {why}", reference.name))),
+            }
+        }
+        Ok(match self.language {
+            Language::Avro => {
+                let others = texts.iter().map(|(_, text)| text.as_str());
+                avro::Schema::parse(others.chain([found.text.as_str()])).map(Schema::Avro)
+            }
+            Language::Protobuf => protobuf::Schema::of_texts(&found.text, texts).map(Schema::Protobuf),
+        })
+    }
+}
+
+fn wanted(references: Vec<Reference>) -> Vec<(Reference, Option<Versioned>)> {
+    references.into_iter().rev().map(|reference| (reference, None)).collect()
+}
+
+fn nothing(id: u32, why: &str, until: Option<Instant>) -> Known {
+    Known::Nothing { why: format!("schema {id}: {why}").into(), until }
+}
