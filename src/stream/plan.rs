@@ -338,7 +338,7 @@ impl<'a> SqlPlanner<'a> {
         let planned = planner.sql_to_expr(ast, &self.schema, &mut PlannerContext::new()).and_then(|expr| {
             let info = SimplifyContext::builder().with_schema(self.schema.clone()).build();
             let simplifier = ExprSimplifier::new(info);
-            let expr = secrets::resolve(expr, &self.spec.file)?;
+            let expr = functions::bind(secrets::resolve(expr, &self.spec.file)?, &self.spec.file)?;
             simplifier.simplify(simplifier.coerce(expr, &self.schema)?)
         });
         planned.map_err(|error| {
