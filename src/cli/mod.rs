@@ -3,6 +3,7 @@
 mod consume;
 mod demo;
 mod doctor;
+mod functions;
 mod generate;
 mod log;
 mod pipeline;
@@ -41,6 +42,8 @@ enum Command {
     Consume(consume::Arguments),
     /// Checks, tests and steers pipelines.
     Pipeline(pipeline::Arguments),
+    /// Lists the functions that a pipeline's SQL has beside SQL's own.
+    Functions(functions::Arguments),
     /// Checks, prints and mends the files of a data folder.
     Log(log::Arguments),
     /// Sends load to a running daemon and measures latencies: clicks or pictures.
@@ -72,6 +75,7 @@ pub fn run() -> ExitCode {
         Command::Produce(arguments) => produce::run(arguments),
         Command::Consume(arguments) => consume::run(arguments),
         Command::Pipeline(arguments) => pipeline::run(arguments),
+        Command::Functions(arguments) => functions::run(&arguments),
         Command::Log(arguments) => log::run(arguments),
         Command::Gen(arguments) => generate::run(arguments),
         Command::Doctor(arguments) => doctor::run(&arguments),

@@ -38,7 +38,13 @@ is_bot(t) as a, ua_browser(t) as b, ua_browser_version(t) as c, ua_os(t) as d, u
 url_path(t) as g, url_scheme(t) as h, url_fragment(t) as i, url_query(t, 'q') as j, url_query(t, t) as k, ip_mask(t) as l,
 json_get(t, '/a/b') as m, json_get(t, t) as n, sha256(t) as o, hmac_sha256(t, 's') as p, image_type(_value) as q,
 image_width(_value) as r, image_height(_value) as s, byte_size(_value) as u, lower(t) as v, substr(t, 2, 3) as w,
-regexp_replace(t, '[0-9]+', 'n') as x, split_part(t, '/', 2) as y, try_cast(t as bigint) as z"""
+regexp_replace(t, '[0-9]+', 'n') as x, split_part(t, '/', 2) as y, try_cast(t as bigint) as z, url_port(t) as aa,
+utm_source(t) as ab, click_id(t) as ac, click_id_kind(t) as ad, registrable_domain(t) as ae, referer_class(t) as af,
+referer_class(t, t) as ag, referer_name(t) as ah, bot_reason(t) as ai, point_in_polygon(1, 2.5, t) as aj,
+point_in_polygon(try_cast(t as double), try_cast(t as bigint), '0,0,9,0,9,9') as ak, epoch_to_timestamp(try_cast(t as double)) as al,
+box_area([try_cast(t as double), 1, -2, try_cast(t as double)]) as am, box_iou([try_cast(t as double), 0, 1, 1], [0, 0, 1, 1]) as an,
+box_overlap([0, 0, 1, 1], [try_cast(t as double), 0, 1, 1]) as ao,
+clock_corrected(epoch_to_timestamp(try_cast(t as double)), _timestamp, _timestamp) as ap"""
 [columns]
 t = { header = "t", type = "string" }
 "#;

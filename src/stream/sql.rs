@@ -214,7 +214,7 @@ impl<'a> SqlPlanner<'a> {
         let planned = planner.sql_to_expr(ast, &scope.schema, &mut PlannerContext::new()).and_then(|expr| {
             let info = SimplifyContext::builder().with_schema(scope.schema.clone()).build();
             let simplifier = ExprSimplifier::new(info);
-            let expr = secrets::resolve(expr, self.file)?;
+            let expr = functions::bind(secrets::resolve(expr, self.file)?, self.file)?;
             simplifier.simplify(simplifier.coerce(expr, &scope.schema)?)
         });
         planned.map_err(|error| {

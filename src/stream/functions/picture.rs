@@ -1,35 +1,65 @@
 //! What the first bytes of a picture say of it.
 
-use super::udf::{Body, udf};
-use datafusion_expr::ScalarUDF;
+use super::call::{Function, Gives, Takes};
+use arrow::array::{Int32Array, StringArray};
 use imagesize::ImageType;
 
-pub(super) fn kind(name: &'static str) -> ScalarUDF {
-    udf(name, Body::BytesText(kind_of))
+const VALUE: (&str, Takes) = ("value", Takes::Bytes);
+
+// The bytes in the examples are the first of a GIF, 16 by 9.
+pub(super) const FUNCTIONS: &[Function] = &[
+    Function {
+        name: "byte_size",
+        takes: &[VALUE],
+        optional: 0,
+        gives: Gives::Int32,
+        meaning: "how many bytes it has",
+        examples: &[("byte_size(X'474946')", "3")],
+        // A record's value is far smaller than 2 GiB.
+        compute: |call| call.each_bytes::<Int32Array, _>(|bytes| i32::try_from(bytes.len()).ok()),
+    },
+    Function {
+        name: "image_height",
+        takes: &[VALUE],
+        optional: 0,
+        gives: Gives::Int32,
+        meaning: "height in pixels of a JPEG, PNG, GIF or WebP; NULL for anything else",
+        examples: &[("image_height(X'47494638396110000900000000')", "9")],
+        compute: |call| call.each_bytes::<Int32Array, _>(|bytes| size(bytes).map(|(_, height)| height)),
+    },
+    Function {
+        name: "image_type",
+        takes: &[VALUE],
+        optional: 0,
+        gives: Gives::Text,
+        meaning: "jpeg, png, gif, webp; NULL for anything else",
+        examples: &[("image_type(X'47494638396110000900000000')", "gif"), ("image_type(X'3C416C6572742F3E')", "NULL")],
+        compute: |call| call.each_bytes::<StringArray, _>(kind_of),
+    },
+    Function {
+        name: "image_width",
+        takes: &[VALUE],
+        optional: 0,
+        gives: Gives::Int32,
+        meaning: "width in pixels, as image_height",
+        examples: &[("image_width(X'47494638396110000900000000')", "16")],
+        compute: |call| call.each_bytes::<Int32Array, _>(|bytes| size(bytes).map(|(width, _)| width)),
+    },
+];
+
+fn size(bytes: &[u8]) -> Option<(i32, i32)> {
+    let size = imagesize::blob_size(bytes).ok()?;
+    Some((i32::try_from(size.width).ok()?, i32::try_from(size.height).ok()?))
 }
 
-pub(super) fn width(name: &'static str) -> ScalarUDF {
-    udf(name, Body::BytesNumber(|bytes| imagesize::blob_size(bytes).ok().map(|size| size.width as i32)))
-}
-
-pub(super) fn height(name: &'static str) -> ScalarUDF {
-    udf(name, Body::BytesNumber(|bytes| imagesize::blob_size(bytes).ok().map(|size| size.height as i32)))
-}
-
-pub(super) fn byte_size(name: &'static str) -> ScalarUDF {
-    // A record's value is far smaller than 2 GiB.
-    udf(name, Body::BytesNumber(|bytes| Some(bytes.len() as i32)))
-}
-
-fn kind_of(bytes: &[u8]) -> Option<String> {
-    let kind = match imagesize::image_type(bytes).ok()? {
-        ImageType::Jpeg => "jpeg",
-        ImageType::Png => "png",
-        ImageType::Gif => "gif",
-        ImageType::Webp => "webp",
-        _ => return None,
-    };
-    Some(kind.to_owned())
+fn kind_of(bytes: &[u8]) -> Option<&'static str> {
+    match imagesize::image_type(bytes).ok()? {
+        ImageType::Jpeg => Some("jpeg"),
+        ImageType::Png => Some("png"),
+        ImageType::Gif => Some("gif"),
+        ImageType::Webp => Some("webp"),
+        _ => None,
+    }
 }
 
 #[cfg(test)]
@@ -41,9 +71,7 @@ mod tests {
         let mut bytes = Vec::new();
         let encoder = jpeg_encoder::Encoder::new(&mut bytes, 80);
         encoder.encode(&[128; 40 * 30 * 3], 40, 30, jpeg_encoder::ColorType::Rgb).unwrap();
-        assert_eq!(kind_of(&bytes).as_deref(), Some("jpeg"));
-        let size = imagesize::blob_size(&bytes).unwrap();
-        assert_eq!((size.width, size.height), (40, 30));
-        assert_eq!(kind_of(b"no picture"), None);
+        assert_eq!((kind_of(&bytes), size(&bytes)), (Some("jpeg"), Some((40, 30))));
+        assert_eq!((kind_of(b"no picture"), size(b"no picture")), (None, None));
     }
 }

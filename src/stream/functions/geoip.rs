@@ -1,0 +1,309 @@
+//! Country, city and network of an address, out of a MaxMind DB file (`.mmdb`) that the user brings: no database is shipped.
+//!
+//! The file is read when a pipeline is planned and held in memory, once however many calls and pipelines name it. A new file counts
+//! from the next plan on.
+
+use super::address::address;
+use super::call::{Function, Gives, Takes};
+use arrow::array::{ArrayRef, Int64Array, StringBuilder};
+use datafusion_common::{Result, ScalarValue, exec_err, plan_err};
+use datafusion_expr::{Expr, ScalarUDF};
+use maxminddb::{MaxMindDbError, PathElement, Reader};
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, LazyLock, Mutex, PoisonError, Weak};
+use std::time::SystemTime;
+
+use super::call::Call;
+
+/// A database is not larger: the largest that are sold have a few hundred MB.
+const FILE_SIZE_MAX: u64 = 2 << 30;
+
+const TAKES: &[(&str, Takes)] = &[("address", Takes::Text), ("file", Takes::Text)];
+
+pub(super) const FUNCTIONS: &[Function] = &[
+    Function {
+        name: "geoip_as_org",
+        takes: TAKES,
+        optional: 0,
+        gives: Gives::Text,
+        meaning: "who runs the network (autonomous system) of an address, as geoip_country",
+        examples: &[("geoip_as_org('203.0.113.77', 'GeoLite2-ASN.mmdb')", "Example Net")],
+        compute: |call| call.nothing(),
+    },
+    Function {
+        name: "geoip_asn",
+        takes: TAKES,
+        optional: 0,
+        gives: Gives::Int64,
+        meaning: "number of the network (autonomous system) of an address, as geoip_country",
+        examples: &[("geoip_asn('203.0.113.77', 'GeoLite2-ASN.mmdb')", "64500")],
+        compute: |call| call.nothing(),
+    },
+    Function {
+        name: "geoip_city",
+        takes: TAKES,
+        optional: 0,
+        gives: Gives::Text,
+        meaning: "English name of the city of an address, as geoip_country",
+        examples: &[("geoip_city('203.0.113.77', 'GeoLite2-City.mmdb')", "Linköping")],
+        compute: |call| call.nothing(),
+    },
+    Function {
+        name: "geoip_country",
+        takes: TAKES,
+        optional: 0,
+        gives: Gives::Text,
+        meaning: "ISO code of the country of an address. The MaxMind DB file is named in quotes, from the pipeline file's folder on or as a whole path; read when the pipeline starts. NULL for what is no address, or is not in it",
+        examples: &[
+            ("geoip_country('203.0.113.77', 'GeoLite2-City.mmdb')", "SE"),
+            ("geoip_country('::ffff:203.0.113.77', 'GeoLite2-City.mmdb')", "SE"),
+            ("geoip_country('192.0.2.1', 'GeoLite2-City.mmdb')", "NULL"),
+            ("geoip_country('unknown', 'GeoLite2-City.mmdb')", "NULL"),
+        ],
+        compute: |call| call.nothing(),
+    },
+];
+
+const COUNTRY: &[PathElement<'_>] = &[PathElement::Key("country"), PathElement::Key("iso_code")];
+const CITY: &[PathElement<'_>] = &[PathElement::Key("city"), PathElement::Key("names"), PathElement::Key("en")];
+const ASN: &[PathElement<'_>] = &[PathElement::Key("autonomous_system_number")];
+const AS_ORG: &[PathElement<'_>] = &[PathElement::Key("autonomous_system_organization")];
+
+/// The function with its database, if it is one of these.
+///
+/// # Errors
+/// The file's name is no constant; the file cannot be read, is no MaxMind DB, or is of a type that never has what is asked of it.
+pub(super) fn bound(function: &'static Function, arguments: &[Expr], pipeline: &Path) -> Result<Option<ScalarUDF>> {
+    let name = function.name;
+    if !FUNCTIONS.iter().any(|one| one.name == name) {
+        return Ok(None);
+    }
+    let Some(Expr::Literal(ScalarValue::Utf8(Some(file)), _)) = arguments.get(1) else {
+        return plan_err!("{name} takes the name of its file in quotes: {name}(ip, 'GeoLite2-City.mmdb')");
+    };
+    let database = match open(&pipeline.parent().unwrap_or(Path::new(".")).join(file)) {
+        Ok(database) => database,
+        Err(message) => return plan_err!("{name}: {message}"),
+    };
+    if let Some(lacks) = database.lacks(name) {
+        return plan_err!("{name}: {} is a {}, which holds no {lacks}", database.path.display(), database.kind());
+    }
+    Ok(Some(function.computed_by(move |call| match name {
+        "geoip_asn" => database.numbers(call, ASN),
+        "geoip_as_org" => database.texts(call, AS_ORG),
+        "geoip_city" => database.texts(call, CITY),
+        _ => database.texts(call, COUNTRY),
+    })))
+}
+
+struct Database {
+    path: PathBuf,
+    reader: Reader<Vec<u8>>,
+}
+
+impl Database {
+    fn kind(&self) -> &str {
+        &self.reader.metadata().database_type
+    }
+
+    /// What a database of MaxMind's types, or of those that say they are compatible, cannot answer; of others nothing is known.
+    fn lacks(&self, function: &str) -> Option<&'static str> {
+        let is = |type_of: &str| {
+            ["GeoLite2-", "GeoIP2-"].iter().any(|maker| self.kind().contains(&format!("{maker}{type_of}")))
+        };
+        match function {
+            "geoip_asn" | "geoip_as_org" => (is("City") || is("Country")).then_some("networks"),
+            "geoip_city" => (is("Country") || is("ASN")).then_some("cities"),
+            _ => is("ASN").then_some("countries"),
+        }
+    }
+
+    fn texts(&self, call: &Call<'_>, path: &[PathElement<'_>]) -> Result<ArrayRef> {
+        let addresses = call.texts(0)?;
+        let mut out = StringBuilder::with_capacity(call.rows(), call.rows() * 8);
+        for row in 0..call.rows() {
+            out.append_option(self.get::<&str>(addresses.get(row).and_then(address), path)?);
+        }
+        Ok(Arc::new(out.finish()))
+    }
+
+    fn numbers(&self, call: &Call<'_>, path: &[PathElement<'_>]) -> Result<ArrayRef> {
+        let addresses = call.texts(0)?;
+        let mut out = Vec::with_capacity(call.rows());
+        for row in 0..call.rows() {
+            out.push(self.get::<u32>(addresses.get(row).and_then(address), path)?.map(i64::from));
+        }
+        Ok(Arc::new(Int64Array::from(out)))
+    }
+
+    /// A damaged database is an error, not NULL: else rows would lose their countries and nobody would know.
+    fn get<'a, T: serde::Deserialize<'a>>(&'a self, at: Option<IpAddr>, path: &[PathElement<'_>]) -> Result<Option<T>> {
+        let Some(at) = at else { return Ok(None) };
+        match self.reader.lookup(at).and_then(|found| found.decode_path(path)) {
+            Ok(value) => Ok(value),
+            // IPv6 in a database of IPv4 only.
+            Err(MaxMindDbError::InvalidInput { .. }) => Ok(None),
+            Err(error) => exec_err!("cannot look up {at} in {}: {error}", self.path.display()),
+        }
+    }
+}
+
+/// A file as it was when it was read.
+type Identity = (PathBuf, u64, Option<SystemTime>);
+
+/// Databases that some plan holds.
+static OPEN: LazyLock<Mutex<HashMap<Identity, Weak<Database>>>> = LazyLock::new(Mutex::default);
+
+fn open(path: &Path) -> std::result::Result<Arc<Database>, String> {
+    let wrong = |error: &dyn std::fmt::Display| format!("cannot read {}: {error}", path.display());
+    let metadata = std::fs::metadata(path).map_err(|error| wrong(&error))?;
+    if metadata.len() > FILE_SIZE_MAX || !metadata.is_file() {
+        return Err(wrong(&format!("it is no file of at most {FILE_SIZE_MAX} bytes")));
+    }
+    let whole = std::fs::canonicalize(path).map_err(|error| wrong(&error))?;
+    let identity = (whole, metadata.len(), metadata.modified().ok());
+    // Held while the file is read: two plans that name it shall not read it twice. What is in the map is whole at every moment.
+    let mut open = OPEN.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(database) = open.get(&identity).and_then(Weak::upgrade) {
+        return Ok(database);
+    }
+    let bytes = std::fs::read(path).map_err(|error| wrong(&error))?;
+    let reader = Reader::from_source(bytes).map_err(|error| wrong(&error))?;
+    let database = Arc::new(Database { path: path.to_owned(), reader });
+    open.retain(|_, database| database.strong_count() > 0);
+    open.insert(identity, Arc::downgrade(&database));
+    Ok(database)
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use crate::stream::load;
+
+    /// A MaxMind DB of one network, 203.0.113.0/24, in the layout of the format's specification 2.0: the tree (24-bit records), 16 zero
+    /// bytes, the data, the marker, the metadata.
+    pub(in crate::stream::functions) fn database(kind: &str, data: &[u8]) -> Vec<u8> {
+        let bits = 24;
+        let network = u32::from(std::net::Ipv4Addr::new(203, 0, 113, 0));
+        let record = |number: u32| number.to_be_bytes()[1..].to_vec();
+        let mut out = Vec::new();
+        for depth in 0..bits {
+            let goes_on = if depth + 1 == bits { bits + 16 } else { depth + 1 };
+            let pair = if network >> (31 - depth) & 1 == 1 { [bits, goes_on] } else { [goes_on, bits] };
+            pair.iter().for_each(|number| out.extend(record(*number)));
+        }
+        out.extend([0; 16]);
+        out.extend(data);
+        out.extend(b"\xab\xcd\xefMaxMind.com");
+        out.extend(map(&[
+            ("binary_format_major_version", u16(2)),
+            ("binary_format_minor_version", u16(0)),
+            // An unsigned number of 64 bits is an extended type: 9 - 7.
+            ("build_epoch", vec![0x01, 0x02, 1]),
+            ("database_type", text(kind)),
+            ("description", map(&[("en", text("test"))])),
+            ("ip_version", u16(4)),
+            // An array is an extended type: 11 - 7.
+            ("languages", vec![0x00, 0x04]),
+            ("node_count", u32(bits)),
+            ("record_size", u16(24)),
+        ]));
+        out
+    }
+
+    fn text(text: &str) -> Vec<u8> {
+        assert!(text.len() < 29 + 256);
+        let mut out = match text.len() {
+            size @ ..29 => vec![0x40 | size as u8],
+            size => vec![0x40 | 29, (size - 29) as u8],
+        };
+        out.extend(text.as_bytes());
+        out
+    }
+
+    fn u16(number: u16) -> Vec<u8> {
+        [&[0xa2], &number.to_be_bytes()[..]].concat()
+    }
+
+    fn u32(number: u32) -> Vec<u8> {
+        [&[0xc4], &number.to_be_bytes()[..]].concat()
+    }
+
+    fn map(entries: &[(&str, Vec<u8>)]) -> Vec<u8> {
+        let mut out = vec![0xe0 | entries.len() as u8];
+        entries.iter().for_each(|(key, value)| out.extend([text(key), value.clone()].concat()));
+        out
+    }
+
+    pub(in crate::stream::functions) fn city() -> Vec<u8> {
+        let names = map(&[("en", text("Linköping"))]);
+        let country = map(&[("iso_code", text("SE"))]);
+        database("GeoLite2-City", &map(&[("city", map(&[("names", names)])), ("country", country)]))
+    }
+
+    pub(in crate::stream::functions) fn networks() -> Vec<u8> {
+        let network =
+            [("autonomous_system_number", u32(64_500)), ("autonomous_system_organization", text("Example Net"))];
+        database("GeoLite2-ASN", &map(&network))
+    }
+
+    fn wrong(folder: &Path, sql: &str) -> String {
+        let file = folder.join("p.toml");
+        let text = format!(
+            "from = \"topic:t\"\nselect = \"{sql} as x\"\nto = {{ parquet = \"t\" }}\n[columns]\nip = \"string\"\n"
+        );
+        match load::text(&file, &text) {
+            Ok(_) => "right".to_owned(),
+            Err(mistakes) => mistakes[0].to_string(),
+        }
+    }
+
+    #[test]
+    fn a_file_that_cannot_answer_is_a_mistake_of_the_pipeline_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let missing = wrong(folder.path(), "geoip_country(ip, 'a.mmdb')");
+        assert!(
+            missing.contains("p.toml:2:") && missing.contains("a.mmdb") && missing.contains("No such file"),
+            "{missing}"
+        );
+        std::fs::write(folder.path().join("a.mmdb"), b"no database").unwrap();
+        let other = wrong(folder.path(), "geoip_country(ip, 'a.mmdb')");
+        assert!(other.contains("cannot read") && other.contains("a.mmdb"), "{other}");
+        std::fs::write(folder.path().join("a.mmdb"), city()).unwrap();
+        assert_eq!(wrong(folder.path(), "geoip_country(ip, 'a.mmdb')"), "right");
+        let lacking = wrong(folder.path(), "geoip_asn(ip, 'a.mmdb')");
+        assert!(lacking.contains("is a GeoLite2-City, which holds no networks"), "{lacking}");
+        assert!(wrong(folder.path(), "geoip_city(ip, ip)").contains("in quotes"));
+    }
+
+    #[test]
+    fn a_file_is_read_once_while_a_plan_holds_it_and_again_when_it_changes() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("city.mmdb");
+        std::fs::write(&path, city()).unwrap();
+        let (first, second) = (open(&path).unwrap(), open(&path).unwrap());
+        assert!(Arc::ptr_eq(&first, &second));
+        std::fs::write(&path, networks()).unwrap();
+        assert_eq!(open(&path).unwrap().kind(), "GeoLite2-ASN");
+    }
+
+    #[test]
+    fn a_database_with_a_wrong_byte_ends_in_an_answer_or_an_error() {
+        let whole = city();
+        for at in 0..whole.len() {
+            for flip in [0x01, 0x80, 0xff] {
+                let mut bytes = whole.clone();
+                bytes[at] ^= flip;
+                let Ok(reader) = Reader::from_source(bytes) else { continue };
+                let database = Database { path: PathBuf::from("x.mmdb"), reader };
+                for address in ["203.0.113.77", "192.0.2.1", "2001:db8::1"] {
+                    let address = address.parse().ok();
+                    let _ = database.get::<&str>(address, CITY);
+                    let _ = database.get::<u32>(address, ASN);
+                }
+            }
+        }
+    }
+}
