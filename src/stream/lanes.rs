@@ -13,6 +13,7 @@ use crate::config::Mistake;
 use crate::record::{Batch, Codec, DECODED_SIZE_MAX, Record, TimestampType};
 use crate::work::{Pool, Task};
 use std::collections::VecDeque;
+use std::convert::Infallible;
 use std::num::NonZero;
 use std::ops::Range;
 use std::path::Path;
@@ -101,11 +102,11 @@ impl Lanes {
         if !piece.ready.lacks_schemas {
             return vec![Outcome::Piece(piece)];
         }
-        if let Err(reason) = self.work.decoder.decode_fetching(partition, &piece.records) {
-            return vec![Outcome::Down(reason)];
-        }
         let mut outcomes = Vec::new();
-        self.work.piece(partition, piece.kind, piece.records, &mut outcomes);
+        let fetching = |records: &[Record]| self.work.decoder.decode_fetching(partition, records);
+        if let Err(reason) = self.work.piece(&fetching, piece.kind, piece.records, &mut outcomes) {
+            outcomes.push(Outcome::Down(reason));
+        }
         outcomes
     }
 
@@ -171,7 +172,7 @@ pub fn transform(file: &Path, pool: &Arc<Pool>, batches: &[Batch]) -> Result<Cou
             }
             Outcome::Undecodable { .. } | Outcome::Down(_) => counts.bad += 1,
         }
-        Ok::<(), std::convert::Infallible>(())
+        Ok::<(), Infallible>(())
     });
     ran.unwrap_or_else(|never| match never {});
     Ok(counts)
@@ -231,19 +232,27 @@ impl Work {
     fn finish(&self, partition: i32, kind: TimestampType, records: &mut Vec<Record>, outcomes: &mut Vec<Outcome>) {
         let records = std::mem::take(records);
         if !records.is_empty() {
-            self.piece(partition, kind, records, outcomes);
+            let decode = |records: &[Record]| Ok::<_, Infallible>(self.decoder.decode(partition, records));
+            self.piece(&decode, kind, records, outcomes).unwrap_or_else(|never| match never {});
         }
     }
 
     /// One piece of these records, or several if they make too many rows together.
-    fn piece(&self, partition: i32, kind: TimestampType, mut records: Vec<Record>, outcomes: &mut Vec<Outcome>) {
-        let (ready, is_too_wide) = self.ready(self.decoder.decode(partition, &records));
+    fn piece<E>(
+        &self,
+        decode: &dyn Fn(&[Record]) -> Result<Decoded, E>,
+        kind: TimestampType,
+        mut records: Vec<Record>,
+        outcomes: &mut Vec<Outcome>,
+    ) -> Result<(), E> {
+        let (ready, is_too_wide) = self.ready(decode(&records)?);
         if is_too_wide && records.len() > 1 {
             let rest = records.split_off(records.len() / 2);
-            self.piece(partition, kind, records, outcomes);
-            return self.piece(partition, kind, rest, outcomes);
+            self.piece(decode, kind, records, outcomes)?;
+            return self.piece(decode, kind, rest, outcomes);
         }
         outcomes.push(Outcome::Piece(Piece { kind, records, ready }));
+        Ok(())
     }
 
     /// What became of decoded records, and whether that is worth nothing because they make too many rows together.

@@ -48,7 +48,8 @@ impl Runner {
         self.is_still_there(&topic, &letters.journal().whole())?;
         let outlets = names.iter().map(|name| Outlet::at_cut(name, &self.checkpoint.outputs[name])).collect();
         let lanes = Arc::new(Lanes::new(&lanes::pool(), &self.job.spec.format, &self.job.plan));
-        let (states, quiet) = (self.states(&topic)?, BTreeMap::new());
+        let quiet = topic.partitions().iter().map(|partition| (partition.id().0, Instant::now())).collect();
+        let states = self.states(&topic)?;
         let mut open = Open { topic, lanes, outlets, letters, states, quiet, until: None };
         (0..names.len()).try_for_each(|at| self.open_outlet(&mut open, at))?;
         self.settle_marks(&mut open)?;

@@ -119,7 +119,8 @@ impl States {
     /// The system's.
     pub(super) fn save(&self, plan: &Plan, folder: &Path, cut: u64) -> io::Result<StateFile> {
         let bytes = self.bytes(plan).map_err(io::Error::other)?;
-        let file = format!("state-{cut}");
+        // A run that was given up and wakes late writes over nobody's file.
+        let file = format!("state-{cut}-{:08x}", fastrand::u32(..));
         let mut out = File::create(folder.join(&file))?;
         out.write_all(&bytes)?;
         out.sync_all()?;

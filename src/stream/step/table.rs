@@ -44,11 +44,10 @@ impl Keys {
     /// Of the columns at these places.
     ///
     /// # Errors
-    /// A type that has no order, which none of ours lacks.
+    /// A type that does not come back from bytes as it was.
     pub(in crate::stream) fn new(schema: &Schema, places: Vec<usize>) -> Result<Keys, ArrowError> {
         let fields: Vec<Field> = places.iter().map(|at| schema.field(*at).clone()).collect();
-        let sort = fields.iter().map(|field| SortField::new(field.data_type().clone())).collect();
-        Ok(Keys { places, converter: Arc::new(RowConverter::new(sort)?), fields })
+        Ok(Keys { places, converter: converter(&fields)?, fields })
     }
 
     /// By row its key; none where a column of it is null.
@@ -166,6 +165,24 @@ impl Table {
     }
 }
 
+/// What makes columns of these types bytes, and of the bytes the same columns.
+fn converter(fields: &[Field]) -> Result<Arc<RowConverter>, ArrowError> {
+    let sort = fields.iter().map(|field| SortField::new(field.data_type().clone())).collect();
+    let converter = RowConverter::new(sort)?;
+    for (column, field) in converter.convert_rows(std::iter::empty())?.iter().zip(fields) {
+        if column.data_type() != field.data_type() {
+            let message = format!(
+                "{} is {}, which a step cannot remember; cast it to {}",
+                field.name(),
+                field.data_type(),
+                column.data_type()
+            );
+            return Err(ArrowError::NotYetImplemented(message));
+        }
+    }
+    Ok(Arc::new(converter))
+}
+
 const NUMBERS: [&str; 5] = ["due", "start", "count", "offset", "ordinal"];
 
 fn saved_schema(keys: &Keys, row: Option<&RowShape>) -> SchemaRef {
@@ -188,8 +205,8 @@ impl RowShape {
     /// # Errors
     /// As [`Keys::new`].
     pub(in crate::stream) fn new(schema: SchemaRef) -> Result<RowShape, ArrowError> {
-        let fields = schema.fields().iter().map(|field| SortField::new(field.data_type().clone())).collect();
-        Ok(RowShape { converter: Arc::new(RowConverter::new(fields)?), schema })
+        let fields: Vec<Field> = schema.fields().iter().map(|field| field.as_ref().clone()).collect();
+        Ok(RowShape { converter: converter(&fields)?, schema })
     }
 
     pub(in crate::stream) fn rows(&self, rows: &RecordBatch) -> arrow::row::Rows {

@@ -4,7 +4,7 @@ use super::super::fault::{Fault, Reason};
 use super::{Found, Rows, Sieve};
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, UInt32Array};
 use arrow::compute::{take, take_record_batch};
-use arrow::datatypes::SchemaRef;
+use arrow::datatypes::{DataType, SchemaRef};
 use arrow::record_batch::RecordBatch;
 
 /// One list of the rows, by the place of its column.
@@ -61,9 +61,7 @@ impl Unnest {
         let count = |row: usize| if lists.is_null(row) { 0 } else { lists.value_length(row) as usize };
         let size = |batch: &RecordBatch| -> usize {
             let others = batch.columns().iter().enumerate().filter(|(at, _)| *at != self.list);
-            others
-                .map(|(_, column)| column.to_data().get_slice_memory_size().unwrap_or(usize::MAX))
-                .fold(0, usize::saturating_add)
+            others.map(|(_, column)| size_of(column)).fold(0, usize::saturating_add)
         };
         let longest = (0..rows.len()).map(count).max().unwrap_or(0);
         if size(&rows.batch).saturating_mul(longest) <= ROWS_SIZE_MAX {
@@ -86,11 +84,21 @@ impl Unnest {
     }
 }
 
+/// Bytes of a column's values, about.
+fn size_of(column: &ArrayRef) -> usize {
+    match column.data_type() {
+        // Views share their bytes until they are written.
+        DataType::Utf8View => column.as_string_view().lengths().map(|length| length as usize).sum(),
+        DataType::BinaryView => column.as_binary_view().lengths().map(|length| length as usize).sum(),
+        _ => column.to_data().get_slice_memory_size().unwrap_or(usize::MAX),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use arrow::array::{ListArray, StringArray};
-    use arrow::datatypes::{DataType, Field, Int32Type, Schema};
+    use arrow::datatypes::{Field, Int32Type, Schema};
     use std::sync::Arc;
 
     fn unnested(text_size: usize, counts: &[usize]) -> (Rows, Found) {
