@@ -339,7 +339,9 @@ impl<'a> SqlPlanner<'a> {
             let info = SimplifyContext::builder().with_schema(self.schema.clone()).build();
             let simplifier = ExprSimplifier::new(info);
             let expr = functions::bind(secrets::resolve(expr, &self.spec.file)?, &self.spec.file)?;
-            simplifier.simplify(simplifier.coerce(expr, &self.schema)?)
+            let expr = simplifier.simplify(simplifier.coerce(expr, &self.schema)?)?;
+            // A function judges its arguments when it is asked for its type; here the place in the SQL is still known.
+            self.schema_type(&expr).map(|_| expr)
         });
         planned.map_err(|error| {
             let reason = self.context.hint.take().unwrap_or_else(|| readable(&error));
