@@ -215,7 +215,9 @@ impl<'a> SqlPlanner<'a> {
             let info = SimplifyContext::builder().with_schema(scope.schema.clone()).build();
             let simplifier = ExprSimplifier::new(info);
             let expr = functions::bind(secrets::resolve(expr, self.file)?, self.file)?;
-            simplifier.simplify(simplifier.coerce(expr, &scope.schema)?)
+            let expr = simplifier.simplify(simplifier.coerce(expr, &scope.schema)?)?;
+            // A function judges its arguments when it is asked for its type; here the place in the SQL is still known.
+            expr.get_type(scope.schema()).map(|_| expr)
         });
         planned.map_err(|error| {
             let reason = self.context.hint.take().unwrap_or_else(|| readable(&error));

@@ -115,6 +115,9 @@ const WORDS: &[(Reason, &[&str])] = &[
             "kube-probe",
             "googlehc/",
             "elb-healthchecker",
+            "monitor",
+            "websitepulse",
+            "page speed",
             "googlestackdrivermonitoring",
         ],
     ),
@@ -158,7 +161,6 @@ const WORDS: &[(Reason, &[&str])] = &[
             "libwww",
             "lwp::",
             "guzzlehttp",
-            "php/",
             "symfony",
             "faraday v",
             "rest-client/",
@@ -176,19 +178,59 @@ const WORDS: &[(Reason, &[&str])] = &[
             "hey/0",
         ],
     ),
-    (Reason::Crawler, &["crawl", "spider", "slurp", "ia_archiver", "archive.org", "mediapartners-google", "scrape"]),
+    (
+        Reason::Crawler,
+        &[
+            "crawl",
+            "spider",
+            "slurp",
+            "archiv",
+            "mediapartners-google",
+            "scrape",
+            "fetch",
+            "checker",
+            "linkcheck",
+            "validator",
+            "analyzer",
+            "scanner",
+            "harvest",
+            "nutch",
+            "larbin",
+            "heritrix",
+            "sitemap",
+            "favicon",
+            "screenshot",
+            "snapshot",
+            "feed",
+            "wordpress/",
+            "netcraft",
+            "hubspot",
+            "zgrab",
+            "masscan",
+            "nmap",
+            "nikto",
+            "sqlmap",
+            "censys",
+        ],
+    ),
 ];
 
 /// Why an agent, in lower case, is no visitor by the words in it.
 pub(super) fn named(lower: &str) -> Option<Reason> {
     let named =
         WORDS.iter().find(|(_, words)| words.iter().any(|word| lower.contains(word))).map(|(reason, _)| *reason);
-    named.or_else(|| calls_itself_bot(lower).then_some(Reason::Crawler))
+    named.or_else(|| (calls_itself_bot(lower) || gives_an_address(lower)).then_some(Reason::Crawler))
 }
 
 /// `bot` anywhere, but in CUBOT, which makes telephones.
-pub(super) fn calls_itself_bot(lower: &str) -> bool {
+fn calls_itself_bot(lower: &str) -> bool {
     lower.match_indices("bot").any(|(at, _)| !lower[..at].ends_with("cu"))
+}
+
+/// A URL for the owner of the site behind a name, as robots give it and browsers do not, but for one that many programs were built with.
+fn gives_an_address(lower: &str) -> bool {
+    let name = lower.split_once("://").map(|(before, _)| before.trim_end_matches("https").trim_end_matches("http"));
+    name.is_some_and(|name| !name.is_empty()) && !lower.contains("bsalsa.com")
 }
 
 #[cfg(test)]
@@ -211,6 +253,7 @@ mod tests {
         assert_eq!(of("Mozilla/5.0 (X11; Linux x86_64) HeadlessChrome/120.0 Safari/537.36"), Some("headless"));
         assert_eq!(of("Mozilla/5.0 (compatible; UptimeRobot/2.0)"), Some("monitor"));
         assert_eq!(of("SomeRobot/1.0"), Some("crawler"));
+        assert_eq!(of("Trackuity (+http://trackuity.example)"), Some("crawler"));
         assert_eq!(of("Mozilla/5.0 (Linux; Android 9; CUBOT_X19) Chrome/99.0 Mobile Safari/537.36"), None);
     }
 }

@@ -1,5 +1,7 @@
 //! What holds of all functions: every Arrow form of an argument, NULL, arguments that they cannot read, the examples, the page.
 
+pub(super) mod mmdb;
+
 use super::call::Takes;
 use super::*;
 use crate::stream::load;
@@ -168,8 +170,8 @@ fn every_example_gives_what_it_says() {
     let folder = tempfile::tempdir().unwrap();
     std::fs::create_dir(folder.path().join("secrets")).unwrap();
     std::fs::write(folder.path().join("secrets/visitors"), "Jefe\n").unwrap();
-    std::fs::write(folder.path().join("GeoLite2-City.mmdb"), geoip::tests::city()).unwrap();
-    std::fs::write(folder.path().join("GeoLite2-ASN.mmdb"), geoip::tests::networks()).unwrap();
+    std::fs::write(folder.path().join("GeoLite2-City.mmdb"), mmdb::city()).unwrap();
+    std::fs::write(folder.path().join("GeoLite2-ASN.mmdb"), mmdb::networks()).unwrap();
     for function in list() {
         assert!(!function.examples.is_empty(), "{} has no example", function.name);
         for (sql, wanted) in function.examples {
@@ -183,14 +185,14 @@ fn every_example_gives_what_it_says() {
 }
 
 #[test]
-fn a_polygon_in_quotes_that_is_none_is_a_mistake_of_the_pipeline_file() {
+fn wrong_types_and_polygons_are_mistakes_with_their_place_in_the_file() {
     let text =
         "from = \"topic:t\"\nto = { parquet = \"t\" }\nselect = \"point_in_polygon(_offset, 1, '0,0,1') as x\"\n";
     let wrong = load::text(Path::new("p.toml"), text).err().unwrap()[0].to_string();
     assert!(wrong.contains("p.toml:3:") && wrong.contains("is no polygon"), "{wrong}");
-    let text = text.replace("point_in_polygon(_offset, 1, '0,0,1')", "url_port()");
+    let text = text.replace("point_in_polygon(_offset, 1, '0,0,1')", "1 as a, url_port(_offset)");
     let wrong = load::text(Path::new("p.toml"), &text).err().unwrap()[0].to_string();
-    assert!(wrong.contains("url_port"), "{wrong}");
+    assert!(wrong.contains("p.toml:3:19: select: url_port takes text as url, not Int64"), "{wrong}");
 }
 
 fn row_of(text: &str, value: &str, headers: &[(&'static str, &'static str)]) -> serde_json::Value {
