@@ -6,7 +6,7 @@ use super::load::{self, Job};
 use super::rows::Decoder;
 use super::sink::lake;
 use super::spec::{Column, Expect, Given, Output, Rule, Step, Test};
-use super::state::{States, Times};
+use super::state::States;
 use super::step::Rows;
 use crate::config::Mistake;
 use crate::record::{Offset, Record};
@@ -208,18 +208,21 @@ fn transform(job: &Job, records: &[(i32, Record)], quiet: Duration) -> Became {
         let mut done = plan.run(Rows { batch: decoded.rows, sources: decoded.sources });
         let mut faults = std::mem::take(&mut done.faults);
         if plan.is_stateful() {
-            let state = states.of(*partition, plan);
-            let times = Times::of(std::slice::from_ref(record), state.time);
-            done = state.run(plan, done.routes.pop().unwrap_or_else(|| plan.no_rows()), &times, *partition);
-            faults.append(&mut done.faults);
+            let rows = done.routes.pop().unwrap_or_else(|| plan.no_rows());
+            let remembered =
+                states.of(*partition, plan).run(plan, *partition, std::slice::from_ref(record), rows, faults);
+            (done.routes, faults) = (remembered.routes, remembered.bad);
         }
         if let Some((_, fault)) = faults.first() {
             return Became::Dead(fault.reason, fault.message.to_string());
         }
         came.note(job, &done.routes);
     }
-    for routes in states.let_go(plan, quiet) {
-        came.note(job, &routes);
+    for done in states.let_go(plan, Some(quiet)) {
+        if let Some((_, fault)) = done.bad.first() {
+            return Became::Dead(fault.reason, fault.message.to_string());
+        }
+        came.note(job, &done.routes);
     }
     Became::Rows(came)
 }

@@ -75,6 +75,18 @@ pub(super) struct TopicState {
     pub(super) partitions: i32,
     /// By partition; a start looks at what stands behind.
     pub(super) ends: BTreeMap<i32, End>,
+    /// Of the batches that this output writes there; 0 in checkpoints of before.
+    #[serde(default)]
+    pub(super) producer: i64,
+}
+
+/// Bits of a producer id that are ours to choose.
+const FREE_BITS: u64 = crate::record::PIPELINE_PRODUCER_ID_MIN as u64 - 1;
+
+/// A producer id of the range that the Kafka door refuses, which nobody else has: each beginning on a topic has another, since the log
+/// remembers the sequences of those before.
+pub(super) fn new_producer() -> i64 {
+    crate::record::PIPELINE_PRODUCER_ID_MIN | (fastrand::u64(..) & FREE_BITS) as i64
 }
 
 /// The end of a partition that is written to, and the pipeline's next sequence there.
@@ -152,15 +164,10 @@ impl Checkpoint {
         self.outputs.values().map(|output| output.written).sum()
     }
 
-    /// The producer id of its own batches, in the range that the Kafka door refuses; another one for each generation, and for what `of`
-    /// names: outputs write letters into one topic, each as far as it is.
-    pub(super) fn producer(&self, of: &str) -> i64 {
-        const FREE_BITS: u64 = crate::record::PIPELINE_PRODUCER_ID_MIN as u64 - 1;
+    /// The producer id that versions before used for all that a pipeline wrote; topics of their checkpoints go on with it.
+    fn old_producer(&self) -> i64 {
         let id = self.id.as_u128();
-        let named = of.bytes().fold((id >> 64) as u64 ^ id as u64, |mixed, byte| {
-            (mixed ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
-        });
-        let mixed = named.wrapping_add(self.generation.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+        let mixed = ((id >> 64) as u64 ^ id as u64).wrapping_add(self.generation.wrapping_mul(0x9e37_79b9_7f4a_7c15));
         crate::record::PIPELINE_PRODUCER_ID_MIN | (mixed & FREE_BITS) as i64
     }
 
@@ -182,7 +189,14 @@ impl Checkpoint {
             return Err(damaged("its checksum is wrong".to_owned()));
         }
         let value: serde_json::Value = serde_json::from_str(json).map_err(|error| damaged(error.to_string()))?;
-        serde_json::from_value(of_today(value)).map(Some).map_err(|error| damaged(error.to_string()))
+        let read: serde_json::Result<Checkpoint> = serde_json::from_value(of_today(value));
+        let mut checkpoint = read.map_err(|error| damaged(error.to_string()))?;
+        let old = checkpoint.old_producer();
+        let of_outputs = checkpoint.outputs.values_mut().flat_map(|output| [&mut output.topic, &mut output.letters]);
+        for topic in of_outputs.chain([&mut checkpoint.letters]).flatten().filter(|topic| topic.producer == 0) {
+            topic.producer = old;
+        }
+        Ok(Some(checkpoint))
     }
 
     /// Replaces the file; durable when it returns.
@@ -257,7 +271,7 @@ mod tests {
         let mut checkpoint = Checkpoint::new("from = 1");
         checkpoint.positions.insert(0, 17);
         let ends = BTreeMap::from([(3, End { offset: 9, sequence: 4 })]);
-        checkpoint.letters = Some(TopicState { topic: Uuid::new_v4(), partitions: 4, ends });
+        checkpoint.letters = Some(TopicState { topic: Uuid::new_v4(), partitions: 4, ends, producer: 5 });
         checkpoint.save(&path).unwrap();
         assert_eq!(Checkpoint::load(&path).unwrap(), Some(checkpoint));
         let mut bytes = fs::read(&path).unwrap();
@@ -279,13 +293,10 @@ mod tests {
     }
 
     #[test]
-    fn each_generation_and_output_is_another_producer_of_the_reserved_range() {
-        let mut checkpoint = Checkpoint::new("");
-        let first = checkpoint.producer("");
-        assert_ne!(first, checkpoint.producer("topic people"));
-        checkpoint.renew(BTreeMap::new());
-        assert_ne!(first, checkpoint.producer(""));
-        assert!(first >= crate::record::PIPELINE_PRODUCER_ID_MIN);
-        assert!(checkpoint.producer("") >= crate::record::PIPELINE_PRODUCER_ID_MIN);
+    fn each_beginning_on_a_topic_is_another_producer_of_the_reserved_range() {
+        let (first, second) = (new_producer(), new_producer());
+        assert_ne!(first, second);
+        assert!(first >= crate::record::PIPELINE_PRODUCER_ID_MIN && second >= crate::record::PIPELINE_PRODUCER_ID_MIN);
+        assert!(Checkpoint::new("").old_producer() >= crate::record::PIPELINE_PRODUCER_ID_MIN);
     }
 }

@@ -20,7 +20,7 @@ use tracing::info;
 /// How often a pipeline into a topic cuts: it bounds what a start has to look through.
 const TOPIC_ROLL_AGE: Duration = Duration::from_secs(1);
 /// A cut of a pipeline whose steps remember may take one part of so many of its time.
-const CUT_SHARE: u32 = 10;
+pub(super) const CUT_SHARE: u32 = 10;
 /// How long a cut waits for the log to make durable what it was made of.
 const DURABLE_PATIENCE: Duration = Duration::from_secs(10);
 
@@ -41,12 +41,12 @@ impl Runner {
     }
 
     fn roll_age(&self, at: usize) -> Duration {
-        match &self.job.spec.routes[at].to {
+        let age = match &self.job.spec.routes[at].to {
             Output::Parquet(out) => out.roll_age,
-            // What the steps remember is written whole each time.
-            Output::Topic(_) if self.job.plan.is_stateful() => TOPIC_ROLL_AGE.max(self.status.cut_took * CUT_SHARE),
             Output::Topic(_) => TOPIC_ROLL_AGE,
-        }
+        };
+        // What the steps remember is written whole each time.
+        if self.job.plan.is_stateful() { age.max(self.status.cut_took * CUT_SHARE) } else { age }
     }
 
     /// Cuts all outputs that are not down.

@@ -45,7 +45,6 @@ pub(super) struct Sender<'a> {
 /// Where letters of a checkpoint stand.
 pub(super) struct Start<'a> {
     pub(super) pipeline: Uuid,
-    pub(super) producer: i64,
     pub(super) state: Option<&'a TopicState>,
     /// By source partition: below it no letter is missing.
     pub(super) positions: &'a BTreeMap<i32, i64>,
@@ -86,7 +85,7 @@ impl DeadLetters {
     ) -> Result<DeadLetters, Error> {
         let topic = topic(store, runtime, sender.then, source)?;
         let untouched = journal::untouched(&topic);
-        let from = SourceTopic { pipeline: start.pipeline, topic: source.id, producer: start.producer };
+        let from = SourceTopic { pipeline: start.pipeline, topic: source.id };
         let journal = Journal::open(topic, from, start.state.unwrap_or(&untouched), start.positions, hooks)?;
         Ok(DeadLetters {
             store: store.clone(),
@@ -107,11 +106,12 @@ impl DeadLetters {
         self.journal.cut(state, positions);
     }
 
-    /// Stores letters of records of one partition, ascending, at the same partition number; durable when it returns.
+    /// Stores letters of records of one partition, ascending, at the same partition number; durable when it returns. `last` is as in
+    /// [`Journal::write`].
     ///
     /// # Errors
     /// [`Error`]: to be opened anew.
-    pub(super) fn send(&mut self, partition: i32, letters: &[Letter<'_>]) -> Result<(), Error> {
+    pub(super) fn send(&mut self, partition: i32, letters: &[Letter<'_>], last: Last) -> Result<(), Error> {
         if letters.is_empty() {
             return Ok(());
         }
@@ -130,7 +130,7 @@ impl DeadLetters {
                 return Err(Error::Append(name, AppendError::TooLarge { size, limit }));
             }
         }
-        self.journal.write(partition, BTreeMap::from([(partition, rows)]), Last::Whole)
+        self.journal.write(partition, BTreeMap::from([(partition, rows)]), last)
     }
 
     fn row<'a>(&self, letter: &Letter<'a>, ours: &'a [(&'static [u8], Vec<u8>)]) -> Row<'a> {

@@ -1,37 +1,42 @@
 //! A pipeline whose steps remember: records go through them one batch after the other, all outputs stand together, and where no record
 //! comes a mark moves the time.
 
+use super::cut::CUT_SHARE;
 use super::lanes::Ready;
-use super::plan::Transformed;
 use super::runner::{Fail, Open, Runner};
-use super::state::Times;
+use super::sink::journal::Last;
+use super::step::Rows;
+use super::writing::{dead_of, letters};
 use crate::metrics as names;
-use crate::record::{Offset, Record};
+use crate::record::{Offset, PartitionId, Record, TimestampType};
 use std::time::Duration;
-use tracing::warn;
 
 /// A partition without records for so long is moved by a mark, to so long ago.
 pub(super) const QUIET_AFTER: Duration = Duration::from_secs(30);
 
+/// Between a cut and the next mark.
+const MARK_PAUSE_MIN: Duration = Duration::from_millis(200);
+
 impl Runner {
-    /// Takes rows through the steps that remember, if there are any.
-    pub(super) fn remember(&mut self, open: &mut Open, id: i32, records: &[Record], ready: Ready) -> Ready {
+    /// Takes rows through the steps that remember, if there are any; then also the records, between which stand those of rows that time let
+    /// go.
+    pub(super) fn remember(
+        &mut self,
+        open: &mut Open,
+        id: i32,
+        records: &[Record],
+        mut ready: Ready,
+    ) -> (Option<Vec<Record>>, Ready) {
         let plan = self.job.plan.clone();
         if !plan.is_stateful() {
-            return ready;
+            return (None, ready);
         }
-        let mut ready = ready;
         let rows = ready.routes.pop().unwrap_or_else(|| plan.no_rows());
-        let state = open.states.of(id, &plan);
-        let times = Times::of(records, state.time);
-        let done = state.run(&plan, rows, &times, id);
+        let done = open.states.of(id, &plan).run(&plan, id, records, rows, ready.bad);
         self.count_evicted(done.evicted);
-        ready.bad.extend(done.faults);
-        ready.bad.sort_by_key(|(index, _)| *index);
-        ready.bad.dedup_by_key(|(index, _)| *index);
         ready.filtered.merge(&done.filtered);
-        ready.routes = done.routes;
-        ready
+        (ready.routes, ready.bad) = (done.routes, done.bad);
+        (Some(done.records), ready)
     }
 
     fn count_evicted(&self, count: u64) {
@@ -39,15 +44,23 @@ impl Runner {
         metrics::counter!(names::STREAM_STATE_EVICTED.name, "pipeline" => pipeline).increment(count);
     }
 
-    /// Moves the time of partitions in which nothing comes and something waits for it.
+    /// Moves the time of partitions in which nothing comes and a row waits for it.
     pub(super) fn mark_quiet(&mut self, open: &mut Open) -> Result<(), Fail> {
-        if !self.job.plan.is_stateful() || open.until.is_some() {
+        let pause = MARK_PAUSE_MIN.max(self.status.cut_took * CUT_SHARE);
+        let is_soon = self.status.cut_at.is_some_and(|at| at.elapsed() < pause);
+        if !self.job.plan.is_stateful() || open.until.is_some() || is_soon {
             return Ok(());
         }
         let quiet_after = self.hooks.quiet_after();
-        let time = self.options.clock.now_ms() - quiet_after.as_millis() as i64;
-        let mut due = open.states.due_at(time);
-        due.retain(|id| open.quiet.get(id).is_none_or(|since| since.elapsed() >= quiet_after));
+        let time = self.options.clock.now_ms().saturating_sub(quiet_after.as_millis().min(i64::MAX as u128) as i64);
+        let is_quiet = |id: &i32| {
+            let tail = open.topic.partition(PartitionId(*id)).map(|partition| partition.tail().0);
+            tail == self.positions.get(id).copied()
+                && !self.is_held(*id)
+                && open.quiet.get(id).is_some_and(|since| since.elapsed() >= quiet_after)
+        };
+        let mut due = open.states.due_at(&self.job.plan, time);
+        due.retain(is_quiet);
         if due.is_empty() {
             return Ok(());
         }
@@ -74,48 +87,33 @@ impl Runner {
         let plan = self.job.plan.clone();
         let next = self.positions.get(&id).copied().unwrap_or(0);
         let record = Record { offset: Offset(next), timestamp: time, key: None, value: None, headers: Vec::new() };
-        let records = [record];
-        let state = open.states.of(id, &plan);
-        let times = Times::of(&records, state.time);
-        let Transformed { routes, faults, evicted, .. } = state.run(&plan, plan.no_rows(), &times, id);
-        self.count_evicted(evicted);
-        for (_, fault) in &faults {
-            let text = format!("a row that time let go could not be written: {}", fault.message);
-            warn!(pipeline = self.job.spec.name, partition = id, "{text}");
-            self.status.warn(text);
+        let done = open.states.of(id, &plan).run(&plan, id, &[record], plan.no_rows(), Vec::new());
+        self.count_evicted(done.evicted);
+        self.counts.filtered += done.filtered.total();
+        for (at, rows) in done.routes.iter().enumerate() {
+            self.write_mark(open, at, id, &done.records, rows)?;
         }
-        for (at, rows) in routes.iter().enumerate() {
-            self.write_mark(open, at, id, &records, rows)?;
-        }
+        let letters = letters(&done.bad, &done.records, TimestampType::CreateTime);
+        open.letters.send(id, &letters, Last::More).map_err(|error| error.to_string())?;
+        self.counts.dead += letters.len() as u64;
+        letters.iter().for_each(|letter| self.count_dead(letter.fault));
         Ok(())
     }
 
-    /// Rows that time lets go have no letters: there is no record to keep.
-    fn write_mark(
-        &mut self,
-        open: &mut Open,
-        at: usize,
-        id: i32,
-        records: &[Record],
-        rows: &super::step::Rows,
-    ) -> Result<(), Fail> {
+    fn write_mark(&mut self, open: &mut Open, at: usize, id: i32, records: &[Record], rows: &Rows) -> Result<(), Fail> {
         let name = self.cut_name(&open.outlets[at].name, true);
         let outlet = &mut open.outlets[at];
         let Some(line) = &mut outlet.line else { return Ok(()) };
         let (shaped, unfit) = line.sink.shape(rows.batch.clone(), &rows.sources, records);
-        for (_, fault) in &unfit {
-            let text = format!("a row that time let go does not fit {}: {}", outlet.name, fault.message);
-            warn!(pipeline = self.job.spec.name, partition = id, "{text}");
-            self.status.warn(text);
-        }
-        let allowed = self.hooks.write(&self.job.spec.name, &outlet.name, records.iter().map(|record| record.offset.0));
-        let written = allowed.and_then(|()| line.sink.write(id, &shaped, &rows.sources, records, &name));
-        if let Err(error) = written {
+        let (dead, written) = dead_of(unfit, &rows.sources);
+        let offsets = rows.sources.iter().map(|at| records[*at as usize].offset.0);
+        let allowed = self.hooks.write(&self.job.spec.name, &outlet.name, offsets);
+        let sent = allowed.and_then(|()| line.sink.write(id, &shaped, &rows.sources, records, &name));
+        if let Err(error) = sent {
             return Err(Fail::Down(format!("output {}: {}", outlet.name, error.reason())));
         }
-        let written = (rows.len() - unfit.len()) as u64;
         outlet.written += written;
         metrics::counter!(names::STREAM_ROWS.name, "pipeline" => self.job.spec.name.clone()).increment(written);
-        Ok(())
+        self.bury(open, at, id, &letters(&dead, records, TimestampType::CreateTime), Last::More).map(drop)
     }
 }

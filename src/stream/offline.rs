@@ -8,8 +8,8 @@ use super::sink::lake::{self, Claim, Owner};
 use super::sink::parquet::{CutName, Parquet};
 use super::sink::staged::finish;
 use super::spec::{Output, ParquetOutput, Route};
-use super::state::{States, Times};
-use super::step::Rows;
+use super::state::{Remembered, States};
+use super::step::{Filtered, Rows};
 use crate::clock::Clock;
 use crate::config::Mistake;
 use crate::record::{Offset, Record};
@@ -19,7 +19,6 @@ use bytes::Bytes;
 use serde_json::Value;
 use std::io::{self, BufRead, Write};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 use uuid::Uuid;
 
 /// A recorded event is not longer.
@@ -46,7 +45,7 @@ pub struct Ran {
 /// A record that would become a dead letter.
 #[derive(Clone, Debug, serde::Serialize)]
 pub struct Dead {
-    /// Of the events, from 1.
+    /// Of the events, from 1; 0 for a row that the end let go.
     pub line: u64,
     pub reason: &'static str,
     pub column: Option<String>,
@@ -108,7 +107,7 @@ pub fn run<'a>(
             size = 0;
         }
         if count == 0 {
-            run.end()?;
+            run.end(dead)?;
             run.out.cut(&mut run.ran)?;
             return Ok(run.ran);
         }
@@ -138,50 +137,62 @@ impl Run<'_> {
         }
         let mut bad: Vec<(u32, Fault)> = decoded.faults;
         bad.append(&mut done.faults);
-        if plan.is_stateful() {
-            let before = done.filtered;
-            let state = self.states.of(0, &plan);
-            let times = Times::of(&records, state.time);
-            done = state.run(&plan, done.routes.pop().unwrap_or_else(|| plan.no_rows()), &times, 0);
-            bad.append(&mut done.faults);
-            done.filtered.merge(&before);
-        }
         bad.sort_by_key(|(at, _)| *at);
-        for (at, fault) in &bad {
-            let (line, record) = &numbered[*at as usize];
+        self.ran.read += records.len() as u64;
+        self.ran.filtered += done.filtered.total() + passed_over;
+        if plan.is_stateful() {
+            let rows = done.routes.pop().unwrap_or_else(|| plan.no_rows());
+            let done = self.states.of(0, &plan).run(&plan, 0, &records, rows, bad);
+            let line = |record: &Record| {
+                numbered.iter().find(|(_, one)| one.offset == record.offset).map_or(0, |(line, _)| *line)
+            };
+            return self.finish(done, &line, dead);
+        }
+        let done = Remembered { records, routes: done.routes, bad, filtered: Filtered::default(), evicted: 0 };
+        let lines: Vec<u64> = numbered.iter().map(|(line, _)| *line).collect();
+        self.tell(&done, |at| lines[at], dead);
+        self.write_all(&done)
+    }
+
+    /// Tells what is bad and writes the rest.
+    fn finish(
+        &mut self,
+        done: Remembered,
+        line: &dyn Fn(&Record) -> u64,
+        dead: &mut dyn FnMut(Dead),
+    ) -> Result<(), RunError> {
+        self.ran.filtered += done.filtered.total();
+        self.tell(&done, |at| line(&done.records[at]), dead);
+        self.write_all(&done)
+    }
+
+    fn tell(&mut self, done: &Remembered, line: impl Fn(usize) -> u64, dead: &mut dyn FnMut(Dead)) {
+        for (at, fault) in &done.bad {
+            let value = done.records[*at as usize].value.as_deref().unwrap_or_default();
             dead(Dead {
-                line: *line,
+                line: line(*at as usize),
                 reason: Reason::as_str(fault.reason),
                 column: fault.column.clone(),
                 message: fault.message.to_string(),
-                value: String::from_utf8_lossy(record.value.as_deref().unwrap_or_default()).into_owned(),
+                value: String::from_utf8_lossy(value).into_owned(),
             });
         }
-        self.ran.read += records.len() as u64;
-        self.ran.dead_letters += bad.len() as u64;
-        self.ran.filtered += done.filtered.total() + passed_over;
+        self.ran.dead_letters += done.bad.len() as u64;
+    }
+
+    fn write_all(&mut self, done: &Remembered) -> Result<(), RunError> {
         for (at, rows) in done.routes.iter().enumerate().filter(|(_, rows)| rows.len() > 0) {
             self.ran.rows += rows.len() as u64;
-            self.write(at, rows, &records)?;
+            self.write(at, rows, &done.records)?;
         }
         Ok(())
     }
 
     /// Lets go what waits for its time: nothing comes any more.
-    fn end(&mut self) -> Result<(), RunError> {
+    fn end(&mut self, dead: &mut dyn FnMut(Dead)) -> Result<(), RunError> {
         let plan = self.job.plan.clone();
-        let last = Record {
-            offset: Offset(i64::MAX),
-            timestamp: self.clock.now_ms(),
-            key: None,
-            value: None,
-            headers: Vec::new(),
-        };
-        for routes in self.states.let_go(&plan, Duration::MAX) {
-            for (at, rows) in routes.iter().enumerate().filter(|(_, rows)| rows.len() > 0) {
-                self.ran.rows += rows.len() as u64;
-                self.write(at, rows, std::slice::from_ref(&last))?;
-            }
+        for done in self.states.let_go(&plan, None) {
+            self.finish(done, &|_| 0, dead)?;
         }
         Ok(())
     }

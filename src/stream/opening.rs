@@ -37,10 +37,10 @@ impl Runner {
         }
         self.store(next)?;
         self.positions.clone_from(&self.checkpoint.positions);
+        self.marks.clone_from(&self.checkpoint.marks);
         let names: Vec<String> = self.job.spec.routes.iter().map(|route| route.to.to_string()).collect();
         let start = Start {
             pipeline: self.checkpoint.id,
-            producer: self.checkpoint.producer(""),
             state: self.checkpoint.letters.as_ref(),
             positions: &self.checkpoint.positions,
         };
@@ -50,7 +50,8 @@ impl Runner {
         let lanes = Arc::new(Lanes::new(&lanes::pool(), &self.job.spec.format, &self.job.plan));
         let quiet = topic.partitions().iter().map(|partition| (partition.id().0, Instant::now())).collect();
         let states = self.states(&topic)?;
-        let mut open = Open { topic, lanes, outlets, letters, states, quiet, until: None };
+        let partitions = topic.partition_count();
+        let mut open = Open { topic, partitions, lanes, outlets, letters, states, quiet, until: None };
         (0..names.len()).try_for_each(|at| self.open_outlet(&mut open, at))?;
         self.settle_marks(&mut open)?;
         Ok(open)
@@ -69,7 +70,9 @@ impl Runner {
             keyed_by(topic, &self.job).map_err(Fail::Broken)?;
         }
         let stands = |output: &OutputState| output.positions == self.checkpoint.positions;
-        if let Some((name, _)) = self.checkpoint.outputs.iter().find(|(_, output)| !stands(output)) {
+        let names: Vec<String> = self.job.spec.routes.iter().map(|route| route.to.to_string()).collect();
+        let mut outputs = self.checkpoint.outputs.iter().filter(|(name, _)| names.contains(name));
+        if let Some((name, _)) = outputs.find(|(_, output)| !stands(output)) {
             return Err(Fail::Broken(format!(
                 "a pipeline whose steps remember has all its outputs at one place, and {name} is behind: put the old file back until it is there, or begin anew with inrush pipeline reset"
             )));
@@ -79,7 +82,7 @@ impl Runner {
             Some(known) => {
                 let folder = self.path.parent().unwrap_or(Path::new("."));
                 States::load(&plan, folder, known).map_err(|error| match error.kind() {
-                    std::io::ErrorKind::InvalidData => Fail::Broken(error.to_string()),
+                    std::io::ErrorKind::InvalidData | std::io::ErrorKind::NotFound => Fail::Broken(error.to_string()),
                     _ => Fail::Down(error.to_string()),
                 })
             }
@@ -122,12 +125,7 @@ impl Runner {
         self.store(next)?;
         let state = &self.checkpoint.outputs[name];
         let sink = self.sink(&open.topic, &route.to, state)?;
-        let start = Start {
-            pipeline: self.checkpoint.id,
-            producer: self.checkpoint.producer(name),
-            state: state.letters.as_ref(),
-            positions: &state.positions,
-        };
+        let start = Start { pipeline: self.checkpoint.id, state: state.letters.as_ref(), positions: &state.positions };
         let letters = self.letters(&open.topic, name.clone(), start)?;
         self.is_still_there(&open.topic, &sink.whole())?;
         self.is_still_there(&open.topic, &letters.journal().whole())?;
@@ -168,7 +166,10 @@ impl Runner {
         }
         for partition in topic.partitions().iter() {
             let (id, start) = (partition.id().0, partition.start().0);
-            next.positions.entry(id).or_insert(start);
+            // A partition that came while the pipeline ran is known to its outputs first.
+            let known = next.outputs.values().filter_map(|output| output.positions.get(&id)).min();
+            let known = known.copied().unwrap_or(start);
+            next.positions.entry(id).or_insert(known);
             next.outputs.values_mut().for_each(|output| {
                 output.positions.entry(id).or_insert(start);
             });
@@ -184,12 +185,17 @@ impl Runner {
         };
         let mut kept: BTreeMap<String, BTreeMap<i32, i64>> =
             next.outputs.iter().map(|(name, output)| (name.clone(), output.positions.clone())).collect();
-        let mut positions = next.positions.clone();
+        let (before, state, marks) = (next.positions.clone(), next.state.clone(), next.marks.clone());
+        let mut positions = before.clone();
         back(&mut positions);
         next.renew(positions);
         for (name, output) in &mut next.outputs {
             output.positions = kept.remove(name).unwrap_or_default();
             back(&mut output.positions);
+        }
+        if next.positions == before {
+            // Only what comes behind the last cut is gone: what was remembered there still holds.
+            (next.state, next.marks) = (state, marks);
         }
     }
 
@@ -295,8 +301,7 @@ impl Runner {
             }
             Output::Topic(out) => {
                 let output = self.output_topic(out, topic)?;
-                let producer = self.checkpoint.producer(&to.to_string());
-                let source = SourceTopic { pipeline: self.checkpoint.id, topic: topic.id, producer };
+                let source = SourceTopic { pipeline: self.checkpoint.id, topic: topic.id };
                 let known = state.topic.clone().unwrap_or_else(|| journal::untouched(&output));
                 let journal = Journal::open(output, source, &known, &state.positions, self.hooks.clone());
                 Ok(Sink::Topic(TopicSink {

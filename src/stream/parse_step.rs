@@ -124,8 +124,8 @@ fn keyed(section: &Section<'_>, kind: &str) -> Option<Keyed> {
         _ => Memory::Last { until: table.string("until").map(|sql| sql_of(&table, "until", sql)) },
     };
     let size_max = table.size("state-size-max").map_or(STATE_SIZE_MAX, |size| size.value);
-    if size_max < 1 << 16 {
-        table.wrong("state-size-max", "it is 64KiB at the least");
+    if !(1 << 16..=1 << 30).contains(&size_max) {
+        table.wrong("state-size-max", "it is 64KiB at the least and 1GiB at the most");
     }
     table.finish();
     Some(Keyed { key: key?, what, time: time?, size_max, at })

@@ -121,7 +121,7 @@ impl Plan {
 
     /// Takes what [`Plan::run`] has made of the records of a course through the other steps to their routes. `tables` has one for each step
     /// that remembers.
-    pub(super) fn go_on(&self, rows: Rows, tables: &mut [Table], course: &Course<'_>) -> Transformed {
+    pub(super) fn go_on(&self, rows: Rows, tables: &mut [Table], course: &mut Course<'_>) -> Transformed {
         let mut found = Found::default();
         let rows = self.run_stages(&self.stages[self.head..], rows, &mut found, Some((tables, course)));
         let routes = self.route(rows, &mut found);
@@ -138,24 +138,22 @@ impl Plan {
         stages: &[Stage],
         mut rows: Rows,
         found: &mut Found,
-        state: Option<(&mut [Table], &Course<'_>)>,
+        state: Option<(&mut [Table], &mut Course<'_>)>,
     ) -> Rows {
-        let (tables, course) = state.unzip();
-        // What time lets go has the place of a record that may be good: only what is made of that record itself goes with it.
-        let is_of_records = tables.is_none();
+        let (tables, mut course) = state.unzip();
         let mut tables = tables.into_iter().flatten();
         for stage in stages {
             rows = match stage {
                 Stage::Transform(transform) => transform.run(rows, found),
                 Stage::Unnest(unnest) => unnest.run(rows, found),
                 Stage::Sample(sample) => sample.run(rows, found),
-                Stage::Keyed(keyed) => match (tables.next(), course) {
+                Stage::Keyed(keyed) => match (tables.next(), course.as_deref_mut()) {
                     (Some(table), Some(course)) => keyed.run(rows, table, course, found),
                     _ => rows,
                 },
             };
         }
-        if is_of_records { rows.without(&found.faults) } else { rows }
+        rows.without(&found.faults)
     }
 
     /// Rows by route.

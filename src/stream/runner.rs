@@ -12,6 +12,7 @@ use super::lanes::{Lanes, Outcome, Ready};
 use super::life::{Life, Seat};
 use super::load::{self, Job};
 use super::output::{Held, Outlet};
+use super::sink::journal::Last;
 use super::state::States;
 use super::writing::{Wrote, letters};
 use super::{Options, status};
@@ -101,6 +102,8 @@ pub(super) struct Runner {
 /// What is open while the source is there.
 pub(super) struct Open {
     pub(super) topic: Arc<Topic>,
+    /// How many the topic had when it was opened.
+    pub(super) partitions: i32,
     pub(super) lanes: Arc<Lanes>,
     /// By route.
     pub(super) outlets: Vec<Outlet>,
@@ -114,13 +117,22 @@ pub(super) struct Open {
     pub(super) until: Option<BTreeMap<i32, i64>>,
 }
 
-/// Runs until its life is stopped; cuts before it returns.
+/// Runs until its life is stopped; cuts before it returns. With `drop_state` it forgets what its steps remember before it begins.
 ///
 /// # Errors
 /// What makes it impossible to begin or go on: a damaged checkpoint, a breaker.
-pub(super) fn run(options: &Arc<Options>, job: &Job, life: &Arc<Life>, hooks: &Hooks) -> Result<(), String> {
+pub(super) fn run(
+    options: &Arc<Options>,
+    job: &Job,
+    life: &Arc<Life>,
+    hooks: &Hooks,
+    drop_state: bool,
+) -> Result<(), String> {
     let mut runner = begin(options, job, life, hooks)?;
     runner.replay();
+    if drop_state {
+        runner.drop_state()?;
+    }
     runner.run()
 }
 
@@ -208,6 +220,14 @@ impl Runner {
         self.job = new;
     }
 
+    /// Forgets what the steps remember.
+    fn drop_state(&mut self) -> Result<(), String> {
+        self.checkpoint.state = None;
+        self.checkpoint.marks.clear();
+        let saved = self.life.save(&self.checkpoint, &self.path);
+        saved.map_err(|error| format!("cannot write the checkpoint {}: {error}", self.path.display()))
+    }
+
     fn replay_to_outputs(&mut self, topic: Arc<Topic>) -> Result<(), Fail> {
         let mut open = self.open(topic)?;
         let mut furthest = self.positions.clone();
@@ -289,6 +309,11 @@ impl Runner {
     fn turns_until_stop(&mut self, open: &mut Open) -> Result<(), Fail> {
         while !self.life.is_stopping() && !open.topic.is_deleted() && !self.is_replayed(open) {
             self.revive(open)?;
+            if self.job.plan.is_stateful() && open.topic.partition_count() != open.partitions {
+                // Keys may come in other partitions now: it is judged as a whole.
+                self.cut_together(open)?;
+                return Err(Fail::Anew);
+            }
             let mut has_read = false;
             for partition in 0..open.topic.partition_count() {
                 has_read |= self.turn(open, PartitionId(partition))?;
@@ -303,8 +328,8 @@ impl Runner {
             }
             self.cut_due(open)?;
             self.publish_running(open);
+            self.mark_quiet(open)?;
             if !has_read {
-                self.mark_quiet(open)?;
                 self.wait(open);
             }
         }
@@ -317,6 +342,11 @@ impl Runner {
             until.iter().all(|(partition, end)| outlet.positions.get(partition).is_some_and(|next| next >= end))
         };
         open.outlets.iter().all(is_there)
+    }
+
+    /// A record of this partition waits for another attempt.
+    pub(super) fn is_held(&self, id: i32) -> bool {
+        self.held.contains_key(&id)
     }
 
     /// Opens outputs that are down and whose pause is over.
@@ -481,7 +511,9 @@ impl Runner {
         {
             return self.process_again(open, crowd, id, kind, records, at);
         }
-        let ready = self.remember(open, id, records, ready);
+        let count = records.len() as u64;
+        let (remembered, ready) = self.remember(open, id, records, ready);
+        let records = remembered.as_deref().unwrap_or(records);
         let mut left = Vec::new();
         for at in crowd.iter().copied() {
             if let Wrote::Waits = self.write(open, at, id, kind, records, &ready.routes[at])? {
@@ -492,8 +524,8 @@ impl Runner {
         // A read ends where the foremost output was, so either all of these records are new, or none.
         if last.offset.0 >= front {
             let letters = letters(&ready.bad, records, kind);
-            open.letters.send(id, &letters).map_err(|error| error.to_string())?;
-            self.count(&ready, records.len() as u64);
+            open.letters.send(id, &letters, Last::Whole).map_err(|error| error.to_string())?;
+            self.count(&ready, count);
         }
         self.hooks.at(Step::Lettered);
         crowd.retain(|at| !left.contains(at));
@@ -545,7 +577,9 @@ impl Runner {
             };
             let fault = Fault { reason: Reason::BadBatch, column: None, message: reason.into() };
             let letter = Letter { record: &record, fault: &fault, timestamp_type: batch.header().timestamp_type };
-            open.letters.send(id, std::slice::from_ref(&letter)).map_err(|error| Fail::Down(error.to_string()))?;
+            open.letters
+                .send(id, std::slice::from_ref(&letter), Last::Whole)
+                .map_err(|error| Fail::Down(error.to_string()))?;
             let records = batch.header().count.max(0) as u64;
             self.count_dead(&fault);
             metrics::counter!(names::STREAM_RECORDS.name, "pipeline" => self.job.spec.name.clone()).increment(records);
@@ -606,6 +640,10 @@ impl Runner {
             // Nothing was there to read for any that takes: all of them are at the end.
             let takes = open.outlets.iter().filter(|outlet| outlet.takes(id));
             let Some(known) = takes.filter_map(|outlet| outlet.positions.get(&id)).max() else { continue };
+            // A replay has no business behind its end.
+            if open.until.as_ref().is_some_and(|until| until.get(&id).is_none_or(|until| known >= until)) {
+                continue;
+            }
             moves.push(Box::pin(partition.tail_past(Offset(*known))));
         }
         let any = poll_fn(|context| {

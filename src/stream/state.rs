@@ -4,8 +4,9 @@
 //! the checkpoint. Times are stream time in ms.
 
 use super::checkpoint::{StateFile, sync_folder};
+use super::fault::Fault;
 use super::plan::Plan;
-use super::step::{Course, Rows, Table};
+use super::step::{Course, Filtered, LetGo, Rows, Table};
 use crate::record::{Offset, Record};
 use arrow_ipc::reader::StreamReader;
 use arrow_ipc::writer::StreamWriter;
@@ -18,6 +19,8 @@ use std::time::Duration;
 
 /// So far ahead of when it was received a record may move the time.
 const AHEAD_MAX_MS: i64 = 5 * 60 * 1000;
+/// The last moment that a column can hold: the end of the year 9999.
+const TIME_MAX_MS: i64 = 253_402_300_799_999;
 /// The header in which a door says when it received a record: ms since 1970, in decimal.
 const RECEIVED_HEADER: &[u8] = b"received";
 
@@ -49,38 +52,24 @@ struct Entry {
     sizes: Vec<usize>,
 }
 
-/// When records of one partition came, in stream time.
-pub(super) struct Times {
-    offsets: Vec<i64>,
-    times: Vec<i64>,
-}
-
-impl Times {
-    /// Of records that follow `time`.
-    pub(super) fn of(records: &[Record], time: i64) -> Times {
-        let mut now = time;
-        let mut times = Vec::with_capacity(records.len());
-        for record in records {
-            now = now.max(time_of(record));
-            times.push(now);
-        }
-        Times { offsets: records.iter().map(|record| record.offset.0).collect(), times }
-    }
-
-    pub(super) fn course(&self, partition: i32) -> Course<'_> {
-        Course { partition, offsets: &self.offsets, times: &self.times }
-    }
-
-    pub(super) fn last(&self) -> Option<i64> {
-        self.times.last().copied()
-    }
+/// What became of records behind the steps that remember.
+pub(super) struct Remembered {
+    /// The records given, and before some of them one for each row that time let go there, which has its offset and the row as its value.
+    pub(super) records: Vec<Record>,
+    pub(super) routes: Vec<Rows>,
+    /// Bad ones by index in `records`, ascending, each once.
+    pub(super) bad: Vec<(u32, Fault)>,
+    pub(super) filtered: Filtered,
+    pub(super) evicted: u64,
 }
 
 /// A clock that is wrong moves nobody's time far: what says when it was received is believed up to a while behind that.
 fn time_of(record: &Record) -> i64 {
     let header = record.headers.iter().rev().find(|(name, _)| name.as_ref() == RECEIVED_HEADER);
     let received = header.and_then(|(_, value)| std::str::from_utf8(value.as_deref()?).ok()?.parse::<i64>().ok());
-    received.map_or(record.timestamp, |received| record.timestamp.min(received.saturating_add(AHEAD_MAX_MS)))
+    let time =
+        received.map_or(record.timestamp, |received| record.timestamp.min(received.saturating_add(AHEAD_MAX_MS)));
+    time.clamp(0, TIME_MAX_MS)
 }
 
 impl States {
@@ -90,20 +79,25 @@ impl States {
         self.partitions.entry(partition).or_insert_with(begin)
     }
 
-    /// Partitions in which something leaves at this time.
-    pub(super) fn due_at(&self, time: i64) -> Vec<i32> {
-        let is_due = |state: &State| state.tables.iter().filter_map(Table::next_due).any(|due| due <= time);
+    /// Partitions in which a row is let go at this time.
+    pub(super) fn due_at(&self, plan: &Plan, time: i64) -> Vec<i32> {
+        let is_due = |state: &State| {
+            let mut tables = plan.keyed().zip(&state.tables).filter(|(step, _)| step.holds_rows());
+            tables.any(|(_, table)| table.next_due().is_some_and(|due| due <= time))
+        };
         self.partitions.iter().filter(|(_, state)| is_due(state)).map(|(id, _)| *id).collect()
     }
 
-    /// What leaves when no record comes for so long, by partition and route.
-    pub(super) fn let_go(&mut self, plan: &Plan, quiet: Duration) -> Vec<Vec<Rows>> {
-        let quiet_ms = quiet.as_millis().min(i64::MAX as u128) as i64;
+    /// What leaves when no record comes for so long (`None` = ever again), by partition.
+    pub(super) fn let_go(&mut self, plan: &Plan, quiet: Option<Duration>) -> Vec<Remembered> {
         let go = |(partition, state): (&i32, &mut State)| {
-            let timestamp = state.time.saturating_add(quiet_ms);
+            let last_due = || state.tables.iter().filter_map(Table::last_due).max().unwrap_or(state.time);
+            let timestamp = match quiet {
+                Some(quiet) => state.time.saturating_add(quiet.as_millis().min(i64::MAX as u128) as i64),
+                None => last_due(),
+            };
             let nothing = Record { offset: Offset(i64::MAX), timestamp, key: None, value: None, headers: Vec::new() };
-            let times = Times::of(&[nothing], state.time);
-            state.run(plan, plan.no_rows(), &times, *partition).routes
+            state.run(plan, *partition, &[nothing], plan.no_rows(), Vec::new())
         };
         self.partitions.iter_mut().map(go).collect()
     }
@@ -164,8 +158,15 @@ impl States {
             );
             io::Error::new(io::ErrorKind::InvalidData, message)
         };
-        let bytes = fs::read(&path)
-            .map_err(|error| io::Error::new(error.kind(), format!("cannot read {}: {error}", path.display())))?;
+        let bytes = fs::read(&path).map_err(|error| {
+            io::Error::new(
+                error.kind(),
+                format!(
+                    "cannot read {}: {error}; inrush pipeline reset begins anew, without what the steps remembered",
+                    path.display()
+                ),
+            )
+        })?;
         if bytes.len() as u64 != known.size || crc32c::crc32c(&bytes) != known.crc {
             return Err(damaged("its checksum is wrong".to_owned()));
         }
@@ -202,10 +203,64 @@ pub(super) fn forget_others(folder: &Path, known: Option<&StateFile>) {
 }
 
 impl State {
-    /// Takes what was made of records without state through the steps that remember and those behind them.
-    pub(super) fn run(&mut self, plan: &Plan, rows: Rows, times: &Times, partition: i32) -> super::plan::Transformed {
-        let done = plan.go_on(rows, &mut self.tables, &times.course(partition));
-        self.time = times.last().map_or(self.time, |last| self.time.max(last));
-        done
+    /// Takes what was made of records without state through the steps that remember and those behind them. `bad` are those of the records
+    /// that failed before.
+    pub(super) fn run(
+        &mut self,
+        plan: &Plan,
+        partition: i32,
+        records: &[Record],
+        rows: Rows,
+        bad: Vec<(u32, Fault)>,
+    ) -> Remembered {
+        let mut times = Vec::with_capacity(records.len());
+        for record in records {
+            self.time = self.time.max(time_of(record));
+            times.push(self.time);
+        }
+        let offsets: Vec<i64> = records.iter().map(|record| record.offset.0).collect();
+        let mut course = Course { partition, offsets: &offsets, times: &times, let_go: Vec::new() };
+        let done = plan.go_on(rows, &mut self.tables, &mut course);
+        let mut all = bad;
+        all.extend(done.faults);
+        let (records, places) = spread(records, course.let_go);
+        let routes = done.routes.into_iter().map(|rows| settled(rows, &places)).collect();
+        let mut bad: Vec<(u32, Fault)> =
+            all.into_iter().map(|(source, fault)| (places[source as usize], fault)).collect();
+        bad.sort_by_key(|(index, _)| *index);
+        bad.dedup_by_key(|(index, _)| *index);
+        Remembered { records, routes, bad, filtered: done.filtered, evicted: done.evicted }
     }
+}
+
+/// Records with those that stand for rows which were let go before them, and by source the place among all of them.
+fn spread(records: &[Record], let_go: Vec<LetGo>) -> (Vec<Record>, Vec<u32>) {
+    let mut order: Vec<usize> = (0..let_go.len()).collect();
+    order.sort_by_key(|at| let_go[*at].record);
+    let mut places = vec![0; records.len() + let_go.len()];
+    let mut all = Vec::with_capacity(places.len());
+    let mut waiting = order.into_iter().peekable();
+    for (index, record) in records.iter().enumerate() {
+        while let Some(at) = waiting.next_if(|at| let_go[*at].record as usize == index) {
+            places[records.len() + at] = all.len() as u32;
+            let LetGo { time, value, .. } = &let_go[at];
+            let (timestamp, value) = (*time, value.clone());
+            all.push(Record { offset: record.offset, timestamp, key: None, value, headers: Vec::new() });
+        }
+        places[index] = all.len() as u32;
+        all.push(record.clone());
+    }
+    (all, places)
+}
+
+/// Rows by their places, ascending.
+fn settled(rows: Rows, places: &[u32]) -> Rows {
+    let sources: Vec<u32> = rows.sources.iter().map(|source| places[*source as usize]).collect();
+    let rows = Rows { batch: rows.batch, sources };
+    if rows.sources.is_sorted() {
+        return rows;
+    }
+    let mut order: Vec<u32> = (0..rows.len() as u32).collect();
+    order.sort_by_key(|row| rows.sources[*row as usize]);
+    rows.take(order).expect("places are of rows")
 }

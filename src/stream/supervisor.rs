@@ -199,7 +199,7 @@ impl Supervisor {
         }
         let known = self.pipelines.get(name);
         let is_running = known.is_some_and(|running| running.thread.is_some());
-        if is_running && known.is_some_and(|running| running.job.spec.text == job.spec.text) {
+        if is_running && !drop_state && known.is_some_and(|running| running.job.spec.text == job.spec.text) {
             return Ok("unchanged");
         }
         let path = runner::checkpoint_path(&self.options, name);
@@ -208,31 +208,24 @@ impl Supervisor {
         if !drop_state && let Some(reason) = mismatch() {
             return Err(reason);
         }
+        let old = self.pipelines.get(name).map(|pipeline| pipeline.job.clone());
         self.halt(name);
-        if mismatch().is_some() {
-            self.drop_state(name, &path)?;
+        // Its last cut may have been the first with anything to remember.
+        if !drop_state && let (Some(reason), Some(old)) = (mismatch(), old) {
+            self.start(old, false).map_err(|error| error.to_string())?;
+            return Err(reason);
         }
-        self.start(job).map_err(|error| error.to_string())?;
+        self.start(job, drop_state).map_err(|error| error.to_string())?;
         Ok(if is_running { "swapped" } else { "started" })
     }
 
-    /// Lets go what the steps of a pipeline that does not run remember.
-    fn drop_state(&mut self, name: &str, path: &Path) -> Result<(), String> {
-        let life = Life::begin(self.seats.entry(name.to_owned()).or_default());
-        let life = life.ok_or("its last run is still writing its checkpoint; try again")?;
-        let Some(mut checkpoint) = Checkpoint::load(path).map_err(|error| error.to_string())? else { return Ok(()) };
-        checkpoint.state = None;
-        checkpoint.marks.clear();
-        life.save(&checkpoint, path).map_err(|error| error.to_string())
-    }
-
-    fn start(&mut self, job: Job) -> io::Result<()> {
+    fn start(&mut self, job: Job, drop_state: bool) -> io::Result<()> {
         let seat = self.seats.entry(job.spec.name.clone()).or_default();
         let busy = || io::Error::new(io::ErrorKind::ResourceBusy, "its last run is still writing its checkpoint");
         let life = Life::begin(seat).ok_or_else(busy)?;
         let (options, own_job, own_life, hooks) = (self.options.clone(), job.clone(), life.clone(), self.hooks.clone());
         let thread = std::thread::Builder::new().name(format!("inrush-{}", job.spec.name));
-        let thread = thread.spawn(move || runner::run(&options, &own_job, &own_life, &hooks))?;
+        let thread = thread.spawn(move || runner::run(&options, &own_job, &own_life, &hooks, drop_state))?;
         // A counter that appears with its first event hides that event from `increase`.
         for counter in FROM_ZERO {
             metrics::counter!(counter.name, "pipeline" => job.spec.name.clone()).increment(0);
@@ -296,7 +289,7 @@ impl Supervisor {
             }
         }
         for job in again {
-            if let Err(error) = self.start(job) {
+            if let Err(error) = self.start(job, false) {
                 error!(%error, "a pipeline cannot be started again");
             }
         }
@@ -304,7 +297,9 @@ impl Supervisor {
 
     /// Moves a pipeline: its next files belong to a new generation, what it wrote stays.
     fn reset(&mut self, name: &str, to: ResetTo) -> Result<String, String> {
-        let job = self.pipelines.get(name).map(|pipeline| pipeline.job.clone());
+        let running = self.pipelines.get(name).map(|pipeline| pipeline.job.clone());
+        // One that was refused for what it remembers is in its file alone.
+        let job = running.or_else(|| load::file(&self.options.folder.join(format!("{name}.toml"))).ok());
         let job = job.ok_or_else(|| format!("no pipeline is named {name}; inrush pipeline status lists them"))?;
         let topic = self.options.store.topic(job.spec.from.as_str());
         let topic =
@@ -320,7 +315,7 @@ impl Supervisor {
             Some(life) => life.save(&checkpoint, &path).map_err(|error| error.to_string()),
             None => Err("its last run is still writing its checkpoint; try again".to_owned()),
         };
-        self.start(job).map_err(|error| error.to_string())?;
+        self.start(job, false).map_err(|error| error.to_string())?;
         moved.map(|()| format!("moved to {:?}", checkpoint.positions))
     }
 

@@ -119,7 +119,7 @@ impl Bench {
     fn run(&self, job: &Job) -> Runs {
         let life = Life::begin(&self.seat).unwrap();
         let (options, job, own, hooks) = (self.options.clone(), job.clone(), life.clone(), self.hooks.clone());
-        Runs { life, thread: std::thread::spawn(move || runner::run(&options, &job, &own, &hooks)) }
+        Runs { life, thread: std::thread::spawn(move || runner::run(&options, &job, &own, &hooks, false)) }
     }
 
     /// What runs the files of the folder.
@@ -323,7 +323,10 @@ fn rows_in_a_topic_carry_key_headers_and_the_mark_of_their_source() {
     let mut marks = 0;
     for partition in out.partitions().iter().filter(|partition| partition.tail() > Offset(0)) {
         for batch in partition.read_blocking(Offset(0), 1 << 20).unwrap().batches {
-            assert_eq!(batch.header().producer.unwrap().id, checkpoint.producer("topic out"));
+            assert_eq!(
+                batch.header().producer.unwrap().id,
+                checkpoint.outputs["topic out"].topic.as_ref().unwrap().producer
+            );
             let records = batch.records(1 << 20).unwrap();
             for (at, record) in records.iter().enumerate() {
                 let value: serde_json::Value = serde_json::from_slice(record.value.as_deref().unwrap()).unwrap();

@@ -6,6 +6,7 @@ use super::fault::{Fault, Reason};
 use super::output::Held;
 use super::runner::{Fail, NAP, Open, Runner};
 use super::sink::WriteError;
+use super::sink::journal::Last;
 use super::sink::parquet::CutName;
 use super::step::Rows;
 use crate::metrics as names;
@@ -69,8 +70,9 @@ impl Runner {
                 Tried::Fell => return Ok(Wrote::Waits),
                 Tried::Not(index, refused) => (index, refused),
             };
-            // What stands before it is done first.
-            match self.try_write(open, at, id, kind, records, rows, from..index)? {
+            // What stands before it is done first. Rows that time let go there have its offset, and go with it.
+            let group = group_of(records, index);
+            match self.try_write(open, at, id, kind, records, rows, from..group.start)? {
                 Tried::Done => {}
                 Tried::Fell => return Ok(Wrote::Waits),
                 Tried::Not(..) => {
@@ -90,20 +92,22 @@ impl Runner {
                 }
                 // What the steps remember is past this record: nothing else goes on meanwhile.
                 self.pause(self.job.spec.on_error.backoff)?;
-                from = index;
+                from = group.start;
                 continue;
             }
-            from = index + 1;
+            from = group.end;
             let is_buried = match refused {
                 None => {
                     outlet.given_up = Some((id, offset));
-                    let tried = self.try_write(open, at, id, kind, records, rows, index..from)?;
+                    let tried = self.try_write(open, at, id, kind, records, rows, group)?;
                     matches!(tried, Tried::Done)
                 }
                 Some(message) => {
                     let fault = Fault { reason: Reason::SinkRefused, column: None, message: message.into() };
-                    let letter = Letter { record: &records[index], fault: &fault, timestamp_type: kind };
-                    self.bury(open, at, id, &[letter])?
+                    let letter = |record| Letter { record, fault: &fault, timestamp_type: kind };
+                    let with_rows = group.filter(|index| rows.of_records(&(*index..index + 1)).len() > 0);
+                    let letters: Vec<Letter<'_>> = with_rows.map(|index| letter(&records[index])).collect();
+                    self.bury(open, at, id, &letters, Last::Whole)?
                 }
             };
             if !is_buried {
@@ -173,14 +177,22 @@ impl Runner {
         outlet.written += written;
         outlet.since.get_or_insert_with(Instant::now);
         metrics::counter!(names::STREAM_ROWS.name, "pipeline" => self.job.spec.name.clone()).increment(written);
-        Ok(if self.bury(open, at, id, &letters(&dead, records, kind))? { Tried::Done } else { Tried::Fell })
+        let is_buried = self.bury(open, at, id, &letters(&dead, records, kind), Last::Whole)?;
+        Ok(if is_buried { Tried::Done } else { Tried::Fell })
     }
 
     /// Letters of what only this output does not take; says whether they are there, or else the output fell.
-    fn bury(&mut self, open: &mut Open, at: usize, id: i32, letters: &[Letter<'_>]) -> Result<bool, Fail> {
+    pub(super) fn bury(
+        &mut self,
+        open: &mut Open,
+        at: usize,
+        id: i32,
+        letters: &[Letter<'_>],
+        last: Last,
+    ) -> Result<bool, Fail> {
         let outlet = &mut open.outlets[at];
         let Some(line) = &mut outlet.line else { return Ok(false) };
-        if let Err(error) = line.letters.send(id, letters) {
+        if let Err(error) = line.letters.send(id, letters, last) {
             self.fall(open, at, error.to_string())?;
             return Ok(false);
         }
@@ -188,9 +200,19 @@ impl Runner {
         for letter in letters {
             self.count_dead(letter.fault);
         }
-        self.watched.1 += letters.len() as u64;
+        // An output that is behind reads what the breaker has counted.
+        let front = self.positions.get(&id).copied().unwrap_or(0);
+        self.watched.1 += letters.iter().filter(|letter| letter.record.offset.0 >= front).count() as u64;
         Ok(true)
     }
+}
+
+/// Records with the offset of this one.
+fn group_of(records: &[Record], index: usize) -> Range<usize> {
+    let offset = records[index].offset;
+    let start = records[..index].iter().rposition(|record| record.offset != offset).map_or(0, |at| at + 1);
+    let count = records[start..].iter().take_while(|record| record.offset == offset).count();
+    start..start + count
 }
 
 /// Letters of bad records, by index.
@@ -200,7 +222,7 @@ pub(super) fn letters<'a>(bad: &'a [(u32, Fault)], records: &'a [Record], kind: 
 }
 
 /// What an output does not take, once a record and ascending by its index, and how many of its rows are good.
-fn dead_of(unfit: Vec<(u32, Fault)>, sources: &[u32]) -> (Vec<(u32, Fault)>, u64) {
+pub(super) fn dead_of(unfit: Vec<(u32, Fault)>, sources: &[u32]) -> (Vec<(u32, Fault)>, u64) {
     let mut dead: Vec<(u32, Fault)> = unfit.into_iter().map(|(row, fault)| (sources[row as usize], fault)).collect();
     dead.sort_by_key(|(index, _)| *index);
     dead.dedup_by_key(|(index, _)| *index);

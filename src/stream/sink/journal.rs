@@ -7,7 +7,7 @@
 //! A start looks at the headers behind the ends of the last checkpoint and skips what is there. Sequences go on from there too, so a
 //! batch of a run that was given up and comes late is refused or known, never a second one.
 
-use super::super::checkpoint::{End, TopicState};
+use super::super::checkpoint::{End, TopicState, new_producer};
 use super::super::hooks::{Hooks, Step};
 use crate::record::{
     Batch, BatchBuilder, DECODED_SIZE_MAX, NewRecord, Offset, PartitionId, Producer, Record, TopicName,
@@ -34,6 +34,8 @@ const BATCH_OVERHEAD: usize = 256;
 pub(in crate::stream) struct Journal {
     topic: Arc<Topic>,
     source: SourceTopic,
+    /// Producer id of its batches.
+    producer: i64,
     /// Rows are spread over so many until the next cut.
     partitions: i32,
     /// By source partition: below it everything is there.
@@ -65,8 +67,6 @@ pub(in crate::stream) enum Last {
 pub(in crate::stream) struct SourceTopic {
     pub(in crate::stream) pipeline: Uuid,
     pub(in crate::stream) topic: Uuid,
-    /// Producer id of the pipeline's batches.
-    pub(in crate::stream) producer: i64,
 }
 
 /// A record to be written.
@@ -122,6 +122,7 @@ pub(in crate::stream) fn untouched(topic: &Topic) -> TopicState {
         topic: topic.id,
         partitions: topic.partition_count(),
         ends: topic.partitions().iter().map(end).collect(),
+        producer: new_producer(),
     }
 }
 
@@ -140,6 +141,7 @@ impl Journal {
         let mut journal = Journal {
             topic,
             source,
+            producer: state.producer,
             partitions: state.partitions,
             floor: floor.clone(),
             held: BTreeMap::new(),
@@ -168,7 +170,7 @@ impl Journal {
     /// Remembers a batch that is there, if it is this pipeline's.
     fn note(&mut self, partition: i32, batch: &Batch) {
         let header = batch.header();
-        let Some(producer) = header.producer.filter(|producer| producer.id == self.source.producer) else { return };
+        let Some(producer) = header.producer.filter(|producer| producer.id == self.producer) else { return };
         // By its offsets: compaction takes records away, and their sequences stay used.
         let next = i64::from(producer.base_sequence) + header.offset_count();
         self.sequences.insert(partition, (next & i64::from(i32::MAX)) as i32);
@@ -254,7 +256,9 @@ impl Journal {
                 let (now, later) = rest.split_at(self.fitting(rest));
                 let sequence = self.sequences.get(&id).copied().unwrap_or(0);
                 let reached = reached_by(now, later, before, last);
-                let Some(batch) = self.batch(source, sequence, now, reached) else { break };
+                let batch = self
+                    .batch(source, sequence, now, reached)
+                    .ok_or_else(|| failed(AppendError::Invalid("rows could not be made a batch".to_owned())))?;
                 let next_sequence = (i64::from(sequence) + now.len() as i64) & i64::from(i32::MAX);
                 self.sequences.insert(id, next_sequence as i32);
                 match home.try_append(Append { batch, lease: None, leader_epoch: -1 }) {
@@ -310,7 +314,7 @@ impl Journal {
 
     fn batch(&self, source: i32, sequence: i32, rows: &[Row<'_>], reached: Reached) -> Option<Batch> {
         let mut builder = BatchBuilder::new();
-        builder.producer(Producer { id: self.source.producer, epoch: 0, base_sequence: sequence });
+        builder.producer(Producer { id: self.producer, epoch: 0, base_sequence: sequence });
         let mark = self.source.mark(source, reached);
         for (at, row) in rows.iter().enumerate() {
             let is_last = at + 1 == rows.len();
@@ -337,6 +341,7 @@ impl Journal {
             topic: self.topic.id,
             partitions: self.topic.partition_count(),
             ends: self.topic.partitions().iter().map(end).collect(),
+            producer: self.producer,
         }
     }
 
@@ -409,7 +414,7 @@ mod tests {
 
     #[test]
     fn a_mark_is_read_by_its_own_pipeline_only() {
-        let source = SourceTopic { pipeline: Uuid::new_v4(), topic: Uuid::new_v4(), producer: 1 };
+        let source = SourceTopic { pipeline: Uuid::new_v4(), topic: Uuid::new_v4() };
         let record = |value: &str| Record {
             offset: Offset(0),
             timestamp: 0,

@@ -6,7 +6,10 @@ use super::{Found, Rows, Sieve};
 use arrow::array::{Array, ArrayRef, BooleanArray, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray};
 use arrow::datatypes::{DataType, Field, SchemaRef, TimeUnit};
 use arrow::error::ArrowError;
+use arrow::json::writer::{LineDelimited, WriterBuilder};
+use bytes::Bytes;
 use datafusion_physical_expr::PhysicalExpr;
+use std::collections::HashSet;
 use std::sync::Arc;
 
 /// A keyed step, planned; what it remembers is a [`Table`] a partition.
@@ -29,6 +32,9 @@ pub(in crate::stream) enum What {
     Last { shape: RowShape, until: Option<Arc<dyn PhysicalExpr>> },
 }
 
+/// Sessions that begin with a row which time let go are numbered from here: the record that has its place begins others.
+const LET_GO: i64 = 1 << 40;
+
 /// The columns that `sessionize` adds.
 pub(in crate::stream) fn session_fields() -> [Field; 3] {
     [
@@ -38,18 +44,72 @@ pub(in crate::stream) fn session_fields() -> [Field; 3] {
     ]
 }
 
-/// Records that rows come from, as far as time goes.
+/// Records that rows come from, as far as time goes. A source below their count is one of them; the others are rows that time lets go,
+/// which stand before the record at which it does.
 pub(in crate::stream) struct Course<'a> {
     pub(in crate::stream) partition: i32,
     /// By record its offset and the stream time at it, which never goes back.
     pub(in crate::stream) offsets: &'a [i64],
     pub(in crate::stream) times: &'a [i64],
+    pub(in crate::stream) let_go: Vec<LetGo>,
+}
+
+/// A row that time has let go, or want of room.
+pub(in crate::stream) struct LetGo {
+    /// The record at which it does, by index.
+    pub(in crate::stream) record: u32,
+    /// The time of the row.
+    pub(in crate::stream) time: i64,
+    /// The row as JSON, for a dead letter.
+    pub(in crate::stream) value: Option<Bytes>,
 }
 
 impl Course<'_> {
     /// The first record at which the time has come, of those there are.
     fn record_at(&self, due: i64) -> u32 {
         self.times.partition_point(|time| *time < due) as u32
+    }
+
+    fn is_let_go(&self, source: u32) -> bool {
+        source as usize >= self.times.len()
+    }
+
+    fn record(&self, source: u32) -> usize {
+        match (source as usize).checked_sub(self.times.len()) {
+            Some(at) => self.let_go[at].record as usize,
+            None => source as usize,
+        }
+    }
+
+    fn time(&self, source: u32) -> i64 {
+        self.times[self.record(source)]
+    }
+
+    /// Keeps rows that are let go as text: there is no record that holds them.
+    fn keep(&mut self, batch: &RecordBatch, sources: &[u32]) {
+        let records = self.times.len();
+        if sources.iter().all(|source| !self.is_let_go(*source)) {
+            return;
+        }
+        let mut writer = WriterBuilder::new().with_explicit_nulls(true).build::<_, LineDelimited>(Vec::new());
+        if writer.write(batch).and_then(|()| writer.finish()).is_err() {
+            return;
+        }
+        let text = Bytes::from(writer.into_inner());
+        let ends = memchr::memchr_iter(b'\n', &text);
+        let mut from = 0;
+        for (source, end) in sources.iter().zip(ends) {
+            if let Some(row) = (*source as usize).checked_sub(records).and_then(|at| self.let_go.get_mut(at)) {
+                row.value = Some(text.slice(from..end));
+            }
+            from = end + 1;
+        }
+    }
+
+    /// The source of one more row that is let go.
+    fn lets_go(&mut self, record: u32, time: i64) -> u32 {
+        self.let_go.push(LetGo { record, time, value: None });
+        (self.times.len() + self.let_go.len() - 1) as u32
     }
 }
 
@@ -62,6 +122,11 @@ impl Keyed {
             What::Last { shape, .. } => ("last", format!(" of {}", shape.identity())),
         };
         format!("{kind} by {} for {} ms{rows}", self.keys.identity(), self.time_ms)
+    }
+
+    /// Whether it lets rows go when their time has come.
+    pub(in crate::stream) fn holds_rows(&self) -> bool {
+        self.shape().is_some()
     }
 
     fn shape(&self) -> Option<&RowShape> {
@@ -84,7 +149,13 @@ impl Keyed {
     }
 
     /// Takes rows through the step, and lets go what the time of the last record lets go.
-    pub(in crate::stream) fn run(&self, rows: Rows, table: &mut Table, course: &Course<'_>, found: &mut Found) -> Rows {
+    pub(in crate::stream) fn run(
+        &self,
+        rows: Rows,
+        table: &mut Table,
+        course: &mut Course<'_>,
+        found: &mut Found,
+    ) -> Rows {
         match &self.what {
             What::Gate(reason) => self.gate(*reason, rows, table, course, found),
             What::Session { output } => self.session(output, rows, table, course, found),
@@ -95,7 +166,7 @@ impl Keyed {
     fn gate(&self, reason: Sieve, rows: Rows, table: &mut Table, course: &Course<'_>, found: &mut Found) -> Rows {
         let keys = self.keys.of(&rows.batch);
         let mut passes = |(key, source): (&Option<Arc<[u8]>>, &u32)| {
-            let now = course.times[*source as usize];
+            let now = course.time(*source);
             while table.pop_due(now).is_some() {}
             // What has no key is like nothing else.
             let Some(key) = key else { return Some(true) };
@@ -129,12 +200,13 @@ impl Keyed {
     ) -> Rows {
         let keys = self.keys.of(&rows.batch);
         let (mut ids, mut starts, mut counts) = (Vec::new(), Vec::new(), Vec::new());
-        let mut before: Option<u32> = None;
+        let mut before: Option<usize> = None;
         let mut ordinal = 0;
         for (key, source) in keys.iter().zip(&rows.sources) {
-            ordinal = if before == Some(*source) { ordinal + 1 } else { 0 };
-            before = Some(*source);
-            let now = course.times[*source as usize];
+            let record = course.record(*source);
+            ordinal = if before == Some(record) { ordinal + 1 } else { 0 };
+            before = Some(record);
+            let now = course.times[record];
             while table.pop_due(now).is_some() {}
             let Some(key) = key else {
                 ids.push(None);
@@ -142,14 +214,18 @@ impl Keyed {
                 counts.push(None);
                 continue;
             };
-            let offset = course.offsets[*source as usize];
-            let mut entry =
-                table.get(key).cloned().unwrap_or(Entry { start: now, offset, ordinal, ..Entry::default() });
+            let begins = || {
+                let apart = if course.is_let_go(*source) { LET_GO } else { 0 };
+                let (offset, ordinal) = (course.offsets[record], ordinal + apart);
+                Entry { start: now, offset, ordinal, ..Entry::default() }
+            };
+            let mut entry = table.get(key).cloned().unwrap_or_else(begins);
             entry.count += 1;
             entry.due = now.saturating_add(self.time_ms);
             // Its first row's place in the log: unique, and the same when it is read again.
             ids.push(Some(match entry.ordinal {
                 0 => format!("{}-{}", course.partition, entry.offset),
+                LET_GO.. => format!("{}-{}-{}@{}", course.partition, entry.offset, entry.ordinal - LET_GO, entry.start),
                 ordinal => format!("{}-{}-{ordinal}", course.partition, entry.offset),
             }));
             starts.push(Some(entry.start.saturating_mul(1_000)));
@@ -174,12 +250,12 @@ impl Keyed {
         until: Option<&Arc<dyn PhysicalExpr>>,
         rows: Rows,
         table: &mut Table,
-        course: &Course<'_>,
+        course: &mut Course<'_>,
         found: &mut Found,
     ) -> Rows {
         let keys = self.keys.of(&rows.batch);
         let ends = until.map(|until| super::truths(until, &rows, found));
-        let bad: Vec<u32> = found.faults.iter().map(|(index, _)| *index).collect();
+        let bad: HashSet<u32> = found.faults.iter().map(|(index, _)| *index).collect();
         let bytes = shape.rows(&rows.batch);
         let (mut out, mut sources): (Vec<Box<[u8]>>, Vec<u32>) = (Vec::new(), Vec::new());
         let mut emit = |row: Option<Box<[u8]>>, source: u32| {
@@ -189,9 +265,10 @@ impl Keyed {
             }
         };
         for (at, source) in rows.sources.iter().enumerate() {
-            let now = course.times[*source as usize];
+            let now = course.time(*source);
             while let Some(entry) = table.pop_due(now) {
-                emit(entry.row, course.record_at(entry.due));
+                let record = course.record_at(entry.due);
+                emit(entry.row, course.lets_go(record, entry.due));
             }
             if ends.is_some() && bad.contains(source) {
                 continue;
@@ -210,16 +287,20 @@ impl Keyed {
                     table.set(key, Entry { due: now.saturating_add(self.time_ms), row: Some(row), ..Entry::default() });
                     while let Some(entry) = table.pop_excess(self.size_max) {
                         found.evicted += 1;
-                        emit(entry.row, *source);
+                        let record = course.record(*source) as u32;
+                        emit(entry.row, course.lets_go(record, now));
                     }
                 }
             }
         }
-        if let Some(now) = course.times.last() {
-            while let Some(entry) = table.pop_due(*now) {
-                emit(entry.row, course.record_at(entry.due));
+        if let Some(now) = course.times.last().copied() {
+            while let Some(entry) = table.pop_due(now) {
+                let record = course.record_at(entry.due);
+                emit(entry.row, course.lets_go(record, entry.due));
             }
         }
-        Rows { batch: shape.batch(out.iter().map(AsRef::as_ref)), sources }
+        let batch = shape.batch(out.iter().map(AsRef::as_ref));
+        course.keep(&batch, &sources);
+        Rows { batch, sources }
     }
 }

@@ -6,7 +6,7 @@ mod table;
 mod transform;
 mod unnest;
 
-pub(super) use keyed::{Course, Keyed, What, session_fields};
+pub(super) use keyed::{Course, Keyed, LetGo, What, session_fields};
 pub(super) use sample::{SAMPLE_WHOLE, Sample};
 pub(super) use table::{Keys, RowShape, Table};
 pub(super) use transform::{Transform, output_type};

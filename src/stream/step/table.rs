@@ -105,6 +105,10 @@ impl Table {
         self.due.first().map(|(due, _)| *due)
     }
 
+    pub(in crate::stream) fn last_due(&self) -> Option<i64> {
+        self.due.last().map(|(due, _)| *due)
+    }
+
     /// Bytes in memory, about.
     pub(in crate::stream) fn size(&self) -> usize {
         self.size

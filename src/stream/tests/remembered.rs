@@ -249,3 +249,61 @@ fn a_key_that_may_come_in_every_partition_is_refused_with_the_way_out() {
     keyed.topic("in", 3, &[("inrush.http.key", "/who/id")]);
     keyed.finish(&keyed.job(text));
 }
+
+/// Appends records of these values to partition 0, a second apart, and one more a day later.
+fn send_values(bench: &Bench, values: &[&str]) {
+    let topic = bench.store.topic("in").unwrap();
+    let event =
+        |(at, value): (usize, &&str)| (1_700_000_000_000 + at as i64 * 1_000, "key".to_owned(), value.to_string());
+    let mut events: Vec<(i64, String, String)> = values.iter().enumerate().map(event).collect();
+    events.push((1_700_086_400_000, "key".to_owned(), "{\"n\":1000,\"id\":\"end\"}".to_owned()));
+    bench.send_events(&topic, 0, &events);
+}
+
+#[test]
+fn a_row_that_time_lets_go_and_that_fails_is_a_letter_of_its_own_and_costs_no_other_row() {
+    let bench = Bench::new();
+    bench.topic("in", 1, &[]);
+    bench.topic("out", 1, &[("max.message.bytes", "512")]);
+    // Text that does not shrink.
+    let hashes: Vec<String> = (0..24).map(|at| format!("sha256(concat(id, '{at}'))")).collect();
+    let text = "from = \"topic:in\"\n[columns]\nn = \"int64\"\nid = \"string\"\n[[step]]\nlast = { key = \"id\", ttl = \"1h\" }\n[[step]]\nselect = \"n, id, 10 / n as part, case when n = 3 then concat(HASHES) end as long\"\n[[route]]\nwhere = \"100 / (n - 5) <> 7777\"\nto = { topic = \"out\" }\n";
+    // All are let go by the same record: of 0 the select fails, of 5 the route, and 3 is too large for the topic.
+    let values: Vec<String> = (0..8).map(|n| format!("{{\"n\":{n},\"id\":\"i{n}{n}{n}\"}}")).collect();
+    send_values(&bench, &values.iter().map(String::as_str).collect::<Vec<_>>());
+    bench.finish(&bench.job(&text.replace("HASHES", &hashes.join(", "))));
+    let number = |record: &Record| {
+        let value: serde_json::Value = serde_json::from_slice(record.value.as_deref().unwrap()).unwrap();
+        value["n"].as_i64().unwrap()
+    };
+    let sorted = |topic: &str| {
+        let mut numbers: Vec<i64> = bench.records(topic).iter().map(number).collect();
+        numbers.sort_unstable();
+        numbers
+    };
+    assert_eq!(sorted("out"), [1, 2, 4, 6, 7]);
+    assert_eq!(sorted("in-dlt"), [0, 3, 5], "each with its own row as its value");
+    let out = bench.records("out");
+    assert!(out.iter().all(|record| record.timestamp == 1_700_000_000_000 + number(record) * 1_000 + 3_600_000));
+    let status = bench.status().unwrap();
+    assert_eq!((status.rows_written, status.dead_letters, status.records_read), (5, 3, 9));
+}
+
+#[test]
+fn a_record_that_fails_behind_a_step_that_remembers_is_a_letter_and_no_row() {
+    let bench = Bench::new();
+    bench.topic("in", 1, &[]);
+    let text = "from = \"topic:in\"\n[columns]\nn = [\"int64\"]\n[[step]]\nunnest = \"n\"\n[[step]]\ndedupe = { key = \"n\", ttl = \"1h\" }\n[[step]]\nselect = \"n, 10 / n as part\"\n[[route]]\nto = { topic = \"out\" }\n";
+    let topic = bench.store.topic("in").unwrap();
+    let event = |value: &str| (1_700_000_000_000, "key".to_owned(), value.to_owned());
+    bench.send_events(&topic, 0, &[event("{\"n\":[4,0,5]}"), event("{\"n\":[6,7]}")]);
+    bench.finish(&bench.job(text));
+    let rows: Vec<Option<i64>> = bench
+        .records("out")
+        .iter()
+        .map(|record| {
+            serde_json::from_slice::<serde_json::Value>(record.value.as_deref().unwrap()).unwrap()["n"].as_i64()
+        })
+        .collect();
+    assert_eq!((rows, bench.records("in-dlt").len()), (vec![Some(6), Some(7)], 1));
+}

@@ -166,6 +166,11 @@ fn a_new_output_begins_where_the_pipeline_is_and_one_that_left_is_forgotten() {
     send(31..39, &with(&[b, a].concat()));
     assert_eq!(bench.numbers("a"), [good(1..9), good(11..19), good(21..29), good(31..39)].concat());
     assert_eq!(bench.files("b"), [good(11..19), good(31..39)].concat());
+    // The log remembers the sequences of a topic's writers for a day: one that comes back is another writer.
+    send(41..49, &with(b));
+    bench.finish(&bench.job(&with(&[b, a].concat())));
+    send(51..59, &with(&[b, a].concat()));
+    assert_eq!(bench.numbers("a")[32..], good(51..59));
 }
 
 #[test]
