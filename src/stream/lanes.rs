@@ -122,8 +122,8 @@ impl Lanes {
         mut each: impl FnMut(Outcome) -> Result<(), E>,
     ) -> Result<(), E> {
         let mut rest = batches;
-        // One job for each thread that could take it, and one that lies ready.
-        let jobs_max = self.pool.threads() + 1;
+        // One job for each thread that could take it, this one among them, and one that lies ready.
+        let jobs_max = if self.pool.threads() == 0 { 1 } else { self.pool.threads() + 2 };
         let mut ahead: VecDeque<(Task<Vec<Outcome>>, usize)> = VecDeque::new();
         let mut size = 0;
         loop {
@@ -138,6 +138,10 @@ impl Lanes {
             }
             let Some((task, job_size)) = ahead.pop_front() else { return Ok(()) };
             size -= job_size;
+            // While another thread is at it, this one does what comes next.
+            if !task.try_run() {
+                while !task.is_done() && ahead.iter().any(|(next, _)| next.try_run()) {}
+            }
             for outcome in task.join() {
                 for outcome in self.fetched(partition, outcome) {
                     each(outcome)?;
