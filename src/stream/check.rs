@@ -7,10 +7,9 @@ use super::rows::Decoder;
 use super::sink::lake;
 use super::spec::{Column, Expect, Given, Output, Rule, Step, Test};
 use super::state::States;
-use super::step::Rows;
+use super::step::{JsonLines, Rows};
 use crate::config::Mistake;
 use crate::record::{Offset, Record};
-use arrow::json::writer::{JsonArray, WriterBuilder};
 use arrow::record_batch::RecordBatch;
 use bytes::Bytes;
 use serde_json::Value;
@@ -246,9 +245,9 @@ impl Came {
 }
 
 fn as_json(rows: &RecordBatch) -> Vec<Value> {
-    let mut writer = WriterBuilder::new().with_explicit_nulls(true).build::<_, JsonArray>(Vec::new());
-    let written = writer.write(rows).and_then(|()| writer.finish());
-    written.ok().and_then(|()| serde_json::from_slice(&writer.into_inner()).ok()).unwrap_or_default()
+    let lines = JsonLines::of(rows).ok();
+    let values = lines.map(|lines| lines.iter().map(serde_json::from_slice).collect::<Result<_, _>>());
+    values.and_then(Result::ok).unwrap_or_default()
 }
 
 #[cfg(test)]

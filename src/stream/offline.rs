@@ -9,11 +9,10 @@ use super::sink::parquet::{CutName, Parquet};
 use super::sink::staged::finish;
 use super::spec::{Output, ParquetOutput, Route};
 use super::state::{Remembered, States};
-use super::step::{Filtered, Rows};
+use super::step::{Filtered, JsonLines, Rows};
 use crate::clock::Clock;
 use crate::config::Mistake;
 use crate::record::{Offset, Record};
-use arrow::json::writer::{LineDelimited, WriterBuilder};
 use base64::{Engine, engine::general_purpose::STANDARD};
 use bytes::Bytes;
 use serde_json::Value;
@@ -202,9 +201,8 @@ impl Run<'_> {
         let failed = |source| RunError::Io { what: "write the rows", source };
         match &mut self.out {
             Out::Lines(out) => {
-                let mut writer = WriterBuilder::new().with_explicit_nulls(true).build::<_, LineDelimited>(&mut **out);
-                let written = writer.write(&rows.batch).and_then(|()| writer.finish());
-                written.map_err(|error| failed(io::Error::other(error)))
+                let lines = JsonLines::of(&rows.batch).map_err(|error| failed(io::Error::other(error)))?;
+                out.write_all(&lines.text).map_err(failed)
             }
             Out::Folders(folders) => {
                 let Some(Some(folder)) = folders.get_mut(route) else { return Ok(()) };
