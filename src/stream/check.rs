@@ -1,6 +1,7 @@
 //! `inrush pipeline check` and `test`: a file judged, and its own tests run through the real decoder and plan, without a daemon.
 
 use super::checkpoint::Checkpoint;
+use super::explain::Seen;
 use super::fault::Reason;
 use super::load::{self, Job};
 use super::rows::Decoder;
@@ -28,6 +29,9 @@ pub struct Report {
     pub tests: usize,
     /// What is right and perhaps not meant.
     pub warnings: Vec<String>,
+    /// What events were held against it, if any were.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub seen: Option<Seen>,
 }
 
 /// How one `[[test]]` went.
@@ -72,6 +76,7 @@ pub fn check(path: &Path, out: Option<&Path>) -> Result<Report, Vec<Mistake>> {
         writes: fields.map(|field| (field.name().clone(), field.data_type().to_string())).collect(),
         tests: job.spec.tests.len(),
         warnings,
+        seen: None,
     })
 }
 

@@ -21,6 +21,7 @@ use datafusion_expr::execution_props::ExecutionProps;
 use datafusion_expr::physical_planning_context::PhysicalPlanningContext;
 use datafusion_physical_expr::{PhysicalExpr, create_physical_expr};
 use std::collections::{HashMap, HashSet};
+use std::ops::Range;
 use std::sync::Arc;
 
 /// A planned pipeline; cheap to share between threads.
@@ -30,12 +31,22 @@ pub struct Plan {
     input: SchemaRef,
     output: SchemaRef,
     stages: Vec<Stage>,
+    /// By step of the file, where it ends.
+    places: Vec<Place>,
     /// The first step that remembers, if any.
     head: usize,
     /// What comes there.
     middle: SchemaRef,
     key_sources: Vec<Vec<From>>,
     routes: Vec<Take>,
+}
+
+/// Where a step of the file ends among the stages: a `where` shares its stage with the `select` behind it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Place {
+    pub(super) stage: usize,
+    /// With the filter of the stage, before its projections.
+    pub(super) is_filter: bool,
 }
 
 /// Which rows a route takes.
@@ -59,6 +70,15 @@ pub(super) struct Transformed {
     pub(super) is_too_wide: bool,
 }
 
+/// Looks on while rows go through the stages: a tap, a measurement. `found` is what all stages together have found so far.
+pub(super) trait Watch {
+    /// Rows come to a stage; behind the last one, to the routes.
+    fn before(&mut self, stage: usize, rows: &Rows, found: &Found);
+    fn after(&mut self, stage: usize, rows: &Rows, found: &Found);
+    /// Rows by route.
+    fn routed(&mut self, routes: &[Rows], found: &Found);
+}
+
 impl Transformed {
     fn new(routes: Vec<Rows>, found: Found) -> Transformed {
         let Found { mut faults, filtered, evicted, is_too_wide } = found;
@@ -74,11 +94,24 @@ impl Plan {
     /// # Errors
     /// All mistakes of its SQL, with file, line and column.
     pub fn of(spec: &Spec) -> Result<Plan, Vec<Mistake>> {
+        Plan::told(spec).map(|(plan, _)| plan)
+    }
+
+    /// As [`Plan::of`], with what stands before the first step and leaves each.
+    ///
+    /// # Errors
+    /// As [`Plan::of`].
+    pub(super) fn told(spec: &Spec) -> Result<(Plan, Vec<Leaving>), Vec<Mistake>> {
         let mut draft = Draft::new(spec);
-        spec.steps.iter().for_each(|step| draft.step(step));
+        let mut leaving = vec![draft.leaving()];
+        for step in &spec.steps {
+            draft.step(step);
+            draft.ends.push(draft.steps.len());
+            leaving.push(draft.leaving());
+        }
         draft.end();
         spec.routes.iter().for_each(|route| draft.route(&route.rule));
-        draft.plan()
+        draft.plan().map(|plan| (plan, leaving))
     }
 
     /// What is read of each record: the columns that steps and routes use, and the required ones; in the order of `input`.
@@ -113,19 +146,42 @@ impl Plan {
     /// Takes rows of the input as far as they go without state: to their routes, or up to the first step that remembers, as if that were
     /// the only route. Records that fail on the way are told, the others go through.
     pub(super) fn run(&self, rows: Rows) -> Transformed {
+        self.run_watched(rows, None)
+    }
+
+    /// As [`Plan::run`], before somebody who looks on.
+    pub(super) fn run_watched(&self, rows: Rows, watch: Option<&mut (dyn Watch + '_)>) -> Transformed {
         let mut found = Found::default();
-        let rows = self.run_stages(&self.stages[..self.head], rows, &mut found, None);
-        let routes = if self.is_stateful() { vec![rows] } else { self.route(rows, &mut found) };
+        let mut watch = watch;
+        let rows = self.run_stages(0..self.head, rows, &mut found, None, &mut watch);
+        let routes = if self.is_stateful() { vec![rows] } else { self.route_watched(rows, &mut found, &mut watch) };
         Transformed::new(routes, found)
     }
 
     /// Takes what [`Plan::run`] has made of the records of a course through the other steps to their routes. `tables` has one for each step
     /// that remembers.
-    pub(super) fn go_on(&self, rows: Rows, tables: &mut [Table], course: &mut Course<'_>) -> Transformed {
+    pub(super) fn go_on(
+        &self,
+        rows: Rows,
+        tables: &mut [Table],
+        course: &mut Course<'_>,
+        watch: Option<&mut (dyn Watch + '_)>,
+    ) -> Transformed {
         let mut found = Found::default();
-        let rows = self.run_stages(&self.stages[self.head..], rows, &mut found, Some((tables, course)));
-        let routes = self.route(rows, &mut found);
+        let mut watch = watch;
+        let stages = self.head..self.stages.len();
+        let rows = self.run_stages(stages, rows, &mut found, Some((tables, course)), &mut watch);
+        let routes = self.route_watched(rows, &mut found, &mut watch);
         Transformed::new(routes, found)
+    }
+
+    pub(super) fn stages(&self) -> &[Stage] {
+        &self.stages
+    }
+
+    /// By step of the file, where it ends.
+    pub(super) fn places(&self) -> &[Place] {
+        &self.places
     }
 
     /// No rows, of the schema that [`Plan::run`] makes.
@@ -135,14 +191,16 @@ impl Plan {
 
     fn run_stages(
         &self,
-        stages: &[Stage],
+        which: Range<usize>,
         mut rows: Rows,
         found: &mut Found,
         state: Option<(&mut [Table], &mut Course<'_>)>,
+        watch: &mut Option<&mut (dyn Watch + '_)>,
     ) -> Rows {
         let (tables, mut course) = state.unzip();
         let mut tables = tables.into_iter().flatten();
-        for stage in stages {
+        for (at, stage) in which.clone().zip(&self.stages[which]) {
+            watch.iter_mut().for_each(|watch| watch.before(at, &rows, found));
             rows = match stage {
                 Stage::Transform(transform) => transform.run(rows, found),
                 Stage::Unnest(unnest) => unnest.run(rows, found),
@@ -152,8 +210,16 @@ impl Plan {
                     _ => rows,
                 },
             };
+            watch.iter_mut().for_each(|watch| watch.after(at, &rows, found));
         }
         rows.without(&found.faults)
+    }
+
+    fn route_watched(&self, rows: Rows, found: &mut Found, watch: &mut Option<&mut (dyn Watch + '_)>) -> Vec<Rows> {
+        watch.iter_mut().for_each(|watch| watch.before(self.stages.len(), &rows, found));
+        let routes = self.route(rows, found);
+        watch.iter_mut().for_each(|watch| watch.routed(&routes, found));
+        routes
     }
 
     /// Rows by route.
@@ -206,8 +272,17 @@ struct Draft<'a> {
     origins: HashMap<String, From>,
     key_sources: Vec<Vec<From>>,
     steps: Vec<Logical>,
+    /// By step of the file, how many of `steps` there are behind it.
+    ends: Vec<usize>,
     routes: Vec<Rule<Expr>>,
     mistakes: Vec<Mistake>,
+}
+
+/// What SQL may name at a place between two steps.
+pub(super) struct Leaving {
+    pub(super) fields: Vec<Field>,
+    /// They are still those of the record: what no later step names is not read at all.
+    pub(super) is_source: bool,
 }
 
 /// A step, typed.
@@ -241,9 +316,15 @@ impl<'a> Draft<'a> {
             is_source: true,
             used: HashSet::new(),
             steps: Vec::new(),
+            ends: Vec::new(),
             routes: Vec::new(),
             mistakes: Vec::new(),
         }
+    }
+
+    fn leaving(&self) -> Leaving {
+        let fields = self.scope.schema().fields().iter().map(|field| field.as_ref().clone()).collect();
+        Leaving { fields, is_source: self.is_source }
     }
 
     /// Notes that a column is read.
@@ -445,6 +526,7 @@ impl<'a> Draft<'a> {
         let mut stages = Vec::with_capacity(self.steps.len());
         let mut head = None;
         let mut filter = None;
+        let mut reached: Vec<Place> = Vec::with_capacity(self.steps.len());
         for step in &self.steps {
             if !matches!(step, Logical::Filter(_) | Logical::Select(_))
                 && let Some(filter) = filter.take()
@@ -509,7 +591,20 @@ impl<'a> Draft<'a> {
                     stages.push(Stage::Keyed(Keyed { keys, time_ms: *time_ms, size_max: *size_max, what }));
                 }
             }
+            reached.push(match step {
+                Logical::Filter(_) => Place { stage: stages.len(), is_filter: true },
+                _ => Place { stage: stages.len() - 1, is_filter: false },
+            });
         }
+        if let Some(filter) = filter.take() {
+            stages.push(Stage::Transform(Transform {
+                filter: Some(filter),
+                projections: None,
+                output: schema.clone(),
+            }));
+        }
+        let place = |end: &usize| reached.get(end.saturating_sub(1)).copied().unwrap_or_default();
+        let places = self.ends.iter().map(place).collect();
         let take = |rule: &Rule<Expr>| {
             Ok(match rule {
                 Rule::Always => Take::All,
@@ -520,7 +615,7 @@ impl<'a> Draft<'a> {
         let routes = self.routes.iter().map(take).collect::<SqlResult<_>>()?;
         let (head, middle) = head.unwrap_or((stages.len(), schema.clone()));
         let key_sources = self.key_sources.clone();
-        Ok(Plan { columns, input, output: schema, stages, head, middle, key_sources, routes })
+        Ok(Plan { columns, input, output: schema, stages, places, head, middle, key_sources, routes })
     }
 }
 
