@@ -1,8 +1,11 @@
-//! `inrush pipeline check|test|run|status|reload|reset`.
+//! `inrush pipeline check|explain|test|run|tap|bench|status|reload|reset`.
+
+mod sample;
 
 use super::Outcome;
 use crate::client::Client;
 use crate::config::Mistake;
+use crate::record::Record;
 use crate::stream;
 use anyhow::{Context, Result};
 use clap::{Args, Subcommand};
@@ -31,6 +34,22 @@ enum Action {
         /// The daemon's output folder: columns are held against those that Parquet folders have already.
         #[arg(long, value_name = "DIR")]
         out: Option<PathBuf>,
+        /// Events to hold it against: a file, or `topic:NAME` of a running daemon. Names what they have and the files do not read.
+        #[arg(long, value_name = "EVENTS")]
+        from: Option<String>,
+        /// Address of the HTTP door, for `--from topic:…`.
+        #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8080")]
+        http: String,
+    },
+    /// Says what a file does: what it reads, each step with its SQL and columns, outputs with all their settings, memory and places.
+    Explain {
+        file: PathBuf,
+        /// Events to hold it against: a file, or `topic:NAME` of a running daemon. Names what they have and the file does not read.
+        #[arg(long, value_name = "EVENTS")]
+        from: Option<String>,
+        /// Address of the HTTP door, for `--from topic:…`.
+        #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8080")]
+        http: String,
     },
     /// Runs the tests inside the files, without a daemon.
     Test {
@@ -73,7 +92,14 @@ enum StateChange {
 
 pub(super) fn run(arguments: Arguments) -> Result<Outcome> {
     match arguments.action {
-        Action::Check { files, out } => check(&files, out.as_deref(), arguments.json),
+        Action::Check { files, out, from, http } => {
+            let events = from.map(|from| sample::events(&from, &http)).transpose()?;
+            check(&files, out.as_deref(), events.as_deref(), arguments.json)
+        }
+        Action::Explain { file, from, http } => {
+            let events = from.map(|from| sample::events(&from, &http)).transpose()?;
+            explain(&file, events.as_deref(), arguments.json)
+        }
         Action::Run { file, from, to } => run_file(&file, &from, &to, arguments.json),
         Action::Test { files } => test(&files, arguments.json),
         Action::Status => {
@@ -95,15 +121,32 @@ pub(super) fn run(arguments: Arguments) -> Result<Outcome> {
     }
 }
 
-fn check(files: &[PathBuf], out: Option<&Path>, json: bool) -> Result<Outcome> {
+fn explain(file: &Path, events: Option<&[Record]>, json: bool) -> Result<Outcome> {
+    match stream::explain(file, events) {
+        Ok(explained) if json => println!("{}", serde_json::to_string(&explained)?),
+        Ok(explained) => print!("{explained}"),
+        Err(mistakes) => {
+            tell(&mistakes, json);
+            return Ok(Outcome::Wrong);
+        }
+    }
+    Ok(Outcome::Done)
+}
+
+fn check(files: &[PathBuf], out: Option<&Path>, events: Option<&[Record]>, json: bool) -> Result<Outcome> {
     let mut is_right = true;
     for file in files {
-        match stream::check(file, out) {
+        let report = stream::check(file, out).and_then(|mut report| {
+            report.seen = events.map(|events| stream::unread(file, events)).transpose()?;
+            Ok(report)
+        });
+        match report {
             Ok(report) if json => println!("{}", serde_json::to_string(&report)?),
             Ok(report) => {
                 println!("{}: right; reads {} of {}", file.display(), report.reads.join(", "), report.source);
                 report.writes.iter().for_each(|(name, kind)| println!("  {name:<24} {kind}"));
                 report.warnings.iter().for_each(|warning| println!("  warning: {warning}"));
+                report.seen.iter().for_each(|seen| print!("{seen}"));
             }
             Err(mistakes) => is_right = tell(&mistakes, json),
         }

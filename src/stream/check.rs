@@ -1,16 +1,16 @@
 //! `inrush pipeline check` and `test`: a file judged, and its own tests run through the real decoder and plan, without a daemon.
 
 use super::checkpoint::Checkpoint;
+use super::explain::Seen;
 use super::fault::Reason;
 use super::load::{self, Job};
 use super::rows::Decoder;
 use super::sink::lake;
 use super::spec::{Column, Expect, Given, Output, Rule, Step, Test};
 use super::state::States;
-use super::step::Rows;
+use super::step::{JsonLines, Rows};
 use crate::config::Mistake;
 use crate::record::{Offset, Record};
-use arrow::json::writer::{JsonArray, WriterBuilder};
 use arrow::record_batch::RecordBatch;
 use bytes::Bytes;
 use serde_json::Value;
@@ -29,6 +29,9 @@ pub struct Report {
     pub tests: usize,
     /// What is right and perhaps not meant.
     pub warnings: Vec<String>,
+    /// What events were held against it, if any were.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub seen: Option<Seen>,
 }
 
 /// How one `[[test]]` went.
@@ -73,6 +76,7 @@ pub fn check(path: &Path, out: Option<&Path>) -> Result<Report, Vec<Mistake>> {
         writes: fields.map(|field| (field.name().clone(), field.data_type().to_string())).collect(),
         tests: job.spec.tests.len(),
         warnings,
+        seen: None,
     })
 }
 
@@ -246,9 +250,9 @@ impl Came {
 }
 
 fn as_json(rows: &RecordBatch) -> Vec<Value> {
-    let mut writer = WriterBuilder::new().with_explicit_nulls(true).build::<_, JsonArray>(Vec::new());
-    let written = writer.write(rows).and_then(|()| writer.finish());
-    written.ok().and_then(|()| serde_json::from_slice(&writer.into_inner()).ok()).unwrap_or_default()
+    let lines = JsonLines::of(rows).ok();
+    let values = lines.map(|lines| lines.iter().map(serde_json::from_slice).collect::<Result<_, _>>());
+    values.and_then(Result::ok).unwrap_or_default()
 }
 
 #[cfg(test)]

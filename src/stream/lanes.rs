@@ -21,6 +21,11 @@ use std::sync::{Arc, LazyLock};
 
 /// Decompressed bytes that are in flight ahead of the one that is written, as far as a batch's size tells. One job is always allowed.
 const AHEAD_BYTES_MAX: usize = 32 << 20;
+/// What all that is in flight may take: records ahead and the rows made of them, and the piece that is written.
+pub(super) fn memory_max() -> u64 {
+    (2 * AHEAD_BYTES_MAX + 2 * ROWS_BYTES_MAX) as u64
+}
+
 /// Threads of the pool.
 const THREADS_MAX: usize = 15;
 /// What a batch is thought to decompress to; clicks shrink to a sixth.

@@ -7,6 +7,8 @@ mod checkpoint;
 mod columns;
 mod cut;
 mod dead_letters;
+mod events;
+mod explain;
 pub mod fault;
 mod format;
 pub mod functions;
@@ -38,6 +40,8 @@ mod tests;
 mod writing;
 
 pub use check::{Report, Tested, Trial, check, read_checkpoint, test};
+pub use events::{Events, record_of};
+pub use explain::{Explained, Seen, explain, unread};
 pub use lanes::{Counts, transform};
 pub use offline::{Dead, Destination, Ran, RunError, run};
 pub use runner::drain;

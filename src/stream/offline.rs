@@ -1,6 +1,7 @@
 //! `inrush pipeline run`: a pipeline file on recorded events, without a daemon and without positions. The same decoder, plan and Parquet
 //! writer as the real one; rows go to a writer as JSON lines, or into a folder.
 
+use super::events::{LINE_SIZE_MAX, record_of};
 use super::fault::{Fault, Reason};
 use super::load::{self, Job};
 use super::rows::{Decoder, ROWS_BYTES_MAX, ROWS_MAX};
@@ -9,20 +10,13 @@ use super::sink::parquet::{CutName, Parquet};
 use super::sink::staged::finish;
 use super::spec::{Output, ParquetOutput, Route};
 use super::state::{Remembered, States};
-use super::step::{Filtered, Rows};
+use super::step::{Filtered, JsonLines, Rows};
 use crate::clock::Clock;
 use crate::config::Mistake;
-use crate::record::{Offset, Record};
-use arrow::json::writer::{LineDelimited, WriterBuilder};
-use base64::{Engine, engine::general_purpose::STANDARD};
-use bytes::Bytes;
-use serde_json::Value;
+use crate::record::Record;
 use std::io::{self, BufRead, Write};
 use std::path::{Path, PathBuf};
 use uuid::Uuid;
-
-/// A recorded event is not longer.
-const LINE_SIZE_MAX: u64 = 100 << 20;
 
 /// Where rows go.
 pub enum Destination<'a> {
@@ -97,7 +91,7 @@ pub fn run<'a>(
             line += 1;
             let event = text.trim_ascii();
             if !event.is_empty() {
-                let record = record(event, line as i64 - 1, clock);
+                let record = record_of(event, line as i64 - 1, clock);
                 size += run.decoder.weight(&record.by_ref());
                 records.push((line, record));
             }
@@ -148,7 +142,14 @@ impl Run<'_> {
             };
             return self.finish(done, &line, dead);
         }
-        let done = Remembered { records, routes: done.routes, bad, filtered: Filtered::default(), evicted: 0 };
+        let done = Remembered {
+            records,
+            routes: done.routes,
+            bad,
+            filtered: Filtered::default(),
+            evicted: 0,
+            places: Vec::new(),
+        };
         let lines: Vec<u64> = numbered.iter().map(|(line, _)| *line).collect();
         self.tell(&done, |at| lines[at], dead);
         self.write_all(&done)
@@ -202,9 +203,8 @@ impl Run<'_> {
         let failed = |source| RunError::Io { what: "write the rows", source };
         match &mut self.out {
             Out::Lines(out) => {
-                let mut writer = WriterBuilder::new().with_explicit_nulls(true).build::<_, LineDelimited>(&mut **out);
-                let written = writer.write(&rows.batch).and_then(|()| writer.finish());
-                written.map_err(|error| failed(io::Error::other(error)))
+                let lines = JsonLines::of(&rows.batch).map_err(|error| failed(io::Error::other(error)))?;
+                out.write_all(&lines.text).map_err(failed)
             }
             Out::Folders(folders) => {
                 let Some(Some(folder)) = folders.get_mut(route) else { return Ok(()) };
@@ -282,56 +282,6 @@ impl Folder {
         }
         self.cut += 1;
         Ok(())
-    }
-}
-
-/// A line as `inrush consume` prints it (an object with `offset`, `timestamp`, `key`, `value`, `headers`), or else the value itself.
-fn record(line: &[u8], number: i64, clock: &Clock) -> Record {
-    let plain = || Record {
-        offset: Offset(number),
-        timestamp: clock.now_ms(),
-        key: None,
-        value: Some(Bytes::copy_from_slice(line)),
-        headers: Vec::new(),
-    };
-    let Ok(Value::Object(printed)) = serde_json::from_slice::<Value>(line) else { return plain() };
-    let is_printed = ["offset", "timestamp", "headers"].iter().all(|key| printed.contains_key(*key));
-    let (Some(offset), Some(timestamp), true) =
-        (printed.get("offset").and_then(Value::as_i64), printed.get("timestamp").and_then(Value::as_i64), is_printed)
-    else {
-        return plain();
-    };
-    let bytes = |name: &str| -> Option<Bytes> {
-        match printed.get(name) {
-            None => printed
-                .get(&format!("{name}_base64"))
-                .and_then(Value::as_str)
-                .and_then(|text| STANDARD.decode(text).ok())
-                .map(Bytes::from),
-            Some(value) => text_of(value),
-        }
-    };
-    let headers = printed.get("headers").and_then(Value::as_object);
-    let header = |(name, value): (&String, &Value)| match name.strip_suffix("_base64") {
-        Some(name) => {
-            (Bytes::from(name.to_owned()), value.as_str().and_then(|text| STANDARD.decode(text).ok()).map(Bytes::from))
-        }
-        None => (Bytes::from(name.clone()), text_of(value)),
-    };
-    Record {
-        offset: Offset(offset),
-        timestamp,
-        key: bytes("key"),
-        value: bytes("value"),
-        headers: headers.into_iter().flatten().map(header).collect(),
-    }
-}
-
-fn text_of(value: &Value) -> Option<Bytes> {
-    match value {
-        Value::Null => None,
-        Value::String(text) => Some(Bytes::from(text.clone())),
-        other => Some(Bytes::from(other.to_string())),
     }
 }
 

@@ -30,7 +30,7 @@ use std::time::{Duration, Instant};
 use tracing::{error, warn};
 
 /// Bytes of log that one turn reads of a partition.
-const READ_SIZE: usize = 4 << 20;
+pub(super) const READ_SIZE: usize = 4 << 20;
 /// The longest sleep while there is nothing to do: a sign of life, the age of files and a stop are looked at this often.
 pub(super) const NAP: Duration = Duration::from_millis(200);
 /// Pauses while an output is down: from the first to the longest, doubling.

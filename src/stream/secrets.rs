@@ -13,13 +13,22 @@ pub(super) const FUNCTION: &str = "secret";
 /// Replaces each call of `secret` by what its file holds: `$CREDENTIALS_DIRECTORY/NAME` (systemd's `LoadCredential=`), else `secrets/NAME`
 /// beside the pipeline file. A newline at the end does not count.
 pub(super) fn resolve(expr: Expr, pipeline: &Path) -> Result<Expr> {
+    replace(expr, |name| read(name, pipeline))
+}
+
+/// Replaces each call of `secret` by a text that names it, for SQL that people read.
+pub(super) fn name(expr: Expr, _: &Path) -> Result<Expr> {
+    replace(expr, |name| Ok(format!("<secret {name}>")))
+}
+
+fn replace(expr: Expr, by: impl Fn(&str) -> Result<String>) -> Result<Expr> {
     let resolved = expr.transform(|expr| match &expr {
         Expr::ScalarFunction(call) if call.func.name() == FUNCTION => {
             let name = match call.args.as_slice() {
                 [Expr::Literal(ScalarValue::Utf8(Some(name)), _)] => name.clone(),
                 _ => return plan_err!("secret takes the name of one file, in quotes: secret('visitors')"),
             };
-            Ok(Transformed::yes(lit(read(&name, pipeline)?)))
+            Ok(Transformed::yes(lit(by(&name)?)))
         }
         _ => Ok(Transformed::no(expr)),
     })?;

@@ -27,6 +27,11 @@ const OPEN_MAX: usize = 64;
 /// Memory of all open row groups together; past it the largest one is written early. Many small partitions would take 32 MiB each.
 const OPEN_BYTES_MAX: usize = 64 << 20;
 
+/// What an output folder may take of memory.
+pub(in crate::stream) fn memory_max() -> u64 {
+    OPEN_BYTES_MAX as u64
+}
+
 /// One output folder.
 pub(in crate::stream) struct Parquet {
     spec: ParquetOutput,

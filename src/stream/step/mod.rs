@@ -1,11 +1,13 @@
 //! Steps: what is done to rows between columns and routes, one after the other.
 
+mod json_lines;
 mod keyed;
 mod sample;
 mod table;
 mod transform;
 mod unnest;
 
+pub(super) use json_lines::JsonLines;
 pub(super) use keyed::{Course, Keyed, LetGo, What, session_fields};
 pub(super) use sample::{SAMPLE_WHOLE, Sample};
 pub(super) use table::{Keys, RowShape, Table};
