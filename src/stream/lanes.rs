@@ -101,6 +101,24 @@ impl Lanes {
         Ok(self.work.ready(self.work.decoder.decode_fetching(partition, records)?).0)
     }
 
+    /// The same of records that may make more rows than fit together: in their order.
+    ///
+    /// # Errors
+    /// The schema registry is down.
+    pub(super) fn pieces(&self, partition: i32, records: Vec<Record>) -> Result<Vec<Piece>, String> {
+        let mut outcomes = Vec::new();
+        if records.is_empty() {
+            return Ok(Vec::new());
+        }
+        let fetching = |records: &[Record]| self.work.decoder.decode_fetching(partition, records);
+        self.work.piece(&fetching, TimestampType::CreateTime, records, &mut outcomes)?;
+        let piece = |outcome| match outcome {
+            Outcome::Piece(piece) => Some(piece),
+            Outcome::Undecodable { .. } | Outcome::Down(_) => None,
+        };
+        Ok(outcomes.into_iter().filter_map(piece).collect())
+    }
+
     /// The same outcome, done again if it lacked schemas: the pool's threads do not wait for a registry.
     fn fetched(&self, partition: i32, outcome: Outcome) -> Vec<Outcome> {
         let Outcome::Piece(piece) = outcome else { return vec![outcome] };

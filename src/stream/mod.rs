@@ -25,6 +25,8 @@ mod parse;
 mod parse_route;
 mod parse_step;
 mod plan;
+mod replay;
+mod replays;
 mod rows;
 mod runner;
 mod secrets;

@@ -270,7 +270,7 @@ impl Folder {
             owner.generation = generation + 1;
         }
         let schema = job.plan.output().clone();
-        let sink = Parquet::open(spec.clone(), schema, out, &owner, &[]).map_err(failed)?;
+        let sink = Parquet::open(spec.clone(), schema, out, &owner, &owner.name, &[]).map_err(failed)?;
         Ok(Folder { sink: Box::new(sink), generation: owner.generation, cut: 0 })
     }
 

@@ -296,7 +296,8 @@ impl Runner {
             Output::Parquet(out) => {
                 let schema = self.job.plan.output().clone();
                 let owner = self.owner(state.generation);
-                let sink = Parquet::open(out.clone(), schema, &self.options.out, &owner, &state.files);
+                let name = self.replay.as_ref().map_or_else(|| owner.name.clone(), |replay| replay.file_name());
+                let sink = Parquet::open(out.clone(), schema, &self.options.out, &owner, &name, &state.files);
                 Ok(Sink::Parquet(Box::new(sink.map_err(|error| error.to_string())?)))
             }
             Output::Topic(out) => {

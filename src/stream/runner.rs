@@ -12,6 +12,7 @@ use super::lanes::{Lanes, Outcome, Ready};
 use super::life::{Life, Seat};
 use super::load::{self, Job};
 use super::output::{Held, Outlet};
+use super::replay::Replay;
 use super::sink::journal::Last;
 use super::state::States;
 use super::writing::{Wrote, letters};
@@ -20,7 +21,7 @@ use crate::control::State;
 use crate::metrics as names;
 use crate::record::{Batch, Offset, PartitionId, Record, TimestampType};
 use crate::store::{Partition, ReadError, Topic};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::future::poll_fn;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
@@ -97,6 +98,12 @@ pub(super) struct Runner {
     given_up: Option<(i32, i64)>,
     /// Records, and dead ones among them, since the breaker last looked.
     pub(super) watched: (u64, u64),
+    /// Offsets, of the records that are written now, that an output did not take: the breaker counts each once.
+    pub(super) buried: BTreeSet<i64>,
+    /// What is fed, if this is no live run.
+    pub(super) replay: Option<Arc<Replay>>,
+    /// Dead letters that are fed now, ascending, as they are in their topic.
+    pub(super) letters: Vec<Record>,
 }
 
 /// What is open while the source is there.
@@ -128,8 +135,8 @@ pub(super) fn run(
     hooks: &Hooks,
     drop_state: bool,
 ) -> Result<(), String> {
-    let mut runner = begin(options, job, life, hooks)?;
-    runner.replay();
+    let mut runner = begin(options, job, checkpoint_path(options, &job.spec.name), life, hooks)?;
+    runner.replay_text();
     if drop_state {
         runner.drop_state()?;
     }
@@ -146,7 +153,8 @@ pub fn drain(options: Options, file: &Path) -> Result<u64, String> {
     let topic = options.store.topic(job.spec.from.as_str());
     let topic = topic.ok_or_else(|| format!("topic {} does not exist", job.spec.from))?;
     let life = Life::begin(&Arc::<Seat>::default()).ok_or("a new seat is free")?;
-    let mut runner = begin(&Arc::new(options), &job, &life, &Hooks::default())?;
+    let path = checkpoint_path(&options, &job.spec.name);
+    let mut runner = begin(&Arc::new(options), &job, path, &life, &Hooks::default())?;
     let ends = topic.partitions().iter().map(|partition| (partition.id().0, partition.tail().0)).collect();
     let drained = runner.open(topic).and_then(|mut open| {
         open.until = Some(ends);
@@ -156,8 +164,17 @@ pub fn drain(options: Options, file: &Path) -> Result<u64, String> {
     Ok(runner.checkpoint.written())
 }
 
-fn begin(options: &Arc<Options>, job: &Job, life: &Arc<Life>, hooks: &Hooks) -> Result<Runner, String> {
-    let path = checkpoint_path(options, &job.spec.name);
+/// A runner at the checkpoint of that path.
+///
+/// # Errors
+/// The checkpoint is damaged; the system's.
+pub(super) fn begin(
+    options: &Arc<Options>,
+    job: &Job,
+    path: PathBuf,
+    life: &Arc<Life>,
+    hooks: &Hooks,
+) -> Result<Runner, String> {
     if let Some(folder) = path.parent() {
         make_folder(folder).map_err(|error| format!("cannot make {}: {error}", folder.display()))?;
     }
@@ -177,6 +194,9 @@ fn begin(options: &Arc<Options>, job: &Job, life: &Arc<Life>, hooks: &Hooks) -> 
         held: BTreeMap::new(),
         given_up: None,
         watched: (0, 0),
+        buried: BTreeSet::new(),
+        replay: None,
+        letters: Vec::new(),
     })
 }
 
@@ -188,7 +208,7 @@ pub(super) fn checkpoint_path(options: &Options, name: &str) -> PathBuf {
 impl Runner {
     /// If the text has changed since the last cut: what topics hold behind that cut was made with the old text. Everything up to there is
     /// made once more with it and cut, so that no record is in one output by the old text and in another by the new one.
-    fn replay(&mut self) {
+    fn replay_text(&mut self) {
         if self.checkpoint.text == self.job.spec.text {
             return;
         }
@@ -277,7 +297,7 @@ impl Runner {
     }
 
     /// Back to the last cut.
-    fn rewind(&mut self) {
+    pub(super) fn rewind(&mut self) {
         self.positions.clone_from(&self.checkpoint.positions);
         self.counts = self.checkpoint.counts;
         self.status.rewind();
@@ -288,7 +308,7 @@ impl Runner {
     }
 
     /// Waits out a pause, beating.
-    fn rest(&mut self, pause: Duration, why: &str) {
+    pub(super) fn rest(&mut self, pause: Duration, why: &str) {
         let began = Instant::now();
         while began.elapsed() < pause && !self.life.is_stopping() {
             self.publish(State::Stalled, Some(why.to_owned()));
@@ -363,7 +383,7 @@ impl Runner {
     pub(super) fn fall(&mut self, open: &mut Open, at: usize, reason: String) -> Result<(), Fail> {
         let outlet = &mut open.outlets[at];
         let reason = format!("output {}: {reason}", outlet.name);
-        if open.until.is_some() || self.job.plan.is_stateful() {
+        if open.until.is_some() || self.replay.is_some() || self.job.plan.is_stateful() {
             return Err(Fail::Down(reason));
         }
         outlet.fall(reason.clone(), &self.checkpoint);
@@ -372,7 +392,7 @@ impl Runner {
         Ok(())
     }
 
-    fn count_stall(&mut self) {
+    pub(super) fn count_stall(&mut self) {
         metrics::counter!(names::STREAM_STALLS.name, "pipeline" => self.job.spec.name.clone()).increment(1);
         self.status.stalls += 1;
     }
@@ -451,7 +471,7 @@ impl Runner {
     }
 
     /// These outputs, and so the pipeline, have what lies below `next`.
-    fn advance(&mut self, open: &mut Open, crowd: &[usize], id: i32, next: i64) {
+    pub(super) fn advance(&mut self, open: &mut Open, crowd: &[usize], id: i32, next: i64) {
         for at in crowd {
             let outlet = &mut open.outlets[*at];
             outlet.positions.insert(id, next);
@@ -515,6 +535,7 @@ impl Runner {
         let (remembered, ready) = self.remember(open, id, records, ready);
         let records = remembered.as_deref().unwrap_or(records);
         let mut left = Vec::new();
+        self.buried.clear();
         for at in crowd.iter().copied() {
             if let Wrote::Waits = self.write(open, at, id, kind, records, &ready.routes[at])? {
                 left.push(at);
@@ -576,7 +597,8 @@ impl Runner {
                 headers: Vec::new(),
             };
             let fault = Fault { reason: Reason::BadBatch, column: None, message: reason.into() };
-            let letter = Letter { record: &record, fault: &fault, timestamp_type: batch.header().timestamp_type };
+            let letter =
+                Letter { record: &record, fault: &fault, timestamp_type: batch.header().timestamp_type, outputs: None };
             open.letters
                 .send(id, std::slice::from_ref(&letter), Last::Whole)
                 .map_err(|error| Fail::Down(error.to_string()))?;
@@ -598,7 +620,7 @@ impl Runner {
             .increment(1);
     }
 
-    fn count(&mut self, ready: &Ready, records: u64) {
+    pub(super) fn count(&mut self, ready: &Ready, records: u64) {
         let pipeline = &self.job.spec.name;
         ready.bad.iter().for_each(|(_, fault)| self.count_dead(fault));
         for (reason, count) in ready.filtered.reasons() {

@@ -92,6 +92,9 @@ impl Runner {
             return;
         }
         self.status.published = Some((Instant::now(), state));
+        if let Some(replay) = self.replay.clone() {
+            return self.publish_replay(&replay, state, reason);
+        }
         let (lag_records, lag_seconds) = self.lag();
         let pipeline = &self.job.spec.name;
         let gauge = |metric: names::Metric, value: f64| {

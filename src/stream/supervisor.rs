@@ -5,6 +5,7 @@ use super::hooks::Hooks;
 use super::life::{Life, Seat};
 use super::load::{self, Job};
 use super::opening::state_mismatch;
+use super::replays::Replays;
 use super::sink::lake;
 use super::spec::Output;
 use super::{Options, runner};
@@ -77,8 +78,10 @@ pub(super) fn start_with(
     silence_max: Duration,
 ) -> io::Result<Running> {
     let stop = Arc::new(AtomicBool::new(false));
+    let options = Arc::new(options);
     let mut supervisor = Supervisor {
-        options: Arc::new(options),
+        replays: Replays::new(&options, &hooks, silence_max),
+        options,
         hooks,
         silence_max,
         pipelines: BTreeMap::new(),
@@ -106,6 +109,7 @@ struct Supervisor {
     pipelines: BTreeMap<String, Pipeline>,
     /// By pipeline, also of those that are gone: a thread that was given up may still hold one.
     seats: BTreeMap<String, Arc<Seat>>,
+    replays: Replays,
 }
 
 impl Supervisor {
@@ -116,6 +120,7 @@ impl Supervisor {
                 Err(reason) => error!(%pipeline, "{reason}"),
             }
         }
+        self.replays.resume();
         let runtime = self.options.runtime.clone();
         while !stop.load(Ordering::Acquire) {
             let next = runtime.block_on(async { tokio::time::timeout(LOOK_INTERVAL, requests.recv()).await });
@@ -123,12 +128,19 @@ impl Supervisor {
                 let answer = match request.command {
                     Command::Reload { pipeline, drop_state } => self.reload(pipeline.as_deref(), drop_state),
                     Command::Reset { pipeline, to } => vec![(pipeline.clone(), self.reset(&pipeline, to))],
+                    Command::Replay { pipeline, filter, how } => {
+                        let begun = self.job(&pipeline).and_then(|job| self.replays.begin(&job, filter, how));
+                        vec![(pipeline, begun)]
+                    }
+                    Command::StopReplay { pipeline } => vec![(pipeline.clone(), self.replays.stop(&pipeline))],
                 };
                 // Who asked may have hung up; the work is done all the same.
                 let _ = request.answer.send(answer);
             }
             self.revive();
+            self.replays.look();
         }
+        self.replays.stop_all();
         let names: Vec<String> = self.pipelines.keys().cloned().collect();
         self.pipelines.values().for_each(|pipeline| pipeline.life.stop());
         for name in names {
@@ -152,7 +164,8 @@ impl Supervisor {
             }
         }
         // A file that was never right has a place on the board alone.
-        let shown = self.options.control.statuses().into_iter().map(|status| status.name);
+        let shown =
+            self.options.control.statuses().into_iter().filter(|status| !status.is_replay()).map(|status| status.name);
         let known: BTreeSet<String> = self.pipelines.keys().cloned().chain(shown).collect();
         let gone = known.into_iter().filter(|name| !files.iter().any(|path| named(path) == *name));
         for name in gone.filter(|name| only.is_none_or(|only| only == name)) {
@@ -295,12 +308,17 @@ impl Supervisor {
         }
     }
 
-    /// Moves a pipeline: its next files belong to a new generation, what it wrote stays.
-    fn reset(&mut self, name: &str, to: ResetTo) -> Result<String, String> {
+    /// A pipeline as it runs, or as its file says.
+    fn job(&self, name: &str) -> Result<Job, String> {
         let running = self.pipelines.get(name).map(|pipeline| pipeline.job.clone());
         // One that was refused for what it remembers is in its file alone.
         let job = running.or_else(|| load::file(&self.options.folder.join(format!("{name}.toml"))).ok());
-        let job = job.ok_or_else(|| format!("no pipeline is named {name}; inrush pipeline status lists them"))?;
+        job.ok_or_else(|| format!("no pipeline is named {name}; inrush pipeline status lists them"))
+    }
+
+    /// Moves a pipeline: its next files belong to a new generation, what it wrote stays.
+    fn reset(&mut self, name: &str, to: ResetTo) -> Result<String, String> {
+        let job = self.job(name)?;
         let topic = self.options.store.topic(job.spec.from.as_str());
         let topic =
             topic.ok_or_else(|| format!("topic {} does not exist, so there is nothing to move in", job.spec.from))?;

@@ -3,6 +3,7 @@
 
 mod formats;
 mod remembered;
+mod replays;
 mod routes;
 
 use super::checkpoint::Checkpoint;

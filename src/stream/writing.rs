@@ -87,7 +87,7 @@ impl Runner {
             if let Some(held) = self.attempt(offset, outlet.held.get(&id)) {
                 outlet.held.insert(id, held);
                 self.count_retry();
-                if !self.job.plan.is_stateful() {
+                if !self.job.plan.is_stateful() && self.replay.is_none() {
                     return Ok(Wrote::Waits);
                 }
                 // What the steps remember is past this record: nothing else goes on meanwhile.
@@ -104,7 +104,7 @@ impl Runner {
                 }
                 Some(message) => {
                     let fault = Fault { reason: Reason::SinkRefused, column: None, message: message.into() };
-                    let letter = |record| Letter { record, fault: &fault, timestamp_type: kind };
+                    let letter = |record| Letter { record, fault: &fault, timestamp_type: kind, outputs: None };
                     let with_rows = group.filter(|index| rows.of_records(&(*index..index + 1)).len() > 0);
                     let letters: Vec<Letter<'_>> = with_rows.map(|index| letter(&records[index])).collect();
                     self.bury(open, at, id, &letters, Last::Whole)?
@@ -192,7 +192,12 @@ impl Runner {
     ) -> Result<bool, Fail> {
         let outlet = &mut open.outlets[at];
         let Some(line) = &mut outlet.line else { return Ok(false) };
-        if let Err(error) = line.letters.send(id, letters, last) {
+        // Of a replay the letter itself fails again, with what its headers say of the times before.
+        let whole = letters
+            .iter()
+            .map(|letter| Letter { record: self.letter_of(letter.record).unwrap_or(letter.record), ..*letter });
+        let sent = line.letters.send(id, &whole.collect::<Vec<_>>(), last);
+        if let Err(error) = sent {
             self.fall(open, at, error.to_string())?;
             return Ok(false);
         }
@@ -202,7 +207,9 @@ impl Runner {
         }
         // An output that is behind reads what the breaker has counted.
         let front = self.positions.get(&id).copied().unwrap_or(0);
-        self.watched.1 += letters.iter().filter(|letter| letter.record.offset.0 >= front).count() as u64;
+        let new = letters.iter().map(|letter| letter.record.offset.0).filter(|offset| *offset >= front);
+        // Another output may not have taken the same record.
+        self.watched.1 += new.filter(|offset| self.buried.insert(*offset)).count() as u64;
         Ok(true)
     }
 }
@@ -217,7 +224,12 @@ fn group_of(records: &[Record], index: usize) -> Range<usize> {
 
 /// Letters of bad records, by index.
 pub(super) fn letters<'a>(bad: &'a [(u32, Fault)], records: &'a [Record], kind: TimestampType) -> Vec<Letter<'a>> {
-    let letter = |(at, fault): &'a (u32, Fault)| Letter { record: &records[*at as usize], fault, timestamp_type: kind };
+    let letter = |(at, fault): &'a (u32, Fault)| Letter {
+        record: &records[*at as usize],
+        fault,
+        timestamp_type: kind,
+        outputs: None,
+    };
     bad.iter().map(letter).collect()
 }
 

@@ -10,8 +10,10 @@
 //! | `GET /readyz` | 200 or 503, with one line a reason |
 //! | `GET /api/pipelines` | the board, a list of [`crate::control::PipelineStatus`] |
 //! | `POST /api/pipelines/reload[?pipeline=NAME]` | what was done for each pipeline |
+//! | `POST /api/dead-letters/…` | see [`dead_letters`] |
 //! | `POST /api/pipelines/reset?pipeline=NAME&to=start\|end\|MILLIS` | the same |
 
+mod dead_letters;
 mod ready;
 mod scrape;
 
@@ -123,6 +125,9 @@ async fn answer(admin: &Admin, request: Request<Incoming>) -> Response<Full<Byte
     if let Err(reason) = check_addressee(request.headers(), &admin.host_names) {
         return json(StatusCode::FORBIDDEN, &serde_json::json!({ "error": reason }));
     }
+    if request.uri().path().starts_with(dead_letters::PATH) {
+        return dead_letters::answer(admin, request).await;
+    }
     match (request.method(), request.uri().path()) {
         (&Method::GET, "/metrics") => {
             let is_ready = ready(admin).is_ready;
@@ -163,7 +168,7 @@ async fn answer(admin: &Admin, request: Request<Incoming>) -> Response<Full<Byte
         },
         (_, path) => json(
             StatusCode::NOT_FOUND,
-            &serde_json::json!({ "error": format!("nothing answers {} {path} here; the admin door has GET /metrics, /healthz, /readyz, /api/pipelines and POST /api/pipelines/reload, /api/pipelines/reset", request.method()) }),
+            &serde_json::json!({ "error": format!("nothing answers {} {path} here; the admin door has GET /metrics, /healthz, /readyz, /api/pipelines and POST /api/pipelines/reload, /api/pipelines/reset, /api/dead-letters/…", request.method()) }),
         ),
     }
 }

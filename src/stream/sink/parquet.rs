@@ -37,6 +37,8 @@ pub(in crate::stream) struct Parquet {
     spec: ParquetOutput,
     schema: SchemaRef,
     pipeline: String,
+    /// What its files' names begin with: the pipeline's name, or that of a replay.
+    name: String,
     /// `<out>/<folder>`.
     folder: PathBuf,
     staging: PathBuf,
@@ -66,7 +68,8 @@ pub(in crate::stream) struct CutName {
 }
 
 impl Parquet {
-    /// Makes the folders, claims the output for `owner`, and removes what was staged but for `files`, which the checkpoint names.
+    /// Makes the folders, claims the output for `owner`, and removes what was staged under
+    /// `name` but for `files`, which the checkpoint names.
     ///
     /// # Errors
     /// The system's; `InvalidInput` if the schema does not fit the folder's.
@@ -75,10 +78,11 @@ impl Parquet {
         schema: SchemaRef,
         out: &Path,
         owner: &Owner,
+        name: &str,
         files: &[Staged],
     ) -> io::Result<Parquet> {
         let folder = out.join(&spec.folder);
-        let staging = folder.join("_inrush").join(&owner.name);
+        let staging = folder.join("_inrush").join(name);
         make_folder(&staging)?;
         let schema_version = lake::schema_version(&folder, &schema)?;
         lake::claim(&folder, owner)?;
@@ -93,6 +97,7 @@ impl Parquet {
             spec,
             schema,
             pipeline: owner.name.clone(),
+            name: name.to_owned(),
             folder,
             staging,
             tag: fastrand::u32(..),
@@ -187,7 +192,7 @@ impl Parquet {
     }
 
     fn begin(&mut self, partition: &str, name: &CutName, first: &RecordBatch) -> io::Result<Open> {
-        let file_name = format!("{}-{}-{}-{}.parquet", self.pipeline, name.generation, name.cut, self.made);
+        let file_name = format!("{}-{}-{}-{}.parquet", self.name, name.generation, name.cut, self.made);
         self.made += 1;
         let staged = self.staging.join(format!("{file_name}.{:08x}.open", self.tag));
         let finished = self.folder.join(partition).join(&file_name);
