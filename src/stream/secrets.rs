@@ -26,7 +26,7 @@ pub(super) fn resolve(expr: Expr, pipeline: &Path) -> Result<Expr> {
     Ok(resolved.data)
 }
 
-fn read(name: &str, pipeline: &Path) -> Result<String> {
+pub(super) fn read(name: &str, pipeline: &Path) -> Result<String> {
     // A file's name as a topic's: nothing that leaves the folder.
     if TopicName::new(name).is_err() {
         return plan_err!("\"{name}\" is no name of a secret: use letters, digits, '.', '_' and '-'");
