@@ -37,8 +37,21 @@ class Kafka:
         subprocess.run([KAFKA_SH, "start", self.folder], check=True, stdout=subprocess.DEVNULL, env={**os.environ, "KAFKA_PORT": str(self.port)})
 
     def kill(self):
-        os.kill(int(open(f"{self.folder}/pid", encoding="utf-8").read()), signal.SIGKILL)
-        time.sleep(0.2)
+        with open(f"{self.folder}/pid", encoding="utf-8") as file:
+            pid = int(file.read())
+        os.kill(pid, signal.SIGKILL)
+        os.remove(f"{self.folder}/pid")
+        while not is_gone(pid):
+            time.sleep(0.02)
+
+
+def is_gone(pid):
+    """Whether a process is dead, also if nobody has waited for it."""
+    try:
+        with open(f"/proc/{pid}/status", encoding="utf-8") as file:
+            return "State:\tZ" in file.read()
+    except OSError:
+        return True
 
 
 class Edge(Daemon):
@@ -56,7 +69,7 @@ class Sender(threading.Thread):
     """Numbers to Inrush, until it is told to stop; what was acknowledged is what must arrive."""
 
     def __init__(self, address):
-        super().__init__()
+        super().__init__(daemon=True)
         self.producer = confluent_kafka.Producer({"bootstrap.servers": address, "enable.idempotence": True, "linger.ms": 5, "message.timeout.ms": 0, **QUIET})
         self.acknowledged, self.is_done = set(), False
 
