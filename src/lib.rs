@@ -13,6 +13,7 @@ pub mod config;
 pub mod disk;
 pub mod record;
 
+pub mod kafka;
 pub mod log;
 pub mod wire;
 

@@ -16,6 +16,7 @@ const FLOORS: &[(&str, u32)] = &[
     ("record", 1),
     ("disk", 1),
     ("config", 1),
+    ("kafka", 2),
     ("log", 2),
     ("wire", 2),
     ("store", 3),

@@ -58,6 +58,9 @@ pub(super) struct OutputState {
     pub(super) positions: BTreeMap<i32, i64>,
     /// The output's topic, if it is one.
     pub(super) topic: Option<TopicState>,
+    /// The output's topic elsewhere, if it is one.
+    #[serde(default)]
+    pub(super) kafka: Option<KafkaState>,
     /// The dead letter topic, as far as this output's own letters go.
     pub(super) letters: Option<TopicState>,
     /// Files whose renames are not known to be synced: a start finishes what a crash left.
@@ -78,6 +81,21 @@ pub(super) struct TopicState {
     /// Of the batches that this output writes there; 0 in checkpoints of before.
     #[serde(default)]
     pub(super) producer: i64,
+}
+
+/// A topic of a Kafka cluster elsewhere that the pipeline writes to, as it was at a cut.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct KafkaState {
+    /// Nil where the cluster is too old to say it.
+    pub(super) topic: Uuid,
+    /// As in [`TopicState`].
+    pub(super) partitions: i32,
+    /// By source partition the producer id of its rows.
+    pub(super) producers: BTreeMap<i32, i64>,
+    /// By output partition what comes behind the last batch; a start looks there.
+    pub(super) ends: BTreeMap<i32, i64>,
+    /// Source partition, output partition, and of the next batch from one to the other its epoch and sequence.
+    pub(super) places: Vec<(i32, i32, i16, i32)>,
 }
 
 /// Bits of a producer id that are ours to choose.

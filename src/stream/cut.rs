@@ -43,7 +43,7 @@ impl Runner {
     fn roll_age(&self, at: usize) -> Duration {
         let age = match &self.job.spec.routes[at].to {
             Output::Parquet(out) => out.roll_age,
-            Output::Topic(_) => TOPIC_ROLL_AGE,
+            Output::Topic(_) | Output::Kafka(_) => TOPIC_ROLL_AGE,
         };
         // What the steps remember is written whole each time.
         if self.job.plan.is_stateful() { age.max(self.status.cut_took * CUT_SHARE) } else { age }
@@ -98,6 +98,7 @@ impl Runner {
             bytes += files.iter().map(|file| file.size).sum::<u64>();
             state.positions.clone_from(&outlet.positions);
             state.topic = line.sink.state();
+            state.kafka = line.sink.kafka_state();
             state.letters = Some(line.letters.journal().state());
             state.files.extend(files);
             (state.written, state.dead) = (outlet.written, outlet.dead);
@@ -121,6 +122,7 @@ impl Runner {
             let Some(line) = &mut outlet.line else { continue };
             let state = &self.checkpoint.outputs[&outlet.name];
             line.sink.cut(state.topic.as_ref(), &state.positions);
+            line.sink.cut_kafka(state.kafka.as_ref(), &state.positions);
             if let Some(letters) = &state.letters {
                 line.letters.cut(letters, &state.positions);
             }

@@ -77,6 +77,7 @@ fn misfit(spec: &Spec, route: &Route, plan: &Plan) -> Option<Mistake> {
     let (field, name) = match &route.to {
         Output::Parquet(out) => ("time", out.time.as_deref().filter(|time| *time != "_timestamp")?),
         Output::Topic(out) => ("key", out.key.as_deref()?),
+        Output::Kafka(out) => ("key", out.key.as_deref()?),
     };
     let message = match plan.output().field_with_name(name) {
         Err(_) => {

@@ -22,6 +22,7 @@ mod offline;
 mod opening;
 mod output;
 mod parse;
+mod parse_kafka;
 mod parse_route;
 mod parse_step;
 mod plan;

@@ -242,7 +242,7 @@ impl<'a> Out<'a> {
         };
         let folder = |route: &Route| match &route.to {
             Output::Parquet(spec) => Folder::open(job, spec, &out).map(Some),
-            Output::Topic(_) => Ok(None),
+            Output::Topic(_) | Output::Kafka(_) => Ok(None),
         };
         let folders: Vec<Option<Folder>> = job.spec.routes.iter().map(folder).collect::<Result<_, _>>()?;
         if folders.iter().all(Option::is_none) {

@@ -9,6 +9,7 @@ use super::output::{Line, Outlet};
 use super::runner::{Fail, Open, Runner};
 use super::sink::Sink;
 use super::sink::journal::{self, Journal, SourceTopic};
+use super::sink::kafka::{self, KafkaSink};
 use super::sink::lake::{self, Claim, Owner};
 use super::sink::parquet::Parquet;
 use super::sink::staged::{Finished, finish};
@@ -109,6 +110,7 @@ impl Runner {
         let route = self.job.spec.routes[at].clone();
         let mut next = self.checkpoint.clone();
         let state = next.outputs.entry(name.clone()).or_default();
+        let mut elsewhere = None;
         match &route.to {
             Output::Parquet(out) => self.settle_folder(state, out)?,
             Output::Topic(out) => {
@@ -117,6 +119,12 @@ impl Runner {
                     state.topic = Some(journal::untouched(&output));
                 }
             }
+            Output::Kafka(out) => {
+                let settled = kafka::settle(out, state.kafka.as_ref(), open.topic.partition_count(), &self.life);
+                let (cluster, settled) = settled.map_err(|error| Fail::Down(error.to_string()))?;
+                state.kafka = Some(settled);
+                elsewhere = Some(cluster);
+            }
         }
         let letters = self.letters_topic(&open.topic)?;
         if state.letters.as_ref().is_none_or(|state| state.topic != letters.id) {
@@ -124,7 +132,19 @@ impl Runner {
         }
         self.store(next)?;
         let state = &self.checkpoint.outputs[name];
-        let sink = self.sink(&open.topic, &route.to, state)?;
+        let sink = match (elsewhere, &route.to, &state.kafka) {
+            (Some(cluster), Output::Kafka(out), Some(known)) => {
+                let source = SourceTopic { pipeline: self.checkpoint.id, topic: open.topic.id };
+                let sink = KafkaSink::open(cluster, known, out, source, &state.positions, self.hooks.clone());
+                let sink = sink.map_err(|error| Fail::Down(error.to_string()))?;
+                if let Some(doubt) = sink.doubt() {
+                    warn!(pipeline = self.job.spec.name, "{doubt}");
+                    self.status.warn(doubt);
+                }
+                Sink::Kafka(Box::new(sink))
+            }
+            _ => self.sink(&open.topic, &route.to, state)?,
+        };
         let start = Start { pipeline: self.checkpoint.id, state: state.letters.as_ref(), positions: &state.positions };
         let letters = self.letters(&open.topic, name.clone(), start)?;
         self.is_still_there(&open.topic, &sink.whole())?;
@@ -300,6 +320,7 @@ impl Runner {
                 let sink = Parquet::open(out.clone(), schema, &self.options.out, &owner, &name, &state.files);
                 Ok(Sink::Parquet(Box::new(sink.map_err(|error| error.to_string())?)))
             }
+            Output::Kafka(_) => Err(Fail::Down("a topic elsewhere is opened with its cluster".to_owned())),
             Output::Topic(out) => {
                 let output = self.output_topic(out, topic)?;
                 let source = SourceTopic { pipeline: self.checkpoint.id, topic: topic.id };

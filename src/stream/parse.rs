@@ -141,7 +141,7 @@ fn unknown_route(stand_in: &TopicName) -> Route {
 fn circles(root: &Section<'_>, from: Option<&TopicName>, to: &Output, on_error: Option<&OnError>) {
     let out = match to {
         Output::Topic(out) => Some(&out.topic),
-        Output::Parquet(_) => None,
+        Output::Parquet(_) | Output::Kafka(_) => None,
     };
     let key = if root.has("to") { "to" } else { "route" };
     let then = on_error.map(|on_error| &on_error.then);

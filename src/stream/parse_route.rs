@@ -1,6 +1,7 @@
 //! `[[route]]` and `to`: which rows go to which output.
 
 use super::parse::{misplaced, sql_of};
+use super::parse_kafka;
 use super::spec::{Output, ParquetOutput, Route, Rule, TopicOutput};
 use crate::config::{Section, duration, size};
 use crate::record::TopicName;
@@ -72,21 +73,22 @@ fn output(section: &Section<'_>) -> Option<(Option<Output>, (usize, usize))> {
     }
     let to = section.table("to")?;
     misplaced(&to, "[to]", |_, _| true);
-    let named = if to.has("topic") { to.string("key") } else { to.string("time") };
+    let named = if to.has("topic") || to.has("kafka") { to.string("key") } else { to.string("time") };
     let at = named.as_ref().and_then(|named| named.place.clone());
     let at = at.map_or((0, 0), |place| crate::config::position(section.mistakes().text, place.start));
-    let output = match (to.has("parquet"), to.has("topic")) {
-        (true, false) => parquet(&to).map(Output::Parquet),
-        (false, true) => topic_output(&to).map(Output::Topic),
-        (true, true) => {
-            let _ = (to.item("parquet"), to.item("topic"));
-            to.wrong("topic", "a route has one output; write a second [[route]] for the other");
+    let output = match (to.has("parquet"), to.has("topic"), to.has("kafka")) {
+        (true, false, false) => parquet(&to).map(Output::Parquet),
+        (false, true, false) => topic_output(&to).map(Output::Topic),
+        (false, false, true) => parse_kafka::output(&to).map(Output::Kafka),
+        (false, false, false) => {
+            // Asked for, so that a typo is told from them.
+            let _ = (to.item("parquet"), to.item("topic"), to.item("kafka"));
+            to.wrong("", "say which: to = { parquet = \"FOLDER\" }, to = { topic = \"NAME\" } or to = { kafka = \"NAME\" }");
             None
         }
-        (false, false) => {
-            // Asked for, so that a typo is told from them.
-            let _ = (to.item("parquet"), to.item("topic"));
-            to.wrong("", "say which: to = { parquet = \"FOLDER\" } or to = { topic = \"NAME\" }");
+        _ => {
+            let _ = (to.item("parquet"), to.item("topic"), to.item("kafka"));
+            to.wrong("topic", "a route has one output; write a second [[route]] for the other");
             None
         }
     };

@@ -35,7 +35,7 @@ fn replace(expr: Expr, by: impl Fn(&str) -> Result<String>) -> Result<Expr> {
     Ok(resolved.data)
 }
 
-fn read(name: &str, pipeline: &Path) -> Result<String> {
+pub(super) fn read(name: &str, pipeline: &Path) -> Result<String> {
     // A file's name as a topic's: nothing that leaves the folder.
     if TopicName::new(name).is_err() {
         return plan_err!("\"{name}\" is no name of a secret: use letters, digits, '.', '_' and '-'");

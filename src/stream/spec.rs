@@ -186,6 +186,7 @@ pub enum Unit {
 pub enum Output {
     Parquet(ParquetOutput),
     Topic(TopicOutput),
+    Kafka(KafkaOutput),
 }
 
 impl std::fmt::Display for Output {
@@ -193,6 +194,7 @@ impl std::fmt::Display for Output {
         match self {
             Output::Parquet(out) => write!(f, "parquet {}", out.folder.display()),
             Output::Topic(out) => write!(f, "topic {}", out.topic),
+            Output::Kafka(out) => write!(f, "kafka {}", out.topic),
         }
     }
 }
@@ -203,6 +205,16 @@ pub struct TopicOutput {
     pub topic: crate::record::TopicName,
     /// The output column that becomes the record's key; `None` = no key.
     pub key: Option<String>,
+}
+
+/// A topic of a Kafka cluster elsewhere: rows as JSON objects.
+#[derive(Clone, Debug)]
+pub struct KafkaOutput {
+    pub topic: crate::record::TopicName,
+    /// The output column that becomes the record's key; `None` = no key.
+    pub key: Option<String>,
+    pub codec: crate::record::Codec,
+    pub cluster: crate::kafka::Settings,
 }
 
 /// A folder of Parquet files.

@@ -53,6 +53,9 @@ impl Board {
 
     /// Something that a person should look at, though the pipeline goes on; it stays until the pipeline starts again.
     pub(super) fn warn(&mut self, text: String) {
+        if self.warnings.contains(&text) {
+            return;
+        }
         if self.warnings.len() == WARNINGS_MAX {
             self.warnings.remove(0);
         }
@@ -110,6 +113,7 @@ impl Runner {
         let output = |route: &Route| match &route.to {
             Output::Parquet(out) => format!("parquet {}", self.options.out.join(&out.folder).display()),
             Output::Topic(out) => format!("topic {}", out.topic),
+            Output::Kafka(out) => format!("kafka {} at {}", out.topic, out.cluster.servers.join(",")),
         };
         let outputs = self.job.spec.routes.iter().map(output);
         let progress = self.progress();

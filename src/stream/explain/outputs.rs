@@ -59,6 +59,22 @@ pub(super) fn told(output: &Output, spec: &Spec) -> OutputTold {
             ];
             (BATCH_MEMORY, settings)
         }
+        Output::Kafka(out) => {
+            let key = match &out.key {
+                Some(key) => format!("{key}, which also says the partition"),
+                None => "none: a row goes to its source's partition number".to_owned(),
+            };
+            let login = out.cluster.sasl.as_ref().map_or("none", |_| "by SASL");
+            let settings = vec![
+                ("servers", out.cluster.servers.join(", ")),
+                ("login", login.to_owned()),
+                ("records", "one JSON object a row, with timestamp and headers of the source record".to_owned()),
+                ("key", key),
+                ("compression", format!("{:?}", out.codec).to_lowercase()),
+                ("cut", "once a second".to_owned()),
+            ];
+            (BATCH_MEMORY, settings)
+        }
     };
     let setting = |(key, value): (&str, String)| SettingTold { key: key.to_owned(), value };
     OutputTold { name: output.to_string(), settings: settings.into_iter().map(setting).collect(), memory }

@@ -22,13 +22,13 @@ use uuid::Uuid;
 /// The header that says how far an output partition is; never copied from a source record.
 pub(in crate::stream) const SOURCE_HEADER: &[u8] = b"inrush-source";
 /// Uncompressed bytes of one batch.
-const BATCH_SIZE: usize = 512 << 10;
+pub(super) const BATCH_SIZE: usize = 512 << 10;
 /// What is read at a time to see what is there already.
 const SCAN_SIZE: usize = 4 << 20;
 /// What a record adds to a batch beside its parts, at most.
 const RECORD_OVERHEAD: usize = 64;
 /// What batch header and source header take, at most.
-const BATCH_OVERHEAD: usize = 256;
+pub(super) const BATCH_OVERHEAD: usize = 256;
 
 /// A topic that a pipeline writes to.
 pub(in crate::stream) struct Journal {
@@ -49,8 +49,8 @@ pub(in crate::stream) struct Journal {
 /// How far an output partition is with a source partition: it has everything below `next`, and so many rows of the record there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(in crate::stream) struct Reached {
-    next: i64,
-    rows: u32,
+    pub(super) next: i64,
+    pub(super) rows: u32,
 }
 
 /// What a call says of the last record whose rows it writes.
@@ -359,14 +359,14 @@ pub(in crate::stream) fn is_durable(topic: &Topic, partition: &crate::store::Par
 }
 
 impl SourceTopic {
-    fn mark(&self, partition: i32, reached: Reached) -> String {
+    pub(super) fn mark(&self, partition: i32, reached: Reached) -> String {
         let Reached { next, rows } = reached;
         let mark = format!("{} {} {partition} {next}", self.pipeline, self.topic);
         if rows == 0 { mark } else { format!("{mark} {rows}") }
     }
 
     /// How far a record says its output partition has come with a source partition, if it speaks of this source.
-    fn marked(&self, record: &Record) -> Option<(i32, Reached)> {
+    pub(super) fn marked(&self, record: &Record) -> Option<(i32, Reached)> {
         let (_, value) = record.headers.iter().rev().find(|(name, _)| name.as_ref() == SOURCE_HEADER)?;
         let text = std::str::from_utf8(value.as_deref()?).ok()?;
         let mut words = text.split(' ');
@@ -378,7 +378,7 @@ impl SourceTopic {
 }
 
 /// The rows that are not there yet, and how many rows of the first one's record are.
-fn missing<'r, 'a>(rows: &'r [Row<'a>], reached: Reached) -> (&'r [Row<'a>], u32) {
+pub(super) fn missing<'r, 'a>(rows: &'r [Row<'a>], reached: Reached) -> (&'r [Row<'a>], u32) {
     let from = rows.partition_point(|row| row.offset < reached.next);
     let rest = &rows[from..];
     let of_record = rest.iter().take_while(|row| row.offset == reached.next).take(reached.rows as usize).count();
@@ -386,7 +386,7 @@ fn missing<'r, 'a>(rows: &'r [Row<'a>], reached: Reached) -> (&'r [Row<'a>], u32
 }
 
 /// How far an output partition is with `now`; `before` rows of the first one's record were there, `later` are the rows that follow.
-fn reached_by(now: &[Row<'_>], later: &[Row<'_>], before: u32, whole: Last) -> Reached {
+pub(super) fn reached_by(now: &[Row<'_>], later: &[Row<'_>], before: u32, whole: Last) -> Reached {
     let Some(last) = now.last() else { return Reached { next: 0, rows: 0 } };
     let is_done = later.first().map_or(whole == Last::Whole, |row| row.offset != last.offset);
     if is_done {
@@ -397,7 +397,7 @@ fn reached_by(now: &[Row<'_>], later: &[Row<'_>], before: u32, whole: Last) -> R
     Reached { next: last.offset, rows: before + of_record as u32 }
 }
 
-fn bound(row: &Row<'_>) -> usize {
+pub(super) fn bound(row: &Row<'_>) -> usize {
     let headers: usize = row.headers.iter().map(|(name, value)| name.len() + value.map_or(0, <[u8]>::len) + 10).sum();
     row.key.map_or(0, <[u8]>::len) + row.value.map_or(0, <[u8]>::len) + headers + RECORD_OVERHEAD
 }

@@ -2,16 +2,18 @@
 
 mod encode;
 pub(super) mod journal;
+pub(super) mod kafka;
 pub(super) mod lake;
 pub(super) mod parquet;
 mod partition;
 pub(super) mod staged;
 pub(super) mod topic;
 
-use super::checkpoint::{Staged, TopicState};
+use super::checkpoint::{KafkaState, Staged, TopicState};
 use super::fault::Fault;
 use crate::record::Record;
 use arrow::record_batch::RecordBatch;
+use kafka::KafkaSink;
 use parquet::{CutName, Parquet};
 use std::collections::BTreeMap;
 use topic::{Lines, TopicSink};
@@ -20,6 +22,7 @@ use topic::{Lines, TopicSink};
 pub(super) enum Sink {
     Parquet(Box<Parquet>),
     Topic(TopicSink),
+    Kafka(Box<KafkaSink>),
 }
 
 /// Rows as their output writes them.
@@ -34,7 +37,6 @@ pub(super) enum WriteError {
     /// Nothing is known to be written: the output is opened anew, and everything since the last cut is written again or skipped.
     Down(String),
     /// The record at this offset is not taken now and may be later; nothing of the call was written.
-    #[cfg_attr(not(test), allow(dead_code))] // Sinks that ask somebody else come later; tests play one.
     Refused { offset: i64, message: String },
 }
 
@@ -54,6 +56,10 @@ impl Sink {
             Sink::Parquet(_) => (Shaped::Rows(rows), Vec::new()),
             Sink::Topic(topic) => {
                 let (lines, faults) = topic.shape(&rows, sources, records);
+                (Shaped::Lines(lines), faults)
+            }
+            Sink::Kafka(kafka) => {
+                let (lines, faults) = kafka.shape(&rows, sources, records);
                 (Shaped::Lines(lines), faults)
             }
         }
@@ -81,6 +87,7 @@ impl Sink {
                 let written = topic.write(partition, lines, sources, records, name.is_mark);
                 written.map_err(|error| WriteError::Down(error.to_string()))
             }
+            (Sink::Kafka(kafka), Shaped::Lines(lines)) => kafka.write(partition, lines, sources, records, name.is_mark),
             _ => Ok(()),
         }
     }
@@ -98,7 +105,7 @@ impl Sink {
     pub(super) fn open_files(&self) -> usize {
         match self {
             Sink::Parquet(parquet) => parquet.open_files(),
-            Sink::Topic(_) => 0,
+            Sink::Topic(_) | Sink::Kafka(_) => 0,
         }
     }
 
@@ -109,15 +116,30 @@ impl Sink {
     pub(super) fn close(&mut self, offsets: &str) -> std::io::Result<Vec<Staged>> {
         match self {
             Sink::Parquet(parquet) => parquet.close(offsets),
-            Sink::Topic(_) => Ok(Vec::new()),
+            Sink::Topic(_) | Sink::Kafka(_) => Ok(Vec::new()),
         }
     }
 
     /// For a checkpoint, if it is a topic.
     pub(super) fn state(&self) -> Option<TopicState> {
         match self {
-            Sink::Parquet(_) => None,
+            Sink::Parquet(_) | Sink::Kafka(_) => None,
             Sink::Topic(topic) => Some(topic.journal.state()),
+        }
+    }
+
+    /// For a checkpoint, if it is a topic elsewhere.
+    pub(super) fn kafka_state(&self) -> Option<KafkaState> {
+        match self {
+            Sink::Kafka(kafka) => Some(kafka.state()),
+            Sink::Parquet(_) | Sink::Topic(_) => None,
+        }
+    }
+
+    /// After a checkpoint with [`Sink::kafka_state`].
+    pub(super) fn cut_kafka(&mut self, state: Option<&KafkaState>, positions: &BTreeMap<i32, i64>) {
+        if let (Sink::Kafka(kafka), Some(state)) = (self, state) {
+            kafka.cut(state, positions);
         }
     }
 
@@ -138,6 +160,7 @@ impl Sink {
         match self {
             Sink::Parquet(_) => BTreeMap::new(),
             Sink::Topic(topic) => topic.journal.whole(),
+            Sink::Kafka(kafka) => kafka.whole(),
         }
     }
 
@@ -146,6 +169,7 @@ impl Sink {
         match self {
             Sink::Parquet(_) => BTreeMap::new(),
             Sink::Topic(topic) => topic.journal.furthest(),
+            Sink::Kafka(kafka) => kafka.furthest(),
         }
     }
 

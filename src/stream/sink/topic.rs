@@ -34,49 +34,10 @@ impl TopicSink {
         sources: &[u32],
         records: &[Record],
     ) -> (Lines, Vec<(u32, Fault)>) {
-        let fault = |reason, column: Option<&str>, message: String| Fault {
-            reason,
-            column: column.map(str::to_owned),
-            message: message.into(),
-        };
-        let mut faults = Vec::new();
-        let (json, lines) = match JsonLines::of(rows) {
-            Ok(JsonLines { text, places }) => (text, places.into_iter().map(Some).collect()),
-            Err(error) => {
-                // No type of ours has no JSON form; should one come, its rows are told and not lost.
-                let why = error.to_string();
-                let all = 0..rows.num_rows() as u32;
-                faults.extend(all.map(|row| (row, fault(Reason::Expression, None, why.clone()))));
-                (Vec::new(), vec![None; rows.num_rows()])
-            }
-        };
-        let keys = self.keys(rows);
-        let mut shaped = Lines { json, lines, keys };
         let needs_key = self.journal.topic().config().compacts;
-        for row in 0..rows.num_rows() {
-            if needs_key && shaped.keys[row].is_none() && shaped.lines[row].is_some() {
-                let message = "a compacted topic takes no row without a key: name its column with key".to_owned();
-                faults.push((row as u32, fault(Reason::SinkRefused, self.key.as_deref(), message)));
-                shaped.lines[row] = None;
-                continue;
-            }
-            let record = &records[sources[row] as usize];
-            let too_large = shaped.row(row, record).and_then(|row| self.journal.too_large(&row));
-            if let Some(size) = too_large {
-                let limit = self.journal.topic().config().max_message_bytes;
-                let message = format!("a batch of {size} bytes exceeds max.message.bytes of {limit}");
-                faults.push((row as u32, fault(Reason::TooLarge, None, message)));
-                shaped.lines[row] = None;
-            }
-        }
-        // A record of which one row cannot be written is a dead letter, and none of its rows are here.
-        for (row, _) in &faults {
-            let source = sources[*row as usize];
-            let from = sources.partition_point(|other| *other < source);
-            let alike = sources[from..].iter().take_while(|other| **other == source).count();
-            shaped.lines[from..from + alike].iter_mut().for_each(|line| *line = None);
-        }
-        (shaped, faults)
+        let limit = self.journal.topic().config().max_message_bytes;
+        let too_large = |row: &Row<'_>| self.journal.too_large(row).map(|size| (size, limit));
+        Lines::shape(rows, sources, records, self.key.as_deref(), needs_key, too_large)
     }
 
     /// Writes them; with `is_mark` rows of the last record follow. Durable as the topic's class says when it returns.
@@ -102,16 +63,61 @@ impl TopicSink {
         self.journal.write(source, rows, last)
     }
 
-    fn keys(&self, rows: &RecordBatch) -> Vec<Option<Vec<u8>>> {
-        match self.key.as_deref().and_then(|key| rows.column_by_name(key)) {
-            Some(column) => (0..rows.num_rows()).map(|row| key_of(column, row)).collect(),
-            None => vec![None; rows.num_rows()],
-        }
-    }
 }
 
 impl Lines {
-    fn row<'a>(&'a self, at: usize, record: &'a Record) -> Option<Row<'a>> {
+    /// Encodes rows with the column `key` as their keys. `too_large` gives the size of a row that the topic does not take, and its limit.
+    pub(super) fn shape(
+        rows: &RecordBatch,
+        sources: &[u32],
+        records: &[Record],
+        key: Option<&str>,
+        needs_key: bool,
+        too_large: impl Fn(&Row<'_>) -> Option<(usize, usize)>,
+    ) -> (Lines, Vec<(u32, Fault)>) {
+        let fault = |reason, column: Option<&str>, message: String| Fault {
+            reason,
+            column: column.map(str::to_owned),
+            message: message.into(),
+        };
+        let mut faults = Vec::new();
+        let (json, lines) = match JsonLines::of(rows) {
+            Ok(JsonLines { text, places }) => (text, places.into_iter().map(Some).collect()),
+            Err(error) => {
+                // No type of ours has no JSON form; should one come, its rows are told and not lost.
+                let why = error.to_string();
+                let all = 0..rows.num_rows() as u32;
+                faults.extend(all.map(|row| (row, fault(Reason::Expression, None, why.clone()))));
+                (Vec::new(), vec![None; rows.num_rows()])
+            }
+        };
+        let keys = keys(rows, key);
+        let mut shaped = Lines { json, lines, keys };
+        for row in 0..rows.num_rows() {
+            if needs_key && shaped.keys[row].is_none() && shaped.lines[row].is_some() {
+                let message = "a compacted topic takes no row without a key: name its column with key".to_owned();
+                faults.push((row as u32, fault(Reason::SinkRefused, key, message)));
+                shaped.lines[row] = None;
+                continue;
+            }
+            let record = &records[sources[row] as usize];
+            if let Some((size, limit)) = shaped.row(row, record).and_then(|row| too_large(&row)) {
+                let message = format!("a batch of {size} bytes exceeds max.message.bytes of {limit}");
+                faults.push((row as u32, fault(Reason::TooLarge, None, message)));
+                shaped.lines[row] = None;
+            }
+        }
+        // A record of which one row cannot be written is a dead letter, and none of its rows are here.
+        for (row, _) in &faults {
+            let source = sources[*row as usize];
+            let from = sources.partition_point(|other| *other < source);
+            let alike = sources[from..].iter().take_while(|other| **other == source).count();
+            shaped.lines[from..from + alike].iter_mut().for_each(|line| *line = None);
+        }
+        (shaped, faults)
+    }
+
+    pub(super) fn row<'a>(&'a self, at: usize, record: &'a Record) -> Option<Row<'a>> {
         let line = self.lines[at].clone()?;
         Some(Row {
             offset: record.offset.0,
@@ -120,6 +126,13 @@ impl Lines {
             value: Some(&self.json[line]),
             headers: copied_headers(record).collect(),
         })
+    }
+}
+
+fn keys(rows: &RecordBatch, key: Option<&str>) -> Vec<Option<Vec<u8>>> {
+    match key.and_then(|key| rows.column_by_name(key)) {
+        Some(column) => (0..rows.num_rows()).map(|row| key_of(column, row)).collect(),
+        None => vec![None; rows.num_rows()],
     }
 }
 

@@ -1,0 +1,197 @@
+//! One connection to one broker: requests go out in order, answers come back in that order.
+
+use super::sasl::{self, Sasl};
+use super::{Error, Pulse, Settings};
+use bytes::{Buf, Bytes, BytesMut};
+use kafka_protocol::messages::{ApiKey, ApiVersionsRequest, RequestHeader, ResponseHeader};
+use kafka_protocol::protocol::{Decodable, Encodable, HeaderVersion, Request, StrBytes};
+use std::collections::{HashMap, VecDeque};
+use std::io::{self, Read, Write};
+use std::net::{TcpStream, ToSocketAddrs};
+use std::time::{Duration, Instant};
+
+/// A broker that does not take a connection for so long is not there.
+const CONNECT_PATIENCE: Duration = Duration::from_secs(3);
+/// An answer that takes longer is none.
+const ANSWER_PATIENCE: Duration = Duration::from_secs(15);
+/// How often a pulse is given while an answer is waited for.
+const PULSE_INTERVAL: Duration = Duration::from_millis(500);
+/// No answer is larger: what one fetch may bring, and its frame.
+const ANSWER_SIZE_MAX: usize = 104 << 20;
+
+/// A connection, its handshakes done.
+pub(super) struct Connection {
+    stream: TcpStream,
+    address: String,
+    pulse: Pulse,
+    correlation: i32,
+    /// By request what the broker speaks, the first and the last.
+    versions: HashMap<i16, (i16, i16)>,
+    /// Requests whose answers are to come.
+    sent: VecDeque<(i32, i16)>,
+}
+
+impl Connection {
+    /// Connects, asks what is spoken, and says who it is.
+    pub(super) fn open(address: &str, settings: &Settings, pulse: &Pulse) -> Result<Connection, Error> {
+        let failed = |error: io::Error| Error::Connection { address: address.to_owned(), reason: error.to_string() };
+        let stream = connect(address).map_err(failed)?;
+        stream.set_nodelay(true).map_err(failed)?;
+        stream.set_write_timeout(Some(ANSWER_PATIENCE)).map_err(failed)?;
+        let mut connection = Connection {
+            stream,
+            address: address.to_owned(),
+            pulse: pulse.clone(),
+            correlation: 0,
+            versions: HashMap::new(),
+            sent: VecDeque::new(),
+        };
+        let told = connection.call(&ApiVersionsRequest::default())?;
+        let ranges = told.api_keys.iter().map(|api| (api.api_key, (api.min_version, api.max_version)));
+        connection.versions = ranges.collect();
+        if let Some(sasl) = &settings.sasl {
+            connection.authenticate(sasl)?;
+        }
+        Ok(connection)
+    }
+
+    fn authenticate(&mut self, sasl: &Sasl) -> Result<(), Error> {
+        sasl::handshake(self, sasl)
+    }
+
+    /// The version in which a request is sent: the newest that both sides know and that still names topics.
+    fn version<Q: Request>(&self) -> Result<i16, Error> {
+        let (min, max) = (Q::VERSIONS.min, newest(Q::KEY).min(Q::VERSIONS.max));
+        if Q::KEY == ApiKey::ApiVersions as i16 {
+            return Ok(0);
+        }
+        let (theirs_min, theirs_max) = self.versions.get(&Q::KEY).copied().unwrap_or((1, 0));
+        let version = max.min(theirs_max);
+        if version < min.max(theirs_min) {
+            let api = ApiKey::try_from(Q::KEY).map_or_else(|()| Q::KEY.to_string(), |api| format!("{api:?}"));
+            return Err(Error::Version { address: self.address.clone(), api, min, max });
+        }
+        Ok(version)
+    }
+
+    /// Whether the broker knows such requests at all.
+    pub(super) fn speaks<Q: Request>(&self) -> bool {
+        self.version::<Q>().is_ok()
+    }
+
+    /// Sends a request and takes its answer.
+    pub(super) fn call<Q: Request>(&mut self, request: &Q) -> Result<Q::Response, Error> {
+        self.send(request)?;
+        self.receive::<Q>(Duration::ZERO)
+    }
+
+    /// Sends a request; its answer is to be taken by [`Connection::receive`], in the order of sending.
+    pub(super) fn send<Q: Request>(&mut self, request: &Q) -> Result<(), Error> {
+        let version = self.version::<Q>()?;
+        self.correlation = self.correlation.wrapping_add(1);
+        let header = RequestHeader::default()
+            .with_request_api_key(Q::KEY)
+            .with_request_api_version(version)
+            .with_correlation_id(self.correlation)
+            .with_client_id(Some(StrBytes::from_static_str("inrush")));
+        let mut body = BytesMut::new();
+        body.extend_from_slice(&[0; 4]);
+        let header_version = Q::header_version(version);
+        let encoded = header.encode(&mut body, header_version).and_then(|()| request.encode(&mut body, version));
+        encoded.map_err(|error| self.failed(error.to_string()))?;
+        let size = (body.len() - 4) as i32;
+        body[..4].copy_from_slice(&size.to_be_bytes());
+        self.stream.write_all(&body).map_err(|error| self.failed(error.to_string()))?;
+        self.sent.push_back((self.correlation, version));
+        Ok(())
+    }
+
+    /// The answer to the oldest request that has none; it may take `wait` longer than others.
+    pub(super) fn receive<Q: Request>(&mut self, wait: Duration) -> Result<Q::Response, Error> {
+        let Some((correlation, version)) = self.sent.pop_front() else {
+            return Err(self.failed("an answer is waited for that was not asked for".to_owned()));
+        };
+        let deadline = Instant::now() + ANSWER_PATIENCE + wait;
+        let mut size = [0; 4];
+        self.read(&mut size, deadline)?;
+        let size = usize::try_from(i32::from_be_bytes(size)).unwrap_or(usize::MAX);
+        if size > ANSWER_SIZE_MAX {
+            return Err(self.failed(format!("an answer of {size} bytes exceeds the limit of {ANSWER_SIZE_MAX}")));
+        }
+        let mut bytes = BytesMut::zeroed(size);
+        self.read(&mut bytes, deadline)?;
+        let mut bytes: Bytes = bytes.freeze();
+        let failed = |error: String| Error::Connection { address: self.address.clone(), reason: error };
+        let header = ResponseHeader::decode(&mut bytes, Q::Response::header_version(version));
+        let header = header.map_err(|error| failed(error.to_string()))?;
+        if header.correlation_id != correlation {
+            return Err(failed(format!("answer {} came in place of {correlation}", header.correlation_id)));
+        }
+        let answer = Q::Response::decode(&mut bytes, version).map_err(|error| failed(error.to_string()))?;
+        if bytes.has_remaining() {
+            return Err(failed(format!("{} bytes follow an answer", bytes.remaining())));
+        }
+        Ok(answer)
+    }
+
+    fn read(&mut self, mut into: &mut [u8], deadline: Instant) -> Result<(), Error> {
+        while !into.is_empty() {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Err(self.failed("no answer in time".to_owned()));
+            }
+            if !(self.pulse)() {
+                return Err(self.failed("nobody waits for the answer any more".to_owned()));
+            }
+            let timeout = left.min(PULSE_INTERVAL).max(Duration::from_millis(1));
+            self.stream.set_read_timeout(Some(timeout)).map_err(|error| self.failed(error.to_string()))?;
+            match self.stream.read(into) {
+                Ok(0) => return Err(self.failed("the connection was closed".to_owned())),
+                Ok(read) => into = &mut into[read..],
+                Err(error) if is_later(&error) => {}
+                Err(error) => return Err(self.failed(error.to_string())),
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn failed(&self, reason: String) -> Error {
+        Error::Connection { address: self.address.clone(), reason }
+    }
+}
+
+/// The newest version of a request that is spoken here: later ones name topics by id.
+fn newest(key: i16) -> i16 {
+    match ApiKey::try_from(key) {
+        Ok(ApiKey::Produce) => 12,
+        Ok(ApiKey::Fetch) => 12,
+        Ok(ApiKey::Metadata) => 12,
+        Ok(ApiKey::ListOffsets) => 7,
+        Ok(ApiKey::InitProducerId) => 4,
+        // The older forms of these have one group or one coordinator an answer.
+        Ok(ApiKey::FindCoordinator) => 3,
+        Ok(ApiKey::OffsetFetch) => 7,
+        Ok(ApiKey::OffsetCommit) => 8,
+        Ok(ApiKey::JoinGroup) => 7,
+        Ok(ApiKey::SyncGroup) => 5,
+        Ok(ApiKey::Heartbeat) => 4,
+        Ok(ApiKey::LeaveGroup) => 4,
+        _ => i16::MAX,
+    }
+}
+
+fn is_later(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut | io::ErrorKind::Interrupted)
+}
+
+/// The first address of the name that takes a connection.
+fn connect(address: &str) -> io::Result<TcpStream> {
+    let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
+    for place in address.to_socket_addrs()? {
+        match TcpStream::connect_timeout(&place, CONNECT_PATIENCE) {
+            Ok(stream) => return Ok(stream),
+            Err(error) => last = error,
+        }
+    }
+    Err(last)
+}

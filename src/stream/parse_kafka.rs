@@ -1,0 +1,126 @@
+//! What a file says of a Kafka cluster elsewhere: `to = { kafka = "orders", servers = "k1:9092,k2:9092", … }`.
+
+use super::secrets;
+use super::spec::KafkaOutput;
+use crate::config::Section;
+use crate::kafka::{Mechanism, Sasl, Settings};
+use crate::record::{Codec, TopicName};
+
+/// Servers that one file names.
+const SERVERS_MAX: usize = 32;
+
+pub(super) fn output(to: &Section<'_>) -> Option<KafkaOutput> {
+    let topic = topic(to);
+    let cluster = cluster(to);
+    let key = to.string("key").map(|key| key.value);
+    let codec = to.read("compression", codec).map_or(Codec::Zstd, |codec| codec.value);
+    Some(KafkaOutput { topic: topic?, key, codec, cluster: cluster? })
+}
+
+/// The topic that `kafka` names.
+pub(super) fn topic(section: &Section<'_>) -> Option<TopicName> {
+    section.read("kafka", |name| TopicName::new(name).map_err(|error| error.to_string())).map(|name| name.value)
+}
+
+/// `servers`, `sasl`.
+pub(super) fn cluster(section: &Section<'_>) -> Option<Settings> {
+    if !section.has("servers") {
+        let _ = section.item("servers");
+        section.wrong("servers", "say where the cluster is: servers = \"kafka-1:9092,kafka-2:9092\"");
+    }
+    let servers = section.read("servers", servers);
+    let sasl = section.has("sasl").then(|| section.table("sasl").and_then(|sasl| login(&sasl)));
+    Some(Settings { servers: servers?.value, sasl: sasl.unwrap_or_default() })
+}
+
+fn servers(text: &str) -> Result<Vec<String>, String> {
+    let servers: Vec<String> = text.split(',').map(|server| server.trim().to_owned()).collect();
+    let is_place = |server: &&String| {
+        let parts = server.rsplit_once(':');
+        parts.is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok_and(|port| port > 0))
+    };
+    if let Some(wrong) = servers.iter().find(|server| !is_place(server)) {
+        return Err(format!("\"{wrong}\" is not HOST:PORT; write \"kafka-1:9092,kafka-2:9092\""));
+    }
+    if servers.len() > SERVERS_MAX {
+        return Err(format!("{} servers; name at most {SERVERS_MAX}, they tell of the others", servers.len()));
+    }
+    Ok(servers)
+}
+
+fn codec(text: &str) -> Result<Codec, String> {
+    let known = [Codec::None, Codec::Lz4, Codec::Zstd];
+    let found = known.into_iter().find(|codec| codec.to_string() == text);
+    found.ok_or_else(|| format!("\"{text}\" is not a codec here; one of none, lz4, zstd"))
+}
+
+fn login(section: &Section<'_>) -> Option<Sasl> {
+    let names = Mechanism::ALL.map(Mechanism::name).join(", ");
+    let mechanism = section.read("mechanism", |text| {
+        let found = Mechanism::ALL.into_iter().find(|mechanism| mechanism.name() == text);
+        found.ok_or_else(|| format!("\"{text}\" is not a mechanism here; one of {names}"))
+    });
+    let username = section.read("username", |text| read_secret(text, section));
+    let password = section.read("password", |text| read_secret(text, section));
+    for key in ["mechanism", "username", "password"] {
+        if !section.has(key) {
+            section.wrong(key, format!("a login has mechanism ({names}), username and password"));
+        }
+    }
+    section.finish();
+    Some(Sasl { mechanism: mechanism?.value, username: username?.value, password: password?.value })
+}
+
+/// The text, or what the file of `secret('NAME')` holds.
+fn read_secret(text: &str, section: &Section<'_>) -> Result<String, String> {
+    let name = text.strip_prefix("secret('").and_then(|rest| rest.strip_suffix("')"));
+    match name {
+        Some(name) => secrets::read(name, section.mistakes().file).map_err(|error| error.to_string()),
+        None => Ok(text.to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::parse::parse;
+    use super::super::spec::Output;
+    use super::*;
+    use std::path::Path;
+
+    fn text(to: &str) -> String {
+        format!("from = \"topic:c\"\nto = {{ {to} }}\n[columns]\na = \"string\"\n")
+    }
+
+    #[test]
+    fn an_output_elsewhere_is_read_whole() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::create_dir(folder.path().join("secrets")).unwrap();
+        std::fs::write(folder.path().join("secrets/kafka"), "pencil\n").unwrap();
+        let login = "sasl = { mechanism = \"SCRAM-SHA-512\", username = \"inrush\", password = \"secret('kafka')\" }";
+        let to = format!("kafka = \"orders\", servers = \"k1:9092, k2:9093\", key = \"a\", compression = \"lz4\", {login}");
+        let spec = parse(&folder.path().join("p.toml"), &text(&to)).unwrap();
+        let Output::Kafka(out) = &spec.routes[0].to else { panic!("{:?}", spec.routes) };
+        assert_eq!((out.topic.as_str(), out.key.as_deref(), out.codec), ("orders", Some("a"), Codec::Lz4));
+        assert_eq!(out.cluster.servers, ["k1:9092", "k2:9093"]);
+        let sasl = out.cluster.sasl.as_ref().unwrap();
+        assert_eq!((sasl.mechanism, sasl.password.as_str()), (Mechanism::ScramSha512, "pencil"));
+        // Status and logs print what a file says.
+        assert!(!format!("{spec:?}").contains("pencil"));
+    }
+
+    #[test]
+    fn what_is_missing_or_wrong_is_told_at_once() {
+        let mistakes = |to: &str| -> Vec<String> {
+            parse(Path::new("p.toml"), &text(to)).unwrap_err().iter().map(ToString::to_string).collect()
+        };
+        assert!(mistakes("kafka = \"o\"")[0].contains("say where the cluster is"));
+        let wrong = mistakes("kafka = \"o/o\", servers = \"k1\", compression = \"gzip\", sasl = { mechanism = \"GSSAPI\" }");
+        assert!(wrong.len() >= 5, "{wrong:#?}");
+        assert!(wrong.iter().any(|line| line.contains("HOST:PORT")), "{wrong:#?}");
+        assert!(wrong.iter().any(|line| line.contains("SCRAM-SHA-256")), "{wrong:#?}");
+        let typo = mistakes("kafka = \"o\", servers = \"k:1\", kye = \"a\"");
+        assert!(typo[0].contains("\"key\""), "{typo:#?}");
+        let secret = mistakes("kafka = \"o\", servers = \"k:1\", sasl = { mechanism = \"PLAIN\", username = \"u\", password = \"secret('none')\" }");
+        assert!(secret[0].contains("cannot read the secret"), "{secret:#?}");
+    }
+}

@@ -1,0 +1,17 @@
+#!/usr/bin/env bash
+# Inrush as the edge of a real Apache Kafka: a pipeline that writes into it, while daemon and broker are killed (SIGKILL) under load.
+# Counts on the other side: every event that Inrush acknowledged is there, none twice, keys in their order.
+# Usage: tests/kafka_edge.sh [PATH_TO_INRUSH]    KILLS (6) and SEED in the environment
+# Needs java 17, mvn (fetches Kafka), python3 with venv (confluent-kafka by pip), as tests/compat.sh.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+inrush=${1:-${CARGO_TARGET_DIR:-target}/debug/inrush}
+[ -x "$inrush" ] || { echo "$inrush is missing: cargo build"; exit 1; }
+inrush=$(realpath "$inrush")
+python=$(tests/compat/python.sh)
+tests/compat/kafka.sh libs >/dev/null
+mkdir -p target/compat
+folder=$(mktemp -d -p "$PWD/target/compat")
+trap 'tests/compat/kafka.sh stop "$folder/kafka"; rm -rf "$folder"' EXIT
+export PYTHONDONTWRITEBYTECODE=1 KAFKA_HEAP=${KAFKA_HEAP:-512m}
+"$python" tests/clients/kafka_edge.py "$inrush" "$folder" tests/compat/kafka.sh
