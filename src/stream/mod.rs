@@ -26,6 +26,7 @@ mod plan;
 mod rows;
 mod runner;
 mod secrets;
+mod settle;
 mod sink;
 mod spec;
 mod sql;
@@ -35,6 +36,7 @@ mod step;
 mod supervisor;
 #[cfg(test)]
 mod tests;
+mod web;
 mod writing;
 
 pub use check::{Report, Tested, Trial, check, read_checkpoint, test};

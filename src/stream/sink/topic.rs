@@ -40,21 +40,15 @@ impl TopicSink {
             message: message.into(),
         };
         let mut faults = Vec::new();
-        let mut writer = WriterBuilder::new().with_explicit_nulls(true).build::<_, LineDelimited>(Vec::new());
-        let written = writer.write(rows).and_then(|()| writer.finish());
-        let json = writer.into_inner();
-        let mut lines = Vec::with_capacity(rows.num_rows());
-        let mut from = 0;
-        for end in memchr::memchr_iter(b'\n', &json) {
-            lines.push(Some(from..end));
-            from = end + 1;
-        }
-        if written.is_err() || lines.len() != rows.num_rows() {
-            // No type of ours has no JSON form; should one come, its rows are told and not lost.
-            let why = written.err().map_or("rows without a JSON form".to_owned(), |error| error.to_string());
-            lines = vec![None; rows.num_rows()];
-            faults.extend((0..rows.num_rows() as u32).map(|row| (row, fault(Reason::Expression, None, why.clone()))));
-        }
+        let (json, lines) = match json_lines(rows) {
+            Ok((json, lines)) => (json, lines.into_iter().map(Some).collect()),
+            Err(why) => {
+                // No type of ours has no JSON form; should one come, its rows are told and not lost.
+                let untold = |row| (row, fault(Reason::Expression, None, why.clone()));
+                faults.extend((0..rows.num_rows() as u32).map(untold));
+                (Vec::new(), vec![None; rows.num_rows()])
+            }
+        };
         let keys = self.keys(rows);
         let mut shaped = Lines { json, lines, keys };
         let needs_key = self.journal.topic().config().compacts;
@@ -125,6 +119,26 @@ impl Lines {
             value: Some(&self.json[line]),
             headers: copied_headers(record).collect(),
         })
+    }
+}
+
+/// Rows as JSON, and by row where its object stands in that.
+///
+/// # Errors
+/// A type has no JSON form; none of ours has not.
+pub(super) fn json_lines(rows: &RecordBatch) -> Result<(Vec<u8>, Vec<Range<usize>>), String> {
+    let mut writer = WriterBuilder::new().with_explicit_nulls(true).build::<_, LineDelimited>(Vec::new());
+    writer.write(rows).and_then(|()| writer.finish()).map_err(|error| error.to_string())?;
+    let json = writer.into_inner();
+    let mut lines = Vec::with_capacity(rows.num_rows());
+    let mut from = 0;
+    for end in memchr::memchr_iter(b'\n', &json) {
+        lines.push(from..end);
+        from = end + 1;
+    }
+    match lines.len() == rows.num_rows() {
+        true => Ok((json, lines)),
+        false => Err("rows without a JSON form".to_owned()),
     }
 }
 
