@@ -94,8 +94,7 @@ impl Cluster {
     /// No broker answers, or it may not be asked for.
     pub fn topic(&mut self, topic: &str) -> Result<Option<TopicView>, Error> {
         let asked = MetadataRequestTopic::default().with_name(Some(name(topic)));
-        let request =
-            MetadataRequest::default().with_topics(Some(vec![asked])).with_allow_auto_topic_creation(false);
+        let request = MetadataRequest::default().with_topics(Some(vec![asked])).with_allow_auto_topic_creation(false);
         let answer = self.any(|link| link.call(&request))?;
         let address = |broker: &kafka_protocol::messages::metadata_response::MetadataResponseBroker| {
             (broker.node_id.0, format!("{}:{}", broker.host, broker.port))
@@ -158,7 +157,9 @@ impl Cluster {
             let is_led = self.leaders.get(topic).is_some_and(|leaders| leaders.iter().all(|leader| *leader >= 0));
             match view {
                 Some(view) if is_led => return Ok(view),
-                _ if began.elapsed() > APPEAR_PATIENCE => return Err(Error::Silent(format!("the new topic \"{topic}\""))),
+                _ if began.elapsed() > APPEAR_PATIENCE => {
+                    return Err(Error::Silent(format!("the new topic \"{topic}\"")));
+                }
                 _ => self.pause(APPEAR_PAUSE)?,
             }
         }
@@ -207,9 +208,9 @@ impl Cluster {
     pub fn offsets(&mut self, topic: &str, time: i64, is_committed: bool) -> Result<BTreeMap<i32, i64>, Error> {
         let mut offsets = BTreeMap::new();
         for (leader, partitions) in self.by_leader(topic, 0..self.partitions(topic))? {
-            let asked = partitions.iter().map(|partition| {
-                ListOffsetsPartition::default().with_partition_index(*partition).with_timestamp(time)
-            });
+            let asked = partitions
+                .iter()
+                .map(|partition| ListOffsetsPartition::default().with_partition_index(*partition).with_timestamp(time));
             let asked = ListOffsetsTopic::default().with_name(name(topic)).with_partitions(asked.collect());
             let request = ListOffsetsRequest::default()
                 .with_replica_id(BrokerId(-1))
@@ -218,7 +219,8 @@ impl Cluster {
             let answer = self.ask(leader, |link| link.call(&request))?;
             for told in answer.topics.iter().flat_map(|topic| &topic.partitions) {
                 let partition = told.partition_index;
-                let checked = check(told.error_code, || format!("cannot find a place in \"{topic}/{partition}\" of Kafka"));
+                let checked =
+                    check(told.error_code, || format!("cannot find a place in \"{topic}/{partition}\" of Kafka"));
                 self.noted(topic, checked)?;
                 offsets.insert(partition, told.offset);
             }
@@ -241,8 +243,10 @@ impl Cluster {
         is_committed: bool,
     ) -> Result<Fetched, Error> {
         let leader = self.leader(topic, partition)?;
-        let asked =
-            FetchPartition::default().with_partition(partition).with_fetch_offset(from).with_partition_max_bytes(size_max);
+        let asked = FetchPartition::default()
+            .with_partition(partition)
+            .with_fetch_offset(from)
+            .with_partition_max_bytes(size_max);
         let request = FetchRequest::default()
             .with_replica_id(BrokerId(-1))
             .with_max_wait_ms(wait.as_millis() as i32)
@@ -261,10 +265,12 @@ impl Cluster {
         let told = told.ok_or_else(|| Error::Silent(format!("\"{topic}/{partition}\"")))?;
         let checked = check(told.error_code, what);
         self.noted(topic, checked)?;
-        let batches = Batch::check_chain(told.records.clone().unwrap_or_default())
-            .map_err(|error| Error::Connection { address: format!("{topic}/{partition}"), reason: error.to_string() })?;
+        let batches = Batch::check_chain(told.records.clone().unwrap_or_default()).map_err(|error| {
+            Error::Connection { address: format!("{topic}/{partition}"), reason: error.to_string() }
+        })?;
         let aborted = told.aborted_transactions.iter().flatten().map(|one| (one.producer_id.0, one.first_offset));
-        let tail = if is_committed && told.last_stable_offset >= 0 { told.last_stable_offset } else { told.high_watermark };
+        let tail =
+            if is_committed && told.last_stable_offset >= 0 { told.last_stable_offset } else { told.high_watermark };
         Ok(Fetched { batches, start: Offset(told.log_start_offset), tail: Offset(tail), aborted: aborted.collect() })
     }
 
@@ -282,7 +288,8 @@ impl Cluster {
         })?;
         let told = answer.as_ref().and_then(|answer| answer.topics.first()).and_then(|topic| topic.partitions.first());
         let Some(told) = told.filter(|told| told.error_code == 0) else { return Ok(None) };
-        let known = told.active_producers.iter().map(|one| (one.producer_id.0, (one.producer_epoch, one.last_sequence)));
+        let known =
+            told.active_producers.iter().map(|one| (one.producer_id.0, (one.producer_epoch, one.last_sequence)));
         Ok(Some(known.collect()))
     }
 

@@ -51,7 +51,7 @@ pub fn check(path: &Path, out: Option<&Path>) -> Result<Report, Vec<Mistake>> {
     let job = load::file(path)?;
     for route in &job.spec.routes {
         let (Output::Parquet(to), Some(out)) = (&route.to, out) else { continue };
-        lake::check_schema(&out.join(&to.folder), job.plan.output()).map_err(|error| {
+        lake::check_schema(&out.join(&to.folder), &route.schema(job.plan.output())).map_err(|error| {
             let made_by = job.spec.steps.iter().rev().find_map(|step| match step {
                 Step::Select(sql) | Step::Sql(sql) => Some(sql),
                 _ => None,

@@ -4,6 +4,7 @@
 use super::cut::CUT_SHARE;
 use super::lanes::Ready;
 use super::runner::{Fail, Open, Runner};
+use super::sink::WriteError;
 use super::sink::journal::Last;
 use super::step::Rows;
 use super::writing::{dead_of, letters};
@@ -104,7 +105,9 @@ impl Runner {
         let name = self.cut_name(&open.outlets[at].name, true);
         let outlet = &mut open.outlets[at];
         let Some(line) = &mut outlet.line else { return Ok(()) };
-        let (shaped, unfit) = line.sink.shape(rows.batch.clone(), &rows.sources, records);
+        let failed = |error: WriteError| Fail::Down(format!("output {}: {}", outlet.name, error.reason()));
+        let batch = line.keep(rows.batch.clone()).map_err(failed)?;
+        let (shaped, unfit) = line.sink.shape(batch, &rows.sources, records);
         let (dead, written) = dead_of(unfit, &rows.sources);
         let offsets = rows.sources.iter().map(|at| records[*at as usize].offset.0);
         let allowed = self.hooks.write(&self.job.spec.name, &outlet.name, offsets);

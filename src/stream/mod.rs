@@ -31,6 +31,7 @@ mod replays;
 mod rows;
 mod runner;
 mod secrets;
+mod settle;
 mod sink;
 mod spec;
 mod sql;
@@ -40,6 +41,7 @@ mod step;
 mod supervisor;
 #[cfg(test)]
 mod tests;
+mod web;
 mod writing;
 
 pub use check::{Report, Tested, Trial, check, read_checkpoint, test};

@@ -8,6 +8,7 @@ use super::rows::{Decoder, ROWS_BYTES_MAX, ROWS_MAX};
 use super::sink::lake::{self, Claim, Owner};
 use super::sink::parquet::{CutName, Parquet};
 use super::sink::staged::finish;
+use super::sink::store::Store;
 use super::spec::{Output, ParquetOutput, Route};
 use super::state::{Remembered, States};
 use super::step::{Filtered, JsonLines, Rows};
@@ -22,7 +23,7 @@ use uuid::Uuid;
 pub enum Destination<'a> {
     /// One JSON object a line.
     Lines(&'a mut dyn Write),
-    /// The file's Parquet folders below this one; rows of routes to topics are counted only.
+    /// The file's folders below this one; rows of other routes are counted only.
     Folder(PathBuf),
 }
 
@@ -215,7 +216,8 @@ impl Run<'_> {
                     now_ms: self.clock.now_ms(),
                     is_mark: false,
                 };
-                folder.sink.write(&rows.batch, &times, &name).map_err(failed)?;
+                let kept = folder.store.as_mut().map(|store| store.keep(&rows.batch)).transpose().map_err(failed)?;
+                folder.sink.write(kept.as_ref().unwrap_or(&rows.batch), &times, &name).map_err(failed)?;
                 if folder.sink.is_full() { folder.cut(&mut self.ran) } else { Ok(()) }
             }
         }
@@ -224,12 +226,13 @@ impl Run<'_> {
 
 enum Out<'a> {
     Lines(&'a mut dyn Write),
-    /// By route; `None` where rows go to a topic, of which there is none here.
+    /// By route; `None` where rows go to a topic or an address, of which there is none here.
     Folders(Vec<Option<Folder>>),
 }
 
 struct Folder {
     sink: Box<Parquet>,
+    store: Option<Store>,
     generation: u64,
     cut: u64,
 }
@@ -241,8 +244,8 @@ impl<'a> Out<'a> {
             Destination::Folder(out) => out,
         };
         let folder = |route: &Route| match &route.to {
-            Output::Parquet(spec) => Folder::open(job, spec, &out).map(Some),
-            Output::Topic(_) | Output::Kafka(_) => Ok(None),
+            Output::Parquet(spec) => Folder::open(job, route, spec, &out).map(Some),
+            Output::Topic(_) | Output::Kafka(_) | Output::Http(_) | Output::Stdout => Ok(None),
         };
         let folders: Vec<Option<Folder>> = job.spec.routes.iter().map(folder).collect::<Result<_, _>>()?;
         if folders.iter().all(Option::is_none) {
@@ -260,7 +263,7 @@ impl<'a> Out<'a> {
 }
 
 impl Folder {
-    fn open(job: &Job, spec: &ParquetOutput, out: &Path) -> Result<Folder, RunError> {
+    fn open(job: &Job, route: &Route, spec: &ParquetOutput, out: &Path) -> Result<Folder, RunError> {
         let failed = |source| RunError::Io { what: "use the folder", source };
         // Nobody's pipeline: the folder of a real one is refused, one of an earlier run is gone on with.
         let (cluster, pipeline, name) = (Uuid::nil(), Uuid::nil(), job.spec.name.clone());
@@ -269,13 +272,16 @@ impl Folder {
         if let Claim::Ours(generation) = lake::whose(&folder, &owner, None).map_err(failed)? {
             owner.generation = generation + 1;
         }
-        let schema = job.plan.output().clone();
+        let schema = route.schema(job.plan.output());
         let sink = Parquet::open(spec.clone(), schema, out, &owner, &owner.name, &[]).map_err(failed)?;
-        Ok(Folder { sink: Box::new(sink), generation: owner.generation, cut: 0 })
+        let store = route.store.as_ref().map(|store| Store::open(store, out, "run", &route.to.to_string()));
+        let store = store.transpose().map_err(failed)?;
+        Ok(Folder { sink: Box::new(sink), store, generation: owner.generation, cut: 0 })
     }
 
     fn cut(&mut self, ran: &mut Ran) -> Result<(), RunError> {
         let failed = |source| RunError::Io { what: "finish the files", source };
+        self.store.as_mut().map_or(Ok(()), Store::settle).map_err(failed)?;
         for file in self.sink.close("").map_err(failed)? {
             finish(&file).map_err(failed)?;
             ran.files.push(file.finished);

@@ -134,14 +134,14 @@ fn short_keys(root: &Section<'_>) {
 
 fn unknown_route(stand_in: &TopicName) -> Route {
     let to = Output::Topic(TopicOutput { topic: stand_in.clone(), key: None });
-    Route { rule: Rule::Always, to, named_at: (0, 0) }
+    Route { rule: Rule::Always, to, store: None, named_at: (0, 0) }
 }
 
 /// A pipeline that reads what it writes never ends.
 fn circles(root: &Section<'_>, from: Option<&TopicName>, to: &Output, on_error: Option<&OnError>) {
     let out = match to {
         Output::Topic(out) => Some(&out.topic),
-        Output::Parquet(_) | Output::Kafka(_) => None,
+        Output::Parquet(_) | Output::Kafka(_) | Output::Http(_) | Output::Stdout => None,
     };
     let key = if root.has("to") { "to" } else { "route" };
     let then = on_error.map(|on_error| &on_error.then);

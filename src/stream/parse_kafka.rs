@@ -97,7 +97,8 @@ mod tests {
         std::fs::create_dir(folder.path().join("secrets")).unwrap();
         std::fs::write(folder.path().join("secrets/kafka"), "pencil\n").unwrap();
         let login = "sasl = { mechanism = \"SCRAM-SHA-512\", username = \"inrush\", password = \"secret('kafka')\" }";
-        let to = format!("kafka = \"orders\", servers = \"k1:9092, k2:9093\", key = \"a\", compression = \"lz4\", {login}");
+        let to =
+            format!("kafka = \"orders\", servers = \"k1:9092, k2:9093\", key = \"a\", compression = \"lz4\", {login}");
         let spec = parse(&folder.path().join("p.toml"), &text(&to)).unwrap();
         let Output::Kafka(out) = &spec.routes[0].to else { panic!("{:?}", spec.routes) };
         assert_eq!((out.topic.as_str(), out.key.as_deref(), out.codec), ("orders", Some("a"), Codec::Lz4));
@@ -114,13 +115,16 @@ mod tests {
             parse(Path::new("p.toml"), &text(to)).unwrap_err().iter().map(ToString::to_string).collect()
         };
         assert!(mistakes("kafka = \"o\"")[0].contains("say where the cluster is"));
-        let wrong = mistakes("kafka = \"o/o\", servers = \"k1\", compression = \"gzip\", sasl = { mechanism = \"GSSAPI\" }");
+        let wrong =
+            mistakes("kafka = \"o/o\", servers = \"k1\", compression = \"gzip\", sasl = { mechanism = \"GSSAPI\" }");
         assert!(wrong.len() >= 5, "{wrong:#?}");
         assert!(wrong.iter().any(|line| line.contains("HOST:PORT")), "{wrong:#?}");
         assert!(wrong.iter().any(|line| line.contains("SCRAM-SHA-256")), "{wrong:#?}");
         let typo = mistakes("kafka = \"o\", servers = \"k:1\", kye = \"a\"");
         assert!(typo[0].contains("\"key\""), "{typo:#?}");
-        let secret = mistakes("kafka = \"o\", servers = \"k:1\", sasl = { mechanism = \"PLAIN\", username = \"u\", password = \"secret('none')\" }");
+        let secret = mistakes(
+            "kafka = \"o\", servers = \"k:1\", sasl = { mechanism = \"PLAIN\", username = \"u\", password = \"secret('none')\" }",
+        );
         assert!(secret[0].contains("cannot read the secret"), "{secret:#?}");
     }
 }

@@ -329,6 +329,7 @@ impl Runner {
     fn turns_until_stop(&mut self, open: &mut Open) -> Result<(), Fail> {
         while !self.life.is_stopping() && !open.topic.is_deleted() && !self.is_replayed(open) {
             self.revive(open)?;
+            self.settle(open)?;
             if self.job.plan.is_stateful() && open.topic.partition_count() != open.partitions {
                 // Keys may come in other partitions now: it is judged as a whole.
                 self.cut_together(open)?;
@@ -353,6 +354,7 @@ impl Runner {
                 self.wait(open);
             }
         }
+        self.settle_end(open)?;
         self.cut_all(open)
     }
 
@@ -667,6 +669,10 @@ impl Runner {
                 continue;
             }
             moves.push(Box::pin(partition.tail_past(Offset(*known))));
+        }
+        for line in open.outlets.iter().filter_map(|outlet| outlet.line.as_ref()) {
+            let Some(stirred) = line.sink.stirred() else { continue };
+            moves.push(Box::pin(stirred));
         }
         let any = poll_fn(|context| {
             let is_ready = moves.iter_mut().any(|moved| moved.as_mut().poll(context).is_ready());

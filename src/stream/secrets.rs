@@ -35,6 +35,34 @@ fn replace(expr: Expr, by: impl Fn(&str) -> Result<String>) -> Result<Expr> {
     Ok(resolved.data)
 }
 
+/// Text in which `{secret:NAME}` stands for what that secret's file holds.
+///
+/// # Errors
+/// A secret that is missing or empty; never what another one holds.
+pub(super) fn fill(text: &str, pipeline: &Path) -> std::result::Result<String, String> {
+    let mut out = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some((before, after)) = rest.split_once("{secret:") {
+        let (name, after) = after.split_once('}').ok_or("a secret is written {secret:NAME}")?;
+        out.push_str(before);
+        out.push_str(&named(name, pipeline)?);
+        rest = after;
+    }
+    out.push_str(rest);
+    Ok(out)
+}
+
+/// What a secret's file holds.
+///
+/// # Errors
+/// It is missing or empty.
+pub(super) fn named(name: &str, pipeline: &Path) -> std::result::Result<String, String> {
+    read(name, pipeline).map_err(|error| match error {
+        datafusion_common::DataFusionError::Plan(message) => message,
+        other => other.to_string(),
+    })
+}
+
 pub(super) fn read(name: &str, pipeline: &Path) -> Result<String> {
     // A file's name as a topic's: nothing that leaves the folder.
     if TopicName::new(name).is_err() {
@@ -74,5 +102,8 @@ mod tests {
         assert_eq!(hashed, "5bdcc146bf60754e6a042426089575c75a003f089d2739839dec58b964ec3843");
         assert!(wrong(&text.replace("'key'", "'../key'")).contains("no name of a secret"));
         assert!(wrong(&text.replace("'key'", "u")).contains("in quotes"));
+        assert_eq!(super::fill("Bearer {secret:key}!", &file).as_deref(), Ok("Bearer Jefe!"));
+        assert!(super::fill("{secret:none}", &file).unwrap_err().contains("secrets/none"));
+        assert!(super::fill("{secret:key", &file).is_err());
     }
 }

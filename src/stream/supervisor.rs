@@ -204,7 +204,7 @@ impl Supervisor {
         for route in &job.spec.routes {
             let Output::Parquet(out) = &route.to else { continue };
             let folder = self.options.out.join(&out.folder);
-            match lake::check_schema(&folder, job.plan.output()) {
+            match lake::check_schema(&folder, &route.schema(job.plan.output())) {
                 Err(error) if error.kind() == io::ErrorKind::InvalidInput => return Err(error.to_string()),
                 // A folder that is not there yet, a disk that is mounted late: the pipeline waits for it.
                 _ => {}

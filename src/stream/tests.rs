@@ -1,7 +1,10 @@
 //! Pipelines against a real store, killed at every step of a cut, refused by their sink, hung, reloaded: each record ends in one row, or
 //! filtered, or one dead letter.
 
+mod files;
 mod formats;
+mod http;
+mod receiver;
 mod remembered;
 mod replays;
 mod routes;

@@ -26,6 +26,8 @@ enum Tried {
     Done,
     /// The output fell.
     Fell,
+    /// The output has no room, and has taken nothing.
+    Full,
     /// The record at this index is not taken, by the sink for the reason told, or because it never fits the output.
     Not(usize, Option<String>),
 }
@@ -68,13 +70,18 @@ impl Runner {
             let (index, refused) = match self.try_write(open, at, id, kind, records, rows, from..records.len())? {
                 Tried::Done => return Ok(Wrote::All),
                 Tried::Fell => return Ok(Wrote::Waits),
+                Tried::Full if self.job.plan.is_stateful() => {
+                    self.make_room(open)?;
+                    continue;
+                }
+                Tried::Full => return Ok(Wrote::Waits),
                 Tried::Not(index, refused) => (index, refused),
             };
             // What stands before it is done first. Rows that time let go there have its offset, and go with it.
             let group = group_of(records, index);
             match self.try_write(open, at, id, kind, records, rows, from..group.start)? {
                 Tried::Done => {}
-                Tried::Fell => return Ok(Wrote::Waits),
+                Tried::Fell | Tried::Full => return Ok(Wrote::Waits),
                 Tried::Not(..) => {
                     self.fall(open, at, "it refused a record that it had not refused before".to_owned())?;
                     return Ok(Wrote::Waits);
@@ -147,6 +154,13 @@ impl Runner {
         let Rows { batch, sources } = rows.of_records(&some);
         let outlet = &mut open.outlets[at];
         let Some(line) = &mut outlet.line else { return Ok(Tried::Fell) };
+        let batch = match line.keep(batch) {
+            Ok(batch) => batch,
+            Err(error) => {
+                self.fall(open, at, error.reason())?;
+                return Ok(Tried::Fell);
+            }
+        };
         let (shaped, unfit) = line.sink.shape(batch, &sources, records);
         let (dead, written) = dead_of(unfit, &sources);
         if let Some((index, _)) = dead.first().filter(|_| self.job.spec.on_error.retries_all)
@@ -163,6 +177,7 @@ impl Runner {
                 self.fall(open, at, reason)?;
                 return Ok(Tried::Fell);
             }
+            Err(WriteError::Full) => return Ok(Tried::Full),
             Err(WriteError::Refused { offset, message }) => {
                 let index = records[some.clone()].iter().position(|record| record.offset.0 == offset);
                 return match index {

@@ -1,7 +1,7 @@
 //! An output in words, with the settings that hold where the file says nothing.
 
 use super::super::sink::parquet::memory_max;
-use super::super::spec::{Output, Spec};
+use super::super::spec::{Compression, Output, Spec};
 use super::steps::time;
 use super::text::size;
 
@@ -34,14 +34,22 @@ pub(super) fn told(output: &Output, spec: &Spec) -> OutputTold {
             };
             let roll = format!("after {} or at {}", time(out.roll_age), size(out.roll_bytes));
             let name = format!(
-                "{}-GENERATION-CUT-N.parquet; while it is written under {folder}/_inrush/{}",
-                spec.name, spec.name
+                "{}-GENERATION-CUT-N.{}; while it is written under {folder}/_inrush/{}",
+                spec.name,
+                out.extension(),
+                spec.name
             );
+            let compression = match out.lines {
+                None => format!("zstd level {}", out.compression_level),
+                Some(Compression::None) => "none".to_owned(),
+                Some(Compression::Gzip) => "gzip".to_owned(),
+                Some(Compression::Zstd(level)) => format!("zstd level {level}"),
+            };
             let mut settings = vec![
                 ("folder", folder),
                 ("partition", partition),
                 ("roll", roll),
-                ("compression", format!("zstd level {}", out.compression_level)),
+                ("compression", compression),
                 ("files", name),
             ];
             settings.extend(out.adopt.as_ref().map(|old| ("adopt", format!("takes the folder over from {old}"))));
@@ -57,6 +65,12 @@ pub(super) fn told(output: &Output, spec: &Spec) -> OutputTold {
                 ("key", key),
                 ("cut", "once a second".to_owned()),
             ];
+            (BATCH_MEMORY, settings)
+        }
+        Output::Http(out) => out.told(),
+        Output::Stdout => {
+            let settings =
+                vec![("rows", "one JSON object a line on the process's standard output, at least once".to_owned())];
             (BATCH_MEMORY, settings)
         }
         Output::Kafka(out) => {
