@@ -1,6 +1,7 @@
 //! `inrush pipeline check|explain|test|run|tap|bench|status|reload|reset`.
 
 mod sample;
+mod tap;
 
 use super::Outcome;
 use crate::client::Client;
@@ -66,6 +67,8 @@ enum Action {
         #[arg(long, value_name = "DIR", default_value = "stdout")]
         to: PathBuf,
     },
+    /// Shows rows of a running pipeline as they pass, as JSON lines.
+    Tap(tap::Arguments),
     /// What each pipeline does and where it stands.
     Status,
     /// Reads the files again and swaps what changed.
@@ -102,6 +105,7 @@ pub(super) fn run(arguments: Arguments) -> Result<Outcome> {
         }
         Action::Run { file, from, to } => run_file(&file, &from, &to, arguments.json),
         Action::Test { files } => test(&files, arguments.json),
+        Action::Tap(asked) => tap::run(&arguments.admin, &asked, arguments.json),
         Action::Status => {
             let pipelines = Client::new(arguments.admin)?.json(Method::GET, "/api/pipelines", None)?;
             match arguments.json {

@@ -1,5 +1,9 @@
 //! What doors and commands may ask of pipelines, and their status: plain data on channels, so that `server/` and `stream/` do not see each other.
 
+mod tap;
+
+pub use tap::{After, PIECES_MAX, RATE, RATE_MAX, Tap};
+
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use tokio::sync::{mpsc, oneshot};
@@ -15,6 +19,8 @@ pub enum Command {
     Reload { pipeline: Option<String>, drop_state: bool },
     /// Move a pipeline's positions and raise its generation.
     Reset { pipeline: String, to: ResetTo },
+    /// Show somebody the rows of a pipeline as they pass.
+    Tap { pipeline: String, tap: Tap },
 }
 
 /// Where a reset moves a pipeline.

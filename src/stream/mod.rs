@@ -35,6 +35,7 @@ mod state;
 mod status;
 mod step;
 mod supervisor;
+mod tap;
 #[cfg(test)]
 mod tests;
 mod writing;
