@@ -1,5 +1,9 @@
 //! What doors and commands may ask of pipelines, and their status: plain data on channels, so that `server/` and `stream/` do not see each other.
 
+mod tap;
+
+pub use tap::{After, PIECES_MAX, RATE, RATE_MAX, Tap};
+
 use crate::letters::Filter;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -20,6 +24,8 @@ pub enum Command {
     Replay { pipeline: String, filter: Filter, how: Replay },
     /// End a pipeline's replay where it is; letters behind that stay open.
     StopReplay { pipeline: String },
+    /// Show somebody the rows of a pipeline as they pass.
+    Tap { pipeline: String, tap: Tap },
 }
 
 /// How letters are replayed.

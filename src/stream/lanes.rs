@@ -6,9 +6,10 @@
 use super::fault::Fault;
 use super::format::Format;
 use super::load;
-use super::plan::Plan;
+use super::plan::{Plan, Watch};
 use super::rows::{Decoded, Decoder, ROWS_BYTES_MAX, ROWS_MAX};
 use super::step::{Filtered, Rows, Sieve};
+use super::tap::{Look, Sights, Taps};
 use crate::config::Mistake;
 use crate::record::{Batch, Codec, DECODED_SIZE_MAX, Record, TimestampType};
 use crate::work::{Pool, Task};
@@ -40,6 +41,7 @@ pub(super) struct Lanes {
 struct Work {
     decoder: Decoder,
     plan: Arc<Plan>,
+    taps: Arc<Taps>,
 }
 
 /// What came of a stretch of the log.
@@ -69,6 +71,8 @@ pub(super) struct Ready {
     /// Bad records by index, ascending.
     pub(super) bad: Vec<(u32, Fault)>,
     pub(super) filtered: Filtered,
+    /// What those who tap see of it.
+    pub(super) sights: Sights,
     /// It is all worth nothing: schemas are to be fetched first.
     lacks_schemas: bool,
 }
@@ -89,8 +93,13 @@ pub(super) fn pool() -> Arc<Pool> {
 
 impl Lanes {
     pub(super) fn new(pool: &Arc<Pool>, format: &Format, plan: &Arc<Plan>) -> Lanes {
+        Lanes::tapped(pool, format, plan, Arc::default())
+    }
+
+    /// As [`Lanes::new`]; notes what taps want to see.
+    pub(super) fn tapped(pool: &Arc<Pool>, format: &Format, plan: &Arc<Plan>, taps: Arc<Taps>) -> Lanes {
         let decoder = Decoder::new(format, plan.columns().to_vec(), plan.input().clone());
-        Lanes { pool: pool.clone(), work: Arc::new(Work { decoder, plan: plan.clone() }) }
+        Lanes { pool: pool.clone(), work: Arc::new(Work { decoder, plan: plan.clone(), taps }) }
     }
 
     /// Decodes and transforms records of one piece here and now; waits for schemas that they lack.
@@ -285,12 +294,15 @@ impl Work {
     /// What became of decoded records, and whether that is worth nothing because they make too many rows together.
     fn ready(&self, decoded: Decoded) -> (Ready, bool) {
         let lacks_schemas = !decoded.wanting.is_empty();
-        let mut done = self.plan.run(Rows { batch: decoded.rows, sources: decoded.sources });
+        let mut look = self.taps.look();
+        let rows = Rows { batch: decoded.rows, sources: decoded.sources };
+        let mut done = self.plan.run_watched(rows, look.as_mut().map(|look| look as &mut dyn Watch));
+        let sights = look.map(Look::into_sights).unwrap_or_default();
         done.filtered.add(Sieve::ContentType, decoded.passed_over as usize);
         let mut bad = decoded.faults;
         bad.extend(done.faults);
         bad.sort_by_key(|(index, _)| *index);
-        (Ready { routes: done.routes, bad, filtered: done.filtered, lacks_schemas }, done.is_too_wide)
+        (Ready { routes: done.routes, bad, filtered: done.filtered, sights, lacks_schemas }, done.is_too_wide)
     }
 }
 

@@ -619,7 +619,7 @@ impl<'a> Draft<'a> {
     }
 }
 
-fn physical(expr: &Expr, schema: &SchemaRef) -> SqlResult<Arc<dyn PhysicalExpr>> {
+pub(super) fn physical(expr: &Expr, schema: &SchemaRef) -> SqlResult<Arc<dyn PhysicalExpr>> {
     let schema = DFSchema::try_from(schema.as_ref().clone())?;
     create_physical_expr(expr, &schema, &ExecutionProps::new(), &PhysicalPlanningContext::default())
 }

@@ -15,6 +15,8 @@ use super::output::{Held, Outlet};
 use super::replay::Replay;
 use super::sink::journal::Last;
 use super::state::States;
+use super::step::Sieve;
+use super::tap::Passed;
 use super::writing::{Wrote, letters};
 use super::{Options, status};
 use crate::control::State;
@@ -549,11 +551,21 @@ impl Runner {
             let letters = letters(&ready.bad, records, kind);
             open.letters.send(id, &letters, Last::Whole).map_err(|error| error.to_string())?;
             self.count(&ready, count);
+            self.show(open, id, records, &ready);
         }
         self.hooks.at(Step::Lettered);
         crowd.retain(|at| !left.contains(at));
         self.advance(open, crowd, id, last.offset.0 + 1);
         Ok(())
+    }
+
+    /// Shows those who tap what became of records; a replay of an older text is not shown.
+    fn show(&self, open: &Open, partition: i32, records: &[Record], ready: &Ready) {
+        if open.until.is_none() {
+            let Ready { routes, bad, sights, .. } = ready;
+            let passed_over = ready.filtered.of(Sieve::ContentType);
+            self.life.taps().show(&self.job.spec, &Passed { partition, records, routes, bad, passed_over, sights });
+        }
     }
 
     /// One record failed before it came to an output and is to be tried again: what stands before it is done first, then its partition waits,

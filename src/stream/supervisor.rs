@@ -9,7 +9,7 @@ use super::replays::Replays;
 use super::sink::lake;
 use super::spec::Output;
 use super::{Options, runner};
-use crate::control::{Answer, Command, PipelineStatus, Request, ResetTo, State};
+use crate::control::{Answer, Command, PipelineStatus, Request, ResetTo, State, Tap};
 use crate::metrics as names;
 use crate::store::Topic;
 use std::collections::{BTreeMap, BTreeSet};
@@ -133,6 +133,7 @@ impl Supervisor {
                         vec![(pipeline, begun)]
                     }
                     Command::StopReplay { pipeline } => vec![(pipeline.clone(), self.replays.stop(&pipeline))],
+                    Command::Tap { pipeline, tap } => vec![(pipeline.clone(), self.tap(&pipeline, &tap))],
                 };
                 // Who asked may have hung up; the work is done all the same.
                 let _ = request.answer.send(answer);
@@ -249,10 +250,23 @@ impl Supervisor {
         Ok(())
     }
 
+    fn tap(&self, name: &str, asked: &Tap) -> Result<String, String> {
+        let running = self.pipelines.get(name).filter(|pipeline| pipeline.thread.is_some());
+        let (Some(running), Some(seat)) = (running, self.seats.get(name)) else {
+            return Err(format!("no pipeline {name} runs; inrush pipeline status lists them"));
+        };
+        seat.taps.open(&running.job, asked).map(|()| "tapped".to_owned())
+    }
+
+    fn end_taps(&self, name: &str, why: &str) {
+        self.seats.get(name).iter().for_each(|seat| seat.taps.end(why));
+    }
+
     /// Stops a pipeline after a last cut and waits for it, but not for ever.
     fn halt(&mut self, name: &str) {
         let Some(mut pipeline) = self.pipelines.remove(name) else { return };
         pipeline.life.stop();
+        self.end_taps(name, "the pipeline was stopped, changed or reset: tap it again");
         let Some(thread) = pipeline.thread.take() else { return };
         thread.thread().unpark();
         let began = Instant::now();
@@ -282,6 +296,12 @@ impl Supervisor {
                     }
                 };
                 error!(pipeline = %name, %reason, "the pipeline ended");
+                if pipeline.restart_at.is_none() {
+                    self.seats
+                        .get(name)
+                        .iter()
+                        .for_each(|seat| seat.taps.end(&format!("the pipeline ended: {reason}")));
+                }
                 let file = &pipeline.job.spec.file;
                 self.options.control.publish(broken(name, file, &reason, self.options.clock.now_ms()));
             }

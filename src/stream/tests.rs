@@ -8,6 +8,7 @@ mod receiver;
 mod remembered;
 mod replays;
 mod routes;
+mod taps;
 
 use super::checkpoint::Checkpoint;
 use super::hooks::{Hooks, Step};

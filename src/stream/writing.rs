@@ -217,6 +217,7 @@ impl Runner {
             return Ok(false);
         }
         outlet.dead += letters.len() as u64;
+        self.life.taps().show_letters(id, &outlet.name, letters);
         for letter in letters {
             self.count_dead(letter.fault);
         }

@@ -140,6 +140,15 @@ pub fn unread(file: &Path, events: &[Record]) -> Result<Seen, Vec<Mistake>> {
     Ok(seen::seen(&job.spec, &job.plan, events))
 }
 
+/// The steps of a file, told.
+///
+/// # Errors
+/// All mistakes of the file.
+pub(super) fn told_steps(spec: &Spec) -> Result<Vec<StepTold>, Vec<Mistake>> {
+    let (plan, leaving) = Plan::told(spec)?;
+    steps::all(&Show { spec, plan: &plan, planner: SqlPlanner::to_show(&spec.file) }, &leaving)
+}
+
 /// What is explained, and what plans its SQL once more, to be shown.
 struct Show<'a> {
     spec: &'a Spec,

@@ -127,6 +127,13 @@ impl Filtered {
         self.0.iter().map(|count| u64::from(*count)).sum()
     }
 
+    /// What came to it since it was so.
+    pub(super) fn since(&self, before: &Filtered) -> Filtered {
+        let mut since = *self;
+        since.0.iter_mut().zip(before.0).for_each(|(now, before)| *now -= before);
+        since
+    }
+
     pub(super) fn merge(&mut self, other: &Filtered) {
         self.0.iter_mut().zip(other.0).for_each(|(own, other)| *own += other);
     }
