@@ -138,7 +138,7 @@ impl Which {
 }
 
 /// A moment in ms: so long ago, RFC 3339, or ms.
-fn moment(text: &str, now_ms: i64) -> Result<i64> {
+pub(super) fn moment(text: &str, now_ms: i64) -> Result<i64> {
     if let Ok(ms) = text.parse() {
         return Ok(ms);
     }

@@ -1,4 +1,4 @@
-//! `inrush pipeline check|test|run|status|reload|reset`.
+//! `inrush pipeline check|test|run|status|reload|pause|resume|reset`.
 
 use super::Outcome;
 use crate::client::Client;
@@ -56,12 +56,19 @@ enum Action {
         #[arg(long, value_name = "drop", requires = "pipeline")]
         state: Option<StateChange>,
     },
+    /// Lets a pipeline cut and stand still, until it is resumed; a restart of the daemon does not resume it.
+    Pause { pipeline: String },
+    /// Lets a paused pipeline go on where it is.
+    Resume { pipeline: String },
     /// Moves a pipeline; what it wrote stays.
     Reset {
         pipeline: String,
-        /// `start`, `end` or milliseconds since 1970.
+        /// `start`, `end`, `offset:N`, how long ago (`1h`), RFC 3339, or milliseconds since 1970.
         #[arg(long, value_name = "WHERE")]
         to: String,
+        /// Only this partition of its source.
+        #[arg(long)]
+        partition: Option<i32>,
     },
 }
 
@@ -89,8 +96,27 @@ pub(super) fn run(arguments: Arguments) -> Result<Outcome> {
             let query = pipeline.map_or(String::new(), |pipeline| format!("?pipeline={pipeline}{drop}"));
             ask(&arguments.admin, &format!("/api/pipelines/reload{query}"), arguments.json)
         }
-        Action::Reset { pipeline, to } => {
-            ask(&arguments.admin, &format!("/api/pipelines/reset?pipeline={pipeline}&to={to}"), arguments.json)
+        Action::Pause { pipeline } => {
+            ask(&arguments.admin, &format!("/api/pipelines/pause?pipeline={pipeline}"), arguments.json)
+        }
+        Action::Resume { pipeline } => {
+            ask(&arguments.admin, &format!("/api/pipelines/resume?pipeline={pipeline}"), arguments.json)
+        }
+        Action::Reset { pipeline, to, partition } => {
+            let to = match to.as_str() {
+                "start" | "end" => to,
+                offset if offset.starts_with("offset:") => to,
+                time => {
+                    let now_ms = crate::clock::Clock::System.now_ms();
+                    super::dlt::moment(time, now_ms).with_context(|| format!("--to {time}"))?.to_string()
+                }
+            };
+            let partition = partition.map_or(String::new(), |partition| format!("&partition={partition}"));
+            ask(
+                &arguments.admin,
+                &format!("/api/pipelines/reset?pipeline={pipeline}&to={to}{partition}"),
+                arguments.json,
+            )
         }
     }
 }
