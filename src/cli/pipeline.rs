@@ -60,6 +60,21 @@ enum Action {
     Pause { pipeline: String },
     /// Lets a paused pipeline go on where it is.
     Resume { pipeline: String },
+    /// Feeds a pipeline what its source has of a time once more, beside its live run; each row once.
+    Backfill {
+        pipeline: String,
+        /// How long ago (`7d`), RFC 3339, or milliseconds since 1970: of the records' own times.
+        #[arg(long, value_name = "AGO|TIME")]
+        from: String,
+        #[arg(long, value_name = "AGO|TIME")]
+        until: String,
+        /// Another folder or topic in place of its output; of several `OUTPUT=NAME`, and outputs that are not named get nothing.
+        #[arg(long, value_name = "NAME")]
+        to: Vec<String>,
+        /// Into its own outputs, though what the live run wrote is there twice then.
+        #[arg(long)]
+        yes: bool,
+    },
     /// Moves a pipeline; what it wrote stays.
     Reset {
         pipeline: String,
@@ -101,6 +116,10 @@ pub(super) fn run(arguments: Arguments) -> Result<Outcome> {
         }
         Action::Resume { pipeline } => {
             ask(&arguments.admin, &format!("/api/pipelines/resume?pipeline={pipeline}"), arguments.json)
+        }
+        Action::Backfill { pipeline, from, until, to, yes } => {
+            let asked = super::dlt::Backfill { pipeline, from, until, to, yes };
+            super::dlt::backfill(arguments.admin, &asked, arguments.json)
         }
         Action::Reset { pipeline, to, partition } => {
             let to = match to.as_str() {

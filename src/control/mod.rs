@@ -36,6 +36,14 @@ pub enum Command {
         filter: Filter,
         how: Replay,
     },
+    /// Feed a pipeline what its source has from one time up to another, in ms, into its outputs or those that `to` names.
+    Backfill {
+        pipeline: String,
+        from: i64,
+        until: i64,
+        to: Vec<String>,
+        is_sure: bool,
+    },
     /// End a pipeline's replay where it is; letters behind that stay open.
     StopReplay {
         pipeline: String,

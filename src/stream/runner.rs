@@ -598,7 +598,7 @@ impl Runner {
     }
 
     /// A batch with a right checksum that cannot be decoded is one dead letter with its bytes, and the pipeline goes on.
-    fn undecodable(
+    pub(super) fn undecodable(
         &mut self,
         open: &mut Open,
         crowd: &[usize],

@@ -10,10 +10,12 @@ use super::sink::lake;
 use super::spec::Output;
 use super::{Options, runner};
 use crate::control::{Answer, Command, PipelineStatus, Request, ResetTo, State};
+use crate::letters::Ranges;
 use crate::metrics as names;
 use crate::store::Topic;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
+use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -134,6 +136,10 @@ impl Supervisor {
                     Command::Resume { pipeline } => vec![(pipeline.clone(), self.resume(&pipeline))],
                     Command::Replay { pipeline, filter, how } => {
                         let begun = self.job(&pipeline).and_then(|job| self.replays.begin(&job, filter, how));
+                        vec![(pipeline, begun)]
+                    }
+                    Command::Backfill { pipeline, from, until, to, is_sure } => {
+                        let begun = self.backfill(&pipeline, from..until, &to, is_sure);
                         vec![(pipeline, begun)]
                     }
                     Command::StopReplay { pipeline } => vec![(pipeline.clone(), self.replays.stop(&pipeline))],
@@ -348,6 +354,18 @@ impl Supervisor {
         };
         self.start(job, false).map_err(|error| error.to_string())?;
         moved.map(|()| format!("moved to {:?}", checkpoint.positions))
+    }
+
+    /// Feeds a pipeline a range of its source beside its live run.
+    fn backfill(&mut self, name: &str, times: Range<i64>, to: &[String], is_sure: bool) -> Result<String, String> {
+        let job = self.job(name)?;
+        let topic = self.options.store.topic(job.spec.from.as_str());
+        let topic = topic.ok_or_else(|| format!("topic {} does not exist", job.spec.from))?;
+        let from = self.positions(&topic, None, ResetTo::Time(times.start))?;
+        let until = self.positions(&topic, None, ResetTo::Time(times.end))?;
+        let range = |(id, from): (i32, i64)| (id, Ranges::span(from, until.get(&id).copied().unwrap_or(from)));
+        let chosen = from.into_iter().map(range).filter(|(_, ranges)| !ranges.is_empty()).collect();
+        self.replays.backfill(&job, &topic, chosen, to, is_sure)
     }
 
     /// Lets a pipeline cut and stand still.

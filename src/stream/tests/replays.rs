@@ -92,7 +92,7 @@ impl Supervised<'_> {
     }
 
     /// What the replay says at its end.
-    fn ended(&self) -> String {
+    pub(super) fn ended(&self) -> String {
         let is_over = || self.line("p/replay").filter(|line| line.state == State::Stopped);
         wait_for("the replay", || is_over().is_some());
         is_over().unwrap().reason.unwrap()
@@ -235,7 +235,7 @@ fn a_replay_whose_output_is_down_waits_and_goes_on_after_the_daemon_does() {
     wait_for("the stalled replay", || stalled().is_some());
     assert!(stalled().unwrap().reason.unwrap().contains("cable"));
     let busy = daemon.replay(Filter::default(), Replay::default()).unwrap_err();
-    assert!(busy.contains("under way") && busy.contains("--stop"), "{busy}");
+    assert!(busy.contains("14 letters are being replayed") && busy.contains("--stop"), "{busy}");
     // One output may have what the other lacks: it cannot end here.
     let refused = daemon.ask(Command::StopReplay { pipeline: "p".to_owned() }).unwrap_err();
     assert!(refused.contains("goes on"), "{refused}");
