@@ -2,6 +2,7 @@
 
 mod faults;
 mod frozen;
+mod letters;
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;

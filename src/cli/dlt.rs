@@ -138,7 +138,7 @@ impl Which {
 }
 
 /// A moment in ms: so long ago, RFC 3339, or ms.
-fn moment(text: &str, now_ms: i64) -> Result<i64> {
+pub(super) fn moment(text: &str, now_ms: i64) -> Result<i64> {
     if let Ok(ms) = text.parse() {
         return Ok(ms);
     }
@@ -263,8 +263,13 @@ fn replay(door: &mut Door, pipeline: &str, filter: &Filter, way: Way, no_wait: b
     if way.is_dry || no_wait || !matches!(outcome, Outcome::Done) {
         return Ok(outcome);
     }
+    follow(door, pipeline, way.json)
+}
+
+/// Tells how far what is fed to a pipeline is, until its end.
+fn follow(door: &mut Door, pipeline: &str, json: bool) -> Result<Outcome> {
     let name = format!("{pipeline}/replay");
-    let is_seen = std::io::stderr().is_terminal() && !way.json;
+    let is_seen = std::io::stderr().is_terminal() && !json;
     let mut told_at = std::time::Instant::now();
     loop {
         let Some(line) = door.status(&name)? else { return Ok(Outcome::Done) };
@@ -272,15 +277,14 @@ fn replay(door: &mut Door, pipeline: &str, filter: &Filter, way: Way, no_wait: b
         let all = done + line["lag_records"].as_u64().unwrap_or(0);
         let why = line["reason"].as_str().unwrap_or_default();
         match line["state"].as_str().unwrap_or_default() {
-            "stopped" | "failed" if way.json => println!("{line}"),
+            "stopped" | "failed" if json => println!("{line}"),
             "stopped" => println!("{why}"),
             "failed" => bail!("the replay failed: {why}"),
             state => {
-                let progress =
-                    format!("{done} of {all} letters, {state}{}{why}", if why.is_empty() { "" } else { ": " });
+                let progress = format!("{done} of {all}, {state}{}{why}", if why.is_empty() { "" } else { ": " });
                 if is_seen {
                     eprint!("\r{progress}\x1b[K");
-                } else if !way.json && told_at.elapsed() > TELL_INTERVAL {
+                } else if !json && told_at.elapsed() > TELL_INTERVAL {
                     told_at = std::time::Instant::now();
                     eprintln!("{progress}");
                 }
@@ -290,6 +294,30 @@ fn replay(door: &mut Door, pipeline: &str, filter: &Filter, way: Way, no_wait: b
         }
         return Ok(if line["state"] == "stopped" { Outcome::Done } else { Outcome::Found });
     }
+}
+
+/// What `inrush pipeline backfill` asks for.
+pub(super) struct Backfill {
+    pub(super) pipeline: String,
+    pub(super) from: String,
+    pub(super) until: String,
+    pub(super) to: Vec<String>,
+    pub(super) yes: bool,
+}
+
+/// Feeds a pipeline a range of its source, and waits for the end.
+pub(super) fn backfill(admin: String, asked: &Backfill, json: bool) -> Result<Outcome> {
+    let now_ms = Clock::System.now_ms();
+    let from = moment(&asked.from, now_ms).with_context(|| format!("--from {}", asked.from))?;
+    let until = moment(&asked.until, now_ms).with_context(|| format!("--until {}", asked.until))?;
+    let mut door = Door { client: Client::new(admin)? };
+    let question = json!({
+        "pipeline": asked.pipeline, "from": from, "until": until, "outputs": asked.to, "sure": asked.yes,
+    });
+    let lines = door.ask("backfill", &question)?;
+    let outcome = told(&lines, json)?;
+    let is_begun = lines[0]["message"].as_str().is_some_and(|message| message.ends_with("are being fed to it"));
+    if is_begun { follow(&mut door, &asked.pipeline, json) } else { Ok(outcome) }
 }
 
 fn send(door: &mut Door, name: &str, which: Which, to: &str, way: Way) -> Result<Outcome> {

@@ -1,4 +1,4 @@
-//! `inrush pipeline check|explain|test|run|tap|bench|status|reload|reset`.
+//! `inrush pipeline check|explain|test|run|tap|bench|status|reload|pause|resume|reset|backfill`.
 
 mod bench;
 mod sample;
@@ -92,12 +92,34 @@ enum Action {
         #[arg(long, value_name = "drop", requires = "pipeline")]
         state: Option<StateChange>,
     },
+    /// Lets a pipeline cut and stand still, until it is resumed; a restart of the daemon does not resume it.
+    Pause { pipeline: String },
+    /// Lets a paused pipeline go on where it is.
+    Resume { pipeline: String },
+    /// Feeds a pipeline what its source has of a time once more, beside its live run; each row once.
+    Backfill {
+        pipeline: String,
+        /// How long ago (`7d`), RFC 3339, or milliseconds since 1970: of the records' own times.
+        #[arg(long, value_name = "AGO|TIME")]
+        from: String,
+        #[arg(long, value_name = "AGO|TIME")]
+        until: String,
+        /// Another folder or topic in place of its output; of several `OUTPUT=NAME`, and outputs that are not named get nothing.
+        #[arg(long, value_name = "NAME")]
+        to: Vec<String>,
+        /// Into its own outputs, though what the live run wrote is there twice then.
+        #[arg(long)]
+        yes: bool,
+    },
     /// Moves a pipeline; what it wrote stays.
     Reset {
         pipeline: String,
-        /// `start`, `end` or milliseconds since 1970.
+        /// `start`, `end`, `offset:N`, how long ago (`1h`), RFC 3339, or milliseconds since 1970.
         #[arg(long, value_name = "WHERE")]
         to: String,
+        /// Only this partition of its source.
+        #[arg(long)]
+        partition: Option<i32>,
     },
 }
 
@@ -135,8 +157,31 @@ pub(super) fn run(arguments: Arguments) -> Result<Outcome> {
             let query = pipeline.map_or(String::new(), |pipeline| format!("?pipeline={pipeline}{drop}"));
             ask(&arguments.admin, &format!("/api/pipelines/reload{query}"), arguments.json)
         }
-        Action::Reset { pipeline, to } => {
-            ask(&arguments.admin, &format!("/api/pipelines/reset?pipeline={pipeline}&to={to}"), arguments.json)
+        Action::Pause { pipeline } => {
+            ask(&arguments.admin, &format!("/api/pipelines/pause?pipeline={pipeline}"), arguments.json)
+        }
+        Action::Resume { pipeline } => {
+            ask(&arguments.admin, &format!("/api/pipelines/resume?pipeline={pipeline}"), arguments.json)
+        }
+        Action::Backfill { pipeline, from, until, to, yes } => {
+            let asked = super::dlt::Backfill { pipeline, from, until, to, yes };
+            super::dlt::backfill(arguments.admin, &asked, arguments.json)
+        }
+        Action::Reset { pipeline, to, partition } => {
+            let to = match to.as_str() {
+                "start" | "end" => to,
+                offset if offset.starts_with("offset:") => to,
+                time => {
+                    let now_ms = crate::clock::Clock::System.now_ms();
+                    super::dlt::moment(time, now_ms).with_context(|| format!("--to {time}"))?.to_string()
+                }
+            };
+            let partition = partition.map_or(String::new(), |partition| format!("&partition={partition}"));
+            ask(
+                &arguments.admin,
+                &format!("/api/pipelines/reset?pipeline={pipeline}&to={to}{partition}"),
+                arguments.json,
+            )
         }
     }
 }

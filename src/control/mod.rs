@@ -17,15 +17,46 @@ pub const COMMAND_QUEUE_MAX: usize = 64;
 pub enum Command {
     /// Read the pipelines' folder again and swap what changed; one pipeline or all. `drop_state` lets go what the steps of one remember,
     /// if its new ones cannot take it over.
-    Reload { pipeline: Option<String>, drop_state: bool },
+    Reload {
+        pipeline: Option<String>,
+        drop_state: bool,
+    },
     /// Move a pipeline's positions and raise its generation.
-    Reset { pipeline: String, to: ResetTo },
+    Reset {
+        pipeline: String,
+        partition: Option<i32>,
+        to: ResetTo,
+    },
+    /// Let a pipeline cut and stand still, also after a restart, until it is resumed.
+    Pause {
+        pipeline: String,
+    },
+    Resume {
+        pipeline: String,
+    },
     /// Feed a pipeline the dead letters that it left, those that the filter chooses and that are not handled.
-    Replay { pipeline: String, filter: Filter, how: Replay },
+    Replay {
+        pipeline: String,
+        filter: Filter,
+        how: Replay,
+    },
+    /// Feed a pipeline what its source has from one time up to another, in ms, into its outputs or those that `to` names.
+    Backfill {
+        pipeline: String,
+        from: i64,
+        until: i64,
+        to: Vec<String>,
+        is_sure: bool,
+    },
     /// End a pipeline's replay where it is; letters behind that stay open.
-    StopReplay { pipeline: String },
+    StopReplay {
+        pipeline: String,
+    },
     /// Show somebody the rows of a pipeline as they pass.
-    Tap { pipeline: String, tap: Tap },
+    Tap {
+        pipeline: String,
+        tap: Tap,
+    },
 }
 
 /// How letters are replayed.
@@ -44,6 +75,8 @@ pub enum ResetTo {
     End,
     /// The first records at or after this time, in ms.
     Time(i64),
+    /// Of one partition.
+    Offset(i64),
 }
 
 /// One line a pipeline: what was done, or why not.
@@ -65,6 +98,8 @@ pub enum State {
     Running,
     /// An output is down; the pipeline tries again for ever.
     Stalled,
+    /// A person lets it stand still.
+    Paused,
     Failed,
     Stopped,
 }

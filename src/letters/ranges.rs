@@ -12,6 +12,11 @@ const RANGES_MAX: usize = 1_000_000;
 pub struct Ranges(Vec<(i64, i64)>);
 
 impl Ranges {
+    /// All from one offset up to another, which is left out.
+    pub fn span(start: i64, end: i64) -> Ranges {
+        Ranges(if start < end { vec![(start, end)] } else { Vec::new() })
+    }
+
     pub fn contains(&self, offset: i64) -> bool {
         let at = self.0.partition_point(|(_, end)| *end <= offset);
         self.0.get(at).is_some_and(|(start, _)| *start <= offset)

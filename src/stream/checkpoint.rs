@@ -168,6 +168,18 @@ impl Checkpoint {
         self.marks.clear();
     }
 
+    /// The same for some partitions; in the others all outputs stay where they are.
+    pub(super) fn renew_some(&mut self, moved: &BTreeMap<i32, i64>) {
+        let positions: BTreeMap<i32, i64> = self.positions.clone().into_iter().chain(moved.clone()).collect();
+        let kept: BTreeMap<String, BTreeMap<i32, i64>> =
+            self.outputs.iter().map(|(name, output)| (name.clone(), output.positions.clone())).collect();
+        self.renew(positions);
+        for (name, output) in &mut self.outputs {
+            let own = kept.get(name).cloned().unwrap_or_default();
+            output.positions = own.into_iter().chain(moved.clone()).collect();
+        }
+    }
+
     /// By source partition what all outputs have.
     pub(super) fn committed(&self) -> BTreeMap<i32, i64> {
         let lowest = |(id, next): (&i32, &i64)| {
@@ -308,6 +320,18 @@ mod tests {
         let output = &read.outputs[ONLY_OUTPUT];
         assert_eq!((output.positions[&0], output.written, output.files.len()), (17, 5, 1));
         assert_eq!((read.counts.read, read.counts.dead, read.cut, read.committed()[&0]), (9, 1, 7, 17));
+    }
+
+    #[test]
+    fn a_partition_that_is_moved_leaves_the_outputs_where_they_are_in_the_others() {
+        let mut checkpoint = Checkpoint::new("");
+        checkpoint.positions = BTreeMap::from([(0, 10), (1, 20)]);
+        let behind = OutputState { positions: BTreeMap::from([(0, 8), (1, 20)]), ..OutputState::default() };
+        checkpoint.outputs.insert("topic a".to_owned(), behind);
+        checkpoint.renew_some(&BTreeMap::from([(1, 5)]));
+        assert_eq!(checkpoint.positions, BTreeMap::from([(0, 10), (1, 5)]));
+        assert_eq!(checkpoint.outputs["topic a"].positions, BTreeMap::from([(0, 8), (1, 5)]));
+        assert_eq!((checkpoint.generation, checkpoint.outputs["topic a"].generation), (1, 1));
     }
 
     #[test]

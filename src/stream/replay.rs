@@ -1,5 +1,5 @@
 //! Dead letters fed to the pipeline that failed on them, beside its live run: the same text over the letters that were chosen, into the
-//! outputs that lack them, with a checkpoint, producers and file names of its own.
+//! outputs that lack them, with a checkpoint, producers and file names of its own. A backfill is the same over a range of the source.
 //!
 //! All outputs stand together, at offsets of the dead letter topic. A crash goes on from the last cut as in the live run: staged files are
 //! thrown away, and topics say by `inrush-source` (with the dead letter topic's id) what they have. What was chosen is written down before
@@ -16,13 +16,14 @@ use super::rows::{ROWS_BYTES_MAX, ROWS_MAX};
 use super::runner::{self, BACKOFF_MAX, BACKOFF_MIN, Fail, Open, Runner};
 use super::sink::journal::Last;
 use super::spec::Output;
-use super::writing::Wrote;
+use super::writing::{Wrote, letters};
 use crate::control::{PipelineStatus, State};
 use crate::letters::{Letter, Letters, Offsets, Ranges, before_failing};
-use crate::record::{DECODED_SIZE_MAX, Offset, PartitionId, Record, TimestampType};
+use crate::record::{Batch, DECODED_SIZE_MAX, Offset, PartitionId, Record, TimestampType, TopicName};
 use crate::store::{Partition, ReadError};
 use arrow::array::BooleanArray;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -36,12 +37,25 @@ const READ_SIZE: usize = 4 << 20;
 /// A cut at least so often: it bounds what a start does again.
 const CUT_AGE: Duration = Duration::from_secs(10);
 
+/// What is fed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) enum Fed {
+    /// Dead letters, as the records that they were.
+    Letters,
+    /// Records of the source itself.
+    Backfill,
+}
+
 /// What is replayed: written down once, before it begins.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(super) struct Replay {
     pub(super) pipeline: String,
-    /// The dead letter topic's.
+    pub(super) fed: Fed,
+    /// The dead letter topic's, or the source's.
     pub(super) topic: Uuid,
+    /// By output of the text, such as `parquet clicks`, the folder or topic that is written in its place. If there is one, other outputs
+    /// get nothing.
+    pub(super) to: BTreeMap<String, String>,
     pub(super) chosen: Offsets,
     pub(super) count: u64,
     /// The pipeline's text: another one that comes meanwhile is the next replay's.
@@ -75,7 +89,46 @@ fn checkpoint_path(folder: &Path) -> PathBuf {
 impl Replay {
     /// What its files are called, before generation and cut.
     pub(super) fn file_name(&self) -> String {
-        format!("{}-replay-{}", self.pipeline, self.number)
+        match self.fed {
+            Fed::Letters => format!("{}-replay-{}", self.pipeline, self.number),
+            Fed::Backfill => format!("{}-backfill-{}", self.pipeline, self.number),
+        }
+    }
+
+    /// What it counts.
+    pub(super) fn noun(&self) -> &'static str {
+        match self.fed {
+            Fed::Letters => "letters",
+            Fed::Backfill => "records",
+        }
+    }
+
+    /// What runs, into the outputs that are to be written; and the names of those, if not all are.
+    ///
+    /// # Errors
+    /// The text's mistakes.
+    pub(super) fn job(&self, file: &Path) -> Result<(Job, Option<Vec<String>>), String> {
+        let mut job = load::text(file, &self.text).map_err(|mistakes| {
+            let mistake = mistakes.first().map(ToString::to_string).unwrap_or_default();
+            format!("this version does not understand the text that it began with ({mistake})")
+        })?;
+        if self.to.is_empty() {
+            return Ok((job, None));
+        }
+        let mut spec = (*job.spec).clone();
+        let mut names = Vec::new();
+        for route in &mut spec.routes {
+            let Some(to) = self.to.get(&route.to.to_string()) else { continue };
+            match &mut route.to {
+                Output::Parquet(out) => out.folder = PathBuf::from(to),
+                Output::Topic(out) => out.topic = TopicName::new(to).map_err(|error| error.to_string())?,
+                Output::Kafka(out) => out.topic = TopicName::new(to).map_err(|error| error.to_string())?,
+                Output::Http(_) | Output::Stdout => return Err(format!("{} has no other place to go to", route.to)),
+            }
+            names.push(route.to.to_string());
+        }
+        job.spec = Arc::new(spec);
+        Ok((job, Some(names)))
     }
 
     /// Writes it down, with the checkpoint that it begins at; durable when it returns.
@@ -128,7 +181,7 @@ impl Replay {
     /// # Errors
     /// The system's.
     pub(super) fn end(&self, options: &Options, done: &Offsets) -> Result<(), String> {
-        if let Some(topic) = options.store.topic_by_id(self.topic) {
+        if let (Fed::Letters, Some(topic)) = (self.fed, options.store.topic_by_id(self.topic)) {
             let letters = Letters::new(options.store.clone(), options.data.clone());
             letters.handle(&topic, done).map_err(|error| error.to_string())?;
         }
@@ -136,15 +189,17 @@ impl Replay {
         fs::remove_file(job_path(&folder)).map_err(|error| format!("cannot end the replay: {error}"))?;
         // Nothing names the rest any more.
         let _ = fs::remove_dir_all(&folder);
-        for route in load::text(Path::new(&self.pipeline), &self.text).iter().flat_map(|job| job.spec.routes.clone()) {
-            if let Output::Parquet(out) = route.to {
-                let _ = fs::remove_dir(options.out.join(out.folder).join("_inrush").join(self.file_name()));
+        if let Ok((job, _)) = self.job(Path::new(&self.pipeline)) {
+            for route in &job.spec.routes {
+                if let Output::Parquet(out) = &route.to {
+                    let _ = fs::remove_dir(options.out.join(&out.folder).join("_inrush").join(self.file_name()));
+                }
             }
         }
         Ok(())
     }
 
-    fn left(&self, positions: &std::collections::BTreeMap<i32, i64>) -> u64 {
+    fn left(&self, positions: &BTreeMap<i32, i64>) -> u64 {
         let left = |(partition, ranges): (&i32, &Ranges)| match positions.get(partition) {
             Some(next) => ranges.from(*next).count(),
             None => ranges.count(),
@@ -164,21 +219,18 @@ pub(super) fn run(
     life: &Arc<Life>,
     hooks: &Hooks,
 ) -> Result<Ended, String> {
-    let job = load::text(file, &replay.text).map_err(|mistakes| {
-        let mistake = mistakes.first().map(ToString::to_string).unwrap_or_default();
-        format!("this version does not understand the text that the replay began with ({mistake})")
-    })?;
+    let (job, only) = replay.job(file)?;
     let path = checkpoint_path(&folder(options, &replay.pipeline));
     let mut runner = runner::begin(options, &job, path, life, hooks)?;
     runner.replay = Some(replay.clone());
     let mut pause = BACKOFF_MIN;
     while !life.is_stopping() {
         let Some(topic) = options.store.topic_by_id(replay.topic) else {
-            return Err("its dead letter topic is gone".to_owned());
+            return Err("the topic that it reads is gone".to_owned());
         };
         let began = Instant::now();
         let fed = runner.open(topic).and_then(|mut open| {
-            let fed = runner.feed(&mut open, replay);
+            let fed = runner.feed(&mut open, replay, only.as_deref());
             if fed.is_err() {
                 let lines = open.outlets.iter_mut().filter_map(|outlet| outlet.line.as_mut());
                 lines.for_each(|line| line.sink.discard());
@@ -191,10 +243,12 @@ pub(super) fn run(
                 let again: u64 =
                     checkpoint.outputs.values().map(|output| output.dead).sum::<u64>() + checkpoint.counts.dead;
                 let told = format!(
-                    "done: {} letters, {} rows, {} filtered, {again} dead letters again",
+                    "done: {} {}, {} rows, {} filtered, {again} dead letters{}",
                     replay.count,
+                    replay.noun(),
                     checkpoint.written(),
-                    checkpoint.counts.filtered
+                    checkpoint.counts.filtered,
+                    if replay.fed == Fed::Letters { " again" } else { "" }
                 );
                 replay.end(options, &replay.chosen)?;
                 info!(pipeline = replay.pipeline, %told, "replay");
@@ -231,8 +285,13 @@ pub(super) fn try_out(job: &Job, topic: &crate::store::Topic, chosen: &Offsets) 
         let Some(partition) = topic.partition(PartitionId(*id)) else { continue };
         let mut next = first;
         while next < end {
-            let (records, after) = read(&partition, &ranges.from(next)).map_err(|error| error.to_string())?;
-            next = after;
+            let records = match read(&partition, &ranges.from(next)).map_err(|error| error.to_string())? {
+                Next::Records { records, next: after, .. } => {
+                    next = after;
+                    records
+                }
+                Next::Undecodable(batch, reason) => return Err(format!("offset {}: {reason}", batch.last_offset())),
+            };
             let mut from = 0;
             for Piece { records: decoded, ready, .. } in lanes.pieces(*id, originals(*id, &records, job))? {
                 dead += ready.bad.len();
@@ -253,30 +312,45 @@ pub(super) fn try_out(job: &Job, topic: &crate::store::Topic, chosen: &Offsets) 
     ))
 }
 
-/// The next chosen records of a partition, and what comes behind them.
-fn read(partition: &Partition, rest: &Ranges) -> Result<(Vec<Record>, i64), ReadError> {
-    let Some(first) = rest.first() else { return Ok((Vec::new(), i64::MAX)) };
+/// What is read next of a partition.
+enum Next {
+    /// Chosen records, of one kind of timestamps, and what comes behind them.
+    Records { records: Vec<Record>, kind: TimestampType, next: i64 },
+    /// A batch that cannot be decoded.
+    Undecodable(Batch, String),
+}
+
+fn read(partition: &Partition, rest: &Ranges) -> Result<Next, ReadError> {
+    let mut kind = TimestampType::CreateTime;
+    let Some(first) = rest.first() else { return Ok(Next::Records { records: Vec::new(), kind, next: i64::MAX }) };
     let slice = match partition.read_blocking(Offset(first), READ_SIZE) {
         // Somebody dropped them meanwhile.
-        Err(ReadError::OutOfRange { start, .. }) if start.0 > first => return Ok((Vec::new(), start.0)),
+        Err(ReadError::OutOfRange { start, .. }) if start.0 > first => {
+            return Ok(Next::Records { records: Vec::new(), kind, next: start.0 });
+        }
         read => read?,
     };
     let (mut records, mut size) = (Vec::new(), 0);
     let mut next = rest.end().unwrap_or(first + 1);
     for batch in &slice.batches {
-        for record in batch.records(DECODED_SIZE_MAX).unwrap_or_default() {
-            if rest.contains(record.offset.0) {
-                size += record.value.as_ref().map_or(0, |value| value.len());
-                next = record.offset.0 + 1;
-                records.push(record);
-                if records.len() >= ROWS_MAX || size >= ROWS_BYTES_MAX {
-                    return Ok((records, next));
-                }
+        let found = match batch.records(DECODED_SIZE_MAX) {
+            Err(error) if records.is_empty() => return Ok(Next::Undecodable(batch.clone(), error.to_string())),
+            Err(_) => break,
+            Ok(_) if !records.is_empty() && batch.header().timestamp_type != kind => break,
+            Ok(found) => found,
+        };
+        kind = batch.header().timestamp_type;
+        for record in found.into_iter().filter(|record| rest.contains(record.offset.0)) {
+            size += record.value.as_ref().map_or(0, |value| value.len());
+            next = record.offset.0 + 1;
+            records.push(record);
+            if records.len() >= ROWS_MAX || size >= ROWS_BYTES_MAX {
+                return Ok(Next::Records { records, kind, next });
             }
         }
         next = batch.next_offset().0;
     }
-    Ok((records, next))
+    Ok(Next::Records { records, kind, next })
 }
 
 /// The records that failed, as the pipeline first saw them.
@@ -296,7 +370,7 @@ fn originals(partition: i32, letters: &[Record], job: &Job) -> Vec<Record> {
 
 impl Runner {
     /// Feeds all letters that are left, and cuts. `false` if it was stopped before the last.
-    fn feed(&mut self, open: &mut Open, replay: &Replay) -> Result<bool, Fail> {
+    fn feed(&mut self, open: &mut Open, replay: &Replay, only: Option<&[String]>) -> Result<bool, Fail> {
         // All outputs stand together: one that falls ends this run.
         open.until = Some(self.positions.clone());
         if let Some(reason) = open.outlets.iter().find_map(|outlet| outlet.down.reason.clone()) {
@@ -316,12 +390,20 @@ impl Runner {
                     return Ok(false);
                 }
                 let Some(partition) = open.topic.partition(PartitionId(*id)) else { break };
-                let (records, next) = match read(&partition, &rest) {
-                    Err(ReadError::Deleted) => return Err(Fail::Broken("its dead letter topic is gone".to_owned())),
+                let read = match read(&partition, &rest) {
+                    Err(ReadError::Deleted) => return Err(Fail::Broken("the topic that it reads is gone".to_owned())),
                     read => read.map_err(|error| error.to_string())?,
                 };
-                self.feed_records(open, *id, records)?;
-                self.advance(open, &all, *id, next);
+                match read {
+                    Next::Records { records, kind, next } => {
+                        match replay.fed {
+                            Fed::Letters => self.feed_letters(open, *id, records)?,
+                            Fed::Backfill => self.feed_records(open, *id, kind, records, only)?,
+                        }
+                        self.advance(open, &all, *id, next);
+                    }
+                    Next::Undecodable(batch, reason) => self.undecodable(open, &all, *id, &batch, reason)?,
+                }
                 let is_full =
                     open.outlets.iter().filter_map(|outlet| outlet.line.as_ref()).any(|line| line.sink.is_full());
                 if is_full || cut_at.elapsed() > CUT_AGE {
@@ -334,7 +416,41 @@ impl Runner {
         Ok(true)
     }
 
-    fn feed_records(&mut self, open: &mut Open, id: i32, records: Vec<Record>) -> Result<(), Fail> {
+    /// Feeds records as they are, to the outputs named, or to all.
+    fn feed_records(
+        &mut self,
+        open: &mut Open,
+        id: i32,
+        kind: TimestampType,
+        records: Vec<Record>,
+        only: Option<&[String]>,
+    ) -> Result<(), Fail> {
+        for Piece { records, ready, .. } in open.lanes.pieces(id, records)? {
+            for at in 0..open.outlets.len() {
+                if only.is_some_and(|only| !only.contains(&open.outlets[at].name)) {
+                    continue;
+                }
+                let wrote = self.write(open, at, id, kind, &records, &ready.routes[at])?;
+                self.is_taken(open, at, wrote)?;
+            }
+            self.hooks.at(Step::Written);
+            let letters = letters(&ready.bad, &records, kind);
+            open.letters.send(id, &letters, Last::Whole).map_err(|error| error.to_string())?;
+            self.count(&ready, records.len() as u64);
+            self.hooks.at(Step::Lettered);
+        }
+        Ok(())
+    }
+
+    /// All outputs stand together: what one does not take now holds up all.
+    fn is_taken(&self, open: &Open, at: usize, wrote: Wrote) -> Result<(), Fail> {
+        match wrote {
+            Wrote::All => Ok(()),
+            Wrote::Waits => Err(Fail::Down(format!("output {} does not take it now", open.outlets[at].name))),
+        }
+    }
+
+    fn feed_letters(&mut self, open: &mut Open, id: i32, records: Vec<Record>) -> Result<(), Fail> {
         let pieces = open.lanes.pieces(id, originals(id, &records, &self.job))?;
         // What outputs see of a record: its place is that of the letter, or they could not tell how far they are.
         let own = |(letter, original): (&Record, Record)| Record { offset: letter.offset, ..original };
@@ -360,9 +476,8 @@ impl Runner {
             };
             let lacked: BooleanArray = rows.sources.iter().map(lacks).collect();
             let rows = rows.filter(&lacked).expect("there is an answer a row");
-            if let Wrote::Waits = self.write(open, at, id, TimestampType::CreateTime, records, &rows)? {
-                return Err(Fail::Down(format!("output {name} does not take it now")));
-            }
+            let wrote = self.write(open, at, id, TimestampType::CreateTime, records, &rows)?;
+            self.is_taken(open, at, wrote)?;
         }
         self.hooks.at(Step::Written);
         let mut again = Vec::with_capacity(ready.bad.len());

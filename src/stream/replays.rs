@@ -3,12 +3,13 @@
 use super::hooks::Hooks;
 use super::life::{Life, Seat};
 use super::load::Job;
-use super::replay::{self, Ended, Replay};
+use super::replay::{self, Ended, Fed, Replay};
 use super::{Options, checkpoint::Checkpoint, runner};
 use crate::control::{self, PipelineStatus, State};
-use crate::letters::{Filter, Letters};
+use crate::letters::{Filter, Letters, Offsets, Ranges};
+use crate::store::Topic;
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -75,17 +76,14 @@ impl Replays {
                 job.spec.from
             ));
         }
-        // One whose end was told a moment ago may not have been looked after yet.
-        let has_job = Replay::load(&self.options, name).map_err(|error| error.to_string())?.is_some();
-        if !has_job && let Some(mut ended) = self.running.remove(name) {
-            halt(&mut ended);
-        }
+        self.forget_ended(name)?;
         if let Some(running) = self.running.get(name)
             && !how.is_dry
         {
             return Err(format!(
-                "a replay of {} letters is under way; inrush dlt replay {name} --stop ends it",
-                running.replay.count
+                "{} {} are being replayed; inrush dlt replay {name} --stop ends that",
+                running.replay.count,
+                running.replay.noun()
             ));
         }
         let topic = self.options.store.topic(then.as_str());
@@ -125,6 +123,8 @@ impl Replays {
         let known = known.ok_or("it has not run yet, so none of the letters are its own")?;
         let replay = Replay {
             pipeline: name.clone(),
+            fed: Fed::Letters,
+            to: BTreeMap::new(),
             topic: topic.id,
             chosen: chosen.offsets,
             count: chosen.count,
@@ -134,6 +134,70 @@ impl Replays {
         replay.begin(&self.options, known.id).map_err(|error| format!("cannot write the replay down: {error}"))?;
         self.start(Arc::new(replay));
         Ok(format!("{} letters of {then} are being replayed{left}", chosen.count))
+    }
+
+    /// Begins to feed a pipeline the records of its source in these ranges once more.
+    ///
+    /// # Errors
+    /// Why it does not begin, and what to do.
+    pub(super) fn backfill(
+        &mut self,
+        job: &Job,
+        topic: &Topic,
+        chosen: Offsets,
+        to: &[String],
+        is_sure: bool,
+    ) -> Result<String, String> {
+        let name = &job.spec.name;
+        if job.plan.is_stateful() {
+            return Err(format!(
+                "its steps remember, and what they would remember at the range's beginning is not known: let it read all of it again, inrush pipeline reset {name} --to TIME"
+            ));
+        }
+        self.forget_ended(name)?;
+        if let Some(running) = self.running.get(name) {
+            let (count, noun) = (running.replay.count, running.replay.noun());
+            return Err(format!("{count} {noun} are being fed to it; inrush dlt replay {name} --stop ends that"));
+        }
+        let count: u64 = chosen.values().map(Ranges::count).sum();
+        if count == 0 {
+            return Ok(format!("topic {} has no records of that time", topic.name));
+        }
+        let outputs: Vec<String> = job.spec.routes.iter().map(|route| route.to.to_string()).collect();
+        let to = redirected(&outputs, to)?;
+        if to.is_empty() && !is_sure {
+            return Err(format!(
+                "{count} records would be fed to {} once more: what the live run has written of them, or will write, is there twice then; write elsewhere with --to, or say --yes",
+                outputs.join(", ")
+            ));
+        }
+        let known =
+            Checkpoint::load(&runner::checkpoint_path(&self.options, name)).map_err(|error| error.to_string())?;
+        let known = known.ok_or("it has not run yet: there is nothing to fill in")?;
+        let replay = Replay {
+            pipeline: name.clone(),
+            fed: Fed::Backfill,
+            to,
+            topic: topic.id,
+            chosen,
+            count,
+            text: job.spec.text.clone(),
+            number: self.options.clock.now_ms(),
+        };
+        // What a folder or topic may not be called is told now.
+        replay.job(&job.spec.file)?;
+        replay.begin(&self.options, known.id).map_err(|error| format!("cannot write the backfill down: {error}"))?;
+        self.start(Arc::new(replay));
+        Ok(format!("{count} records of {} are being fed to it", topic.name))
+    }
+
+    /// One whose end was told a moment ago may not have been looked after yet.
+    fn forget_ended(&mut self, name: &str) -> Result<(), String> {
+        let has_job = Replay::load(&self.options, name).map_err(|error| error.to_string())?.is_some();
+        if !has_job && let Some(mut ended) = self.running.remove(name) {
+            halt(&mut ended);
+        }
+        Ok(())
     }
 
     /// Ends a replay where all outputs stand together; letters behind that stay open.
@@ -156,10 +220,23 @@ impl Replays {
             return Err("an output holds letters that another does not, or does not answer: the replay goes on until they stand together; see inrush pipeline status".to_owned());
         }
         let done = replay.done(&self.options).map_err(|error| error.to_string())?;
-        let count: u64 = done.values().map(crate::letters::Ranges::count).sum();
+        let count: u64 = done.values().map(Ranges::count).sum();
         replay.end(&self.options, &done)?;
         self.options.control.withdraw(&PipelineStatus::replay_name(name));
-        Ok(format!("the replay ended after {count} of {} letters; the others stay open", replay.count))
+        Ok(match replay.fed {
+            Fed::Letters => format!("the replay ended after {count} of {} letters; the others stay open", replay.count),
+            Fed::Backfill => {
+                let next: Vec<String> = replay
+                    .chosen
+                    .iter()
+                    .map(|(partition, ranges)| {
+                        let done = done.get(partition).and_then(Ranges::end).or(ranges.first()).unwrap_or(0);
+                        format!("{partition}:{done}")
+                    })
+                    .collect();
+                format!("the backfill ended after {count} of {} records, at {}", replay.count, next.join(", "))
+            }
+        })
     }
 
     /// Tells of those that ended, and starts panicked and silent ones again.
@@ -236,6 +313,32 @@ impl Replays {
             Err(error) => error!(pipeline = name, %error, "a replay cannot be started"),
         }
     }
+}
+
+/// By output what is written in its place: `NAME` for the only one, `OUTPUT=NAME` for one of several.
+fn redirected(outputs: &[String], to: &[String]) -> Result<BTreeMap<String, String>, String> {
+    let one = |asked: &String| match (asked.split_once('='), outputs) {
+        (Some((output, name)), _) if outputs.iter().any(|own| own == output) => {
+            Ok((output.to_owned(), name.to_owned()))
+        }
+        (None, [only]) => Ok((only.clone(), asked.clone())),
+        _ => Err(format!(
+            "--to {asked}: say for which output, as --to '{}=NAME'; there are {}",
+            outputs[0],
+            outputs.join(", ")
+        )),
+    };
+    let to: BTreeMap<String, String> = to.iter().map(one).collect::<Result<_, _>>()?;
+    for (output, name) in &to {
+        let kind = output.split(' ').next().unwrap_or_default();
+        let is_own = outputs.iter().any(|own| *own == format!("{kind} {name}"));
+        let is_inside =
+            !name.is_empty() && Path::new(name).components().all(|part| matches!(part, Component::Normal(_)));
+        if is_own || !is_inside {
+            return Err(format!("--to {name}: name another folder or topic than its own, below the output folder"));
+        }
+    }
+    Ok(to)
 }
 
 /// How it ended; `None` if it was given up, or had ended before.

@@ -138,6 +138,10 @@ pub(super) fn run(
     drop_state: bool,
 ) -> Result<(), String> {
     let mut runner = begin(options, job, checkpoint_path(options, &job.spec.name), life, hooks)?;
+    runner.wait_while_paused();
+    if life.is_stopping() {
+        return Ok(());
+    }
     runner.replay_text();
     if drop_state {
         runner.drop_state()?;
@@ -207,7 +211,21 @@ pub(super) fn checkpoint_path(options: &Options, name: &str) -> PathBuf {
     options.data.join("pipelines").join(name).join("checkpoint")
 }
 
+/// A file that is there while a pipeline is paused.
+pub(super) fn paused_path(options: &Options, name: &str) -> PathBuf {
+    options.data.join("pipelines").join(name).join("paused")
+}
+
 impl Runner {
+    /// Stands still, and goes on telling how far behind it is.
+    fn wait_while_paused(&mut self) {
+        let path = paused_path(&self.options, &self.job.spec.name);
+        while path.exists() && !self.life.is_stopping() {
+            self.publish(State::Paused, None);
+            std::thread::park_timeout(NAP);
+        }
+    }
+
     /// If the text has changed since the last cut: what topics hold behind that cut was made with the old text. Everything up to there is
     /// made once more with it and cut, so that no record is in one output by the old text and in another by the new one.
     fn replay_text(&mut self) {
@@ -594,7 +612,7 @@ impl Runner {
     }
 
     /// A batch with a right checksum that cannot be decoded is one dead letter with its bytes, and the pipeline goes on.
-    fn undecodable(
+    pub(super) fn undecodable(
         &mut self,
         open: &mut Open,
         crowd: &[usize],

@@ -1,6 +1,6 @@
 //! Starts, watches, reloads and stops the pipelines of a folder. One pipeline's trouble stays its own.
 
-use super::checkpoint::Checkpoint;
+use super::checkpoint::{Checkpoint, make_folder, replace, sync_folder};
 use super::hooks::Hooks;
 use super::life::{Life, Seat};
 use super::load::{self, Job};
@@ -10,10 +10,12 @@ use super::sink::lake;
 use super::spec::Output;
 use super::{Options, runner};
 use crate::control::{Answer, Command, PipelineStatus, Request, ResetTo, State, Tap};
+use crate::letters::Ranges;
 use crate::metrics as names;
 use crate::store::Topic;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
+use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -127,9 +129,17 @@ impl Supervisor {
             if let Ok(Some(request)) = next {
                 let answer = match request.command {
                     Command::Reload { pipeline, drop_state } => self.reload(pipeline.as_deref(), drop_state),
-                    Command::Reset { pipeline, to } => vec![(pipeline.clone(), self.reset(&pipeline, to))],
+                    Command::Reset { pipeline, partition, to } => {
+                        vec![(pipeline.clone(), self.reset(&pipeline, partition, to))]
+                    }
+                    Command::Pause { pipeline } => vec![(pipeline.clone(), self.pause(&pipeline))],
+                    Command::Resume { pipeline } => vec![(pipeline.clone(), self.resume(&pipeline))],
                     Command::Replay { pipeline, filter, how } => {
                         let begun = self.job(&pipeline).and_then(|job| self.replays.begin(&job, filter, how));
+                        vec![(pipeline, begun)]
+                    }
+                    Command::Backfill { pipeline, from, until, to, is_sure } => {
+                        let begun = self.backfill(&pipeline, from..until, &to, is_sure);
                         vec![(pipeline, begun)]
                     }
                     Command::StopReplay { pipeline } => vec![(pipeline.clone(), self.replays.stop(&pipeline))],
@@ -217,6 +227,9 @@ impl Supervisor {
             return Ok("unchanged");
         }
         let path = runner::checkpoint_path(&self.options, name);
+        if drop_state && runner::paused_path(&self.options, name).exists() {
+            return Err(format!("it is paused: inrush pipeline resume {name} first"));
+        }
         // What cannot be read is told by the pipeline itself.
         let mismatch = || state_mismatch(&Checkpoint::load(&path).ok().flatten()?, &job);
         if !drop_state && let Some(reason) = mismatch() {
@@ -337,16 +350,22 @@ impl Supervisor {
     }
 
     /// Moves a pipeline: its next files belong to a new generation, what it wrote stays.
-    fn reset(&mut self, name: &str, to: ResetTo) -> Result<String, String> {
+    fn reset(&mut self, name: &str, partition: Option<i32>, to: ResetTo) -> Result<String, String> {
         let job = self.job(name)?;
         let topic = self.options.store.topic(job.spec.from.as_str());
         let topic =
             topic.ok_or_else(|| format!("topic {} does not exist, so there is nothing to move in", job.spec.from))?;
-        let positions = self.positions(&topic, to)?;
+        if partition.is_some() && job.plan.is_stateful() {
+            return Err("what its steps remember is of all partitions: move all of them".to_owned());
+        }
+        let positions = self.positions(&topic, partition, to)?;
         self.halt(name);
         let path = runner::checkpoint_path(&self.options, name);
         let mut checkpoint = Checkpoint::load(&path).ok().flatten().unwrap_or_else(|| Checkpoint::new(&job.spec.text));
-        checkpoint.renew(positions);
+        match partition {
+            None => checkpoint.renew(positions),
+            Some(_) => checkpoint.renew_some(&positions),
+        }
         checkpoint.topic = Some(topic.id);
         // Whoever still holds the seat loses it: nothing overwrites what is saved here.
         let moved = match Life::begin(self.seats.entry(name.to_owned()).or_default()) {
@@ -357,12 +376,67 @@ impl Supervisor {
         moved.map(|()| format!("moved to {:?}", checkpoint.positions))
     }
 
-    fn positions(&self, topic: &Topic, to: ResetTo) -> Result<BTreeMap<i32, i64>, String> {
+    /// Feeds a pipeline a range of its source beside its live run.
+    fn backfill(&mut self, name: &str, times: Range<i64>, to: &[String], is_sure: bool) -> Result<String, String> {
+        let job = self.job(name)?;
+        let topic = self.options.store.topic(job.spec.from.as_str());
+        let topic = topic.ok_or_else(|| format!("topic {} does not exist", job.spec.from))?;
+        let from = self.positions(&topic, None, ResetTo::Time(times.start))?;
+        let until = self.positions(&topic, None, ResetTo::Time(times.end))?;
+        let range = |(id, from): (i32, i64)| (id, Ranges::span(from, until.get(&id).copied().unwrap_or(from)));
+        let chosen = from.into_iter().map(range).filter(|(_, ranges)| !ranges.is_empty()).collect();
+        self.replays.backfill(&job, &topic, chosen, to, is_sure)
+    }
+
+    /// Lets a pipeline cut and stand still.
+    fn pause(&mut self, name: &str) -> Result<String, String> {
+        let path = runner::paused_path(&self.options, name);
+        if path.exists() {
+            return Ok("is paused already".to_owned());
+        }
+        let job = self.job(name)?;
+        let folder = path.parent().unwrap_or(Path::new("."));
+        let noted = make_folder(folder).and_then(|()| replace(&path, b""));
+        noted.map_err(|error| format!("cannot note that it is paused: {error}"))?;
+        self.halt(name);
+        self.start(job, false).map_err(|error| error.to_string())?;
+        Ok("paused; inrush pipeline resume lets it go on where it is".to_owned())
+    }
+
+    fn resume(&mut self, name: &str) -> Result<String, String> {
+        self.job(name)?;
+        let path = runner::paused_path(&self.options, name);
+        match std::fs::remove_file(&path).and_then(|()| sync_folder(path.parent().unwrap_or(Path::new(".")))) {
+            Ok(()) => Ok("goes on".to_owned()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok("is not paused".to_owned()),
+            Err(error) => Err(format!("cannot resume it: {error}")),
+        }
+    }
+
+    fn positions(&self, topic: &Topic, only: Option<i32>, to: ResetTo) -> Result<BTreeMap<i32, i64>, String> {
         let mut positions = BTreeMap::new();
-        for partition in topic.partitions().iter() {
+        let count = topic.partition_count();
+        if let Some(only) = only.filter(|only| !(0..count).contains(only)) {
+            return Err(format!("topic {} has no partition {only}, it has 0 to {}", topic.name, count - 1));
+        }
+        for partition in topic.partitions().iter().filter(|own| only.is_none_or(|only| own.id().0 == only)) {
             let offset = match to {
                 ResetTo::Start => partition.start(),
                 ResetTo::End => partition.tail(),
+                ResetTo::Offset(_) if only.is_none() && count > 1 => {
+                    return Err(format!("topic {} has {count} partitions: say which, --partition N", topic.name));
+                }
+                ResetTo::Offset(offset) if (partition.start().0..=partition.tail().0).contains(&offset) => {
+                    crate::record::Offset(offset)
+                }
+                ResetTo::Offset(offset) => {
+                    let (start, tail) = (partition.start(), partition.tail());
+                    return Err(format!(
+                        "{}/{} has offsets {start} to {tail}, and not {offset}",
+                        topic.name,
+                        partition.id()
+                    ));
+                }
                 ResetTo::Time(ms) => {
                     let found = self.options.runtime.block_on(partition.offset_for_time(ms));
                     found.map_err(|error| error.to_string())?.map_or(partition.tail(), |found| found.offset)

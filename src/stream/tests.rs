@@ -8,6 +8,7 @@ mod receiver;
 mod remembered;
 mod replays;
 mod routes;
+mod steering;
 mod taps;
 
 use super::checkpoint::Checkpoint;
@@ -770,7 +771,11 @@ fn a_broken_file_leaves_the_old_pipeline_and_says_so() {
     assert_eq!(reload(), Ok("swapped".to_owned()));
     bench.send(&source, 0, 21..22);
     wait_for("the new text", || parquet_rows(&bench.folder.path().join("out")).contains(&2100));
-    let moved = bench.runtime.block_on(control.ask(Command::Reset { pipeline: "p".to_owned(), to: ResetTo::Start }));
+    let moved = bench.runtime.block_on(control.ask(Command::Reset {
+        pipeline: "p".to_owned(),
+        partition: None,
+        to: ResetTo::Start,
+    }));
     assert!(moved.unwrap()[0].1.is_ok());
     wait_for("everything once more", || parquet_rows(&bench.folder.path().join("out")).len() == 17 + 17);
     running.stop(PATIENCE);

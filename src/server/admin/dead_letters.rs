@@ -7,7 +7,8 @@
 //! | `POST …/drop` | `{"topic", "filter", "dry"}` | how many go, and how |
 //! | `POST …/send` | `{"topic", "filter", "to", "again", "dry"}` | how many were sent |
 //! | `POST …/replay` | `{"pipeline", "filter", "again", "dry"}` | a line, as for the other commands |
-//! | `POST …/stop` | `{"pipeline"}` | the same: ends that replay |
+//! | `POST …/backfill` | `{"pipeline", "from", "until", "outputs", "sure"}`, times in ms | the same: feeds it a range of its source |
+//! | `POST …/stop` | `{"pipeline"}` | the same: ends what is fed to it |
 
 use super::{Admin, command, json};
 use crate::control::{Command, Replay};
@@ -39,6 +40,10 @@ struct Asked {
     to: Option<String>,
     again: bool,
     dry: bool,
+    from: i64,
+    until: i64,
+    outputs: Vec<String>,
+    sure: bool,
 }
 
 /// Why a question has no answer.
@@ -72,6 +77,11 @@ pub(super) async fn answer(admin: &Admin, request: Request<Incoming>) -> Respons
         ("replay", Some(pipeline)) => {
             let how = Replay { again: asked.again, is_dry: asked.dry };
             return command(admin, Command::Replay { pipeline: pipeline.clone(), filter: asked.filter, how }).await;
+        }
+        ("backfill", Some(pipeline)) => {
+            let Asked { from, until, outputs: to, sure: is_sure, .. } = asked;
+            let asked = Command::Backfill { pipeline: pipeline.clone(), from, until, to, is_sure };
+            return command(admin, asked).await;
         }
         ("stop", Some(pipeline)) => {
             return command(admin, Command::StopReplay { pipeline: pipeline.clone() }).await;
@@ -146,7 +156,7 @@ fn look(
             }
         }
         _ => {
-            let known = "list, show, drop, send; replay and stop with a pipeline";
+            let known = "list, show, drop, send; replay, backfill and stop with a pipeline";
             return Err(Refused::Asked(format!("nothing answers {PATH}{what}; there are {known}")));
         }
     })

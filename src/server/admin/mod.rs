@@ -11,7 +11,8 @@
 //! | `GET /api/pipelines` | the board, a list of [`crate::control::PipelineStatus`] |
 //! | `POST /api/pipelines/reload[?pipeline=NAME]` | what was done for each pipeline |
 //! | `POST /api/dead-letters/…` | see [`dead_letters`] |
-//! | `POST /api/pipelines/reset?pipeline=NAME&to=start\|end\|MILLIS` | the same |
+//! | `POST /api/pipelines/reset?pipeline=NAME&to=start\|end\|MILLIS\|offset:N[&partition=N]` | the same |
+//! | `POST /api/pipelines/pause?pipeline=NAME`, `…/resume?pipeline=NAME` | the same |
 //! | `GET /api/pipelines/tap?pipeline=NAME[&after=STEP\|columns\|routes][&output=NAME][&where=SQL][&rate=N][&limit=N][&bad=true]` | rows as they pass, line by line: [`crate::control::Tap`] |
 
 mod dead_letters;
@@ -189,9 +190,20 @@ async fn whole(admin: &Admin, request: Request<Incoming>) -> Response<Full<Bytes
             Ok(asked) => command(admin, asked).await,
             Err(reason) => json(StatusCode::BAD_REQUEST, &serde_json::json!({ "error": reason })),
         },
+        (&Method::POST, "/api/pipelines/pause" | "/api/pipelines/resume") => {
+            match parameter(request.uri().query(), "pipeline") {
+                Some(pipeline) if request.uri().path().ends_with("pause") => {
+                    command(admin, Command::Pause { pipeline }).await
+                }
+                Some(pipeline) => command(admin, Command::Resume { pipeline }).await,
+                None => {
+                    json(StatusCode::BAD_REQUEST, &serde_json::json!({ "error": "name the pipeline: ?pipeline=NAME" }))
+                }
+            }
+        }
         (_, path) => json(
             StatusCode::NOT_FOUND,
-            &serde_json::json!({ "error": format!("nothing answers {} {path} here; the admin door has GET /metrics, /healthz, /readyz, /api/pipelines, /api/pipelines/tap and POST /api/pipelines/reload, /api/pipelines/reset, /api/dead-letters/…", request.method()) }),
+            &serde_json::json!({ "error": format!("nothing answers {} {path} here; the admin door has GET /metrics, /healthz, /readyz, /api/pipelines, /api/pipelines/tap and POST /api/pipelines/reload, /api/pipelines/reset, /api/pipelines/pause, /api/pipelines/resume, /api/dead-letters/…", request.method()) }),
         ),
     }
 }
@@ -223,12 +235,20 @@ fn reset(query: Option<&str>) -> Result<Command, String> {
     let to = match parameter(query, "to").as_deref() {
         Some("start") => ResetTo::Start,
         Some("end") => ResetTo::End,
+        Some(text) if text.starts_with("offset:") => ResetTo::Offset(
+            text.trim_start_matches("offset:").parse().map_err(|_| format!("to={text}: an offset is a number"))?,
+        ),
         Some(text) => ResetTo::Time(
-            text.parse().map_err(|_| format!("to={text} is neither start, end nor milliseconds since 1970"))?,
+            text.parse()
+                .map_err(|_| format!("to={text} is neither start, end, offset:N nor milliseconds since 1970"))?,
         ),
         None => return Err("say where to: to=start|end|MILLISECONDS".to_owned()),
     };
-    Ok(Command::Reset { pipeline, to })
+    let partition = match parameter(query, "partition") {
+        Some(text) => Some(text.parse().map_err(|_| format!("partition={text} is no number"))?),
+        None => None,
+    };
+    Ok(Command::Reset { pipeline, partition, to })
 }
 
 /// The value of a query parameter. Names of pipelines and numbers need no percent-decoding; what does is refused as unknown later.

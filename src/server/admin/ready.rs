@@ -57,6 +57,10 @@ pub fn readiness(
             State::Stalled => reasons.push(format!("pipeline {} is stalled: {why}", pipeline.name)),
             State::Failed => reasons.push(format!("pipeline {} failed: {why}", pipeline.name)),
             State::NoTopic => warnings.push(format!("pipeline {} waits for {}", pipeline.name, pipeline.source)),
+            State::Paused => warnings.push(format!(
+                "pipeline {} is paused, {} records behind; inrush pipeline resume {0} lets it go on",
+                pipeline.name, pipeline.lag_records
+            )),
             State::Starting | State::Running | State::Stopped => {}
         }
         warnings.extend(pipeline.warnings.iter().map(|warning| format!("pipeline {}: {warning}", pipeline.name)));
@@ -128,6 +132,13 @@ mod tests {
     fn a_pipeline_that_waits_for_its_topic_is_no_alarm() {
         let found = readiness(&Health::default(), None, &[], &[pipeline(State::NoTopic, 0)], 1_000);
         assert!(found.is_ready && found.warnings.len() == 1, "{found:?}");
+    }
+
+    #[test]
+    fn a_paused_pipeline_is_told_and_is_no_alarm() {
+        let paused = PipelineStatus { lag_records: 7, ..pipeline(State::Paused, 1_000) };
+        let found = readiness(&Health::default(), None, &[], &[paused], 2_000);
+        assert!(found.is_ready && found.warnings[0].contains("clicks is paused, 7 records behind"), "{found:?}");
     }
 
     #[test]

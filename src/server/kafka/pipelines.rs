@@ -37,7 +37,7 @@ pub(super) fn list(service: &Service) -> impl Iterator<Item = Listed> {
 fn state(status: &PipelineStatus) -> State {
     match status.state {
         Doing::Starting | Doing::Running | Doing::Stalled => State::Stable,
-        Doing::NoTopic | Doing::Failed | Doing::Stopped => State::Empty,
+        Doing::NoTopic | Doing::Paused | Doing::Failed | Doing::Stopped => State::Empty,
     }
 }
 

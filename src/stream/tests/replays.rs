@@ -22,9 +22,9 @@ fn mended() -> String {
     )
 }
 
-struct Supervised<'a> {
+pub(super) struct Supervised<'a> {
     bench: &'a Bench,
-    control: Control,
+    pub(super) control: Control,
     running: Option<supervisor::Running>,
 }
 
@@ -37,13 +37,13 @@ impl Drop for Supervised<'_> {
 }
 
 impl Bench {
-    fn write(&self, text: &str) {
+    pub(super) fn write(&self, text: &str) {
         std::fs::create_dir_all(&self.options.folder).unwrap();
         std::fs::write(self.options.folder.join("p.toml"), text).unwrap();
     }
 
     /// The supervisor with this bench's hooks.
-    fn steered(&self) -> Supervised<'_> {
+    pub(super) fn steered(&self) -> Supervised<'_> {
         let (control, requests) = Control::new();
         let options = Options {
             store: self.store.clone(),
@@ -70,12 +70,12 @@ impl Bench {
 }
 
 impl Supervised<'_> {
-    fn line(&self, name: &str) -> Option<PipelineStatus> {
+    pub(super) fn line(&self, name: &str) -> Option<PipelineStatus> {
         self.control.statuses().into_iter().find(|status| status.name == name)
     }
 
     /// All records of the topic are read and cut.
-    fn settle(&self, records: i64) {
+    pub(super) fn settle(&self, records: i64) {
         wait_for("the pipeline", || {
             self.line("p")
                 .is_some_and(|line| line.state == State::Running && line.committed.values().sum::<i64>() == records)
@@ -83,7 +83,7 @@ impl Supervised<'_> {
         });
     }
 
-    fn ask(&self, command: Command) -> Result<String, String> {
+    pub(super) fn ask(&self, command: Command) -> Result<String, String> {
         self.bench.runtime.block_on(self.control.ask(command)).unwrap().remove(0).1
     }
 
@@ -92,7 +92,7 @@ impl Supervised<'_> {
     }
 
     /// What the replay says at its end.
-    fn ended(&self) -> String {
+    pub(super) fn ended(&self) -> String {
         let is_over = || self.line("p/replay").filter(|line| line.state == State::Stopped);
         wait_for("the replay", || is_over().is_some());
         is_over().unwrap().reason.unwrap()
@@ -235,7 +235,7 @@ fn a_replay_whose_output_is_down_waits_and_goes_on_after_the_daemon_does() {
     wait_for("the stalled replay", || stalled().is_some());
     assert!(stalled().unwrap().reason.unwrap().contains("cable"));
     let busy = daemon.replay(Filter::default(), Replay::default()).unwrap_err();
-    assert!(busy.contains("under way") && busy.contains("--stop"), "{busy}");
+    assert!(busy.contains("14 letters are being replayed") && busy.contains("--stop"), "{busy}");
     // One output may have what the other lacks: it cannot end here.
     let refused = daemon.ask(Command::StopReplay { pipeline: "p".to_owned() }).unwrap_err();
     assert!(refused.contains("goes on"), "{refused}");

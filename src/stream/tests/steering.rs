@@ -1,0 +1,133 @@
+//! Pipelines that a person lets stand still, go on, or go elsewhere.
+
+use super::*;
+
+const TEXT: &str =
+    "from = \"topic:in\"\nselect = \"n\"\nto = { topic = \"out\" }\n[columns]\nn = \"int64\"\nuser = \"string\"\n";
+
+fn named() -> String {
+    "p".to_owned()
+}
+
+#[test]
+fn a_paused_pipeline_stands_still_through_a_restart_and_tells_how_far_behind_it_is() {
+    let bench = Bench::new();
+    let source = bench.topic("in", 1, &[]);
+    bench.write(TEXT);
+    let daemon = bench.steered();
+    bench.send(&source, 0, 1..10);
+    daemon.settle(9);
+    assert!(daemon.ask(Command::Pause { pipeline: named() }).unwrap().starts_with("paused"));
+    assert!(daemon.ask(Command::Pause { pipeline: named() }).unwrap().contains("already"));
+    bench.send(&source, 0, 11..20);
+    let is_behind = |daemon: &replays::Supervised<'_>| {
+        daemon.line("p").is_some_and(|line| (line.state, line.lag_records) == (State::Paused, 9))
+    };
+    wait_for("the lag of the paused pipeline", || is_behind(&daemon));
+    drop(daemon);
+    let daemon = bench.steered();
+    wait_for("the lag after the restart", || is_behind(&daemon));
+    // A reload of another text does not wake it either.
+    bench.write(&TEXT.replace("select = \"n\"", "select = \"n * 100 as n\""));
+    bench.reload(&daemon.control);
+    wait_for("the lag after the reload", || is_behind(&daemon));
+    assert_eq!(bench.numbers("out"), good(1..10));
+    assert_eq!(daemon.ask(Command::Resume { pipeline: named() }).unwrap(), "goes on");
+    daemon.settle(18);
+    let later = good(11..20).into_iter().map(|n| n * 100);
+    assert_eq!(bench.numbers("out"), good(1..10).into_iter().chain(later).collect::<Vec<_>>());
+    assert_eq!(daemon.ask(Command::Resume { pipeline: named() }).unwrap(), "is not paused");
+    assert!(daemon.ask(Command::Pause { pipeline: "q".to_owned() }).unwrap_err().contains("no pipeline is named q"));
+}
+
+#[test]
+fn a_reset_of_one_partition_reads_that_one_again_from_an_offset() {
+    let bench = Bench::new();
+    let source = bench.topic("in", 2, &[]);
+    bench.write(TEXT);
+    let daemon = bench.steered();
+    bench.send(&source, 0, 1..10);
+    bench.send(&source, 1, 11..20);
+    daemon.settle(18);
+    let reset = |partition, to| daemon.ask(Command::Reset { pipeline: named(), partition, to });
+    assert!(reset(None, ResetTo::Offset(3)).unwrap_err().contains("--partition"));
+    assert!(reset(Some(2), ResetTo::Start).unwrap_err().contains("no partition 2"));
+    assert!(reset(Some(1), ResetTo::Offset(10)).unwrap_err().contains("offsets 0 to 9"));
+    reset(Some(1), ResetTo::Offset(6)).unwrap();
+    daemon.settle(18);
+    let mut expected = [good(1..10), good(11..20), vec![17, 18, 19]].concat();
+    expected.sort_unstable();
+    assert_eq!(bench.numbers("out"), expected);
+}
+
+/// Odd numbers to one output, even ones to another.
+const ROUTES: &str = "from = \"topic:in\"\n[columns]\nn = \"int64\"\n[[step]]\nselect = \"n\"
+[[route]]\nwhere = \"n % 2 = 0\"\nto = { parquet = \"even\", roll = \"100ms\" }
+[[route]]\notherwise = true\nto = { topic = \"odd\" }\n";
+
+/// Times of the bench's records are minutes 0 to 3.
+fn minute(n: i64) -> i64 {
+    1_700_000_000_000 + n * 60_000
+}
+
+#[test]
+fn a_backfill_has_each_row_of_its_range_once_after_a_crash_at_any_step() {
+    let one = |step: Step| {
+        let bench = Bench::new();
+        let source = bench.topic("in", 2, &[]);
+        bench.write(ROUTES);
+        let daemon = bench.steered();
+        bench.send(&source, 0, 1..40);
+        bench.send(&source, 1, 41..80);
+        daemon.settle(78);
+        bench.hooks.crash_at(step, 1);
+        let backfill = |to: &[&str], is_sure| {
+            let to = to.iter().map(|to| (*to).to_owned()).collect();
+            daemon.ask(Command::Backfill { pipeline: named(), from: minute(0), until: minute(9), to, is_sure })
+        };
+        backfill(&["parquet even=again", "topic odd=odd-again"], false).unwrap();
+        let told = daemon.ended();
+        assert!(bench.hooks.has_crashed(), "{step:?} was never reached");
+        assert!(told.starts_with("done: 78 records"), "{told}");
+        let is_even = |n: &i64| n % 2 == 0;
+        let all = [good(1..40), good(41..80)].concat();
+        let of = |even: bool| all.iter().copied().filter(|n| is_even(n) == even).collect::<Vec<i64>>();
+        for (files, topic) in [("even", "odd"), ("again", "odd-again")] {
+            assert_eq!((bench.files(files), bench.numbers(topic)), (of(true), of(false)), "{files} after {step:?}");
+        }
+        // What fails is a letter again.
+        assert_eq!(bench.letters("in-dlt").len(), 2 * [bad(1..40), bad(41..80)].concat().len());
+    };
+    std::thread::scope(|scope| {
+        for step in [Step::Appended, Step::Written, Step::Lettered, Step::Staged, Step::Saved, Step::Renamed] {
+            scope.spawn(move || one(step));
+        }
+    });
+}
+
+#[test]
+fn a_backfill_into_the_same_output_is_asked_for_twice_and_one_of_several_outputs_is_named() {
+    let bench = Bench::new();
+    let source = bench.topic("in", 1, &[]);
+    bench.write(ROUTES);
+    let daemon = bench.steered();
+    bench.send(&source, 0, 1..10);
+    daemon.settle(9);
+    let backfill = |to: &[&str], is_sure| {
+        let to = to.iter().map(|to| (*to).to_owned()).collect();
+        daemon.ask(Command::Backfill { pipeline: named(), from: minute(0), until: minute(9), to, is_sure })
+    };
+    let refused = backfill(&[], false).unwrap_err();
+    assert!(refused.contains("twice") && refused.contains("--to") && refused.contains("--yes"), "{refused}");
+    assert!(backfill(&["again"], false).unwrap_err().contains("parquet even=NAME"));
+    assert!(backfill(&["parquet even=even"], false).unwrap_err().contains("another folder"));
+    assert!(backfill(&["parquet even=../x"], false).unwrap_err().contains("below the output folder"));
+    backfill(&["topic odd=more"], false).unwrap();
+    daemon.ended();
+    // The output that is not named gets nothing.
+    assert_eq!((bench.files("even"), bench.numbers("more")), (vec![2, 4, 6, 8], vec![1, 3, 5, 7, 9]));
+    backfill(&[], true).unwrap();
+    daemon.ended();
+    assert_eq!(bench.files("even"), [2, 2, 4, 4, 6, 6, 8, 8]);
+    assert_eq!(bench.numbers("odd"), [1, 1, 3, 3, 5, 5, 7, 7, 9, 9]);
+}
