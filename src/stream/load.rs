@@ -2,7 +2,7 @@
 
 use super::parse::parse_all;
 use super::plan::Plan;
-use super::spec::{Output, Route, Spec};
+use super::spec::{Output, Route, Rule, Spec};
 use crate::config::Mistake;
 use arrow::datatypes::DataType;
 use std::io;
@@ -74,6 +74,10 @@ fn misfits(spec: &Spec, plan: &Plan) -> Vec<Mistake> {
 }
 
 fn misfit(spec: &Spec, route: &Route, plan: &Plan) -> Option<Mistake> {
+    if matches!(route.rule, Rule::Late) {
+        // Its rows are those before the window, which has judged it.
+        return None;
+    }
     let (field, name) = match &route.to {
         Output::Parquet(out) => ("time", out.time.as_deref().filter(|time| *time != "_timestamp")?),
         Output::Topic(out) => ("key", out.key.as_deref()?),

@@ -4,6 +4,7 @@
 
 mod check;
 mod checkpoint;
+mod closing;
 mod columns;
 mod cut;
 mod dead_letters;
@@ -22,6 +23,7 @@ mod output;
 mod parse;
 mod parse_route;
 mod parse_step;
+mod parse_window;
 mod plan;
 mod rows;
 mod runner;

@@ -94,7 +94,7 @@ fn output(section: &Section<'_>) -> Option<(Option<Output>, (usize, usize))> {
     Some((output, at))
 }
 
-fn topic_output(to: &Section<'_>) -> Option<TopicOutput> {
+pub(super) fn topic_output(to: &Section<'_>) -> Option<TopicOutput> {
     let name = to.string("topic")?;
     // `topic:people`, as in `from`, is understood too.
     let topic = match TopicName::new(name.value.strip_prefix("topic:").unwrap_or(&name.value)) {

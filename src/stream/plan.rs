@@ -1,14 +1,16 @@
 //! A pipeline file planned once: which columns are read, the steps that rows go through, and which output takes which rows. Kept as
 //! physical expressions that only evaluate.
 
+mod window;
+
 use super::columns::RECORD_FIELDS;
 use super::fault::Fault;
 use super::kinds;
 use super::spec::{self, Column, From, Kind, Named, RecordField, Rule, Spec};
 use super::sql::{Scope, Selected, SqlPlanner, readable};
 use super::step::{
-    Course, Filtered, Found, Keyed, Keys, RowShape, Rows, Sample, Sieve, Stage, Table, Transform, Unnest, What,
-    output_type, session_fields, truths,
+    Course, Filtered, Found, Keyed, Keys, Pane, RowShape, Rows, Sample, Sieve, Stage, Table, Transform, Unnest, What,
+    Window, output_type, session_fields, truths,
 };
 use crate::config::{Mistake, nearest};
 use arrow::array::{Array, BooleanArray};
@@ -44,6 +46,8 @@ enum Take {
     All,
     Where(Arc<dyn PhysicalExpr>),
     Otherwise,
+    /// What a window does not take, which does not come here.
+    Late,
 }
 
 /// What became of the rows given.
@@ -105,6 +109,17 @@ impl Plan {
         self.stages.iter().filter_map(Stage::keyed)
     }
 
+    /// The window, if there is one.
+    pub(super) fn window(&self) -> Option<&Window> {
+        self.stages.iter().find_map(Stage::window)
+    }
+
+    /// What the state of each step that remembers goes by.
+    pub(super) fn identities(&self) -> Vec<String> {
+        let window = self.window().map(|window| window.identity().to_owned());
+        self.keyed().map(Keyed::identity).chain(window).collect()
+    }
+
     /// For each step that remembers, the places in a record that its key's columns are read from as they are.
     pub(super) fn key_sources(&self) -> &[Vec<From>] {
         &self.key_sources
@@ -119,13 +134,41 @@ impl Plan {
         Transformed::new(routes, found)
     }
 
-    /// Takes what [`Plan::run`] has made of the records of a course through the other steps to their routes. `tables` has one for each step
-    /// that remembers.
-    pub(super) fn go_on(&self, rows: Rows, tables: &mut [Table], course: &mut Course<'_>) -> Transformed {
+    /// Takes what [`Plan::run`] has made of the records of a course through the other steps to their routes, or into the window. `tables`
+    /// has one for each step that remembers, and `pane` is the window's.
+    pub(super) fn go_on(
+        &self,
+        rows: Rows,
+        tables: &mut [Table],
+        pane: Option<&mut Pane>,
+        course: &mut Course<'_>,
+    ) -> Transformed {
         let mut found = Found::default();
-        let rows = self.run_stages(&self.stages[self.head..], rows, &mut found, Some((tables, course)));
+        let (into, _) = self.stages.split_at(self.window_at());
+        let rows = self.run_stages(&into[self.head..], rows, &mut found, Some((tables, course)));
+        let routes = match (self.window(), pane) {
+            (Some(window), Some(pane)) => {
+                let late = window.take(rows, pane, course, &mut found);
+                let none = || Rows { batch: RecordBatch::new_empty(self.output.clone()), sources: Vec::new() };
+                let takes = |take: &Take| if matches!(take, Take::Late) { late.clone() } else { none() };
+                self.routes.iter().map(takes).collect()
+            }
+            _ => self.route(rows, &mut found),
+        };
+        Transformed::new(routes, found)
+    }
+
+    /// Takes rows of windows that closed to their routes.
+    pub(super) fn behind_window(&self, rows: Rows) -> Transformed {
+        let mut found = Found::default();
+        let stages = self.stages.get(self.window_at() + 1..).unwrap_or_default();
+        let rows = self.run_stages(stages, rows, &mut found, None);
         let routes = self.route(rows, &mut found);
         Transformed::new(routes, found)
+    }
+
+    fn window_at(&self) -> usize {
+        self.stages.iter().position(|stage| stage.window().is_some()).unwrap_or(self.stages.len())
     }
 
     /// No rows, of the schema that [`Plan::run`] makes.
@@ -151,6 +194,7 @@ impl Plan {
                     (Some(table), Some(course)) => keyed.run(rows, table, course, found),
                     _ => rows,
                 },
+                Stage::Window(_) => rows,
             };
         }
         rows.without(&found.faults)
@@ -167,7 +211,7 @@ impl Plan {
             .iter()
             .map(|take| match take {
                 Take::Where(filter) => Some(truths(filter, &rows, found)),
-                Take::All | Take::Otherwise => None,
+                Take::All | Take::Otherwise | Take::Late => None,
             })
             .collect();
         // A record that one route's SQL fails on goes nowhere.
@@ -179,13 +223,14 @@ impl Plan {
             let is_taken = |row: usize| match (take, answers) {
                 (Take::Where(_), Some(answers)) => is_true(answers, row),
                 (Take::Otherwise, _) => is_left(row),
+                (Take::Late, _) => false,
                 _ => true,
             };
             let keep: BooleanArray = (0..rows.len()).map(|row| Some(is_good(row) && is_taken(row))).collect();
             rows.filter(&keep).expect("there is an answer a row")
         };
         let routes = self.routes.iter().zip(&answers).map(taken).collect();
-        if self.routes.iter().all(|take| matches!(take, Take::Where(_))) {
+        if self.routes.iter().all(|take| matches!(take, Take::Where(_) | Take::Late)) {
             found.filtered.add(Sieve::NoRoute, (0..rows.len()).filter(|row| is_good(*row) && is_left(*row)).count());
         }
         routes
@@ -217,6 +262,7 @@ enum Logical {
     Unnest { list: String, field: FieldRef, keep_empty: bool },
     Sample { share: u32, key: Vec<String> },
     Keyed { key: Vec<String>, time_ms: i64, size_max: usize, what: Memory },
+    Window(window::Typed),
 }
 
 /// What a keyed step does, typed.
@@ -259,6 +305,9 @@ impl<'a> Draft<'a> {
     }
 
     fn step(&mut self, step: &spec::Step) {
+        if self.is_behind_window(step) {
+            return;
+        }
         match step {
             spec::Step::Where(sql) => match self.planner.filter(&self.scope, sql) {
                 Ok(expr) => self.filter(expr),
@@ -278,6 +327,7 @@ impl<'a> Draft<'a> {
             spec::Step::Unnest(unnest) => self.unnest(unnest),
             spec::Step::Sample(sample) => self.sample(sample),
             spec::Step::Keyed(keyed) => self.keyed(keyed),
+            spec::Step::Window(window) => self.window(window),
         }
     }
 
@@ -406,6 +456,7 @@ impl<'a> Draft<'a> {
             },
             Rule::Always => Rule::Always,
             Rule::Otherwise => Rule::Otherwise,
+            Rule::Late => Rule::Late,
         };
         self.routes.push(rule);
     }
@@ -489,6 +540,12 @@ impl<'a> Draft<'a> {
                     let converter = Arc::new(RowConverter::new(fields.collect())?);
                     stages.push(Stage::Sample(Sample { share: *share, key, converter }));
                 }
+                Logical::Window(typed) => {
+                    head.get_or_insert((stages.len(), schema.clone()));
+                    let window = typed.physical(&schema)?;
+                    schema = window.output.clone();
+                    stages.push(Stage::Window(Box::new(window)));
+                }
                 Logical::Keyed { key, time_ms, size_max, what } => {
                     head.get_or_insert((stages.len(), schema.clone()));
                     let places = key.iter().map(|name| schema.index_of(name)).collect::<Result<Vec<_>, _>>()?;
@@ -515,6 +572,7 @@ impl<'a> Draft<'a> {
                 Rule::Always => Take::All,
                 Rule::Where(expr) => Take::Where(physical(expr, &schema)?),
                 Rule::Otherwise => Take::Otherwise,
+                Rule::Late => Take::Late,
             })
         };
         let routes = self.routes.iter().map(take).collect::<SqlResult<_>>()?;

@@ -38,15 +38,6 @@ pub(super) enum WriteError {
     Refused { offset: i64, message: String },
 }
 
-impl WriteError {
-    pub(super) fn reason(self) -> String {
-        match self {
-            WriteError::Down(reason) => reason,
-            WriteError::Refused { message, .. } => message,
-        }
-    }
-}
-
 impl Sink {
     /// Brings rows into the output's form. Rows that it can never take are told by their row.
     pub(super) fn shape(&self, rows: RecordBatch, sources: &[u32], records: &[Record]) -> (Shaped, Vec<(u32, Fault)>) {
@@ -78,7 +69,7 @@ impl Sink {
                 written.map_err(|error| WriteError::Down(format!("cannot write Parquet: {error}")))
             }
             (Sink::Topic(topic), Shaped::Lines(lines)) => {
-                let written = topic.write(partition, lines, sources, records, name.is_mark);
+                let written = topic.write(partition, lines, sources, records, name.last);
                 written.map_err(|error| WriteError::Down(error.to_string()))
             }
             _ => Ok(()),

@@ -6,7 +6,6 @@ use super::{Found, Rows, Sieve};
 use arrow::array::{Array, ArrayRef, BooleanArray, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray};
 use arrow::datatypes::{DataType, Field, SchemaRef, TimeUnit};
 use arrow::error::ArrowError;
-use arrow::json::writer::{LineDelimited, WriterBuilder};
 use bytes::Bytes;
 use datafusion_physical_expr::PhysicalExpr;
 use std::collections::HashSet;
@@ -51,6 +50,8 @@ pub(in crate::stream) struct Course<'a> {
     /// By record its offset and the stream time at it, which never goes back.
     pub(in crate::stream) offsets: &'a [i64],
     pub(in crate::stream) times: &'a [i64],
+    /// By record how far a window believes the time of its rows, in µs.
+    pub(in crate::stream) caps: &'a [i64],
     pub(in crate::stream) let_go: Vec<LetGo>,
 }
 
@@ -81,6 +82,10 @@ impl Course<'_> {
         }
     }
 
+    pub(super) fn cap(&self, source: u32) -> i64 {
+        self.caps[self.record(source)]
+    }
+
     fn time(&self, source: u32) -> i64 {
         self.times[self.record(source)]
     }
@@ -91,18 +96,10 @@ impl Course<'_> {
         if sources.iter().all(|source| !self.is_let_go(*source)) {
             return;
         }
-        let mut writer = WriterBuilder::new().with_explicit_nulls(true).build::<_, LineDelimited>(Vec::new());
-        if writer.write(batch).and_then(|()| writer.finish()).is_err() {
-            return;
-        }
-        let text = Bytes::from(writer.into_inner());
-        let ends = memchr::memchr_iter(b'\n', &text);
-        let mut from = 0;
-        for (source, end) in sources.iter().zip(ends) {
+        for (source, line) in sources.iter().zip(super::json_lines(batch)) {
             if let Some(row) = (*source as usize).checked_sub(records).and_then(|at| self.let_go.get_mut(at)) {
-                row.value = Some(text.slice(from..end));
+                row.value = Some(line);
             }
-            from = end + 1;
         }
     }
 

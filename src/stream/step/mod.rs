@@ -5,19 +5,23 @@ mod sample;
 mod table;
 mod transform;
 mod unnest;
+mod window;
 
 pub(super) use keyed::{Course, Keyed, LetGo, What, session_fields};
 pub(super) use sample::{SAMPLE_WHOLE, Sample};
 pub(super) use table::{Keys, RowShape, Table};
 pub(super) use transform::{Transform, output_type};
 pub(super) use unnest::Unnest;
+pub(super) use window::{Aggregate, Frame, Hop, Made, Pane, Parts, Window, output_fields as window_fields, output_of};
 
 use super::fault::{Fault, Reason};
 use super::sql::readable;
 use arrow::array::{Array, AsArray, BooleanArray, UInt32Array};
 use arrow::compute::{filter_record_batch, take_record_batch};
 use arrow::error::ArrowError;
+use arrow::json::writer::{LineDelimited, WriterBuilder};
 use arrow::record_batch::RecordBatch;
+use bytes::Bytes;
 use datafusion_common::Result as SqlResult;
 use datafusion_physical_expr::PhysicalExpr;
 use std::ops::Range;
@@ -38,6 +42,7 @@ pub(super) enum Stage {
     Unnest(Unnest),
     Sample(Sample),
     Keyed(Keyed),
+    Window(Box<Window>),
 }
 
 /// What steps found out beside rows.
@@ -77,10 +82,18 @@ pub(super) enum Sieve {
     CoolDown,
     /// `last` has a newer one of its key.
     Replaced,
+    /// All windows that it is in are over.
+    Late,
+    /// Its time is further ahead of when it was received than is believed.
+    Future,
+    /// A window goes by its time, which is null.
+    NoTime,
+    /// The windows of its partition have no more room.
+    Full,
 }
 
 impl Sieve {
-    pub(super) const ALL: [Sieve; 9] = [
+    pub(super) const ALL: [Sieve; 13] = [
         Sieve::False,
         Sieve::Null,
         Sieve::ContentType,
@@ -90,6 +103,10 @@ impl Sieve {
         Sieve::Duplicate,
         Sieve::CoolDown,
         Sieve::Replaced,
+        Sieve::Late,
+        Sieve::Future,
+        Sieve::NoTime,
+        Sieve::Full,
     ];
 
     pub(super) fn as_str(self) -> &'static str {
@@ -103,6 +120,10 @@ impl Sieve {
             Sieve::Duplicate => "duplicate",
             Sieve::CoolDown => "cool-down",
             Sieve::Replaced => "replaced",
+            Sieve::Late => "late",
+            Sieve::Future => "future",
+            Sieve::NoTime => "no-time",
+            Sieve::Full => "full",
         }
     }
 }
@@ -143,9 +164,32 @@ impl Stage {
     pub(super) fn keyed(&self) -> Option<&Keyed> {
         match self {
             Stage::Keyed(keyed) => Some(keyed),
-            Stage::Transform(_) | Stage::Unnest(_) | Stage::Sample(_) => None,
+            Stage::Transform(_) | Stage::Unnest(_) | Stage::Sample(_) | Stage::Window(_) => None,
         }
     }
+
+    pub(super) fn window(&self) -> Option<&Window> {
+        match self {
+            Stage::Window(window) => Some(window),
+            Stage::Transform(_) | Stage::Unnest(_) | Stage::Sample(_) | Stage::Keyed(_) => None,
+        }
+    }
+}
+
+/// Each row as JSON, or none of them.
+pub(super) fn json_lines(batch: &RecordBatch) -> Vec<Bytes> {
+    let mut writer = WriterBuilder::new().with_explicit_nulls(true).build::<_, LineDelimited>(Vec::new());
+    if writer.write(batch).and_then(|()| writer.finish()).is_err() {
+        return Vec::new();
+    }
+    let text = Bytes::from(writer.into_inner());
+    let mut from = 0;
+    let line = |end| {
+        let line = text.slice(from..end);
+        from = end + 1;
+        line
+    };
+    memchr::memchr_iter(b'\n', &text).map(line).collect()
 }
 
 /// What SQL says of each row; records that it fails on are told, and null.
