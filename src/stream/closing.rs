@@ -95,8 +95,9 @@ impl Runner {
     /// Whether records of a partition can be read: windows know it, and those of it that wait for other partitions leave room.
     pub(super) fn windows_take(&self, open: &Open, id: i32) -> bool {
         let Some(window) = self.job.plan.window() else { return true };
-        let pane = open.states.panes().find(|(known, _)| *known == id);
-        id < open.states.members() && pane.is_none_or(|(_, pane)| pane.waiting() <= window.size_max)
+        let has_room = || open.states.pane(id).is_none_or(|pane| pane.waiting() <= window.size_max);
+        // A replay ends, and nothing moves time in it but records.
+        id < open.states.members() && (open.until.is_some() || has_room())
     }
 
     /// Up to where a replay reads, at most: windows that outputs hold close by records behind those that they hold.

@@ -9,8 +9,8 @@ use super::kinds;
 use super::spec::{self, Column, From, Kind, Named, RecordField, Rule, Spec};
 use super::sql::{Scope, Selected, SqlPlanner, readable};
 use super::step::{
-    Course, Filtered, Found, Keyed, Keys, Pane, RowShape, Rows, Sample, Sieve, Stage, Table, Transform, Unnest, What,
-    Window, output_type, session_fields, truths,
+    Course, Filtered, Found, Keyed, Keys, RowShape, Rows, Sample, Sieve, Stage, Table, Transform, Unnest, What,
+    output_type, session_fields, truths,
 };
 use crate::config::{Mistake, nearest};
 use arrow::array::{Array, BooleanArray};
@@ -109,17 +109,6 @@ impl Plan {
         self.stages.iter().filter_map(Stage::keyed)
     }
 
-    /// The window, if there is one.
-    pub(super) fn window(&self) -> Option<&Window> {
-        self.stages.iter().find_map(Stage::window)
-    }
-
-    /// What the state of each step that remembers goes by.
-    pub(super) fn identities(&self) -> Vec<String> {
-        let window = self.window().map(|window| window.identity().to_owned());
-        self.keyed().map(Keyed::identity).chain(window).collect()
-    }
-
     /// For each step that remembers, the places in a record that its key's columns are read from as they are.
     pub(super) fn key_sources(&self) -> &[Vec<From>] {
         &self.key_sources
@@ -132,43 +121,6 @@ impl Plan {
         let rows = self.run_stages(&self.stages[..self.head], rows, &mut found, None);
         let routes = if self.is_stateful() { vec![rows] } else { self.route(rows, &mut found) };
         Transformed::new(routes, found)
-    }
-
-    /// Takes what [`Plan::run`] has made of the records of a course through the other steps to their routes, or into the window. `tables`
-    /// has one for each step that remembers, and `pane` is the window's.
-    pub(super) fn go_on(
-        &self,
-        rows: Rows,
-        tables: &mut [Table],
-        pane: Option<&mut Pane>,
-        course: &mut Course<'_>,
-    ) -> Transformed {
-        let mut found = Found::default();
-        let (into, _) = self.stages.split_at(self.window_at());
-        let rows = self.run_stages(&into[self.head..], rows, &mut found, Some((tables, course)));
-        let routes = match (self.window(), pane) {
-            (Some(window), Some(pane)) => {
-                let late = window.take(rows, pane, course, &mut found);
-                let none = || Rows { batch: RecordBatch::new_empty(self.output.clone()), sources: Vec::new() };
-                let takes = |take: &Take| if matches!(take, Take::Late) { late.clone() } else { none() };
-                self.routes.iter().map(takes).collect()
-            }
-            _ => self.route(rows, &mut found),
-        };
-        Transformed::new(routes, found)
-    }
-
-    /// Takes rows of windows that closed to their routes.
-    pub(super) fn behind_window(&self, rows: Rows) -> Transformed {
-        let mut found = Found::default();
-        let stages = self.stages.get(self.window_at() + 1..).unwrap_or_default();
-        let rows = self.run_stages(stages, rows, &mut found, None);
-        let routes = self.route(rows, &mut found);
-        Transformed::new(routes, found)
-    }
-
-    fn window_at(&self) -> usize {
-        self.stages.iter().position(|stage| stage.window().is_some()).unwrap_or(self.stages.len())
     }
 
     /// No rows, of the schema that [`Plan::run`] makes.

@@ -94,10 +94,10 @@ fn received(record: &Record) -> Option<i64> {
     header.and_then(|(_, value)| std::str::from_utf8(value.as_deref()?).ok()?.parse::<i64>().ok())
 }
 
-/// How far windows believe the time of a record's rows, in µs.
+/// How far windows believe the time of a record's rows, in µs. One that says nothing of when it came is believed.
 fn cap_of(record: &Record) -> i64 {
-    let received = received(record).unwrap_or(record.timestamp);
-    received.saturating_add(AHEAD_MAX_MS).clamp(0, TIME_MAX_MS) * 1_000
+    let received = Some(received(record).unwrap_or(record.timestamp)).filter(|received| *received > 0);
+    received.map_or(TIME_MAX_MS, |received| received.saturating_add(AHEAD_MAX_MS).min(TIME_MAX_MS)) * 1_000
 }
 
 impl States {
@@ -122,6 +122,10 @@ impl States {
     /// Windows that close at this moment (ms) or before are closed.
     pub(super) fn closed(&self) -> i64 {
         self.closed
+    }
+
+    pub(super) fn pane(&self, partition: i32) -> Option<&Pane> {
+        self.partitions.get(&partition)?.pane.as_ref()
     }
 
     /// Of each partition that windows wait for.

@@ -1,12 +1,65 @@
-//! The `window` step of a plan: typed against what is in scope, then physical.
+//! The `window` step of a plan: typed against what is in scope, then physical, and how rows go into it and what comes out.
 
 use super::super::spec;
 use super::super::sql::{Call, Scope};
-use super::super::step::{Aggregate, Frame, Hop, Parts, Window, output_of, window_fields};
-use super::{Draft, Logical, physical};
+use super::super::step::{
+    Aggregate, Course, Found, Frame, Hop, Keyed, Pane, Parts, Rows, Stage, Table, Window, output_of, window_fields,
+};
+use super::{Draft, Logical, Plan, Take, Transformed, physical};
 use arrow::datatypes::{DataType, Field, SchemaRef};
+use arrow::record_batch::RecordBatch;
 use datafusion_common::Result as SqlResult;
 use datafusion_expr::ExprSchemable;
+
+impl Plan {
+    /// The window, if there is one.
+    pub(in crate::stream) fn window(&self) -> Option<&Window> {
+        self.stages.iter().find_map(Stage::window)
+    }
+
+    /// What the state of each step that remembers goes by.
+    pub(in crate::stream) fn identities(&self) -> Vec<String> {
+        let window = self.window().map(|window| window.identity().to_owned());
+        self.keyed().map(Keyed::identity).chain(window).collect()
+    }
+
+    /// Takes what [`Plan::run`] has made of the records of a course through the other steps to their routes, or into the window. `tables`
+    /// has one for each step that remembers, and `pane` is the window's.
+    pub(in crate::stream) fn go_on(
+        &self,
+        rows: Rows,
+        tables: &mut [Table],
+        pane: Option<&mut Pane>,
+        course: &mut Course<'_>,
+    ) -> Transformed {
+        let mut found = Found::default();
+        let (into, _) = self.stages.split_at(self.window_at());
+        let rows = self.run_stages(&into[self.head..], rows, &mut found, Some((tables, course)));
+        let routes = match (self.window(), pane) {
+            (Some(window), Some(pane)) => {
+                let late = window.take(rows, pane, course, &mut found);
+                let none = || Rows { batch: RecordBatch::new_empty(self.output.clone()), sources: Vec::new() };
+                let takes = |take: &Take| if matches!(take, Take::Late) { late.clone() } else { none() };
+                self.routes.iter().map(takes).collect()
+            }
+            _ => self.route(rows, &mut found),
+        };
+        Transformed::new(routes, found)
+    }
+
+    /// Takes rows of windows that closed to their routes.
+    pub(in crate::stream) fn behind_window(&self, rows: Rows) -> Transformed {
+        let mut found = Found::default();
+        let stages = self.stages.get(self.window_at() + 1..).unwrap_or_default();
+        let rows = self.run_stages(stages, rows, &mut found, None);
+        let routes = self.route(rows, &mut found);
+        Transformed::new(routes, found)
+    }
+
+    fn window_at(&self) -> usize {
+        self.stages.iter().position(|stage| stage.window().is_some()).unwrap_or(self.stages.len())
+    }
+}
 
 /// A window, typed.
 pub(super) struct Typed {
@@ -24,7 +77,7 @@ const TIME: &str = "_timestamp";
 
 impl Draft<'_> {
     /// Whether a step stands behind a window and cannot; then it is told.
-    pub(super) fn is_behind_window(&mut self, step: &spec::Step) -> bool {
+    pub(in crate::stream) fn is_behind_window(&mut self, step: &spec::Step) -> bool {
         if !self.steps.iter().any(|step| matches!(step, Logical::Window(_))) {
             return false;
         }
@@ -41,7 +94,7 @@ impl Draft<'_> {
         true
     }
 
-    pub(super) fn window(&mut self, window: &spec::Window) {
+    pub(in crate::stream) fn window(&mut self, window: &spec::Window) {
         let unknown = |named: &&spec::Named| self.scope.kind(&named.name).is_none();
         let wrong: Vec<spec::Named> = window.time.iter().chain(&window.key).filter(unknown).cloned().collect();
         wrong.iter().for_each(|named| self.unknown(named));
@@ -117,7 +170,7 @@ impl Draft<'_> {
 }
 
 impl Typed {
-    pub(super) fn physical(&self, schema: &SchemaRef) -> SqlResult<Window> {
+    pub(in crate::stream) fn physical(&self, schema: &SchemaRef) -> SqlResult<Window> {
         let aggregate = |call: &Call| -> SqlResult<Aggregate> {
             let arg = call.arg.as_ref().map(|arg| physical(arg, schema)).transpose()?;
             let arg = arg.map(|arg| arg.data_type(schema).map(|kind| (arg, kind))).transpose()?;

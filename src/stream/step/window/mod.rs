@@ -161,7 +161,7 @@ impl Window {
         // A record of which one row fails is a dead letter: nothing of it is in a window.
         let bad: HashSet<u32> = found.faults.iter().map(|(index, _)| *index).collect();
         let columns: Vec<ArrayRef> = self.key.iter().map(|at| rows.batch.column(*at).clone()).collect();
-        let keys = self.key_bytes(&columns, rows.len());
+        let keys = self.key_bytes(&columns);
         let times = rows.batch.column(self.time).as_primitive::<TimestampMicrosecondType>();
         let mut outside: Vec<u32> = Vec::new();
         for (row, source) in rows.sources.iter().enumerate() {
@@ -175,7 +175,7 @@ impl Window {
             } else if times.value(row) < 0 {
                 Some(Sieve::Late)
             } else {
-                match pane.take(self, times.value(row), &keys[row], &values, row) {
+                match pane.take(self, times.value(row), Window::key_at(keys.as_ref(), row), &values, row) {
                     Taken::Yes => None,
                     Taken::Late => Some(Sieve::Late),
                     Taken::Full => Some(Sieve::Full),
@@ -270,11 +270,15 @@ impl Window {
         Made { rows, places, faults }
     }
 
-    /// By row its key.
-    fn key_bytes(&self, columns: &[ArrayRef], count: usize) -> Vec<Key> {
-        let Some(converter) = &self.converter else { return vec![Key::from([]); count] };
-        let rows = converter.convert_columns(columns).expect("the converter was made for these columns");
-        rows.iter().map(|row| Key::from(row.as_ref())).collect()
+    /// Keys of rows; none if there are no columns of a key.
+    fn key_bytes(&self, columns: &[ArrayRef]) -> Option<arrow::row::Rows> {
+        let converter = self.converter.as_ref()?;
+        Some(converter.convert_columns(columns).expect("the converter was made for these columns"))
+    }
+
+    /// The key of one row.
+    fn key_at(keys: Option<&arrow::row::Rows>, row: usize) -> &[u8] {
+        keys.map_or(&[], |keys| keys.row(row).data())
     }
 
     /// The columns that keys are.

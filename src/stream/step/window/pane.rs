@@ -77,7 +77,7 @@ impl Room<'_> {
         self.size
     }
 
-    pub(super) fn begin(&mut self, key: &Key) -> Box<[Partial]> {
+    pub(super) fn begin(&mut self, key: &[u8]) -> Box<[Partial]> {
         self.size += GROUP_SIZE + key.len() + self.aggregates.len() * PARTIAL_SIZE;
         self.aggregates.iter().map(Aggregate::begin).collect()
     }
@@ -98,7 +98,7 @@ impl Room<'_> {
         self.size = (self.size + size_of_all(group)).saturating_sub(before);
     }
 
-    pub(super) fn forget(&mut self, key: &Key, group: &[Partial]) {
+    pub(super) fn forget(&mut self, key: &[u8], group: &[Partial]) {
         self.size = self.size.saturating_sub(size_of_group(key, group));
     }
 }
@@ -107,7 +107,7 @@ fn size_of_all(group: &[Partial]) -> usize {
     group.iter().map(Partial::size).sum()
 }
 
-fn size_of_group(key: &Key, group: &[Partial]) -> usize {
+fn size_of_group(key: &[u8], group: &[Partial]) -> usize {
     GROUP_SIZE + key.len() + size_of_all(group)
 }
 
@@ -155,7 +155,7 @@ impl Pane {
     }
 
     /// Takes in a row of this time, if one of its windows is not over.
-    pub(super) fn take(&mut self, window: &Window, time: i64, key: &Key, values: &[Values], row: usize) -> Taken {
+    pub(super) fn take(&mut self, window: &Window, time: i64, key: &[u8], values: &[Values], row: usize) -> Taken {
         let is_late = match window.frame {
             Frame::Hop(hop) => {
                 let latest = time.div_euclid(1_000).div_euclid(hop.every) * hop.every + hop.size;
@@ -258,14 +258,15 @@ impl Pane {
             return Err(ArrowError::SchemaError("it has other columns than the step".to_owned()));
         }
         let of_key = window.key_fields.len();
-        let keys = window.key_bytes(&saved.columns()[..of_key], saved.num_rows());
+        let keys = window.key_bytes(&saved.columns()[..of_key]);
         let number = |at: usize, row: usize| saved.column(of_key + at).as_primitive::<Int64Type>().value(row);
         let mut columns = Vec::new();
         for (at, aggregate) in window.aggregates.iter().enumerate() {
             columns.push(aggregate.load(saved.column(of_key + 3 + at))?.into_iter());
         }
         let mut pane = Pane::new(window, time);
-        for (row, key) in keys.into_iter().enumerate() {
+        for row in 0..saved.num_rows() {
+            let key = Key::from(Window::key_at(keys.as_ref(), row));
             let group: Box<[Partial]> = columns.iter_mut().filter_map(Iterator::next).collect();
             let size = size_of_group(&key, &group);
             pane.size += size;

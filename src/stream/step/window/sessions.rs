@@ -25,7 +25,8 @@ struct Stretch {
 
 impl Sessions {
     /// Takes a row in.
-    pub(super) fn take(&mut self, gap: i64, time: i64, key: &Key, room: &mut Room<'_>) -> Taken {
+    pub(super) fn take(&mut self, gap: i64, time: i64, key: &[u8], room: &mut Room<'_>) -> Taken {
+        let key = &self.by_key.get_key_value(key).map_or_else(|| Key::from(key), |(key, _)| key.clone());
         let known = self.by_key.get_mut(key);
         let near = known.as_ref().map_or(0..0, |stretches| {
             let from = stretches.partition_point(|stretch| stretch.end.saturating_add(gap) < time);

@@ -3,7 +3,6 @@
 use super::Key;
 use super::aggregate::Partial;
 use super::pane::{Closed, Room, Taken};
-use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap};
 
 /// Ends are ms.
@@ -38,7 +37,7 @@ impl Hop {
 
 impl Spans {
     /// Takes a row into those of its windows that end behind `past`, all or none.
-    pub(super) fn take(&mut self, hop: Hop, past: i64, ms: i64, key: &Key, room: &mut Room<'_>) -> Taken {
+    pub(super) fn take(&mut self, hop: Hop, past: i64, ms: i64, key: &[u8], room: &mut Room<'_>) -> Taken {
         let mut ends = hop.ends(ms).take_while(|end| *end > past).peekable();
         if ends.peek().is_none() {
             return Taken::Late;
@@ -52,11 +51,14 @@ impl Spans {
         for end in ends {
             let span = self.by_end.entry(end).or_default();
             let before = room.size();
-            let group = match span.groups.entry(key.clone()) {
-                Entry::Occupied(known) => known.into_mut(),
-                Entry::Vacant(unknown) => unknown.insert(room.begin(key)),
-            };
-            room.add(group);
+            match span.groups.get_mut(key) {
+                Some(group) => room.add(group),
+                None => {
+                    let mut group = room.begin(key);
+                    room.add(&mut group);
+                    span.groups.insert(Key::from(key), group);
+                }
+            }
             span.size += room.size() - before;
         }
         Taken::Yes
