@@ -226,7 +226,7 @@ pub const STREAM_FILTERED: Metric = metric(
     "inrush_stream_filtered_total",
     Kind::Counter,
     "pipeline,reason",
-    "rows that are no output: where was false or null, no-route, empty, sample, duplicate, cool-down, replaced; or passed over (content-type)",
+    "rows that are no output: where was false or null, no-route, empty, sample, duplicate, cool-down, replaced, late, future, no-time, full; or passed over (content-type)",
 );
 pub const STREAM_DEAD_LETTERS: Metric =
     metric("inrush_stream_dead_letters_total", Kind::Counter, "pipeline,reason", "records that became dead letters");

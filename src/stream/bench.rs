@@ -8,6 +8,7 @@ use super::explain::told_steps;
 use super::load::{self, Job};
 use super::plan::Watch;
 use super::rows::{Decoder, ROWS_BYTES_MAX, ROWS_MAX};
+use super::sink::journal::Last;
 use super::sink::lake::Owner;
 use super::sink::parquet::{CutName, Parquet};
 use super::spec::Output;
@@ -340,7 +341,7 @@ impl<'a> Course<'a> {
                 Some(sink) => {
                     let times: Vec<i64> = rows.sources.iter().map(|at| records[*at as usize].timestamp).collect();
                     let now_ms = crate::clock::Clock::System.now_ms();
-                    let name = CutName { generation: self.number, cut: 0, now_ms, is_mark: false };
+                    let name = CutName { generation: self.number, cut: 0, now_ms, last: Last::Whole };
                     sink.write(&rows.batch, &times, &name)?;
                     if sink.is_full() {
                         sink.close("")?;

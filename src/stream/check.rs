@@ -65,7 +65,7 @@ pub fn check(path: &Path, out: Option<&Path>) -> Result<Report, Vec<Mistake>> {
     let unread = job.spec.columns.iter().filter(is_unread);
     let mut warnings: Vec<String> =
         unread.map(|column| format!("column {} is read by no step and no route", column.name)).collect();
-    if job.spec.routes.iter().all(|route| matches!(route.rule, Rule::Where(_))) {
+    if job.spec.routes.iter().all(|route| matches!(route.rule, Rule::Where(_) | Rule::Late)) {
         warnings.push("rows that no route takes are left out; a route with otherwise = true takes them".to_owned());
     }
     let fields = job.plan.output().fields().iter();

@@ -33,6 +33,9 @@ pub(super) struct Checkpoint {
     /// By partition the time up to which a lack of records has moved it, behind its position. What that makes is not in the outputs yet.
     #[serde(default)]
     pub(super) marks: BTreeMap<i32, i64>,
+    /// The same for the time of windows.
+    #[serde(default)]
+    pub(super) window_marks: BTreeMap<i32, i64>,
     /// The pipeline file's text that all of this was made with.
     pub(super) text: String,
     pub(super) counts: Counts,
@@ -144,6 +147,7 @@ impl Checkpoint {
             outputs: BTreeMap::new(),
             state: None,
             marks: BTreeMap::new(),
+            window_marks: BTreeMap::new(),
             text: text.to_owned(),
             counts: Counts::default(),
         }
@@ -166,6 +170,7 @@ impl Checkpoint {
         self.letters = None;
         self.state = None;
         self.marks.clear();
+        self.window_marks.clear();
     }
 
     /// The same for some partitions; in the others all outputs stay where they are.

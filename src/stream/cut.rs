@@ -78,11 +78,21 @@ impl Runner {
         // They are to stand at one place.
         self.settle_all(open, 0..open.outlets.len())?;
         let is_ahead = open.outlets.iter().any(|outlet| outlet.is_ahead(&self.checkpoint));
-        if !is_ahead && self.positions == self.checkpoint.positions && self.marks == self.checkpoint.marks {
+        if !is_ahead && self.positions == self.checkpoint.positions && self.has_marked() {
             open.outlets.iter_mut().for_each(|outlet| outlet.since = None);
             return Ok(());
         }
+        self.cut_now(open)
+    }
+
+    /// As [`Runner::cut_together`], also if nothing has moved.
+    pub(super) fn cut_now(&mut self, open: &mut Open) -> Result<(), Fail> {
         self.try_cut(open, 0..open.outlets.len()).map_err(Fail::Down)
+    }
+
+    /// Whether the checkpoint says of marks what the next one would.
+    fn has_marked(&self) -> bool {
+        self.marks == self.checkpoint.marks && self.window_marks == self.checkpoint.window_marks
     }
 
     fn try_cut(&mut self, open: &mut Open, which: Range<usize>) -> Result<(), String> {
@@ -114,6 +124,7 @@ impl Runner {
         next.letters = Some(open.letters.journal().state());
         next.counts = self.counts;
         next.marks.clone_from(&self.marks);
+        next.window_marks.clone_from(&self.window_marks);
         let folder = self.path.parent().unwrap_or(Path::new(".")).to_owned();
         if self.job.plan.is_stateful() {
             let saved = open.states.save(&self.job.plan, &folder, next.cut);

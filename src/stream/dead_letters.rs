@@ -137,7 +137,8 @@ impl DeadLetters {
                 return Err(Error::Append(name, AppendError::TooLarge { size, limit }));
             }
         }
-        self.journal.write(partition, BTreeMap::from([(partition, rows)]), last)
+        // Rows of windows come of no partition.
+        self.journal.write(partition, BTreeMap::from([(partition.max(0), rows)]), last)
     }
 
     fn row<'a>(&self, letter: &Letter<'a>, ours: &'a [(&'static [u8], Vec<u8>)]) -> Row<'a> {

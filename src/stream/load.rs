@@ -3,7 +3,7 @@
 use super::parse::parse_all;
 use super::plan::Plan;
 use super::sink::store;
-use super::spec::{Output, Route, Spec};
+use super::spec::{Output, Route, Rule, Spec};
 use crate::config::Mistake;
 use arrow::datatypes::DataType;
 use std::io;
@@ -97,6 +97,10 @@ fn unstorable(spec: &Spec, route: &Route, plan: &Plan) -> Option<Mistake> {
 }
 
 fn misfit(spec: &Spec, route: &Route, plan: &Plan) -> Option<Mistake> {
+    if matches!(route.rule, Rule::Late) {
+        // Its rows are those before the window, which has judged it.
+        return None;
+    }
     let (field, name) = match &route.to {
         Output::Parquet(out) => ("time", out.time.as_deref().filter(|time| *time != "_timestamp")?),
         Output::Topic(out) => ("key", out.key.as_deref()?),

@@ -5,13 +5,13 @@ use super::cut::CUT_SHARE;
 use super::lanes::Ready;
 use super::plan::Watch;
 use super::runner::{Fail, Open, Runner};
-use super::sink::WriteError;
 use super::sink::journal::Last;
-use super::step::Rows;
+use super::step::Pane;
 use super::tap::{Look, Passed};
-use super::writing::{dead_of, letters};
+use super::writing::{Tried, letters};
 use crate::metrics as names;
 use crate::record::{Offset, PartitionId, Record, TimestampType};
+use std::borrow::Cow;
 use std::time::Duration;
 
 /// A partition without records for so long is moved by a mark, to so long ago.
@@ -23,21 +23,26 @@ const MARK_PAUSE_MIN: Duration = Duration::from_millis(200);
 impl Runner {
     /// Takes rows through the steps that remember, if there are any; then also the records, between which stand those of rows that time let
     /// go.
-    pub(super) fn remember(
+    pub(super) fn remember<'r>(
         &mut self,
         open: &mut Open,
         id: i32,
-        records: &[Record],
+        records: &'r [Record],
         mut ready: Ready,
-    ) -> (Option<Vec<Record>>, Ready) {
+    ) -> (Cow<'r, [Record]>, Ready) {
         let plan = self.job.plan.clone();
         if !plan.is_stateful() {
-            return (None, ready);
+            return (records.into(), ready);
         }
         let rows = ready.routes.pop().unwrap_or_else(|| plan.no_rows());
         let mut look = self.life.taps().look();
         let watch = look.as_mut().map(|look| look as &mut dyn Watch);
-        let done = open.states.of(id, &plan).run_watched(&plan, id, records, rows, ready.bad, watch);
+        let state = open.states.of(id, &plan);
+        let before = state.pane.as_ref().map(Pane::time);
+        let done = state.run_watched(&plan, id, records, rows, ready.bad, watch);
+        if state.pane.as_ref().map(Pane::time) != before {
+            open.waits.moved(id);
+        }
         if let Some(look) = look {
             ready.sights.append(look.into_sights());
             ready.sights.place(&done.places);
@@ -45,7 +50,7 @@ impl Runner {
         self.count_evicted(done.evicted);
         ready.filtered.merge(&done.filtered);
         (ready.routes, ready.bad) = (done.routes, done.bad);
-        (Some(done.records), ready)
+        (done.records, ready)
     }
 
     fn count_evicted(&self, count: u64) {
@@ -71,7 +76,7 @@ impl Runner {
         let mut due = open.states.due_at(&self.job.plan, time);
         due.retain(is_quiet);
         if due.is_empty() {
-            return Ok(());
+            return self.mark_windows(open, time);
         }
         // What the marks make must come again, and in the same place, if this run ends before it is cut.
         self.marks = due.into_iter().map(|id| (id, time)).collect();
@@ -81,13 +86,15 @@ impl Runner {
 
     /// Lets go what the marks of the checkpoint let go, and cuts.
     pub(super) fn settle_marks(&mut self, open: &mut Open) -> Result<(), Fail> {
-        if self.checkpoint.marks.is_empty() {
+        if self.checkpoint.marks.is_empty() && self.checkpoint.window_marks.is_empty() {
             return Ok(());
         }
         for (id, time) in self.checkpoint.marks.clone() {
             self.mark(open, id, time)?;
         }
+        self.settle_window_marks(open)?;
         self.marks.clear();
+        self.window_marks.clear();
         self.cut_together(open)
     }
 
@@ -95,10 +102,10 @@ impl Runner {
     fn mark(&mut self, open: &mut Open, id: i32, time: i64) -> Result<(), Fail> {
         let plan = self.job.plan.clone();
         let next = self.positions.get(&id).copied().unwrap_or(0);
-        let record = Record { offset: Offset(next), timestamp: time, key: None, value: None, headers: Vec::new() };
+        let record = [Record { offset: Offset(next), timestamp: time, key: None, value: None, headers: Vec::new() }];
         let mut look = self.life.taps().look();
         let watch = look.as_mut().map(|look| look as &mut dyn Watch);
-        let done = open.states.of(id, &plan).run_watched(&plan, id, &[record], plan.no_rows(), Vec::new(), watch);
+        let done = open.states.of(id, &plan).run_watched(&plan, id, &record, plan.no_rows(), Vec::new(), watch);
         let mut sights = look.map(Look::into_sights).unwrap_or_default();
         sights.place(&done.places);
         self.life.taps().show(
@@ -114,32 +121,20 @@ impl Runner {
         );
         self.count_evicted(done.evicted);
         self.counts.filtered += done.filtered.total();
+        let (kind, all) = (TimestampType::CreateTime, 0..done.records.len());
         for (at, rows) in done.routes.iter().enumerate() {
-            self.write_mark(open, at, id, &done.records, rows)?;
+            let tried = self.try_write(open, at, id, kind, &done.records, rows, all.clone(), Last::More)?;
+            let Tried::Done = tried else {
+                return Err(Fail::Down(format!(
+                    "output {}: it did not take what a mark let go",
+                    open.outlets[at].name
+                )));
+            };
         }
-        let letters = letters(&done.bad, &done.records, TimestampType::CreateTime);
+        let letters = letters(&done.bad, &done.records, kind);
         open.letters.send(id, &letters, Last::More).map_err(|error| error.to_string())?;
         self.counts.dead += letters.len() as u64;
         letters.iter().for_each(|letter| self.count_dead(letter.fault));
         Ok(())
-    }
-
-    fn write_mark(&mut self, open: &mut Open, at: usize, id: i32, records: &[Record], rows: &Rows) -> Result<(), Fail> {
-        let name = self.cut_name(&open.outlets[at].name, true);
-        let outlet = &mut open.outlets[at];
-        let Some(line) = &mut outlet.line else { return Ok(()) };
-        let failed = |error: WriteError| Fail::Down(format!("output {}: {}", outlet.name, error.reason()));
-        let batch = line.keep(rows.batch.clone()).map_err(failed)?;
-        let (shaped, unfit) = line.sink.shape(batch, &rows.sources, records);
-        let (dead, written) = dead_of(unfit, &rows.sources);
-        let offsets = rows.sources.iter().map(|at| records[*at as usize].offset.0);
-        let allowed = self.hooks.write(&self.job.spec.name, &outlet.name, offsets);
-        let sent = allowed.and_then(|()| line.sink.write(id, &shaped, &rows.sources, records, &name));
-        if let Err(error) = sent {
-            return Err(Fail::Down(format!("output {}: {}", outlet.name, error.reason())));
-        }
-        outlet.written += written;
-        metrics::counter!(names::STREAM_ROWS.name, "pipeline" => self.job.spec.name.clone()).increment(written);
-        self.bury(open, at, id, &letters(&dead, records, TimestampType::CreateTime), Last::More).map(drop)
     }
 }

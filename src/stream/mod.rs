@@ -5,6 +5,7 @@
 mod bench;
 mod check;
 mod checkpoint;
+mod closing;
 mod columns;
 mod cut;
 mod dead_letters;
@@ -26,6 +27,7 @@ mod parse;
 mod parse_kafka;
 mod parse_route;
 mod parse_step;
+mod parse_window;
 mod plan;
 mod replay;
 mod replays;

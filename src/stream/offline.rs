@@ -6,6 +6,7 @@ use super::fault::{Fault, Reason};
 use super::format::Format;
 use super::load::{self, Job};
 use super::rows::{Decoder, ROWS_BYTES_MAX, ROWS_MAX};
+use super::sink::journal::Last;
 use super::sink::lake::{self, Claim, Owner};
 use super::sink::parquet::{CutName, Parquet};
 use super::sink::staged::finish;
@@ -200,10 +201,13 @@ impl Run<'_> {
             let line = |record: &Record| {
                 numbered.iter().find(|(_, one)| one.offset == record.offset).map_or(0, |(line, _)| *line)
             };
-            return self.finish(done, &line, dead);
+            self.finish(done, &line, dead)?;
+            // All events are of one partition here.
+            let closed = self.states.passed(&plan).map_or(Vec::new(), |moment| self.states.close(&plan, moment));
+            return closed.into_iter().try_for_each(|done| self.finish(done, &|_| 0, dead));
         }
         let done = Remembered {
-            records,
+            records: records.into(),
             routes: done.routes,
             bad,
             filtered: Filtered::default(),
@@ -218,7 +222,7 @@ impl Run<'_> {
     /// Tells what is bad and writes the rest.
     fn finish(
         &mut self,
-        done: Remembered,
+        done: Remembered<'_>,
         line: &dyn Fn(&Record) -> u64,
         dead: &mut dyn FnMut(Dead),
     ) -> Result<(), RunError> {
@@ -227,7 +231,7 @@ impl Run<'_> {
         self.write_all(&done)
     }
 
-    fn tell(&mut self, done: &Remembered, line: impl Fn(usize) -> u64, dead: &mut dyn FnMut(Dead)) {
+    fn tell(&mut self, done: &Remembered<'_>, line: impl Fn(usize) -> u64, dead: &mut dyn FnMut(Dead)) {
         for (at, fault) in &done.bad {
             let value = done.records[*at as usize].value.as_deref().unwrap_or_default();
             dead(Dead {
@@ -244,7 +248,7 @@ impl Run<'_> {
         }
     }
 
-    fn write_all(&mut self, done: &Remembered) -> Result<(), RunError> {
+    fn write_all(&mut self, done: &Remembered<'_>) -> Result<(), RunError> {
         for (at, rows) in done.routes.iter().enumerate().filter(|(_, rows)| rows.len() > 0) {
             self.ran.rows += rows.len() as u64;
             self.write(at, rows, &done.records)?;
@@ -276,7 +280,7 @@ impl Run<'_> {
                     generation: folder.generation,
                     cut: folder.cut,
                     now_ms: self.clock.now_ms(),
-                    is_mark: false,
+                    last: Last::Whole,
                 };
                 let kept = folder.store.as_mut().map(|store| store.keep(&rows.batch)).transpose().map_err(failed)?;
                 folder.sink.write(kept.as_ref().unwrap_or(&rows.batch), &times, &name).map_err(failed)?;

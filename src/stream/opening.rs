@@ -2,6 +2,7 @@
 //! output stands. Everything that later steps rely on is in the checkpoint before the first row is written.
 
 use super::checkpoint::{Checkpoint, ONLY_OUTPUT, OutputState};
+use super::closing::{WINDOWS, Waits};
 use super::dead_letters::{self, DeadLetters, Sender, Start};
 use super::lanes::{self, Lanes};
 use super::load::Job;
@@ -41,6 +42,7 @@ impl Runner {
         self.store(next)?;
         self.positions.clone_from(&self.checkpoint.positions);
         self.marks.clone_from(&self.checkpoint.marks);
+        self.window_marks.clone_from(&self.checkpoint.window_marks);
         let names: Vec<String> = self.job.spec.routes.iter().map(|route| route.to.to_string()).collect();
         let start = Start {
             pipeline: self.checkpoint.id,
@@ -55,8 +57,10 @@ impl Runner {
         let quiet = topic.partitions().iter().map(|partition| (partition.id().0, Instant::now())).collect();
         let states = self.states(&topic)?;
         let partitions = topic.partition_count();
-        let mut open = Open { topic, partitions, lanes, outlets, letters, states, quiet, until: None };
+        let waits = Waits::new();
+        let mut open = Open { topic, partitions, lanes, outlets, letters, states, quiet, until: None, waits };
         (0..names.len()).try_for_each(|at| self.open_outlet(&mut open, at))?;
+        self.begin_windows(&mut open)?;
         self.settle_marks(&mut open)?;
         Ok(open)
     }
@@ -210,7 +214,8 @@ impl Runner {
         };
         let mut kept: BTreeMap<String, BTreeMap<i32, i64>> =
             next.outputs.iter().map(|(name, output)| (name.clone(), output.positions.clone())).collect();
-        let (before, state, marks) = (next.positions.clone(), next.state.clone(), next.marks.clone());
+        let (before, state) = (next.positions.clone(), next.state.clone());
+        let marks = (next.marks.clone(), next.window_marks.clone());
         let mut positions = before.clone();
         back(&mut positions);
         next.renew(positions);
@@ -220,7 +225,7 @@ impl Runner {
         }
         if next.positions == before {
             // Only what comes behind the last cut is gone: what was remembered there still holds.
-            (next.state, next.marks) = (state, marks);
+            (next.state, (next.marks, next.window_marks)) = (state, marks);
         }
     }
 
@@ -228,7 +233,8 @@ impl Runner {
     /// before it syncs can. What comes there next are other records, so marks of the old ones must not count.
     fn is_ahead<'a>(&self, topic: &Topic, offsets: impl Iterator<Item = (&'a i32, &'a i64)>) -> bool {
         let mut is_ahead = false;
-        for (id, next) in offsets {
+        // Rows of windows come of no partition.
+        for (id, next) in offsets.filter(|(id, _)| **id != WINDOWS) {
             let tail = topic.partition(crate::record::PartitionId(*id)).map_or(0, |partition| partition.tail().0);
             if *next > tail {
                 is_ahead = true;
@@ -377,7 +383,7 @@ impl Runner {
 /// Why a pipeline cannot take over what another text's steps remember.
 pub(super) fn state_mismatch(checkpoint: &Checkpoint, job: &Job) -> Option<String> {
     let known = checkpoint.state.as_ref()?;
-    let steps: Vec<String> = job.plan.keyed().map(|step| step.identity()).collect();
+    let steps = job.plan.identities();
     (known.steps != steps).then(|| {
         format!(
             "its steps remember other things than those of the last run ({}; now {}): bring them back, or let go what was remembered with inrush pipeline reload {} --state drop",

@@ -5,7 +5,7 @@ use super::columns;
 use super::fault::Reason;
 use super::format;
 use super::spec::{Breaker, Expect, Given, OnError, Output, Route, Rule, Spec, Sql, Step, Test, TopicOutput};
-use super::{parse_route as routes, parse_step as steps};
+use super::{parse_route as routes, parse_step as steps, parse_window as windows};
 use crate::config::{Document, Mistake, Mistakes, Section, Value};
 use crate::record::TopicName;
 use base64::{Engine, engine::general_purpose::STANDARD};
@@ -68,11 +68,12 @@ fn read(root: &Section<'_>, file: &Path, text: &str) -> Option<Spec> {
         root.wrong("rest", "move this line below [columns]: it is a column");
     }
     let is_moved = moved.contains(&"to");
-    let routes = match is_long {
+    let mut routes = match is_long {
         true => routes::read(root),
         false if is_moved => Vec::new(),
         false => routes::short(root).into_iter().collect(),
     };
+    windows::late_routes(root, &steps, &mut routes);
     if is_long {
         short_keys(root);
     }

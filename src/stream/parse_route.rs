@@ -168,7 +168,7 @@ fn parquet(to: &Section<'_>) -> Option<ParquetOutput> {
     folder_output(to, "parquet")
 }
 
-fn topic_output(to: &Section<'_>) -> Option<TopicOutput> {
+pub(super) fn topic_output(to: &Section<'_>) -> Option<TopicOutput> {
     let name = to.string("topic")?;
     // `topic:people`, as in `from`, is understood too.
     let topic = match TopicName::new(name.value.strip_prefix("topic:").unwrap_or(&name.value)) {

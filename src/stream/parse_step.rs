@@ -1,15 +1,17 @@
 //! `[[step]]`: what is done to rows, one table a step.
 
 use super::parse::{misplaced, sql_of};
+use super::parse_window as windows;
 use super::spec::{Keyed, Memory, Named, Sample, Step, Unnest};
 use super::step::SAMPLE_WHOLE;
 use crate::config::{Section, Value, position};
 use toml_edit::Item;
 
 /// What a step can do; each is the key of its table.
-const KINDS: [&str; 9] = ["where", "select", "sql", "unnest", "sample", "dedupe", "debounce", "sessionize", "last"];
+const KINDS: [&str; 10] =
+    ["where", "select", "sql", "unnest", "sample", "dedupe", "debounce", "sessionize", "last", "window"];
 /// What a step remembers of one partition, unless it says otherwise.
-const STATE_SIZE_MAX: u64 = 64 << 20;
+pub(super) const STATE_SIZE_MAX: u64 = 64 << 20;
 /// Steps of one pipeline.
 const STEPS_MAX: usize = 64;
 
@@ -39,6 +41,7 @@ fn step(section: &Section<'_>) -> Option<Step> {
             None
         }
         ["sample"] => sample(section).map(Step::Sample),
+        ["window"] => windows::read(section).map(Step::Window),
         [kind] => keyed(section, kind).map(Step::Keyed),
         [_, second, ..] => {
             know(section);

@@ -1,6 +1,8 @@
 //! A pipeline file planned once: which columns are read, the steps that rows go through, and which output takes which rows. Kept as
 //! physical expressions that only evaluate.
 
+mod window;
+
 use super::columns::RECORD_FIELDS;
 use super::fault::Fault;
 use super::kinds;
@@ -55,6 +57,8 @@ enum Take {
     All,
     Where(Arc<dyn PhysicalExpr>),
     Otherwise,
+    /// What a window does not take, which does not come here.
+    Late,
 }
 
 /// What became of the rows given.
@@ -158,23 +162,6 @@ impl Plan {
         Transformed::new(routes, found)
     }
 
-    /// Takes what [`Plan::run`] has made of the records of a course through the other steps to their routes. `tables` has one for each step
-    /// that remembers.
-    pub(super) fn go_on(
-        &self,
-        rows: Rows,
-        tables: &mut [Table],
-        course: &mut Course<'_>,
-        watch: Option<&mut (dyn Watch + '_)>,
-    ) -> Transformed {
-        let mut found = Found::default();
-        let mut watch = watch;
-        let stages = self.head..self.stages.len();
-        let rows = self.run_stages(stages, rows, &mut found, Some((tables, course)), &mut watch);
-        let routes = self.route_watched(rows, &mut found, &mut watch);
-        Transformed::new(routes, found)
-    }
-
     pub(super) fn stages(&self) -> &[Stage] {
         &self.stages
     }
@@ -209,6 +196,7 @@ impl Plan {
                     (Some(table), Some(course)) => keyed.run(rows, table, course, found),
                     _ => rows,
                 },
+                Stage::Window(_) => rows,
             };
             watch.iter_mut().for_each(|watch| watch.after(at, &rows, found));
         }
@@ -233,7 +221,7 @@ impl Plan {
             .iter()
             .map(|take| match take {
                 Take::Where(filter) => Some(truths(filter, &rows, found)),
-                Take::All | Take::Otherwise => None,
+                Take::All | Take::Otherwise | Take::Late => None,
             })
             .collect();
         // A record that one route's SQL fails on goes nowhere.
@@ -245,13 +233,14 @@ impl Plan {
             let is_taken = |row: usize| match (take, answers) {
                 (Take::Where(_), Some(answers)) => is_true(answers, row),
                 (Take::Otherwise, _) => is_left(row),
+                (Take::Late, _) => false,
                 _ => true,
             };
             let keep: BooleanArray = (0..rows.len()).map(|row| Some(is_good(row) && is_taken(row))).collect();
             rows.filter(&keep).expect("there is an answer a row")
         };
         let routes = self.routes.iter().zip(&answers).map(taken).collect();
-        if self.routes.iter().all(|take| matches!(take, Take::Where(_))) {
+        if self.routes.iter().all(|take| matches!(take, Take::Where(_) | Take::Late)) {
             found.filtered.add(Sieve::NoRoute, (0..rows.len()).filter(|row| is_good(*row) && is_left(*row)).count());
         }
         routes
@@ -292,6 +281,7 @@ enum Logical {
     Unnest { list: String, field: FieldRef, keep_empty: bool },
     Sample { share: u32, key: Vec<String> },
     Keyed { key: Vec<String>, time_ms: i64, size_max: usize, what: Memory },
+    Window(window::Typed),
 }
 
 /// What a keyed step does, typed.
@@ -340,6 +330,9 @@ impl<'a> Draft<'a> {
     }
 
     fn step(&mut self, step: &spec::Step) {
+        if self.is_behind_window(step) {
+            return;
+        }
         match step {
             spec::Step::Where(sql) => match self.planner.filter(&self.scope, sql) {
                 Ok(expr) => self.filter(expr),
@@ -359,6 +352,7 @@ impl<'a> Draft<'a> {
             spec::Step::Unnest(unnest) => self.unnest(unnest),
             spec::Step::Sample(sample) => self.sample(sample),
             spec::Step::Keyed(keyed) => self.keyed(keyed),
+            spec::Step::Window(window) => self.window(window),
         }
     }
 
@@ -487,6 +481,7 @@ impl<'a> Draft<'a> {
             },
             Rule::Always => Rule::Always,
             Rule::Otherwise => Rule::Otherwise,
+            Rule::Late => Rule::Late,
         };
         self.routes.push(rule);
     }
@@ -571,6 +566,12 @@ impl<'a> Draft<'a> {
                     let converter = Arc::new(RowConverter::new(fields.collect())?);
                     stages.push(Stage::Sample(Sample { share: *share, key, converter }));
                 }
+                Logical::Window(typed) => {
+                    head.get_or_insert((stages.len(), schema.clone()));
+                    let window = typed.physical(&schema)?;
+                    schema = window.output.clone();
+                    stages.push(Stage::Window(Box::new(window)));
+                }
                 Logical::Keyed { key, time_ms, size_max, what } => {
                     head.get_or_insert((stages.len(), schema.clone()));
                     let places = key.iter().map(|name| schema.index_of(name)).collect::<Result<Vec<_>, _>>()?;
@@ -610,6 +611,7 @@ impl<'a> Draft<'a> {
                 Rule::Always => Take::All,
                 Rule::Where(expr) => Take::Where(physical(expr, &schema)?),
                 Rule::Otherwise => Take::Otherwise,
+                Rule::Late => Take::Late,
             })
         };
         let routes = self.routes.iter().map(take).collect::<SqlResult<_>>()?;

@@ -5,6 +5,7 @@
 //! one dead letter.
 
 use super::checkpoint::{Checkpoint, Counts, make_folder};
+use super::closing::{WINDOWS, Waits};
 use super::dead_letters::{DeadLetters, Letter};
 use super::fault::{Fault, Reason};
 use super::hooks::{Hooks, Step};
@@ -94,6 +95,7 @@ pub(super) struct Runner {
     pub(super) status: status::Board,
     /// What the next cut says of marks.
     pub(super) marks: BTreeMap<i32, i64>,
+    pub(super) window_marks: BTreeMap<i32, i64>,
     /// By partition the record that failed before it came to an output and waits for another attempt (`retry.of = "all"`).
     held: BTreeMap<i32, Held>,
     /// The record whose last attempt has failed.
@@ -124,6 +126,8 @@ pub(super) struct Open {
     pub(super) quiet: BTreeMap<i32, Instant>,
     /// By partition where to stop: a replay of an older text ends where its outputs stand. `None` = never.
     pub(super) until: Option<BTreeMap<i32, i64>>,
+    /// What windows wait for.
+    pub(super) waits: Waits,
 }
 
 /// Runs until its life is stopped; cuts before it returns. With `drop_state` it forgets what its steps remember before it begins.
@@ -195,6 +199,7 @@ pub(super) fn begin(
         positions: checkpoint.positions.clone(),
         counts: checkpoint.counts,
         marks: checkpoint.marks.clone(),
+        window_marks: checkpoint.window_marks.clone(),
         checkpoint,
         status: status::Board::default(),
         held: BTreeMap::new(),
@@ -264,6 +269,7 @@ impl Runner {
     fn drop_state(&mut self) -> Result<(), String> {
         self.checkpoint.state = None;
         self.checkpoint.marks.clear();
+        self.checkpoint.window_marks.clear();
         let saved = self.life.save(&self.checkpoint, &self.path);
         saved.map_err(|error| format!("cannot write the checkpoint {}: {error}", self.path.display()))
     }
@@ -277,10 +283,11 @@ impl Runner {
             let known = furthest.entry(partition).or_insert(next);
             *known = next.max(*known);
         }
+        furthest.remove(&WINDOWS);
         for partition in open.topic.partitions().iter() {
             furthest.entry(partition.id().0).and_modify(|end| *end = (*end).min(partition.tail().0));
         }
-        open.until = Some(furthest);
+        open.until = Some(self.until_windows(&mut open, furthest));
         if self.is_replayed(&open) {
             return Ok(());
         }
@@ -322,6 +329,7 @@ impl Runner {
         self.counts = self.checkpoint.counts;
         self.status.rewind();
         self.marks.clone_from(&self.checkpoint.marks);
+        self.window_marks.clone_from(&self.checkpoint.window_marks);
         self.held.clear();
         self.given_up = None;
         self.watched = (0, 0);
@@ -367,6 +375,7 @@ impl Runner {
                 self.cut_all(open)?;
                 return Err(Fail::Broken(reason));
             }
+            self.admit(open, !has_read)?;
             self.cut_due(open)?;
             self.publish_running(open);
             self.mark_quiet(open)?;
@@ -380,10 +389,13 @@ impl Runner {
 
     fn is_replayed(&self, open: &Open) -> bool {
         let Some(until) = &open.until else { return false };
-        let is_there = |outlet: &Outlet| {
-            until.iter().all(|(partition, end)| outlet.positions.get(partition).is_some_and(|next| next >= end))
+        let are_at = |until: &BTreeMap<i32, i64>| {
+            let is_there = |outlet: &Outlet| {
+                until.iter().all(|(partition, end)| outlet.positions.get(partition).is_some_and(|next| next >= end))
+            };
+            open.outlets.iter().all(is_there)
         };
-        open.outlets.iter().all(is_there)
+        are_at(until) || open.waits.enough(&open.states).is_some_and(are_at)
     }
 
     /// A record of this partition waits for another attempt.
@@ -424,7 +436,9 @@ impl Runner {
         if self.held.get(&id.0).is_some_and(|held| Instant::now() < held.until) {
             return Ok(false);
         }
-        let Some(partition) = open.topic.partition(id) else { return Ok(false) };
+        let Some(partition) = open.topic.partition(id).filter(|_| self.windows_take(open, id.0)) else {
+            return Ok(false);
+        };
         let until = open.until.as_ref().map_or(i64::MAX, |until| until.get(&id.0).copied().unwrap_or(0));
         let mut has_read = false;
         let places = self.places(open, &partition);
@@ -457,6 +471,7 @@ impl Runner {
         if next == partition.tail() || next.0 >= until || crowd.is_empty() {
             return Ok(false);
         }
+        let tail = partition.tail().0;
         let batches = match partition.read_blocking(next, READ_SIZE) {
             Ok(slice) => slice.batches,
             Err(ReadError::OutOfRange { start, tail, .. }) => {
@@ -481,6 +496,9 @@ impl Runner {
             Ok(()) => {
                 let end = batches.last().map_or(next, Batch::next_offset).0.min(until);
                 self.advance(open, &crowd, id, end);
+                if end >= tail {
+                    open.waits.caught_up(id);
+                }
             }
             Err(Ended::Left) => {}
             Err(Ended::Fail(fail)) => return Err(fail),
@@ -554,8 +572,8 @@ impl Runner {
             return self.process_again(open, crowd, id, kind, records, at);
         }
         let count = records.len() as u64;
-        let (remembered, ready) = self.remember(open, id, records, ready);
-        let records = remembered.as_deref().unwrap_or(records);
+        let (records, ready) = self.remember(open, id, records, ready);
+        let records = records.as_ref();
         let mut left = Vec::new();
         self.buried.clear();
         for at in crowd.iter().copied() {
@@ -574,7 +592,7 @@ impl Runner {
         self.hooks.at(Step::Lettered);
         crowd.retain(|at| !left.contains(at));
         self.advance(open, crowd, id, last.offset.0 + 1);
-        Ok(())
+        self.close_windows(open)
     }
 
     /// Shows those who tap what became of records; a replay of an older text is not shown.
@@ -689,7 +707,8 @@ impl Runner {
         let now = Instant::now();
         let partitions = open.topic.partitions();
         let mut moves: Vec<Pin<Box<dyn Future<Output = ()> + Send + '_>>> = Vec::with_capacity(partitions.len());
-        for partition in partitions.iter().filter(|partition| !self.held.contains_key(&partition.id().0)) {
+        let can_go_on = |id: i32| !self.held.contains_key(&id) && self.windows_take(open, id);
+        for partition in partitions.iter().filter(|partition| can_go_on(partition.id().0)) {
             let id = partition.id().0;
             // Nothing was there to read for any that takes: all of them are at the end.
             let takes = open.outlets.iter().filter(|outlet| outlet.takes(id));

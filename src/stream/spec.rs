@@ -58,6 +58,36 @@ pub enum Step {
     Sample(Sample),
     /// Remembers something of each key.
     Keyed(Keyed),
+    /// Makes one row of the many of a window.
+    Window(Window),
+}
+
+/// Rows of a stretch of time and a key become one, when the time of all partitions is past it.
+#[derive(Clone, Debug)]
+pub struct Window {
+    pub frame: Frame,
+    /// The column that says when a row was; `None` = the record's timestamp.
+    pub time: Option<Named>,
+    pub key: Vec<Named>,
+    /// So long a window waits for rows that come late.
+    pub late: Duration,
+    /// Where rows go that are in no window.
+    pub late_to: Option<Route>,
+    /// The aggregates.
+    pub select: Sql,
+    /// Bytes of memory of one partition.
+    pub size_max: u64,
+    /// Where the step stands.
+    pub at: Named,
+}
+
+/// Which windows a row is in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Frame {
+    /// As long as `size`, one begins `every` so often; the same for both is tumbling.
+    Hopping { size: Duration, every: Duration },
+    /// Rows of a key without a longer gap between them.
+    Session { gap: Duration },
 }
 
 /// A step with a memory by key, which stream time empties.
@@ -142,6 +172,8 @@ pub enum Rule<W = Sql> {
     Where(W),
     /// What no `where` of another route took.
     Otherwise,
+    /// What came into no window.
+    Late,
 }
 
 #[derive(Clone, Debug)]

@@ -3,6 +3,10 @@
 //!
 //! DataFusion's expressions without its engine. Row-wise by nature: what would depend on where a batch ends is refused.
 
+mod aggregates;
+
+pub(super) use aggregates::{Call, Fold};
+
 use super::columns::RECORD_FIELDS;
 use super::functions;
 use super::secrets;
@@ -305,7 +309,7 @@ struct Context {
 }
 
 const CLOCKS: [&str; 7] = ["now", "current_timestamp", "current_date", "current_time", "today", "random", "uuid"];
-const AGGREGATES: [&str; 12] = [
+const AGGREGATES: [&str; 13] = [
     "count",
     "sum",
     "avg",
@@ -318,6 +322,7 @@ const AGGREGATES: [&str; 12] = [
     "first_value",
     "last_value",
     "approx_distinct",
+    "approx_percentile",
 ];
 
 impl Context {
@@ -379,7 +384,7 @@ impl ContextProvider for Context {
 
     fn get_aggregate_meta(&self, name: &str) -> Option<Arc<AggregateUDF>> {
         if AGGREGATES.contains(&name) {
-            self.hint.replace(Some(format!("{name} needs many rows, and a pipeline's SQL sees one record at a time; windows are a step of their own")));
+            self.hint.replace(Some(format!("{name} needs many rows, and a pipeline's SQL sees one record at a time; windows are a step of their own, window = {{ tumbling = \"1m\", select = \"…\" }}")));
         }
         None
     }

@@ -6,11 +6,12 @@
 use super::checkpoint::{StateFile, sync_folder};
 use super::fault::Fault;
 use super::plan::{Plan, Watch};
-use super::step::{Course, Filtered, LetGo, Rows, Table};
+use super::step::{Course, Filtered, JsonLines, LetGo, Made, Pane, Rows, Table};
 use crate::record::{Offset, Record};
 use arrow_ipc::reader::StreamReader;
 use arrow_ipc::writer::StreamWriter;
 use serde::{Deserialize, Serialize};
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{self, Write};
@@ -25,9 +26,18 @@ const TIME_MAX_MS: i64 = 253_402_300_799_999;
 const RECEIVED_HEADER: &[u8] = b"received";
 
 /// The state of all partitions.
-#[derive(Default)]
 pub(super) struct States {
     partitions: BTreeMap<i32, State>,
+    /// Partitions that windows wait for: those below this number.
+    members: i32,
+    /// Windows that close at this moment (ms) or before are closed.
+    closed: i64,
+}
+
+impl Default for States {
+    fn default() -> States {
+        States { partitions: BTreeMap::new(), members: 0, closed: i64::MIN }
+    }
 }
 
 /// The state of one partition.
@@ -36,26 +46,35 @@ pub(super) struct State {
     pub(super) time: i64,
     /// One for each step that remembers.
     pub(super) tables: Vec<Table>,
+    /// Of the window, if there is one.
+    pub(super) pane: Option<Pane>,
 }
 
 /// The file's first line.
 #[derive(Serialize, Deserialize)]
 struct Index {
     partitions: Vec<Entry>,
+    #[serde(default)]
+    members: i32,
+    #[serde(default)]
+    closed: Option<i64>,
 }
 
 #[derive(Serialize, Deserialize)]
 struct Entry {
     partition: i32,
     time: i64,
-    /// Bytes of each table.
+    /// Window time in µs.
+    #[serde(default)]
+    window: Option<i64>,
+    /// Bytes of each table; the window's is the last.
     sizes: Vec<usize>,
 }
 
 /// What became of records behind the steps that remember.
-pub(super) struct Remembered {
+pub(super) struct Remembered<'r> {
     /// The records given, and before some of them one for each row that time let go there, which has its offset and the row as its value.
-    pub(super) records: Vec<Record>,
+    pub(super) records: Cow<'r, [Record]>,
     pub(super) routes: Vec<Rows>,
     /// Bad ones by index in `records`, ascending, each once.
     pub(super) bad: Vec<(u32, Fault)>,
@@ -67,18 +86,70 @@ pub(super) struct Remembered {
 
 /// A clock that is wrong moves nobody's time far: what says when it was received is believed up to a while behind that.
 fn time_of(record: &Record) -> i64 {
-    let header = record.headers.iter().rev().find(|(name, _)| name.as_ref() == RECEIVED_HEADER);
-    let received = header.and_then(|(_, value)| std::str::from_utf8(value.as_deref()?).ok()?.parse::<i64>().ok());
-    let time =
-        received.map_or(record.timestamp, |received| record.timestamp.min(received.saturating_add(AHEAD_MAX_MS)));
+    let time = received(record)
+        .map_or(record.timestamp, |received| record.timestamp.min(received.saturating_add(AHEAD_MAX_MS)));
     time.clamp(0, TIME_MAX_MS)
+}
+
+fn received(record: &Record) -> Option<i64> {
+    let header = record.headers.iter().rev().find(|(name, _)| name.as_ref() == RECEIVED_HEADER);
+    header.and_then(|(_, value)| std::str::from_utf8(value.as_deref()?).ok()?.parse::<i64>().ok())
+}
+
+/// How far windows believe the time of a record's rows, in µs. One that says nothing of when it came is believed.
+fn cap_of(record: &Record) -> i64 {
+    let received = Some(received(record).unwrap_or(record.timestamp)).filter(|received| *received > 0);
+    received.map_or(TIME_MAX_MS, |received| received.saturating_add(AHEAD_MAX_MS).min(TIME_MAX_MS)) * 1_000
 }
 
 impl States {
     /// Of one partition; it begins empty.
     pub(super) fn of(&mut self, partition: i32, plan: &Plan) -> &mut State {
-        let begin = || State { time: i64::MIN, tables: plan.keyed().map(|_| Table::default()).collect() };
-        self.partitions.entry(partition).or_insert_with(begin)
+        self.partitions.entry(partition).or_insert_with(|| State::new(plan, i64::MIN))
+    }
+
+    /// Windows wait for so many partitions from now on. What is new begins where windows are, since those before are out.
+    pub(super) fn admit(&mut self, plan: &Plan, count: i32) {
+        let time = if self.members == 0 { i64::MIN } else { self.closed.saturating_mul(1_000) };
+        for id in self.members..count {
+            self.partitions.entry(id).or_insert_with(|| State::new(plan, time));
+        }
+        self.members = count;
+    }
+
+    pub(super) fn members(&self) -> i32 {
+        self.members
+    }
+
+    /// Windows that close at this moment (ms) or before are closed.
+    pub(super) fn closed(&self) -> i64 {
+        self.closed
+    }
+
+    pub(super) fn pane(&self, partition: i32) -> Option<&Pane> {
+        self.partitions.get(&partition)?.pane.as_ref()
+    }
+
+    /// Of each partition that windows wait for.
+    pub(super) fn panes(&self) -> impl Iterator<Item = (i32, &Pane)> {
+        self.partitions.iter().filter_map(|(id, state)| Some((*id, state.pane.as_ref()?)))
+    }
+
+    /// The window time (ms) that all partitions have passed.
+    pub(super) fn passed(&self, plan: &Plan) -> Option<i64> {
+        let window = plan.window()?;
+        self.panes().map(|(_, pane)| window.time_of(pane)).min()
+    }
+
+    /// Closes the windows whose moment (ms) has come. Rows of one moment are in one piece, and pieces are ascending.
+    pub(super) fn close(&mut self, plan: &Plan, moment: i64) -> Vec<Remembered<'static>> {
+        let Some(window) = plan.window() else { return Vec::new() };
+        if moment <= self.closed {
+            return Vec::new();
+        }
+        self.closed = moment;
+        let mut panes: Vec<&mut Pane> = self.partitions.values_mut().filter_map(|state| state.pane.as_mut()).collect();
+        window.close(&mut panes, moment).into_iter().map(|made| closed(plan, made)).collect()
     }
 
     /// Partitions in which a row is let go at this time.
@@ -90,8 +161,8 @@ impl States {
         self.partitions.iter().filter(|(_, state)| is_due(state)).map(|(id, _)| *id).collect()
     }
 
-    /// What leaves when no record comes for so long (`None` = ever again), by partition.
-    pub(super) fn let_go(&mut self, plan: &Plan, quiet: Option<Duration>) -> Vec<Remembered> {
+    /// What leaves when no record comes for so long (`None` = ever again), by partition; then all windows close.
+    pub(super) fn let_go(&mut self, plan: &Plan, quiet: Option<Duration>) -> Vec<Remembered<'static>> {
         let go = |(partition, state): (&i32, &mut State)| {
             let last_due = || state.tables.iter().filter_map(Table::last_due).max().unwrap_or(state.time);
             let timestamp = match quiet {
@@ -99,14 +170,18 @@ impl States {
                 None => last_due(),
             };
             let nothing = Record { offset: Offset(i64::MAX), timestamp, key: None, value: None, headers: Vec::new() };
-            state.run(plan, *partition, &[nothing], plan.no_rows(), Vec::new())
+            let done = state.run(plan, *partition, std::slice::from_ref(&nothing), plan.no_rows(), Vec::new());
+            Remembered { records: done.records.into_owned().into(), ..done }
         };
-        self.partitions.iter_mut().map(go).collect()
+        let mut gone: Vec<Remembered<'static>> = self.partitions.iter_mut().map(go).collect();
+        gone.extend(self.close(plan, i64::MAX));
+        gone
     }
 
     /// Bytes in memory, about.
     pub(super) fn size(&self) -> usize {
-        self.partitions.values().flat_map(|state| &state.tables).map(Table::size).sum()
+        let tables = self.partitions.values().flat_map(|state| &state.tables).map(Table::size);
+        tables.chain(self.panes().map(|(_, pane)| pane.size())).sum()
     }
 
     /// Writes a file beside the checkpoint for the cut of this number; durable when it returns.
@@ -121,24 +196,27 @@ impl States {
         out.write_all(&bytes)?;
         out.sync_all()?;
         sync_folder(folder)?;
-        let steps = plan.keyed().map(|step| step.identity()).collect();
+        let steps = plan.identities();
         Ok(StateFile { file, size: bytes.len() as u64, crc: crc32c::crc32c(&bytes), steps })
     }
 
     fn bytes(&self, plan: &Plan) -> Result<Vec<u8>, arrow::error::ArrowError> {
-        let mut index = Index { partitions: Vec::new() };
+        let mut index = Index { partitions: Vec::new(), members: self.members, closed: Some(self.closed) };
         let mut tables = Vec::new();
         for (partition, state) in &self.partitions {
             let mut sizes = Vec::new();
-            for (step, table) in plan.keyed().zip(&state.tables) {
+            let keyed = plan.keyed().zip(&state.tables).map(|(step, table)| step.save(table));
+            let window = plan.window().zip(state.pane.as_ref());
+            for rows in keyed.chain(window.map(|(window, pane)| pane.save(window))) {
                 let from = tables.len();
-                let rows = step.save(table)?;
+                let rows = rows?;
                 let mut writer = StreamWriter::try_new(&mut tables, &rows.schema())?;
                 writer.write(&rows)?;
                 writer.finish()?;
                 sizes.push(tables.len() - from);
             }
-            index.partitions.push(Entry { partition: *partition, time: state.time, sizes });
+            let window = state.pane.as_ref().map(Pane::time);
+            index.partitions.push(Entry { partition: *partition, time: state.time, window, sizes });
         }
         let mut bytes =
             serde_json::to_vec(&index).map_err(|error| arrow::error::ArrowError::JsonError(error.to_string()))?;
@@ -175,18 +253,27 @@ impl States {
         let end = memchr::memchr(b'\n', &bytes).ok_or_else(|| damaged("it is cut off".to_owned()))?;
         let index: Index = serde_json::from_slice(&bytes[..end]).map_err(|error| damaged(error.to_string()))?;
         let mut rest = &bytes[end + 1..];
-        let mut states = States::default();
-        for Entry { partition, time, sizes } in index.partitions {
-            let mut tables = Vec::new();
-            for (step, size) in plan.keyed().zip(sizes) {
+        let closed = index.closed.unwrap_or(i64::MIN);
+        let mut states = States { partitions: BTreeMap::new(), members: index.members, closed };
+        for Entry { partition, time, window: window_time, sizes } in index.partitions {
+            let mut read = Vec::with_capacity(sizes.len());
+            for size in sizes {
                 let (table, after) = rest.split_at_checked(size).ok_or_else(|| damaged("it is cut off".to_owned()))?;
                 rest = after;
-                let read = StreamReader::try_new(table, None).and_then(|mut reader| reader.next().transpose());
-                let rows = read.map_err(|error| damaged(error.to_string()))?;
-                let rows = rows.ok_or_else(|| damaged("a table is missing".to_owned()))?;
+                let rows = StreamReader::try_new(table, None).and_then(|mut reader| reader.next().transpose());
+                let rows = rows.map_err(|error| damaged(error.to_string()))?;
+                read.push(rows.ok_or_else(|| damaged("a table is missing".to_owned()))?);
+            }
+            let mut read = read.into_iter();
+            let mut tables = Vec::new();
+            for (step, rows) in plan.keyed().zip(read.by_ref()) {
                 tables.push(step.load(&rows).map_err(|error| damaged(error.to_string()))?);
             }
-            states.partitions.insert(partition, State { time, tables });
+            let pane = plan.window().map(|window| match (window_time, read.next()) {
+                (Some(time), Some(rows)) => Pane::load(window, time, &rows).map_err(|error| damaged(error.to_string())),
+                _ => Err(damaged("a window is missing".to_owned())),
+            });
+            states.partitions.insert(partition, State { time, tables, pane: pane.transpose()? });
         }
         Ok(states)
     }
@@ -205,47 +292,85 @@ pub(super) fn forget_others(folder: &Path, known: Option<&StateFile>) {
 }
 
 impl State {
+    fn new(plan: &Plan, window_time: i64) -> State {
+        let pane = plan.window().map(|window| window.pane(window_time));
+        State { time: i64::MIN, tables: plan.keyed().map(|_| Table::default()).collect(), pane }
+    }
+
     /// Takes what was made of records without state through the steps that remember and those behind them. `bad` are those of the records
     /// that failed before.
-    pub(super) fn run(
+    pub(super) fn run<'r>(
         &mut self,
         plan: &Plan,
         partition: i32,
-        records: &[Record],
+        records: &'r [Record],
         rows: Rows,
         bad: Vec<(u32, Fault)>,
-    ) -> Remembered {
+    ) -> Remembered<'r> {
         self.run_watched(plan, partition, records, rows, bad, None)
     }
 
     /// As [`State::run`], before somebody who looks on. Sources of the rows that he sees are by [`Remembered::places`].
-    pub(super) fn run_watched(
+    pub(super) fn run_watched<'r>(
         &mut self,
         plan: &Plan,
         partition: i32,
-        records: &[Record],
+        records: &'r [Record],
         rows: Rows,
         bad: Vec<(u32, Fault)>,
         watch: Option<&mut (dyn Watch + '_)>,
-    ) -> Remembered {
+    ) -> Remembered<'r> {
         let mut times = Vec::with_capacity(records.len());
         for record in records {
             self.time = self.time.max(time_of(record));
             times.push(self.time);
         }
         let offsets: Vec<i64> = records.iter().map(|record| record.offset.0).collect();
-        let mut course = Course { partition, offsets: &offsets, times: &times, let_go: Vec::new() };
-        let done = plan.go_on(rows, &mut self.tables, &mut course, watch);
+        let caps: Vec<i64> = if self.pane.is_some() { records.iter().map(cap_of).collect() } else { Vec::new() };
+        let mut course = Course { partition, offsets: &offsets, times: &times, caps: &caps, let_go: Vec::new() };
+        let done = plan.go_on(rows, &mut self.tables, self.pane.as_mut(), &mut course, watch);
         let mut all = bad;
         all.extend(done.faults);
+        if course.let_go.is_empty() {
+            all.sort_by_key(|(index, _)| *index);
+            all.dedup_by_key(|(index, _)| *index);
+            let (records, evicted) = (Cow::Borrowed(records), done.evicted);
+            let (filtered, places) = (done.filtered, Vec::new());
+            return Remembered { records, routes: done.routes, bad: all, filtered, evicted, places };
+        }
         let (records, places) = spread(records, course.let_go);
         let routes = done.routes.into_iter().map(|rows| settled(rows, &places)).collect();
         let mut bad: Vec<(u32, Fault)> =
             all.into_iter().map(|(source, fault)| (places[source as usize], fault)).collect();
         bad.sort_by_key(|(index, _)| *index);
         bad.dedup_by_key(|(index, _)| *index);
-        Remembered { records, routes, bad, filtered: done.filtered, evicted: done.evicted, places }
+        let (records, filtered, evicted) = (records.into(), done.filtered, done.evicted);
+        Remembered { records, routes, bad, filtered, evicted, places }
     }
+}
+
+/// Rows of windows that closed, on their way to the outputs. Each has a place of its own, as if it were a record: its offset is the moment
+/// at which it closed, and its value the row.
+fn closed(plan: &Plan, made: Made) -> Remembered<'static> {
+    let Made { rows, places, faults: mut bad } = made;
+    // No type of ours has no JSON form.
+    let lines = JsonLines::of(&rows.batch)
+        .map_or(Vec::new(), |lines| lines.iter().map(bytes::Bytes::copy_from_slice).collect());
+    let mut lines = lines.into_iter();
+    let record = |(moment, end): (i64, i64)| Record {
+        offset: Offset(moment),
+        timestamp: end,
+        key: None,
+        value: lines.next(),
+        headers: Vec::new(),
+    };
+    let records: Vec<Record> = places.into_iter().map(record).collect();
+    let done = plan.behind_window(rows.without(&bad));
+    bad.extend(done.faults);
+    bad.sort_by_key(|(index, _)| *index);
+    bad.dedup_by_key(|(index, _)| *index);
+    let (filtered, evicted, places) = (done.filtered, done.evicted, Vec::new());
+    Remembered { records: records.into(), routes: done.routes, bad, filtered, evicted, places }
 }
 
 /// Records with those that stand for rows which were let go before them, and by source the place among all of them.

@@ -10,6 +10,7 @@ mod replays;
 mod routes;
 mod steering;
 mod taps;
+mod windows;
 
 use super::checkpoint::Checkpoint;
 use super::hooks::{Hooks, Step};

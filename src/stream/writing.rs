@@ -1,6 +1,7 @@
 //! What a crowd of records is to one output: its rows are shaped and written, what it refuses is tried again, and what it will never take
 //! becomes a dead letter of its own.
 
+use super::closing::WINDOWS;
 use super::dead_letters::Letter;
 use super::fault::{Fault, Reason};
 use super::output::Held;
@@ -22,7 +23,7 @@ pub(super) enum Wrote {
 }
 
 /// What became of one attempt to write.
-enum Tried {
+pub(super) enum Tried {
     Done,
     /// The output fell.
     Fell,
@@ -34,12 +35,12 @@ enum Tried {
 
 impl Runner {
     /// Where the pipeline is, for rows of one output.
-    pub(super) fn cut_name(&self, output: &str, is_mark: bool) -> CutName {
+    fn cut_name(&self, output: &str, last: Last) -> CutName {
         CutName {
             generation: self.checkpoint.outputs.get(output).map_or(0, |state| state.generation),
             cut: self.checkpoint.cut,
             now_ms: self.options.clock.now_ms(),
-            is_mark,
+            last,
         }
     }
 
@@ -67,7 +68,8 @@ impl Runner {
     ) -> Result<Wrote, Fail> {
         let mut from = 0;
         loop {
-            let (index, refused) = match self.try_write(open, at, id, kind, records, rows, from..records.len())? {
+            let rest = from..records.len();
+            let (index, refused) = match self.try_write(open, at, id, kind, records, rows, rest, Last::Whole)? {
                 Tried::Done => return Ok(Wrote::All),
                 Tried::Fell => return Ok(Wrote::Waits),
                 Tried::Full if self.job.plan.is_stateful() => {
@@ -79,7 +81,7 @@ impl Runner {
             };
             // What stands before it is done first. Rows that time let go there have its offset, and go with it.
             let group = group_of(records, index);
-            match self.try_write(open, at, id, kind, records, rows, from..group.start)? {
+            match self.try_write(open, at, id, kind, records, rows, from..group.start, Last::Whole)? {
                 Tried::Done => {}
                 Tried::Fell | Tried::Full => return Ok(Wrote::Waits),
                 Tried::Not(..) => {
@@ -89,7 +91,9 @@ impl Runner {
             }
             let offset = records[index].offset.0;
             let outlet = &mut open.outlets[at];
-            outlet.positions.insert(id, offset);
+            if id != WINDOWS {
+                outlet.positions.insert(id, offset);
+            }
             outlet.since.get_or_insert_with(Instant::now);
             if let Some(held) = self.attempt(offset, outlet.held.get(&id)) {
                 outlet.held.insert(id, held);
@@ -106,7 +110,7 @@ impl Runner {
             let is_buried = match refused {
                 None => {
                     outlet.given_up = Some((id, offset));
-                    let tried = self.try_write(open, at, id, kind, records, rows, group)?;
+                    let tried = self.try_write(open, at, id, kind, records, rows, group, Last::Whole)?;
                     matches!(tried, Tried::Done)
                 }
                 Some(message) => {
@@ -136,9 +140,10 @@ impl Runner {
         Ok(())
     }
 
-    /// One attempt to give one output its rows of some of the records.
+    /// One attempt to give one output its rows of some of the records. Those behind which more follow are of a mark: what the output never
+    /// takes of them is not tried again.
     #[allow(clippy::too_many_arguments)] // Which output, which records of which partition, and their rows: a struct would have one use.
-    fn try_write(
+    pub(super) fn try_write(
         &mut self,
         open: &mut Open,
         at: usize,
@@ -147,6 +152,7 @@ impl Runner {
         records: &[Record],
         rows: &Rows,
         some: Range<usize>,
+        last: Last,
     ) -> Result<Tried, Fail> {
         if some.is_empty() {
             return Ok(Tried::Done);
@@ -163,12 +169,12 @@ impl Runner {
         };
         let (shaped, unfit) = line.sink.shape(batch, &sources, records);
         let (dead, written) = dead_of(unfit, &sources);
-        if let Some((index, _)) = dead.first().filter(|_| self.job.spec.on_error.retries_all)
+        if let Some((index, _)) = dead.first().filter(|_| self.job.spec.on_error.retries_all && last == Last::Whole)
             && outlet.given_up != Some((id, records[*index as usize].offset.0))
         {
             return Ok(Tried::Not(*index as usize, None));
         }
-        let name = self.cut_name(&outlet.name, false);
+        let name = self.cut_name(&outlet.name, last);
         let offsets = sources.iter().map(|at| records[*at as usize].offset.0);
         let allowed = self.hooks.write(&self.job.spec.name, &outlet.name, offsets);
         match allowed.and_then(|()| line.sink.write(id, &shaped, &sources, records, &name)) {
@@ -192,7 +198,7 @@ impl Runner {
         outlet.written += written;
         outlet.since.get_or_insert_with(Instant::now);
         metrics::counter!(names::STREAM_ROWS.name, "pipeline" => self.job.spec.name.clone()).increment(written);
-        let is_buried = self.bury(open, at, id, &letters(&dead, records, kind), Last::Whole)?;
+        let is_buried = self.bury(open, at, id, &letters(&dead, records, kind), last)?;
         Ok(if is_buried { Tried::Done } else { Tried::Fell })
     }
 
@@ -250,7 +256,7 @@ pub(super) fn letters<'a>(bad: &'a [(u32, Fault)], records: &'a [Record], kind: 
 }
 
 /// What an output does not take, once a record and ascending by its index, and how many of its rows are good.
-pub(super) fn dead_of(unfit: Vec<(u32, Fault)>, sources: &[u32]) -> (Vec<(u32, Fault)>, u64) {
+fn dead_of(unfit: Vec<(u32, Fault)>, sources: &[u32]) -> (Vec<(u32, Fault)>, u64) {
     let mut dead: Vec<(u32, Fault)> = unfit.into_iter().map(|(row, fault)| (sources[row as usize], fault)).collect();
     dead.sort_by_key(|(index, _)| *index);
     dead.dedup_by_key(|(index, _)| *index);

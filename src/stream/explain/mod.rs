@@ -162,6 +162,7 @@ impl Show<'_> {
         let route = |route: &super::spec::Route| {
             let (takes, sql) = match &route.rule {
                 Rule::Always => ("every row".to_owned(), None),
+                Rule::Late => ("rows that come too late for their window".to_owned(), None),
                 Rule::Otherwise => ("rows that no other route's where takes".to_owned(), None),
                 Rule::Where(sql) => {
                     let shown = steps::shown(&self.planner.filter(&scope, sql).map_err(|wrong| vec![wrong])?);

@@ -1,7 +1,7 @@
 //! A step in words: what it does, its SQL as it runs, what it remembers and what leaves it.
 
 use super::super::plan::Leaving;
-use super::super::spec::{Keyed, Memory, Named, Step};
+use super::super::spec::{Frame, Keyed, Memory, Named, Step, Window};
 use super::super::sql::{Scope, Selected};
 use super::super::step::SAMPLE_WHOLE;
 use super::{FieldTold, Show};
@@ -94,6 +94,7 @@ fn words(show: &Show<'_>, step: &Step, scope: &Scope) -> Result<Words, Vec<Mista
             plain("sample", format!("keeps {percent}% {how}"))
         }
         Step::Keyed(keyed) => self::keyed(show, keyed, scope)?,
+        Step::Window(window) => self::window(window),
     })
 }
 
@@ -138,6 +139,34 @@ fn keyed(show: &Show<'_>, keyed: &Keyed, scope: &Scope) -> Result<Words, Vec<Mis
     let time_ms = keyed.time.as_millis().min(u128::from(u64::MAX)) as u64;
     let remembers = Some(StateTold { key, for_how_long: how_long, time_ms, size_max: keyed.size_max });
     Ok(Words { kind, does, sql: sql.into_iter().collect(), remembers })
+}
+
+fn window(window: &Window) -> Words {
+    let (frame, open) = match window.frame {
+        Frame::Hopping { size, every } if size == every => (format!("each {}", time(size)), size),
+        Frame::Hopping { size, every } => (format!("{} from every {} on", time(size), time(every)), size),
+        Frame::Session { gap } => (format!("each session, which ends when nothing came for {}", time(gap)), gap),
+    };
+    let of = match window.key.as_slice() {
+        [] => String::new(),
+        key => format!(" and {}", names(key)),
+    };
+    let clock = window.time.as_ref().map_or("the record's timestamp", |named| named.name.as_str());
+    let late = match &window.late_to {
+        Some(route) => format!("go to {}", route.to),
+        None => "are left out (filtered: late)".to_owned(),
+    };
+    let does = format!(
+        "makes one row of those of {frame}{of}, by {clock}, once all partitions of the topic are {} past its end; rows that come later {late}",
+        time(window.late)
+    );
+    let remembers = StateTold {
+        key: window.key.iter().map(|named| named.name.clone()).collect(),
+        for_how_long: format!("until its window closes, {} behind its end", time(window.late)),
+        time_ms: (open + window.late).as_millis().min(u128::from(u64::MAX)) as u64,
+        size_max: window.size_max,
+    };
+    Words { kind: "window", does, sql: vec![window.select.text.clone()], remembers: Some(remembers) }
 }
 
 /// An expression as SQL, with the casts that types ask for.

@@ -130,12 +130,14 @@ impl Sink {
                 written.map_err(|error| WriteError::Down(format!("cannot write Parquet: {error}")))
             }
             (Sink::Topic(topic), Shaped::Lines(lines)) => {
-                let written = topic.write(partition, lines, sources, records, name.is_mark);
+                let written = topic.write(partition, lines, sources, records, name.last);
                 written.map_err(|error| WriteError::Down(error.to_string()))
             }
-            (Sink::Kafka(kafka), Shaped::Lines(lines)) => kafka.write(partition, lines, sources, records, name.is_mark),
+            (Sink::Kafka(kafka), Shaped::Lines(lines)) => {
+                kafka.write(partition, lines, sources, records, name.last == journal::Last::More)
+            }
             (Sink::Http(http), Shaped::Objects(Ok(objects))) => {
-                http.write(partition, objects, sources, records, name.is_mark)
+                http.write(partition, objects, sources, records, name.last == journal::Last::More)
             }
             (Sink::Stdout, Shaped::Objects(Ok(objects))) => stdout::write(objects),
             (_, Shaped::Objects(Err(why))) => Err(WriteError::Down(why.clone())),

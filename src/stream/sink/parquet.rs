@@ -8,6 +8,7 @@ use super::super::checkpoint::{Staged, make_folder, sync_folder};
 use super::super::lanes;
 use super::super::spec::ParquetOutput;
 use super::encode::{Encoder, disk_error};
+use super::journal::Last;
 use super::lake::{self, Owner};
 use super::lines::LineEncoder;
 use super::partition::places;
@@ -65,8 +66,8 @@ pub(in crate::stream) struct CutName {
     pub(in crate::stream) cut: u64,
     /// The clock when rows are written: it says which times of rows are not believed.
     pub(in crate::stream) now_ms: i64,
-    /// Time has let the rows go, and rows of the record whose place they have follow.
-    pub(in crate::stream) is_mark: bool,
+    /// Whether rows of their last record follow.
+    pub(in crate::stream) last: Last,
 }
 
 impl Parquet {

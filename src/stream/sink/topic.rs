@@ -40,7 +40,7 @@ impl TopicSink {
         Lines::shape(rows, sources, records, self.key.as_deref(), needs_key, too_large)
     }
 
-    /// Writes them; with `is_mark` rows of the last record follow. Durable as the topic's class says when it returns.
+    /// Writes them; `last` is as in [`Journal::write`]. Durable as the topic's class says when it returns.
     ///
     /// # Errors
     /// [`Error`]: to be opened anew.
@@ -50,16 +50,15 @@ impl TopicSink {
         shaped: &Lines,
         sources: &[u32],
         records: &[Record],
-        is_mark: bool,
+        last: Last,
     ) -> Result<(), Error> {
         let count = self.journal.partitions().max(1);
         let mut rows: BTreeMap<i32, Vec<Row<'_>>> = BTreeMap::new();
         for (at, source_at) in sources.iter().enumerate() {
             let Some(row) = shaped.row(at, &records[*source_at as usize]) else { continue };
-            let home = row.key.map_or(source % count, |key| partition_for_key(key, count).0);
+            let home = row.key.map_or(source.max(0) % count, |key| partition_for_key(key, count).0);
             rows.entry(home).or_default().push(row);
         }
-        let last = if is_mark { Last::More } else { Last::Whole };
         self.journal.write(source, rows, last)
     }
 }

@@ -51,6 +51,8 @@ pub(in crate::stream) struct Course<'a> {
     /// By record its offset and the stream time at it, which never goes back.
     pub(in crate::stream) offsets: &'a [i64],
     pub(in crate::stream) times: &'a [i64],
+    /// By record how far a window believes the time of its rows, in µs.
+    pub(in crate::stream) caps: &'a [i64],
     pub(in crate::stream) let_go: Vec<LetGo>,
 }
 
@@ -79,6 +81,10 @@ impl Course<'_> {
             Some(at) => self.let_go[at].record as usize,
             None => source as usize,
         }
+    }
+
+    pub(super) fn cap(&self, source: u32) -> i64 {
+        self.caps[self.record(source)]
     }
 
     fn time(&self, source: u32) -> i64 {

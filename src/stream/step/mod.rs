@@ -6,6 +6,7 @@ mod sample;
 mod table;
 mod transform;
 mod unnest;
+mod window;
 
 pub(super) use json_lines::JsonLines;
 pub(super) use keyed::{Course, Keyed, LetGo, What, session_fields};
@@ -13,6 +14,7 @@ pub(super) use sample::{SAMPLE_WHOLE, Sample};
 pub(super) use table::{Keys, RowShape, Table};
 pub(super) use transform::{Transform, output_type};
 pub(super) use unnest::Unnest;
+pub(super) use window::{Aggregate, Frame, Hop, Made, Pane, Parts, Window, output_fields as window_fields, output_of};
 
 use super::fault::{Fault, Reason};
 use super::sql::readable;
@@ -40,6 +42,7 @@ pub(super) enum Stage {
     Unnest(Unnest),
     Sample(Sample),
     Keyed(Keyed),
+    Window(Box<Window>),
 }
 
 /// What steps found out beside rows.
@@ -79,10 +82,18 @@ pub(super) enum Sieve {
     CoolDown,
     /// `last` has a newer one of its key.
     Replaced,
+    /// All windows that it is in are over.
+    Late,
+    /// Its time is further ahead of when it was received than is believed.
+    Future,
+    /// A window goes by its time, which is null.
+    NoTime,
+    /// The windows of its partition have no more room.
+    Full,
 }
 
 impl Sieve {
-    pub(super) const ALL: [Sieve; 9] = [
+    pub(super) const ALL: [Sieve; 13] = [
         Sieve::False,
         Sieve::Null,
         Sieve::ContentType,
@@ -92,6 +103,10 @@ impl Sieve {
         Sieve::Duplicate,
         Sieve::CoolDown,
         Sieve::Replaced,
+        Sieve::Late,
+        Sieve::Future,
+        Sieve::NoTime,
+        Sieve::Full,
     ];
 
     pub(super) fn as_str(self) -> &'static str {
@@ -105,6 +120,10 @@ impl Sieve {
             Sieve::Duplicate => "duplicate",
             Sieve::CoolDown => "cool-down",
             Sieve::Replaced => "replaced",
+            Sieve::Late => "late",
+            Sieve::Future => "future",
+            Sieve::NoTime => "no-time",
+            Sieve::Full => "full",
         }
     }
 }
@@ -152,7 +171,14 @@ impl Stage {
     pub(super) fn keyed(&self) -> Option<&Keyed> {
         match self {
             Stage::Keyed(keyed) => Some(keyed),
-            Stage::Transform(_) | Stage::Unnest(_) | Stage::Sample(_) => None,
+            Stage::Transform(_) | Stage::Unnest(_) | Stage::Sample(_) | Stage::Window(_) => None,
+        }
+    }
+
+    pub(super) fn window(&self) -> Option<&Window> {
+        match self {
+            Stage::Window(window) => Some(window),
+            Stage::Transform(_) | Stage::Unnest(_) | Stage::Sample(_) | Stage::Keyed(_) => None,
         }
     }
 }

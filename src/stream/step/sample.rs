@@ -29,7 +29,7 @@ impl Sample {
 }
 
 /// FNV-1a, then the finisher of splitmix64, since the low bits decide. It must never change: a replay would keep other rows.
-fn hash(bytes: &[u8]) -> u64 {
+pub(super) fn hash(bytes: &[u8]) -> u64 {
     let mixed = bytes
         .iter()
         .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3));

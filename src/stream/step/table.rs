@@ -170,7 +170,7 @@ impl Table {
 }
 
 /// What makes columns of these types bytes, and of the bytes the same columns.
-fn converter(fields: &[Field]) -> Result<Arc<RowConverter>, ArrowError> {
+pub(super) fn converter(fields: &[Field]) -> Result<Arc<RowConverter>, ArrowError> {
     let sort = fields.iter().map(|field| SortField::new(field.data_type().clone())).collect();
     let converter = RowConverter::new(sort)?;
     for (column, field) in converter.convert_rows(std::iter::empty())?.iter().zip(fields) {

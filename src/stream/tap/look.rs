@@ -126,6 +126,9 @@ impl Sights {
 
     /// Rows are of the records at these places.
     pub(in crate::stream) fn place(&mut self, places: &[u32]) {
+        if places.is_empty() {
+            return;
+        }
         let rows = self.seen.iter_mut().map(|seen| &mut seen.rows);
         for rows in rows.chain(self.left.iter_mut().filter_map(|left| left.rows.as_mut())) {
             rows.sources.iter_mut().for_each(|source| *source = places[*source as usize]);

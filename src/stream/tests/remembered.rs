@@ -62,7 +62,7 @@ fn events(seed: u64, partition: i64, count: i64) -> Vec<(i64, String, String)> {
 }
 
 impl Bench {
-    fn send_events(&self, topic: &Topic, partition: i32, events: &[(i64, String, String)]) {
+    pub(super) fn send_events(&self, topic: &Topic, partition: i32, events: &[(i64, String, String)]) {
         for some in events.chunks(7) {
             let mut builder = BatchBuilder::new();
             for (timestamp, key, value) in some {

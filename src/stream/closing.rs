@@ -1,0 +1,201 @@
+//! Windows of a running pipeline: they close when all partitions of the topic have passed them, and their rows go out as if they came of
+//! one more partition, whose offsets are the moments at which windows close. Where a partition says nothing a mark moves its time.
+
+use super::hooks::Step;
+use super::plan::Plan;
+use super::runner::{Fail, Open, Runner};
+use super::sink::journal::Last;
+use super::state::{Remembered, States};
+use super::step::Pane;
+use super::writing::letters;
+
+use crate::metrics as names;
+use crate::record::{PartitionId, TimestampType};
+use std::collections::BTreeMap;
+use std::time::Instant;
+
+/// What rows of windows say where others say their partition. No position is kept of it: what is remembered at a cut says which windows
+/// come next.
+pub(super) const WINDOWS: i32 = -1;
+
+/// What windows wait for.
+pub(super) struct Waits {
+    began: Instant,
+    /// By partition when rows last moved its window time.
+    moved: BTreeMap<i32, Instant>,
+    /// By partition when it was last read to its end.
+    caught_up: BTreeMap<i32, Instant>,
+    /// Outputs hold rows of windows up to this moment (ms) already.
+    held: i64,
+    /// Where a replay has read enough, if windows are closed up to there too.
+    enough: Option<BTreeMap<i32, i64>>,
+}
+
+impl Waits {
+    pub(super) fn new() -> Waits {
+        Waits {
+            began: Instant::now(),
+            moved: BTreeMap::new(),
+            caught_up: BTreeMap::new(),
+            held: i64::MIN,
+            enough: None,
+        }
+    }
+
+    pub(super) fn moved(&mut self, id: i32) {
+        self.moved.insert(id, Instant::now());
+    }
+
+    pub(super) fn caught_up(&mut self, id: i32) {
+        self.caught_up.insert(id, Instant::now());
+    }
+
+    /// Where a replay may end before it has read everything.
+    pub(super) fn enough(&self, states: &States) -> Option<&BTreeMap<i32, i64>> {
+        self.enough.as_ref().filter(|_| states.closed() >= self.held)
+    }
+}
+
+impl Runner {
+    /// Looks which windows the outputs hold behind the last cut. The first time, says durably which partitions windows wait for, before any
+    /// closes.
+    pub(super) fn begin_windows(&mut self, open: &mut Open) -> Result<(), Fail> {
+        let plan = self.job.plan.clone();
+        if plan.window().is_none() {
+            return Ok(());
+        }
+        let lines = open.outlets.iter().filter_map(|outlet| outlet.line.as_ref());
+        let held = lines.flat_map(|line| [line.sink.furthest(), line.letters.journal().furthest()]);
+        let held = held.chain([open.letters.journal().furthest()]);
+        let furthest = held.filter_map(|furthest| furthest.get(&WINDOWS).copied()).max();
+        open.waits.held = furthest.map_or(i64::MIN, |next| next - 1);
+        if open.states.members() > 0 {
+            return Ok(());
+        }
+        open.states.admit(&plan, open.partitions);
+        self.cut_now(open)
+    }
+
+    /// Partitions that are new take part, once everything is made again that outputs hold: a window that is out takes no more rows. The cut
+    /// says so before another window closes.
+    pub(super) fn admit(&mut self, open: &mut Open, is_idle: bool) -> Result<(), Fail> {
+        let plan = self.job.plan.clone();
+        if plan.window().is_none() || open.states.members() >= open.partitions {
+            return Ok(());
+        }
+        let is_waiting = (0..open.states.members()).any(|id| self.is_held(id) || !self.windows_take(open, id));
+        // What is not there again when all is read was made of records that are gone.
+        if open.states.closed() < open.waits.held && (!is_idle || is_waiting) {
+            return Ok(());
+        }
+        open.states.admit(&plan, open.partitions);
+        self.cut_now(open)
+    }
+
+    /// Whether records of a partition can be read: windows know it, and those of it that wait for other partitions leave room.
+    pub(super) fn windows_take(&self, open: &Open, id: i32) -> bool {
+        let Some(window) = self.job.plan.window() else { return true };
+        let has_room = || open.states.pane(id).is_none_or(|pane| pane.waiting() <= window.size_max);
+        // A replay ends, and nothing moves time in it but records.
+        id < open.states.members() && (open.until.is_some() || has_room())
+    }
+
+    /// Up to where a replay reads, at most: windows that outputs hold close by records behind those that they hold.
+    pub(super) fn until_windows(&self, open: &mut Open, furthest: BTreeMap<i32, i64>) -> BTreeMap<i32, i64> {
+        if self.job.plan.window().is_none() {
+            return furthest;
+        }
+        let members = open.states.members();
+        let furthest: BTreeMap<i32, i64> = furthest.into_iter().filter(|(id, _)| *id < members).collect();
+        let partitions = open.topic.partitions();
+        let tails = partitions.iter().map(|partition| (partition.id().0, partition.tail().0));
+        let tails = tails.filter(|(id, _)| *id < members).collect();
+        open.waits.enough = Some(furthest);
+        tails
+    }
+
+    /// Lets the rows of windows go that all partitions have passed.
+    pub(super) fn close_windows(&mut self, open: &mut Open) -> Result<(), Fail> {
+        let plan = self.job.plan.clone();
+        let Some(moment) = open.states.passed(&plan) else { return Ok(()) };
+        open.states.close(&plan, moment).into_iter().try_for_each(|done| self.let_out(open, &done))
+    }
+
+    /// Writes rows of windows, all of a moment in one call.
+    fn let_out(&mut self, open: &mut Open, done: &Remembered<'_>) -> Result<(), Fail> {
+        self.life.beat();
+        let kind = TimestampType::CreateTime;
+        for (at, rows) in done.routes.iter().enumerate() {
+            self.write(open, at, WINDOWS, kind, &done.records, rows)?;
+        }
+        self.hooks.at(Step::Written);
+        let letters = letters(&done.bad, &done.records, kind);
+        open.letters.send(WINDOWS, &letters, Last::Whole).map_err(|error| error.to_string())?;
+        letters.iter().for_each(|letter| self.count_dead(letter.fault));
+        let pipeline = &self.job.spec.name;
+        for (reason, count) in done.filtered.reasons() {
+            metrics::counter!(names::STREAM_FILTERED.name, "pipeline" => pipeline.clone(), "reason" => reason)
+                .increment(u64::from(count));
+        }
+        self.counts.filtered += done.filtered.total();
+        self.counts.dead += done.bad.len() as u64;
+        self.hooks.at(Step::Lettered);
+        Ok(())
+    }
+
+    /// Moves the window time of partitions that say nothing, as far as it lets something go, and no further than `limit` (ms).
+    pub(super) fn mark_windows(&mut self, open: &mut Open, limit: i64) -> Result<(), Fail> {
+        let plan = self.job.plan.clone();
+        if plan.window().is_none() {
+            return Ok(());
+        }
+        for partition in open.topic.partitions().iter() {
+            let id = partition.id().0;
+            if self.positions.get(&id).is_some_and(|next| *next >= partition.tail().0) {
+                open.waits.caught_up(id);
+            }
+        }
+        let marks = self.window_marks_due(open, &plan, limit);
+        if marks.is_empty() {
+            return Ok(());
+        }
+        // They must act again, and at the same place, if this run ends before it is cut.
+        self.window_marks = marks;
+        self.cut_together(open)?;
+        self.settle_marks(open)
+    }
+
+    fn window_marks_due(&self, open: &Open, plan: &Plan, limit: i64) -> BTreeMap<i32, i64> {
+        let Some(window) = plan.window() else { return BTreeMap::new() };
+        let is_quiet = |id: i32| self.is_quiet(open, id);
+        // Who is not quiet holds windows open by itself.
+        let busy = open.states.panes().filter(|(id, _)| !is_quiet(*id)).map(|(_, pane)| window.time_of(pane));
+        let limit = busy.min().map_or(limit, |busy| limit.min(busy));
+        let due = open.states.panes().filter_map(|(_, pane)| window.last_moment(pane, limit)).max();
+        let Some(due) = due else { return BTreeMap::new() };
+        let is_behind = |(id, pane): &(i32, &Pane)| window.time_of(pane) < due && is_quiet(*id);
+        open.states.panes().filter(is_behind).map(|(id, _)| (id, due)).collect()
+    }
+
+    /// Whether nothing has moved the window time of a partition for a while, though all of it was read.
+    fn is_quiet(&self, open: &Open, id: i32) -> bool {
+        let quiet_after = self.hooks.quiet_after();
+        let moved = open.waits.moved.get(&id).copied().unwrap_or(open.waits.began);
+        let was_at_end = open.waits.caught_up.get(&id).is_some_and(|at| at.elapsed() < quiet_after);
+        let is_there = open.topic.partition(PartitionId(id)).is_some();
+        is_there && was_at_end && moved.elapsed() >= quiet_after && !self.is_held(id)
+    }
+
+    /// Moves window time as the marks of the checkpoint say.
+    pub(super) fn settle_window_marks(&mut self, open: &mut Open) -> Result<(), Fail> {
+        let plan = self.job.plan.clone();
+        if let Some(window) = plan.window() {
+            for (id, time) in self.checkpoint.window_marks.clone() {
+                if let Some(pane) = &mut open.states.of(id, &plan).pane {
+                    window.mark(pane, time);
+                }
+            }
+        }
+        self.close_windows(open)
+    }
+}
