@@ -111,7 +111,8 @@ impl Cluster {
                 let Some(leader) = flights.iter().find(|(_, sent)| !sent.is_empty()).map(|(leader, _)| *leader) else {
                     break;
                 };
-                let throttled = self.take_answer(topic, leader, &mut lanes, &mut flights, &mut acked, &mut passing, &mut stopped);
+                let throttled =
+                    self.take_answer(topic, leader, &mut lanes, &mut flights, &mut acked, &mut passing, &mut stopped);
                 if passing.is_none() {
                     (patience, pause) = (Instant::now() + PATIENCE, PAUSE_MIN);
                 }

@@ -134,9 +134,11 @@ impl Scram<'_> {
     /// The last message to the server, and what it has to answer.
     fn last(&self, server_first: &[u8]) -> Result<(String, Vec<u8>), String> {
         let text = std::str::from_utf8(server_first).map_err(|error| error.to_string())?;
-        let field = |name: &str| text.split(',').find_map(|part| part.strip_prefix(name)).ok_or_else(|| {
-            format!("the server's first message \"{text}\" lacks {name}")
-        });
+        let field = |name: &str| {
+            text.split(',')
+                .find_map(|part| part.strip_prefix(name))
+                .ok_or_else(|| format!("the server's first message \"{text}\" lacks {name}"))
+        };
         let nonce = field("r=")?;
         if !nonce.starts_with(&self.nonce) || nonce.len() == self.nonce.len() {
             return Err("the server answers somebody else's greeting".to_owned());
@@ -180,9 +182,18 @@ mod tests {
         let sasl = Sasl { mechanism: Mechanism::ScramSha512, username: "a=b,c".to_owned(), password: "p".to_owned() };
         let scram = Scram::new(&sasl, "mine".to_owned());
         assert_eq!(scram.first(), "n,,n=a=3Db=2Cc,r=mine");
-        for wrong in ["r=other1,s=YQ==,i=4096", "r=mine,s=YQ==,i=4096", "r=mine1,s=YQ==,i=0", "r=mine1,s=YQ==,i=9999999", "r=mine1,i=1", "x"] {
+        for wrong in [
+            "r=other1,s=YQ==,i=4096",
+            "r=mine,s=YQ==,i=4096",
+            "r=mine1,s=YQ==,i=0",
+            "r=mine1,s=YQ==,i=9999999",
+            "r=mine1,i=1",
+            "x",
+        ] {
             assert!(scram.last(wrong.as_bytes()).is_err(), "{wrong}");
         }
-        assert!(!format!("{sasl:?}").contains('p'.to_string().repeat(2).as_str()) && format!("{sasl:?}").ends_with("a=b,c"));
+        assert!(
+            !format!("{sasl:?}").contains('p'.to_string().repeat(2).as_str()) && format!("{sasl:?}").ends_with("a=b,c")
+        );
     }
 }

@@ -28,6 +28,7 @@ mod rows;
 mod runner;
 mod secrets;
 mod sink;
+mod source;
 mod spec;
 mod sql;
 mod state;

@@ -1,13 +1,14 @@
 //! What a file says of a Kafka cluster elsewhere: `to = { kafka = "orders", servers = "k1:9092,k2:9092", … }`.
 
 use super::secrets;
-use super::spec::KafkaOutput;
+use super::spec::{Elsewhere, KafkaOutput};
 use crate::config::Section;
 use crate::kafka::{Mechanism, Sasl, Settings};
 use crate::record::{Codec, TopicName};
 
 /// Servers that one file names.
 const SERVERS_MAX: usize = 32;
+const GROUP_SIZE_MAX: usize = 255;
 
 pub(super) fn output(to: &Section<'_>) -> Option<KafkaOutput> {
     let topic = topic(to);
@@ -15,6 +16,32 @@ pub(super) fn output(to: &Section<'_>) -> Option<KafkaOutput> {
     let key = to.string("key").map(|key| key.value);
     let codec = to.read("compression", codec).map_or(Codec::Zstd, |codec| codec.value);
     Some(KafkaOutput { topic: topic?, key, codec, cluster: cluster? })
+}
+
+/// `from = { kafka = … }`; both parts are there if it is right.
+pub(super) struct From {
+    pub(super) topic: Option<TopicName>,
+    pub(super) elsewhere: Option<Elsewhere>,
+}
+
+/// What `from` says, if it is no topic of this log.
+pub(super) fn source(root: &Section<'_>) -> Option<From> {
+    if !root.has("from") || root.item("from").is_some_and(|from| from.is_str()) {
+        return None;
+    }
+    let from = root.table("from")?;
+    if !from.has("kafka") {
+        let _ = from.item("kafka");
+        from.wrong("kafka", "say which topic: from = { kafka = \"orders\", servers = \"kafka-1:9092\" }");
+    }
+    let (topic, cluster) = (topic(&from), cluster(&from));
+    let group = from.read("group", |group| match group.len() {
+        1..=GROUP_SIZE_MAX => Ok(group.to_owned()),
+        _ => Err(format!("a group's name has 1 to {GROUP_SIZE_MAX} bytes")),
+    });
+    from.finish();
+    let elsewhere = cluster.map(|cluster| Elsewhere { cluster, group: group.map(|group| group.value) });
+    Some(From { topic, elsewhere })
 }
 
 /// The topic that `kafka` names.
@@ -97,7 +124,8 @@ mod tests {
         std::fs::create_dir(folder.path().join("secrets")).unwrap();
         std::fs::write(folder.path().join("secrets/kafka"), "pencil\n").unwrap();
         let login = "sasl = { mechanism = \"SCRAM-SHA-512\", username = \"inrush\", password = \"secret('kafka')\" }";
-        let to = format!("kafka = \"orders\", servers = \"k1:9092, k2:9093\", key = \"a\", compression = \"lz4\", {login}");
+        let to =
+            format!("kafka = \"orders\", servers = \"k1:9092, k2:9093\", key = \"a\", compression = \"lz4\", {login}");
         let spec = parse(&folder.path().join("p.toml"), &text(&to)).unwrap();
         let Output::Kafka(out) = &spec.routes[0].to else { panic!("{:?}", spec.routes) };
         assert_eq!((out.topic.as_str(), out.key.as_deref(), out.codec), ("orders", Some("a"), Codec::Lz4));
@@ -114,13 +142,16 @@ mod tests {
             parse(Path::new("p.toml"), &text(to)).unwrap_err().iter().map(ToString::to_string).collect()
         };
         assert!(mistakes("kafka = \"o\"")[0].contains("say where the cluster is"));
-        let wrong = mistakes("kafka = \"o/o\", servers = \"k1\", compression = \"gzip\", sasl = { mechanism = \"GSSAPI\" }");
+        let wrong =
+            mistakes("kafka = \"o/o\", servers = \"k1\", compression = \"gzip\", sasl = { mechanism = \"GSSAPI\" }");
         assert!(wrong.len() >= 5, "{wrong:#?}");
         assert!(wrong.iter().any(|line| line.contains("HOST:PORT")), "{wrong:#?}");
         assert!(wrong.iter().any(|line| line.contains("SCRAM-SHA-256")), "{wrong:#?}");
         let typo = mistakes("kafka = \"o\", servers = \"k:1\", kye = \"a\"");
         assert!(typo[0].contains("\"key\""), "{typo:#?}");
-        let secret = mistakes("kafka = \"o\", servers = \"k:1\", sasl = { mechanism = \"PLAIN\", username = \"u\", password = \"secret('none')\" }");
+        let secret = mistakes(
+            "kafka = \"o\", servers = \"k:1\", sasl = { mechanism = \"PLAIN\", username = \"u\", password = \"secret('none')\" }",
+        );
         assert!(secret[0].contains("cannot read the secret"), "{secret:#?}");
     }
 }

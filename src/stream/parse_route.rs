@@ -83,7 +83,10 @@ fn output(section: &Section<'_>) -> Option<(Option<Output>, (usize, usize))> {
         (false, false, false) => {
             // Asked for, so that a typo is told from them.
             let _ = (to.item("parquet"), to.item("topic"), to.item("kafka"));
-            to.wrong("", "say which: to = { parquet = \"FOLDER\" }, to = { topic = \"NAME\" } or to = { kafka = \"NAME\" }");
+            to.wrong(
+                "",
+                "say which: to = { parquet = \"FOLDER\" }, to = { topic = \"NAME\" } or to = { kafka = \"NAME\" }",
+            );
             None
         }
         _ => {

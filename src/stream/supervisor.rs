@@ -7,10 +7,9 @@ use super::load::{self, Job};
 use super::opening::state_mismatch;
 use super::sink::lake;
 use super::spec::Output;
-use super::{Options, runner};
+use super::{Options, runner, source};
 use crate::control::{Answer, Command, PipelineStatus, Request, ResetTo, State};
 use crate::metrics as names;
-use crate::store::Topic;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::Path;
@@ -301,15 +300,12 @@ impl Supervisor {
         // One that was refused for what it remembers is in its file alone.
         let job = running.or_else(|| load::file(&self.options.folder.join(format!("{name}.toml"))).ok());
         let job = job.ok_or_else(|| format!("no pipeline is named {name}; inrush pipeline status lists them"))?;
-        let topic = self.options.store.topic(job.spec.from.as_str());
-        let topic =
-            topic.ok_or_else(|| format!("topic {} does not exist, so there is nothing to move in", job.spec.from))?;
-        let positions = self.positions(&topic, to)?;
+        let (topic, positions) = source::places(&self.options, &job.spec, to)?;
         self.halt(name);
         let path = runner::checkpoint_path(&self.options, name);
         let mut checkpoint = Checkpoint::load(&path).ok().flatten().unwrap_or_else(|| Checkpoint::new(&job.spec.text));
         checkpoint.renew(positions);
-        checkpoint.topic = Some(topic.id);
+        checkpoint.topic = Some(topic);
         // Whoever still holds the seat loses it: nothing overwrites what is saved here.
         let moved = match Life::begin(self.seats.entry(name.to_owned()).or_default()) {
             Some(life) => life.save(&checkpoint, &path).map_err(|error| error.to_string()),
@@ -317,22 +313,6 @@ impl Supervisor {
         };
         self.start(job, false).map_err(|error| error.to_string())?;
         moved.map(|()| format!("moved to {:?}", checkpoint.positions))
-    }
-
-    fn positions(&self, topic: &Topic, to: ResetTo) -> Result<BTreeMap<i32, i64>, String> {
-        let mut positions = BTreeMap::new();
-        for partition in topic.partitions().iter() {
-            let offset = match to {
-                ResetTo::Start => partition.start(),
-                ResetTo::End => partition.tail(),
-                ResetTo::Time(ms) => {
-                    let found = self.options.runtime.block_on(partition.offset_for_time(ms));
-                    found.map_err(|error| error.to_string())?.map_or(partition.tail(), |found| found.offset)
-                }
-            };
-            positions.insert(partition.id().0, offset.0);
-        }
-        Ok(positions)
     }
 }
 

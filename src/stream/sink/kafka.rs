@@ -111,7 +111,10 @@ pub(in crate::stream) fn settle(
         Some(known) => known.clone(),
         None => {
             if known.is_some() {
-                warn!(topic, "this is another topic of Kafka than before: what the pipeline wrote is not looked for in it");
+                warn!(
+                    topic,
+                    "this is another topic of Kafka than before: what the pipeline wrote is not looked for in it"
+                );
             }
             KafkaState {
                 topic: view.id,
@@ -168,7 +171,13 @@ impl KafkaSink {
         for (partition, end) in sink.cluster.offsets(topic, END, false)? {
             let known = state.ends.get(&partition).copied().unwrap_or(0);
             if known > end {
-                error!(topic, partition, from = end, to = known, "records that the pipeline wrote left the end of Kafka's log");
+                error!(
+                    topic,
+                    partition,
+                    from = end,
+                    to = known,
+                    "records that the pipeline wrote left the end of Kafka's log"
+                );
             }
             let from = known.min(end).max(starts.get(&partition).copied().unwrap_or(0));
             match sink.scan(partition, from, end) {
@@ -275,7 +284,9 @@ impl KafkaSink {
     ) -> Result<(), WriteError> {
         let down = |error: Error| WriteError::Down(error.to_string());
         let Some(producer) = self.producers.get(&source).copied() else {
-            return Err(WriteError::Down(format!("partition {source} of the source is new: the output is opened anew for it")));
+            return Err(WriteError::Down(format!(
+                "partition {source} of the source is new: the output is opened anew for it"
+            )));
         };
         self.look_again().map_err(down)?;
         let count = self.partitions.max(1);
@@ -340,7 +351,13 @@ impl KafkaSink {
                 let Some(batch) = self.batch(source, producer, place, now, reached) else { break };
                 batches.entry(*id).or_default().push(batch);
                 let size = now.iter().map(bound).sum();
-                made.entry(*id).or_default().push(Made { offset: now[0].offset, count: now.len(), size, reached, place });
+                made.entry(*id).or_default().push(Made {
+                    offset: now[0].offset,
+                    count: now.len(),
+                    size,
+                    reached,
+                    place,
+                });
                 place.sequence = next_sequence(place.sequence, now.len() as i64);
                 (rest, before) = (later, reached.rows);
             }
@@ -396,8 +413,7 @@ impl KafkaSink {
         for (ack, made) in first.iter().filter(|_| self.is_readable).copied().collect::<Vec<_>>() {
             let partition = ack.partition;
             let fetched = self.cluster.fetch(&topic, partition, ack.base_offset.max(0), 1, SCAN_WAIT, false)?;
-            let wanted =
-                Producer { id: producer, epoch: made.place.epoch, base_sequence: made.place.sequence };
+            let wanted = Producer { id: producer, epoch: made.place.epoch, base_sequence: made.place.sequence };
             let is_ours = fetched.batches.first().is_some_and(|batch| {
                 batch.header().producer == Some(wanted)
                     && batch.header().offset_count() == made.count as i64
@@ -441,7 +457,8 @@ impl KafkaSink {
                 }
             }
         }
-        let epoch = before.epoch.checked_add(1).ok_or_else(|| unclear("and there is no further epoch: reset the pipeline"))?;
+        let epoch =
+            before.epoch.checked_add(1).ok_or_else(|| unclear("and there is no further epoch: reset the pipeline"))?;
         warn!(topic, partition, epoch, %code, "Kafka's log lost sequences of the pipeline's producer: it goes on in its next epoch");
         self.places.insert(pair, Place { epoch, sequence: 0 });
         Ok(())
@@ -474,9 +491,8 @@ impl KafkaSink {
 
     /// For a checkpoint.
     pub(in crate::stream) fn state(&self) -> KafkaState {
-        let place = |((source, partition), place): (&(i32, i32), &Place)| {
-            (*source, *partition, place.epoch, place.sequence)
-        };
+        let place =
+            |((source, partition), place): (&(i32, i32), &Place)| (*source, *partition, place.epoch, place.sequence);
         KafkaState {
             topic: self.topic,
             partitions: self.cluster.partitions(self.out.topic.as_str()).max(self.partitions),

@@ -62,7 +62,6 @@ impl TopicSink {
         let last = if is_mark { Last::More } else { Last::Whole };
         self.journal.write(source, rows, last)
     }
-
 }
 
 impl Lines {
