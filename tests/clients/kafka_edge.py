@@ -23,6 +23,7 @@ KILLS = int(os.environ.get("KILLS", "6"))
 SEED = int(os.environ.get("SEED", str(time.time_ns() % 1_000_000)))
 PARTITIONS, TARGET_PARTITIONS, KEYS = 3, 4, 50
 RATE = 2_000
+PARTS = os.environ.get("PARTS", "edge share").split()
 PATIENCE_S = 120
 QUIET = {"log_level": 0, "reconnect.backoff.max.ms": 300}
 chance = random.Random(SEED)
@@ -70,14 +71,14 @@ class Edge(Daemon):
 class Sender(threading.Thread):
     """Numbers to Inrush, until it is told to stop; what was acknowledged is what must arrive."""
 
-    def __init__(self, address, topic):
+    def __init__(self, address, topic, first=0):
         super().__init__(daemon=True)
-        self.topic = topic
+        self.topic, self.first = topic, first
         self.producer = confluent_kafka.Producer({"bootstrap.servers": address, "enable.idempotence": True, "linger.ms": 5, "message.timeout.ms": 0, **QUIET})
         self.acknowledged, self.is_done = set(), False
 
     def run(self):
-        number = 0
+        number = self.first
         while not self.is_done:
             for _ in range(RATE // 100):
                 value = json.dumps({"n": number, "key": f"k{number % KEYS}"})
@@ -125,13 +126,13 @@ class Liar(threading.Thread):
             time.sleep(0.05)
 
 
-def read_all(address, topic, until):
+def read_all(address, topic, until, patience_s=PATIENCE_S):
     """By number how often it is there; and whether each key is in order. Reads until `until` says that it is enough."""
     seen, last, wrong = collections.Counter(), {}, 0
     consumer = confluent_kafka.Consumer({"bootstrap.servers": address, "group.id": "none", "enable.auto.commit": False, **QUIET})
     ids = consumer.list_topics(topic, 30).topics[topic].partitions
     consumer.assign([confluent_kafka.TopicPartition(topic, id, confluent_kafka.OFFSET_BEGINNING) for id in ids])
-    used, deadline = set(), time.monotonic() + PATIENCE_S
+    used, deadline = set(), time.monotonic() + patience_s
     while time.monotonic() < deadline and not until(seen):
         for message in consumer.consume(5_000, 0.5):
             if message.error():
@@ -185,9 +186,89 @@ to = {{ topic = "copy", key = "key" }}
 }
 
 
+SHARED = """from = {{ kafka = "shared", servers = "{kafka}", group = "edge" }}
+to = {{ topic = "copy", key = "key" }}
+"""
+
+
+def share(kafka):
+    """Two nodes whose pipelines are one group: one comes, goes, and is killed, under load. Says whether anything is wrong."""
+    make(kafka.address, "shared", TARGET_PARTITIONS)
+    nodes = []
+    for name in "ab":
+        folder = f"{FOLDER}/{name}"
+        os.makedirs(f"{folder}/pipelines")
+        with open(f"{folder}/pipelines/share.toml", "w", encoding="utf-8") as file:
+            file.write(SHARED.format(kafka=kafka.address) + '[columns]\nn = "int64"\nkey = "string"\n')
+        nodes.append(Edge(INRUSH, folder))
+        nodes[-1].wait_until_it_answers()
+        make(nodes[-1].address, "copy", TARGET_PARTITIONS)
+        time.sleep(1)
+    sender = Sender(kafka.address, "shared")
+    sender.start()
+    a, b = nodes
+    time.sleep(3)
+    for node in (a, b):
+        node.process.terminate()
+        node.process.wait(60)
+        time.sleep(2)
+        node.start()
+        node.wait_until_it_answers()
+        time.sleep(4)
+
+    def count():
+        seen = collections.Counter()
+        by_node = []
+        for node in nodes:
+            numbers, _, _ = read_all(node.address, "copy", lambda seen: False, 4)
+            by_node.append(len(numbers))
+            seen.update(numbers)
+        return seen, by_node
+
+    sender.is_done = True
+    sender.join(PATIENCE_S)
+    deadline = time.monotonic() + PATIENCE_S
+    while True:
+        seen, by_node = count()
+        if sender.acknowledged <= set(seen) or time.monotonic() > deadline:
+            break
+    failed = judge("kafka -> two nodes of a group, handed over four times", sender.acknowledged, seen)
+    print(f"  of them {by_node[0]} and {by_node[1]} at each node")
+    # A node that dies has its partitions read by the other from the last commit: none is missing, some may be there twice.
+    again = Sender(kafka.address, "shared", 10_000_000)
+    again.start()
+    time.sleep(3)
+    b.kill()
+    again.is_done = True
+    again.join(PATIENCE_S)
+    b.start()
+    b.wait_until_it_answers()
+    deadline = time.monotonic() + PATIENCE_S
+    while True:
+        seen, _ = count()
+        if again.acknowledged <= set(seen) or time.monotonic() > deadline:
+            break
+    missing = again.acknowledged - set(seen)
+    doubled = sum(times > 1 for n, times in seen.items() if n in again.acknowledged)
+    print(f"kafka -> two nodes, one killed: {len(again.acknowledged)} events, {len(missing)} missing, {doubled} doubled (at least once)")
+    for node in nodes:
+        node.process.terminate()
+        node.process.wait(60)
+    if failed or missing or not all(by_node):
+        for node in nodes:
+            with open(f"{node.folder}/log", encoding="utf-8") as log:
+                print("".join([line for line in log if '"WARN"' in line or '"ERROR"' in line or "group" in line][-20:]))
+        return True
+    return False
+
+
 def main():
     kafka = Kafka()
     kafka.start()
+    if "share" in PARTS and share(kafka):
+        sys.exit(1)
+    if "edge" not in PARTS:
+        return
     make(kafka.address, "orders", TARGET_PARTITIONS)
     make(kafka.address, "source", TARGET_PARTITIONS)
     os.makedirs(f"{FOLDER}/pipelines")
