@@ -1,14 +1,17 @@
 //! JSON in the zstd log → where and select → Parquet: how many bytes of JSON a second, at which memory.
 //!
 //! `generate FOLDER [EVENTS]` makes the log (one partition, zstd batches of 1 MiB) and the same events as `events.ndjson`;
-//! `decode`, `transform`, `all FOLDER` measure one stage more each and print one line of JSON. Cores are what the process may use:
-//! `taskset -c 0`. `benches/pipeline.sh` runs it in turn with DuckDB.
+//! `json`, `decode`, `transform`, `all FOLDER` measure one stage more each and print one line of JSON: JSON into Arrow alone, with zstd
+//! before it, with `where` and `select` behind it, with Parquet. `arrow-json FOLDER` is what arrow's own reader does where `json` stands.
+//! Cores are what the process may use: `taskset -c 0`. `benches/pipeline.sh` runs it in turn with DuckDB.
 
 use anyhow::{Context, bail};
+use arrow::datatypes::{DataType, Field, Schema, TimeUnit};
+use arrow::json::ReaderBuilder;
 use inrush::clock::Clock;
 use inrush::control::Control;
 use inrush::disk::{DirectIo, EngineChoice};
-use inrush::record::{Batch, BatchBuilder, Codec, NewRecord, Offset, PartitionId, TopicName};
+use inrush::record::{Batch, BatchBuilder, Codec, DECODED_SIZE_MAX, NewRecord, Offset, PartitionId, TopicName};
 use inrush::store::{Append, NewTopic, Store};
 use inrush::work::Pool;
 use inrush::{store, stream};
@@ -24,6 +27,9 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 const EVENTS: usize = 500_000;
 /// Uncompressed bytes of a batch.
 const BATCH_SIZE: usize = 1 << 20;
+
+/// Rounds of the stages that keep nothing.
+const ROUNDS: usize = 5;
 
 const COLUMNS: &str = r#"
 [columns]
@@ -60,14 +66,16 @@ fn main() -> anyhow::Result<()> {
     match arguments.as_slice() {
         ["generate", folder] => generate(Path::new(folder), EVENTS),
         ["generate", folder, events] => generate(Path::new(folder), events.parse()?),
-        [stage @ ("decode" | "transform" | "all"), folder] => measure(stage, Path::new(folder)),
+        [stage @ ("json" | "arrow-json" | "decode" | "transform" | "all"), folder] => measure(stage, Path::new(folder)),
         // `cargo bench` alone: a small run of everything.
         [] => {
             let folder = tempfile::tempdir()?;
             generate(folder.path(), EVENTS / 10)?;
-            ["decode", "transform", "all"].iter().try_for_each(|stage| measure(stage, folder.path()))
+            ["arrow-json", "json", "decode", "transform", "all"]
+                .iter()
+                .try_for_each(|stage| measure(stage, folder.path()))
         }
-        _ => bail!("usage: pipeline generate FOLDER [EVENTS] | decode|transform|all FOLDER"),
+        _ => bail!("usage: pipeline generate FOLDER [EVENTS] | json|arrow-json|decode|transform|all FOLDER"),
     }
 }
 
@@ -121,7 +129,7 @@ fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
 fn measure(stage: &str, folder: &Path) -> anyhow::Result<()> {
     let json_bytes: f64 = fs::read_to_string(folder.join("size"))?.trim().parse()?;
     let work = tempfile::tempdir_in(folder)?;
-    let (filter, select) = if stage == "decode" { ("", "") } else { (WHERE, SELECT) };
+    let (filter, select) = if matches!(stage, "transform" | "all") { (WHERE, SELECT) } else { ("", "") };
     let text = format!("from = \"topic:events\"\n{filter}\n{select}\nto = {{ parquet = \"events\" }}\n{COLUMNS}");
     let pipeline = work.path().join("events.toml");
     fs::write(&pipeline, text)?;
@@ -146,14 +154,18 @@ fn measure(stage: &str, folder: &Path) -> anyhow::Result<()> {
             keep(folder, work.path())?;
             done
         }
+        "arrow-json" => {
+            let batches = plain(&batches(&store)?)?;
+            median(|| arrow_json(&batches))?
+        }
         _ => {
-            let batches = batches(&store)?;
+            let batches = if stage == "json" { plain(&batches(&store)?)? } else { batches(&store)? };
             let pool = Arc::new(if cores == 1 { Pool::without_threads() } else { Pool::start(cores - 1, "rows")? });
-            let (began, cpu) = (Instant::now(), cpu_seconds());
-            let counts = stream::transform(&pipeline, &pool, &batches).map_err(|mistakes| {
-                anyhow::anyhow!("{}", mistakes.iter().map(|mistake| mistake.to_string()).collect::<Vec<_>>().join("\n"))
-            })?;
-            (counts.rows, began.elapsed().as_secs_f64(), cpu_seconds() - cpu)
+            median(|| {
+                let counts = stream::transform(&pipeline, &pool, &batches);
+                let counts = counts.map_err(|mistakes| anyhow::anyhow!("{}", mistakes[0]))?;
+                Ok(counts.rows)
+            })?
         }
     };
     runtime.block_on(store.close(Duration::from_secs(30)))?;
@@ -166,6 +178,18 @@ fn measure(stage: &str, folder: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Rows, seconds and CPU seconds of the median of some rounds; what the first one costs, new memory, is not what is measured.
+fn median(mut round: impl FnMut() -> anyhow::Result<u64>) -> anyhow::Result<(u64, f64, f64)> {
+    let mut rounds = Vec::new();
+    for _ in 0..ROUNDS {
+        let (began, cpu) = (Instant::now(), cpu_seconds());
+        let rows = round()?;
+        rounds.push((rows, began.elapsed().as_secs_f64(), cpu_seconds() - cpu));
+    }
+    rounds.sort_by(|a, b| a.1.total_cmp(&b.1));
+    Ok(rounds[ROUNDS / 2])
+}
+
 fn batches(store: &Store) -> anyhow::Result<Vec<Batch>> {
     let topic = store.topic("events").context("run generate first")?;
     let partition = topic.partition(PartitionId(0)).context("the topic has a partition")?;
@@ -176,6 +200,73 @@ fn batches(store: &Store) -> anyhow::Result<Vec<Batch>> {
         batches.extend(slice.batches);
     }
     Ok(batches)
+}
+
+/// The same records in batches that are not compressed.
+fn plain(batches: &[Batch]) -> anyhow::Result<Vec<Batch>> {
+    let plain = |batch: &Batch| {
+        let mut builder = BatchBuilder::new();
+        for record in batch.records(DECODED_SIZE_MAX)? {
+            builder.push(NewRecord {
+                timestamp: record.timestamp,
+                key: None,
+                value: record.value.as_deref(),
+                headers: &[],
+            });
+        }
+        Ok(builder.build(Codec::None)?.stamped(batch.header().base_offset, 0))
+    };
+    batches.iter().map(plain).collect()
+}
+
+/// Arrow's own reader over the same columns, nested as they are in the JSON; gives the rows.
+fn arrow_json(batches: &[Batch]) -> anyhow::Result<u64> {
+    let text = |name: &str| Field::new(name, DataType::Utf8, true);
+    let int = |name: &str| Field::new(name, DataType::Int32, true);
+    let inner = |name: &str, fields: Vec<Field>| Field::new_struct(name, fields, true);
+    let time = DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into()));
+    let fields = vec![
+        text("eventId"),
+        text("type"),
+        Field::new("ts", time, true),
+        text("userId"),
+        text("sessionId"),
+        Field::new("sequence", DataType::Int64, true),
+        inner("page", vec![text("url"), text("title"), text("referrer")]),
+        text("userAgent"),
+        text("ip"),
+        text("country"),
+        text("locale"),
+        text("timezone"),
+        text("device"),
+        inner("viewport", vec![int("width"), int("height")]),
+        inner(
+            "props",
+            vec![
+                Field::new("price", DataType::Float64, true),
+                int("quantity"),
+                text("currency"),
+                int("position"),
+                text("experiment"),
+                Field::new("loggedIn", DataType::Boolean, true),
+            ],
+        ),
+    ];
+    let mut decoder = ReaderBuilder::new(Arc::new(Schema::new(fields))).with_batch_size(8_192).build_decoder()?;
+    let mut rows = 0;
+    for batch in batches {
+        for record in batch.records(DECODED_SIZE_MAX)? {
+            let mut value = record.value.as_deref().unwrap_or_default();
+            loop {
+                value = &value[decoder.decode(value)?..];
+                if value.is_empty() {
+                    break;
+                }
+                rows += decoder.flush()?.map_or(0, |rows| rows.num_rows() as u64);
+            }
+        }
+    }
+    Ok(rows + decoder.flush()?.map_or(0, |rows| rows.num_rows() as u64))
 }
 
 /// Moves the Parquet files to `FOLDER/parquet`, for a look at them.

@@ -20,6 +20,7 @@ pub mod wire;
 pub mod store;
 
 pub mod ingest;
+pub mod letters;
 
 pub mod access;
 pub mod control;

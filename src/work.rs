@@ -86,7 +86,9 @@ impl Pool {
         let shared = Arc::new(Shared { state: Mutex::new(State::Waiting(Box::new(work))), done: Condvar::new() });
         if let Some(queue) = &self.queue {
             let own = shared.clone();
-            let _ = queue.try_send(Box::new(move || own.run()));
+            let _ = queue.try_send(Box::new(move || {
+                own.run();
+            }));
         }
         Task(shared)
     }
@@ -109,6 +111,16 @@ impl Pool {
 }
 
 impl<T> Task<T> {
+    /// Runs the work on this thread, unless another has begun it. Says whether it did.
+    pub fn try_run(&self) -> bool {
+        self.0.run()
+    }
+
+    /// Whether the result is there.
+    pub fn is_done(&self) -> bool {
+        matches!(*self.0.lock(), State::Done(_))
+    }
+
     /// The result; runs the work on this thread if no other has begun it.
     ///
     /// # Panics
@@ -139,18 +151,19 @@ impl<T> Drop for Task<T> {
 }
 
 impl<T> Shared<T> {
-    /// Runs the work, if nobody has begun it.
-    fn run(&self) {
+    /// Runs the work, if nobody has begun it; says whether it did.
+    fn run(&self) -> bool {
         let mut state = self.lock();
         if !matches!(*state, State::Waiting(_)) {
-            return;
+            return false;
         }
-        let State::Waiting(work) = std::mem::replace(&mut *state, State::Running) else { return };
+        let State::Waiting(work) = std::mem::replace(&mut *state, State::Running) else { return false };
         drop(state);
         let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(work));
         let mut state = self.lock();
         *state = State::Done(result);
         self.done.notify_all();
+        true
     }
 
     /// The state is whole at any time: a panic under the lock cannot leave it half done.
@@ -199,6 +212,9 @@ mod tests {
                     })
                 })
                 .collect();
+            let last = &tasks[tasks.len() - 1];
+            last.try_run();
+            assert!(!last.try_run(), "it was begun");
             let results: Vec<usize> = tasks.into_iter().map(Task::join).collect();
             assert_eq!(results, (0..2 * QUEUE_JOBS_MAX).collect::<Vec<_>>());
             assert_eq!(count.load(std::sync::atomic::Ordering::SeqCst), 2 * QUEUE_JOBS_MAX);

@@ -21,6 +21,7 @@ const FLOORS: &[(&str, u32)] = &[
     ("wire", 2),
     ("store", 3),
     ("ingest", 4),
+    ("letters", 4),
     ("access", 5),
     ("control", 5),
     ("group", 5),

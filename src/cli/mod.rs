@@ -2,6 +2,7 @@
 
 mod consume;
 mod demo;
+mod dlt;
 mod doctor;
 mod functions;
 mod generate;
@@ -42,6 +43,8 @@ enum Command {
     Consume(consume::Arguments),
     /// Checks, tests and steers pipelines.
     Pipeline(pipeline::Arguments),
+    /// Lists, shows, replays and drops dead letters.
+    Dlt(dlt::Arguments),
     /// Lists the functions that a pipeline's SQL has beside SQL's own.
     Functions(functions::Arguments),
     /// Checks, prints and mends the files of a data folder.
@@ -75,6 +78,7 @@ pub fn run() -> ExitCode {
         Command::Produce(arguments) => produce::run(arguments),
         Command::Consume(arguments) => consume::run(arguments),
         Command::Pipeline(arguments) => pipeline::run(arguments),
+        Command::Dlt(arguments) => dlt::run(arguments),
         Command::Functions(arguments) => functions::run(&arguments),
         Command::Log(arguments) => log::run(arguments),
         Command::Gen(arguments) => generate::run(arguments),

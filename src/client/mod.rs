@@ -9,6 +9,7 @@ pub use quotas::{QuotaEntity, QuotaEntry};
 use anyhow::{Context, Result, bail};
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
 use hyper::client::conn::http1::{SendRequest, handshake};
 use hyper::{Method, Request, StatusCode};
 use hyper_util::rt::TokioIo;
@@ -68,6 +69,30 @@ impl Client {
         })
     }
 
+    /// Gets an answer that comes line by line, without empty ones; ends when `each` says so or there are no more.
+    ///
+    /// # Errors
+    /// As [`Client::json`]; or that of `each`.
+    pub fn lines(&mut self, path: &str, mut each: impl FnMut(&[u8]) -> Result<bool>) -> Result<()> {
+        let Client { runtime, link } = self;
+        runtime.block_on(async {
+            let mut body = link.open(path).await?;
+            let mut rest = Vec::new();
+            while let Some(frame) = body.frame().await {
+                let Ok(piece) = frame?.into_data() else { continue };
+                rest.extend_from_slice(&piece);
+                let Some(end) = memchr::memrchr(b'\n', &rest) else { continue };
+                for line in rest[..end].split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
+                    if !each(line)? {
+                        return Ok(());
+                    }
+                }
+                rest.drain(..=end);
+            }
+            Ok(())
+        })
+    }
+
     /// A call whose answer is JSON and says 2xx.
     ///
     /// # Errors
@@ -75,16 +100,7 @@ impl Client {
     pub fn json(&mut self, method: Method, path: &str, body: Option<&Value>) -> Result<Value> {
         let body = body.map(Value::to_string).unwrap_or_default();
         let answer = self.call(method, path, "application/json", body)?;
-        let value: Value = serde_json::from_slice(&answer.body).with_context(|| {
-            format!("{} answered {} with something that is not JSON", self.link.address, answer.status)
-        })?;
-        if !answer.status.is_success() {
-            match value.get("error").and_then(Value::as_str) {
-                Some(error) => bail!("{error}"),
-                None => bail!("{}: {value}", answer.status),
-            }
-        }
-        Ok(value)
+        self.link.judged(answer.status, &answer.body)
     }
 }
 
@@ -98,6 +114,34 @@ impl Link {
     pub fn with_write_key(mut self, key: Option<String>) -> Link {
         self.write_key = key;
         self
+    }
+
+    /// JSON, if the answer says 2xx.
+    fn judged(&self, status: StatusCode, body: &[u8]) -> Result<Value> {
+        let value: Value = serde_json::from_slice(body)
+            .with_context(|| format!("{} answered {status} with something that is not JSON", self.address))?;
+        if !status.is_success() {
+            match value.get("error").and_then(Value::as_str) {
+                Some(error) => bail!("{error}"),
+                None => bail!("{status}: {value}"),
+            }
+        }
+        Ok(value)
+    }
+
+    /// Asks for an answer that comes as it goes, on a connection of its own.
+    async fn open(&self, path: &str) -> Result<Incoming> {
+        let mut sender = connect(&self.address).await?;
+        sender.ready().await?;
+        let request = Request::builder().uri(path).header("host", &self.address).body(Full::new(Bytes::new()))?;
+        let response = sender.send_request(request).await?;
+        let status = response.status();
+        let body = response.into_body();
+        if !status.is_success() {
+            self.judged(status, &body.collect().await?.to_bytes())?;
+            bail!("{status}");
+        }
+        Ok(body)
     }
 
     /// Sends a request and reads its whole answer. Any error closes the connection; the next call opens another.

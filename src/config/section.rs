@@ -143,6 +143,15 @@ impl<'a> Section<'a> {
         }
     }
 
+    /// A table whose keys are the user's: each with its text.
+    pub fn texts(&self) -> Vec<(&'a str, Value<String>)> {
+        let text = |(key, item): (&'a str, &'a Item)| match item.as_str() {
+            Some(text) => Some((key, Value { value: self.expanded(key, text)?, place: item.span() })),
+            None => self.not(key, item, "text in quotes"),
+        };
+        self.table.iter().filter_map(text).collect()
+    }
+
     pub fn table(&self, key: &'static str) -> Option<Section<'a>> {
         let item = self.item(key)?;
         match item.as_table_like() {

@@ -1,5 +1,10 @@
 //! What doors and commands may ask of pipelines, and their status: plain data on channels, so that `server/` and `stream/` do not see each other.
 
+mod tap;
+
+pub use tap::{After, PIECES_MAX, RATE, RATE_MAX, Tap};
+
+use crate::letters::Filter;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use tokio::sync::{mpsc, oneshot};
@@ -15,6 +20,21 @@ pub enum Command {
     Reload { pipeline: Option<String>, drop_state: bool },
     /// Move a pipeline's positions and raise its generation.
     Reset { pipeline: String, to: ResetTo },
+    /// Feed a pipeline the dead letters that it left, those that the filter chooses and that are not handled.
+    Replay { pipeline: String, filter: Filter, how: Replay },
+    /// End a pipeline's replay where it is; letters behind that stay open.
+    StopReplay { pipeline: String },
+    /// Show somebody the rows of a pipeline as they pass.
+    Tap { pipeline: String, tap: Tap },
+}
+
+/// How letters are replayed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Replay {
+    /// Letters that are handled too.
+    pub again: bool,
+    /// Nothing is written: it is only said what would come of them.
+    pub is_dry: bool,
 }
 
 /// Where a reset moves a pipeline.
@@ -79,6 +99,21 @@ pub struct PipelineStatus {
     /// When the pipeline last gave a sign of life, ms since 1970.
     pub beat_ms: i64,
 }
+
+impl PipelineStatus {
+    /// The line of a pipeline's replay, which is behind the pipeline's own.
+    pub fn replay_name(pipeline: &str) -> String {
+        format!("{pipeline}{REPLAY}")
+    }
+
+    /// Whether it is the line of a replay, and of no pipeline.
+    pub fn is_replay(&self) -> bool {
+        self.name.ends_with(REPLAY)
+    }
+}
+
+/// No file's stem has a slash in it.
+const REPLAY: &str = "/replay";
 
 /// The one board that pipelines write their status on and doors read.
 #[derive(Clone, Debug)]

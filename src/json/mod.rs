@@ -8,7 +8,7 @@ mod scan;
 mod tree;
 
 pub(crate) use exact::Exact;
-pub(crate) use scan::{Number, Odd, Scan, Scanner, Text, unescape};
+pub(crate) use scan::{Number, Odd, Scan, Scanner, Text, Word, unescape};
 pub(crate) use tree::{Found, Node, object_json};
 
 /// Whether a text is plainly one JSON value in UTF-8, nested at most `depth_max` (100 or less). A no is a doubt, not a verdict: serde_json

@@ -12,6 +12,7 @@ mod sasl;
 mod tests;
 
 pub use cluster::{Cluster, END, Fetched, START, TopicLimits, TopicView};
+pub use connection::Tls;
 pub use group::{Member, Standing};
 pub use produce::{Acked, Stopped, Why};
 pub use sasl::{Mechanism, Sasl};
@@ -24,6 +25,8 @@ use std::sync::Arc;
 pub struct Settings {
     /// `HOST:PORT`, asked in this order for all brokers.
     pub servers: Vec<String>,
+    /// `None` = in the clear.
+    pub tls: Option<Tls>,
     pub sasl: Option<Sasl>,
 }
 

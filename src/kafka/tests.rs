@@ -67,7 +67,7 @@ impl Brokers {
 
     fn cluster(&self) -> Cluster {
         let server = format!("127.0.0.1:{}", self.0.lock().unwrap().ports[1]);
-        Cluster::new(Settings { servers: vec![server], sasl: None }, Arc::new(|| true))
+        Cluster::new(Settings { servers: vec![server], tls: None, sasl: None }, Arc::new(|| true))
     }
 
     /// Base sequences of what is there.
@@ -275,6 +275,6 @@ fn who_never_gets_an_answer_is_told_so_soon() {
     assert!(matches!(stopped.why, Why::Down(Error::Connection { .. })), "{stopped:?}");
     assert!(acked.is_empty() && began.elapsed() < Duration::from_secs(20));
     let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
-    let mut cluster = Cluster::new(Settings { servers: vec![nobody], sasl: None }, Arc::new(|| true));
+    let mut cluster = Cluster::new(Settings { servers: vec![nobody], tls: None, sasl: None }, Arc::new(|| true));
     assert!(cluster.topic("t").unwrap_err().to_string().contains("cannot talk to Kafka"));
 }

@@ -1,16 +1,16 @@
 //! `inrush pipeline check` and `test`: a file judged, and its own tests run through the real decoder and plan, without a daemon.
 
 use super::checkpoint::Checkpoint;
+use super::explain::Seen;
 use super::fault::Reason;
 use super::load::{self, Job};
 use super::rows::Decoder;
 use super::sink::lake;
 use super::spec::{Column, Expect, Given, Output, Rule, Step, Test};
 use super::state::States;
-use super::step::Rows;
+use super::step::{JsonLines, Rows};
 use crate::config::Mistake;
 use crate::record::{Offset, Record};
-use arrow::json::writer::{JsonArray, WriterBuilder};
 use arrow::record_batch::RecordBatch;
 use bytes::Bytes;
 use serde_json::Value;
@@ -29,6 +29,9 @@ pub struct Report {
     pub tests: usize,
     /// What is right and perhaps not meant.
     pub warnings: Vec<String>,
+    /// What events were held against it, if any were.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub seen: Option<Seen>,
 }
 
 /// How one `[[test]]` went.
@@ -48,7 +51,7 @@ pub fn check(path: &Path, out: Option<&Path>) -> Result<Report, Vec<Mistake>> {
     let job = load::file(path)?;
     for route in &job.spec.routes {
         let (Output::Parquet(to), Some(out)) = (&route.to, out) else { continue };
-        lake::check_schema(&out.join(&to.folder), job.plan.output()).map_err(|error| {
+        lake::check_schema(&out.join(&to.folder), &route.schema(job.plan.output())).map_err(|error| {
             let made_by = job.spec.steps.iter().rev().find_map(|step| match step {
                 Step::Select(sql) | Step::Sql(sql) => Some(sql),
                 _ => None,
@@ -73,6 +76,7 @@ pub fn check(path: &Path, out: Option<&Path>) -> Result<Report, Vec<Mistake>> {
         writes: fields.map(|field| (field.name().clone(), field.data_type().to_string())).collect(),
         tests: job.spec.tests.len(),
         warnings,
+        seen: None,
     })
 }
 
@@ -115,7 +119,7 @@ pub fn read_checkpoint(path: &Path) -> std::io::Result<()> {
 }
 
 /// What one record becomes.
-enum Became {
+pub(super) enum Became {
     Rows(Came),
     Dead(Reason, String),
     /// A schema could not be got.
@@ -124,15 +128,20 @@ enum Became {
 
 /// Rows as JSON, each once, and the outputs that took any of them, as `topic people`.
 #[derive(Default)]
-struct Came {
-    rows: Vec<Value>,
-    outputs: Vec<String>,
+pub(super) struct Came {
+    pub(super) rows: Vec<Value>,
+    pub(super) outputs: Vec<String>,
 }
 
-fn run(job: &Job, test: &Test) -> Tested {
+/// What a test's records become.
+pub(super) fn became(job: &Job, test: &Test) -> Became {
     let records: Vec<(i32, Record)> = test.given.iter().map(|one| (one.partition, given(one))).collect();
-    let became = transform(job, &records, test.quiet);
-    let passed = match (&test.expect, &became) {
+    transform(job, &records, test.quiet)
+}
+
+/// Whether that is what the test expects.
+pub(super) fn passes(test: &Test, became: &Became) -> bool {
+    match (&test.expect, became) {
         (Expect::Rows { rows, outputs }, Became::Rows(came)) => {
             let is_there = outputs.as_ref().is_none_or(|wanted| *wanted == came.outputs);
             is_there
@@ -141,7 +150,12 @@ fn run(job: &Job, test: &Test) -> Tested {
         }
         (Expect::Dead(wanted), Became::Dead(reason, _)) => wanted == reason,
         _ => false,
-    };
+    }
+}
+
+fn run(job: &Job, test: &Test) -> Tested {
+    let became = became(job, test);
+    let passed = passes(test, &became);
     let expected = match &test.expect {
         Expect::Rows { rows, outputs } => shown(rows, outputs.as_deref().unwrap_or_default()),
         Expect::Dead(reason) => format!("dead letter: {}", reason.as_str()),
@@ -246,9 +260,9 @@ impl Came {
 }
 
 fn as_json(rows: &RecordBatch) -> Vec<Value> {
-    let mut writer = WriterBuilder::new().with_explicit_nulls(true).build::<_, JsonArray>(Vec::new());
-    let written = writer.write(rows).and_then(|()| writer.finish());
-    written.ok().and_then(|()| serde_json::from_slice(&writer.into_inner()).ok()).unwrap_or_default()
+    let lines = JsonLines::of(rows).ok();
+    let values = lines.map(|lines| lines.iter().map(serde_json::from_slice).collect::<Result<_, _>>());
+    values.and_then(Result::ok).unwrap_or_default()
 }
 
 #[cfg(test)]

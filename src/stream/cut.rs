@@ -42,7 +42,7 @@ impl Runner {
     fn roll_age(&self, at: usize) -> Duration {
         let age = match &self.job.spec.routes[at].to {
             Output::Parquet(out) => out.roll_age,
-            Output::Topic(_) | Output::Kafka(_) => TOPIC_ROLL_AGE,
+            Output::Topic(_) | Output::Kafka(_) | Output::Http(_) | Output::Stdout => TOPIC_ROLL_AGE,
         };
         // What the steps remember is written whole each time.
         if self.job.plan.is_stateful() { age.max(self.status.cut_took * CUT_SHARE) } else { age }
@@ -57,13 +57,13 @@ impl Runner {
     }
 
     /// Cuts one output: closes its files, writes the checkpoint, gives the files their names. If that fails the output is down.
-    fn cut(&mut self, open: &mut Open, at: usize) -> Result<(), Fail> {
+    pub(super) fn cut(&mut self, open: &mut Open, at: usize) -> Result<(), Fail> {
         let outlet = &open.outlets[at];
         if !outlet.is_up() {
             return Ok(());
         }
         if !outlet.is_ahead(&self.checkpoint) && self.positions == self.checkpoint.positions {
-            open.outlets[at].since = None;
+            open.outlets[at].rest();
             return Ok(());
         }
         match self.try_cut(open, at..at + 1) {
@@ -74,6 +74,8 @@ impl Runner {
 
     /// Cuts all outputs at the same positions, with what the steps remember there.
     pub(super) fn cut_together(&mut self, open: &mut Open) -> Result<(), Fail> {
+        // They are to stand at one place.
+        self.settle_all(open, 0..open.outlets.len())?;
         let is_ahead = open.outlets.iter().any(|outlet| outlet.is_ahead(&self.checkpoint));
         if !is_ahead && self.positions == self.checkpoint.positions && self.marks == self.checkpoint.marks {
             open.outlets.iter_mut().for_each(|outlet| outlet.since = None);
@@ -89,18 +91,21 @@ impl Runner {
         let mut next = self.checkpoint.clone();
         let (mut count, mut bytes) = (0, 0);
         for outlet in &mut open.outlets[which.clone()] {
+            let settled = outlet.settled();
             let Some(line) = &mut outlet.line else { continue };
+            let unsettled_rows = line.sink.unsettled_rows();
             let state = next.outputs.entry(outlet.name.clone()).or_default();
-            let offsets = offsets(&state.positions, &outlet.positions);
-            let files = line.sink.close(&offsets).map_err(failed("cannot close the Parquet files"))?;
+            let offsets = offsets(&state.positions, &settled);
+            line.settle_files().map_err(failed("cannot store files"))?;
+            let files = line.sink.close(&offsets).map_err(failed("cannot close the files"))?;
             count += files.len();
             bytes += files.iter().map(|file| file.size).sum::<u64>();
-            state.positions.clone_from(&outlet.positions);
+            state.positions = settled;
             state.topic = line.sink.state();
             state.kafka = line.sink.kafka_state();
             state.letters = Some(line.letters.journal().state());
             state.files.extend(files);
-            (state.written, state.dead) = (outlet.written, outlet.dead);
+            (state.written, state.dead) = (outlet.written - unsettled_rows.min(outlet.written), outlet.dead);
         }
         self.hooks.at(Step::Staged);
         next.cut += 1;
@@ -126,7 +131,7 @@ impl Runner {
             if let Some(letters) = &state.letters {
                 line.letters.cut(letters, &state.positions);
             }
-            outlet.since = None;
+            outlet.rest();
             names.push(outlet.name.clone());
         }
         if let Some(letters) = &self.checkpoint.letters {

@@ -29,10 +29,13 @@ pub(super) struct DeadLetters {
 }
 
 /// A record that failed.
+#[derive(Clone, Copy)]
 pub(super) struct Letter<'a> {
     pub(super) record: &'a Record,
     pub(super) fault: &'a Fault,
     pub(super) timestamp_type: TimestampType,
+    /// Which outputs lack it, if those are not all that its sender speaks for.
+    pub(super) outputs: Option<&'a str>,
 }
 
 /// What letters say of the pipeline that sends them.
@@ -60,6 +63,10 @@ pub(super) fn topic(store: &Store, runtime: &Handle, name: &TopicName, source: &
     let config =
         vec![("retention.ms".to_owned(), "-1".to_owned()), ("max.message.bytes".to_owned(), size_max.to_string())];
     let topic = journal::topic(store, runtime, name, source.partition_count(), config)?;
+    if topic.id == source.id {
+        // Letters that are replayed fail into their own topic again: it would grow with each replay.
+        return Ok(topic);
+    }
     let failed = |error| Error::Topic(name.clone(), error);
     if topic.partition_count() < source.partition_count() {
         runtime.block_on(store.add_partitions(name, source.partition_count())).map_err(failed)?;
@@ -148,7 +155,7 @@ impl DeadLetters {
 
     /// The headers that Spring's and Kafka's tools read, and ours.
     fn headers(&self, partition: i32, letter: &Letter<'_>) -> Vec<(&'static [u8], Vec<u8>)> {
-        let Letter { record, fault, timestamp_type } = letter;
+        let Letter { record, fault, timestamp_type, outputs } = letter;
         let kind = match timestamp_type {
             TimestampType::CreateTime => "CreateTime",
             TimestampType::LogAppendTime => "LogAppendTime",
@@ -170,7 +177,7 @@ impl DeadLetters {
             (b"kafka_dlt-exception-stacktrace", Vec::new()),
             (b"inrush-dlt-pipeline", self.pipeline.as_str().into()),
             (b"inrush-dlt-step", fault.reason.step().into()),
-            (b"inrush-dlt-output", self.output.as_str().into()),
+            (b"inrush-dlt-output", outputs.unwrap_or(&self.output).into()),
             (b"inrush-dlt-column", fault.column.as_deref().unwrap_or_default().into()),
             (b"inrush-dlt-reason", fault.reason.as_str().into()),
         ]);

@@ -6,9 +6,10 @@
 use super::fault::Fault;
 use super::format::Format;
 use super::load;
-use super::plan::Plan;
+use super::plan::{Plan, Watch};
 use super::rows::{Decoded, Decoder, ROWS_BYTES_MAX, ROWS_MAX};
 use super::step::{Filtered, Rows, Sieve};
+use super::tap::{Look, Sights, Taps};
 use crate::config::Mistake;
 use crate::record::{Batch, Codec, DECODED_SIZE_MAX, Record, TimestampType};
 use crate::work::{Pool, Task};
@@ -21,6 +22,11 @@ use std::sync::{Arc, LazyLock};
 
 /// Decompressed bytes that are in flight ahead of the one that is written, as far as a batch's size tells. One job is always allowed.
 const AHEAD_BYTES_MAX: usize = 32 << 20;
+/// What all that is in flight may take: records ahead and the rows made of them, and the piece that is written.
+pub(super) fn memory_max() -> u64 {
+    (2 * AHEAD_BYTES_MAX + 2 * ROWS_BYTES_MAX) as u64
+}
+
 /// Threads of the pool.
 const THREADS_MAX: usize = 15;
 /// What a batch is thought to decompress to; clicks shrink to a sixth.
@@ -35,6 +41,7 @@ pub(super) struct Lanes {
 struct Work {
     decoder: Decoder,
     plan: Arc<Plan>,
+    taps: Arc<Taps>,
 }
 
 /// What came of a stretch of the log.
@@ -64,6 +71,8 @@ pub(super) struct Ready {
     /// Bad records by index, ascending.
     pub(super) bad: Vec<(u32, Fault)>,
     pub(super) filtered: Filtered,
+    /// What those who tap see of it.
+    pub(super) sights: Sights,
     /// It is all worth nothing: schemas are to be fetched first.
     lacks_schemas: bool,
 }
@@ -84,8 +93,13 @@ pub(super) fn pool() -> Arc<Pool> {
 
 impl Lanes {
     pub(super) fn new(pool: &Arc<Pool>, format: &Format, plan: &Arc<Plan>) -> Lanes {
+        Lanes::tapped(pool, format, plan, Arc::default())
+    }
+
+    /// As [`Lanes::new`]; notes what taps want to see.
+    pub(super) fn tapped(pool: &Arc<Pool>, format: &Format, plan: &Arc<Plan>, taps: Arc<Taps>) -> Lanes {
         let decoder = Decoder::new(format, plan.columns().to_vec(), plan.input().clone());
-        Lanes { pool: pool.clone(), work: Arc::new(Work { decoder, plan: plan.clone() }) }
+        Lanes { pool: pool.clone(), work: Arc::new(Work { decoder, plan: plan.clone(), taps }) }
     }
 
     /// Decodes and transforms records of one piece here and now; waits for schemas that they lack.
@@ -94,6 +108,24 @@ impl Lanes {
     /// The schema registry is down.
     pub(super) fn transform(&self, partition: i32, records: &[Record]) -> Result<Ready, String> {
         Ok(self.work.ready(self.work.decoder.decode_fetching(partition, records)?).0)
+    }
+
+    /// The same of records that may make more rows than fit together: in their order.
+    ///
+    /// # Errors
+    /// The schema registry is down.
+    pub(super) fn pieces(&self, partition: i32, records: Vec<Record>) -> Result<Vec<Piece>, String> {
+        let mut outcomes = Vec::new();
+        if records.is_empty() {
+            return Ok(Vec::new());
+        }
+        let fetching = |records: &[Record]| self.work.decoder.decode_fetching(partition, records);
+        self.work.piece(&fetching, TimestampType::CreateTime, records, &mut outcomes)?;
+        let piece = |outcome| match outcome {
+            Outcome::Piece(piece) => Some(piece),
+            Outcome::Undecodable { .. } | Outcome::Down(_) => None,
+        };
+        Ok(outcomes.into_iter().filter_map(piece).collect())
     }
 
     /// The same outcome, done again if it lacked schemas: the pool's threads do not wait for a registry.
@@ -122,8 +154,8 @@ impl Lanes {
         mut each: impl FnMut(Outcome) -> Result<(), E>,
     ) -> Result<(), E> {
         let mut rest = batches;
-        // One job for each thread that could take it, and one that lies ready.
-        let jobs_max = self.pool.threads() + 1;
+        // One job for each thread that could take it, this one among them, and one that lies ready.
+        let jobs_max = if self.pool.threads() == 0 { 1 } else { self.pool.threads() + 2 };
         let mut ahead: VecDeque<(Task<Vec<Outcome>>, usize)> = VecDeque::new();
         let mut size = 0;
         loop {
@@ -138,6 +170,10 @@ impl Lanes {
             }
             let Some((task, job_size)) = ahead.pop_front() else { return Ok(()) };
             size -= job_size;
+            // While another thread is at it, this one does what comes next.
+            if !task.try_run() {
+                while !task.is_done() && ahead.iter().any(|(next, _)| next.try_run()) {}
+            }
             for outcome in task.join() {
                 for outcome in self.fetched(partition, outcome) {
                     each(outcome)?;
@@ -258,12 +294,15 @@ impl Work {
     /// What became of decoded records, and whether that is worth nothing because they make too many rows together.
     fn ready(&self, decoded: Decoded) -> (Ready, bool) {
         let lacks_schemas = !decoded.wanting.is_empty();
-        let mut done = self.plan.run(Rows { batch: decoded.rows, sources: decoded.sources });
+        let mut look = self.taps.look();
+        let rows = Rows { batch: decoded.rows, sources: decoded.sources };
+        let mut done = self.plan.run_watched(rows, look.as_mut().map(|look| look as &mut dyn Watch));
+        let sights = look.map(Look::into_sights).unwrap_or_default();
         done.filtered.add(Sieve::ContentType, decoded.passed_over as usize);
         let mut bad = decoded.faults;
         bad.extend(done.faults);
         bad.sort_by_key(|(index, _)| *index);
-        (Ready { routes: done.routes, bad, filtered: done.filtered, lacks_schemas }, done.is_too_wide)
+        (Ready { routes: done.routes, bad, filtered: done.filtered, sights, lacks_schemas }, done.is_too_wide)
     }
 }
 

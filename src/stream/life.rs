@@ -4,6 +4,7 @@
 //! may not write the checkpoint any more, so nothing it did since the last cut counts.
 
 use super::checkpoint::Checkpoint;
+use super::tap::Taps;
 use std::io;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -13,6 +14,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 #[derive(Default)]
 pub(super) struct Seat {
     number: AtomicU64,
+    /// Who looks at its rows; they stay when another thread takes the seat.
+    pub(super) taps: Arc<Taps>,
     /// Held while a checkpoint is written.
     writing: Mutex<()>,
 }
@@ -43,6 +46,10 @@ impl Life {
             beats: AtomicU64::new(0),
             note: Mutex::default(),
         }))
+    }
+
+    pub(super) fn taps(&self) -> &Arc<Taps> {
+        &self.seat.taps
     }
 
     pub(super) fn stop(&self) {

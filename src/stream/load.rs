@@ -2,6 +2,7 @@
 
 use super::parse::parse_all;
 use super::plan::Plan;
+use super::sink::store;
 use super::spec::{Output, Route, Spec};
 use crate::config::Mistake;
 use arrow::datatypes::DataType;
@@ -70,7 +71,29 @@ pub(super) fn text(path: &Path, text: &str) -> Result<Job, Vec<Mistake>> {
 
 /// What outputs ask of columns and do not find in them.
 fn misfits(spec: &Spec, plan: &Plan) -> Vec<Mistake> {
-    spec.routes.iter().filter_map(|route| misfit(spec, route, plan)).collect()
+    let mistakes = |route| misfit(spec, route, plan).into_iter().chain(unstorable(spec, route, plan));
+    spec.routes.iter().flat_map(mistakes).collect()
+}
+
+/// What is wrong with the column whose bytes become files.
+fn unstorable(spec: &Spec, route: &Route, plan: &Plan) -> Option<Mistake> {
+    let wanted = route.store.as_ref()?;
+    let rows = plan.output();
+    let message = match rows.field_with_name(&wanted.column) {
+        Err(_) => {
+            let known: Vec<&str> = rows.fields().iter().map(|field| field.name().as_str()).collect();
+            format!("\"{}\" is no column of the output; known: {}", wanted.column, known.join(", "))
+        }
+        Ok(column) if !store::takes(column.data_type()) => {
+            format!("\"{}\" is {}; only bytes (binary, or _value) become files", wanted.column, column.data_type())
+        }
+        Ok(_) if wanted.name != wanted.column && rows.field_with_name(&wanted.name).is_ok() => {
+            format!("another column is called \"{}\"; name the path's column with as", wanted.name)
+        }
+        Ok(_) => return None,
+    };
+    let (line, column) = wanted.at;
+    Some(Mistake { file: spec.file.clone(), line, column, field: Some("to.store".to_owned()), message })
 }
 
 fn misfit(spec: &Spec, route: &Route, plan: &Plan) -> Option<Mistake> {
@@ -78,10 +101,12 @@ fn misfit(spec: &Spec, route: &Route, plan: &Plan) -> Option<Mistake> {
         Output::Parquet(out) => ("time", out.time.as_deref().filter(|time| *time != "_timestamp")?),
         Output::Topic(out) => ("key", out.key.as_deref()?),
         Output::Kafka(out) => ("key", out.key.as_deref()?),
+        Output::Http(_) | Output::Stdout => return None,
     };
-    let message = match plan.output().field_with_name(name) {
+    let columns = route.schema(plan.output());
+    let message = match columns.field_with_name(name) {
         Err(_) => {
-            let known: Vec<&str> = plan.output().fields().iter().map(|field| field.name().as_str()).collect();
+            let known: Vec<&str> = columns.fields().iter().map(|field| field.name().as_str()).collect();
             format!("\"{name}\" is no column of the output; known: {}", known.join(", "))
         }
         Ok(column) if field == "time" && !matches!(column.data_type(), DataType::Timestamp(..) | DataType::Date32) => {

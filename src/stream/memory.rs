@@ -3,9 +3,12 @@
 
 use super::cut::CUT_SHARE;
 use super::lanes::Ready;
+use super::plan::Watch;
 use super::runner::{Fail, Open, Runner};
+use super::sink::WriteError;
 use super::sink::journal::Last;
 use super::step::Rows;
+use super::tap::{Look, Passed};
 use super::writing::{dead_of, letters};
 use crate::metrics as names;
 use crate::record::{Offset, PartitionId, Record, TimestampType};
@@ -32,7 +35,13 @@ impl Runner {
             return (None, ready);
         }
         let rows = ready.routes.pop().unwrap_or_else(|| plan.no_rows());
-        let done = open.states.of(id, &plan).run(&plan, id, records, rows, ready.bad);
+        let mut look = self.life.taps().look();
+        let watch = look.as_mut().map(|look| look as &mut dyn Watch);
+        let done = open.states.of(id, &plan).run_watched(&plan, id, records, rows, ready.bad, watch);
+        if let Some(look) = look {
+            ready.sights.append(look.into_sights());
+            ready.sights.place(&done.places);
+        }
         self.count_evicted(done.evicted);
         ready.filtered.merge(&done.filtered);
         (ready.routes, ready.bad) = (done.routes, done.bad);
@@ -87,7 +96,22 @@ impl Runner {
         let plan = self.job.plan.clone();
         let next = self.positions.get(&id).copied().unwrap_or(0);
         let record = Record { offset: Offset(next), timestamp: time, key: None, value: None, headers: Vec::new() };
-        let done = open.states.of(id, &plan).run(&plan, id, &[record], plan.no_rows(), Vec::new());
+        let mut look = self.life.taps().look();
+        let watch = look.as_mut().map(|look| look as &mut dyn Watch);
+        let done = open.states.of(id, &plan).run_watched(&plan, id, &[record], plan.no_rows(), Vec::new(), watch);
+        let mut sights = look.map(Look::into_sights).unwrap_or_default();
+        sights.place(&done.places);
+        self.life.taps().show(
+            &self.job.spec,
+            &Passed {
+                partition: id,
+                records: &done.records,
+                routes: &done.routes,
+                bad: &done.bad,
+                passed_over: 0,
+                sights: &sights,
+            },
+        );
         self.count_evicted(done.evicted);
         self.counts.filtered += done.filtered.total();
         for (at, rows) in done.routes.iter().enumerate() {
@@ -104,7 +128,9 @@ impl Runner {
         let name = self.cut_name(&open.outlets[at].name, true);
         let outlet = &mut open.outlets[at];
         let Some(line) = &mut outlet.line else { return Ok(()) };
-        let (shaped, unfit) = line.sink.shape(rows.batch.clone(), &rows.sources, records);
+        let failed = |error: WriteError| Fail::Down(format!("output {}: {}", outlet.name, error.reason()));
+        let batch = line.keep(rows.batch.clone()).map_err(failed)?;
+        let (shaped, unfit) = line.sink.shape(batch, &rows.sources, records);
         let (dead, written) = dead_of(unfit, &rows.sources);
         let offsets = rows.sources.iter().map(|at| records[*at as usize].offset.0);
         let allowed = self.hooks.write(&self.job.spec.name, &outlet.name, offsets);

@@ -2,11 +2,14 @@
 //!
 //! Knows the store and Arrow; knows no listener and no frame of the Kafka protocol.
 
+mod bench;
 mod check;
 mod checkpoint;
 mod columns;
 mod cut;
 mod dead_letters;
+mod events;
+mod explain;
 pub mod fault;
 mod format;
 pub mod functions;
@@ -24,9 +27,12 @@ mod parse_kafka;
 mod parse_route;
 mod parse_step;
 mod plan;
+mod replay;
+mod replays;
 mod rows;
 mod runner;
 mod secrets;
+mod settle;
 mod sink;
 mod source;
 mod spec;
@@ -35,15 +41,22 @@ mod state;
 mod status;
 mod step;
 mod supervisor;
+mod tap;
 #[cfg(test)]
 mod tests;
+mod update;
+mod web;
 mod writing;
 
+pub use bench::{BenchError, Benched, EVENTS_BYTES_MAX, Part, Spread, bench, size_of_record};
 pub use check::{Report, Tested, Trial, check, read_checkpoint, test};
+pub use events::{Events, record_of};
+pub use explain::{Explained, Seen, explain, unread};
 pub use lanes::{Counts, transform};
-pub use offline::{Dead, Destination, Ran, RunError, run};
+pub use offline::{Dead, Destination, Listener, Ran, RunError, run};
 pub use runner::drain;
 pub use supervisor::{Running, start};
+pub use update::{Change, UpdateError, update};
 
 use crate::clock::Clock;
 use crate::control::Control;

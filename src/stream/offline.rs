@@ -1,34 +1,32 @@
 //! `inrush pipeline run`: a pipeline file on recorded events, without a daemon and without positions. The same decoder, plan and Parquet
 //! writer as the real one; rows go to a writer as JSON lines, or into a folder.
 
+use super::events::{LINE_SIZE_MAX, record_of};
 use super::fault::{Fault, Reason};
+use super::format::Format;
 use super::load::{self, Job};
 use super::rows::{Decoder, ROWS_BYTES_MAX, ROWS_MAX};
 use super::sink::lake::{self, Claim, Owner};
 use super::sink::parquet::{CutName, Parquet};
 use super::sink::staged::finish;
+use super::sink::store::Store;
 use super::spec::{Output, ParquetOutput, Route};
 use super::state::{Remembered, States};
-use super::step::{Filtered, Rows};
+use super::step::{Filtered, JsonLines, Rows, Sieve};
 use crate::clock::Clock;
 use crate::config::Mistake;
-use crate::record::{Offset, Record};
-use arrow::json::writer::{LineDelimited, WriterBuilder};
-use base64::{Engine, engine::general_purpose::STANDARD};
-use bytes::Bytes;
-use serde_json::Value;
+use crate::record::Record;
+use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::io::{self, BufRead, Write};
 use std::path::{Path, PathBuf};
 use uuid::Uuid;
-
-/// A recorded event is not longer.
-const LINE_SIZE_MAX: u64 = 100 << 20;
 
 /// Where rows go.
 pub enum Destination<'a> {
     /// One JSON object a line.
     Lines(&'a mut dyn Write),
-    /// The file's Parquet folders below this one; rows of routes to topics are counted only.
+    /// The file's folders below this one; rows of other routes are counted only.
     Folder(PathBuf),
 }
 
@@ -38,8 +36,29 @@ pub struct Ran {
     pub read: u64,
     pub rows: u64,
     pub filtered: u64,
+    /// By reason.
+    pub filtered_by: BTreeMap<&'static str, u64>,
     pub dead_letters: u64,
+    /// By reason.
+    pub dead_by: BTreeMap<&'static str, u64>,
     pub files: Vec<PathBuf>,
+}
+
+impl Ran {
+    fn filter(&mut self, filtered: &Filtered) {
+        self.filtered += filtered.total();
+        for (reason, count) in filtered.reasons() {
+            *self.filtered_by.entry(reason).or_default() += u64::from(count);
+        }
+    }
+}
+
+/// Who is told while a run goes on.
+pub struct Listener<'a> {
+    /// Of what would become a dead letter.
+    pub dead: &'a mut dyn FnMut(Dead),
+    /// Of what came of the events so far, a few thousand at a time.
+    pub progress: &'a mut dyn FnMut(&Ran),
 }
 
 /// A record that would become a dead letter.
@@ -66,8 +85,8 @@ pub enum RunError {
     Io { what: &'static str, source: io::Error },
 }
 
-/// Runs a pipeline file on events: each line is a record as `inrush consume` prints it, or else the value of one. `dead` is told of what
-/// would become dead letters.
+/// Runs a pipeline file on events: each line is a record as `inrush consume` prints it, or else the value of one. Of CSV whose first line
+/// names the columns, that line stands once, on top.
 ///
 /// # Errors
 /// [`RunError`]; rows before it may be written.
@@ -76,7 +95,7 @@ pub fn run<'a>(
     events: &mut dyn BufRead,
     to: Destination<'a>,
     clock: &'a Clock,
-    dead: &mut dyn FnMut(Dead),
+    listener: &mut Listener<'_>,
 ) -> Result<Ran, RunError> {
     let job = load::file(file).map_err(RunError::Mistakes)?;
     let mut run = Run {
@@ -87,6 +106,7 @@ pub fn run<'a>(
         states: States::default(),
         ran: Ran::default(),
     };
+    let mut heading = Heading::of(&run.job.spec.format);
     let (mut records, mut size, mut line) = (Vec::new(), 0, 0);
     let mut text = Vec::new();
     loop {
@@ -96,20 +116,53 @@ pub fn run<'a>(
         if count > 0 {
             line += 1;
             let event = text.trim_ascii();
-            if !event.is_empty() {
-                let record = record(event, line as i64 - 1, clock);
+            if !event.is_empty()
+                && let Some(event) = heading.above(event)
+            {
+                let record = record_of(&event, line as i64 - 1, clock);
                 size += run.decoder.weight(&record.by_ref());
                 records.push((line, record));
             }
         }
         if count == 0 || records.len() == ROWS_MAX || size >= ROWS_BYTES_MAX {
-            run.batch(&std::mem::take(&mut records), dead)?;
+            run.batch(&std::mem::take(&mut records), listener.dead)?;
+            (listener.progress)(&run.ran);
             size = 0;
         }
         if count == 0 {
-            run.end(dead)?;
+            run.end(listener.dead)?;
             run.out.cut(&mut run.ran)?;
             return Ok(run.ran);
+        }
+    }
+}
+
+/// The line that names the columns of CSV: each record needs it, and a file has it once.
+enum Heading {
+    None,
+    Awaited,
+    Line(Vec<u8>),
+}
+
+impl Heading {
+    fn of(format: &Format) -> Heading {
+        match format {
+            Format::Csv(csv) if csv.header => Heading::Awaited,
+            _ => Heading::None,
+        }
+    }
+
+    /// A line with the heading above it; `None` for the heading itself. What `inrush consume` printed has its own.
+    fn above<'l>(&mut self, line: &'l [u8]) -> Option<Cow<'l, [u8]>> {
+        match self {
+            Heading::Awaited if !line.starts_with(b"{") => {
+                *self = Heading::Line(line.to_vec());
+                None
+            }
+            Heading::Line(heading) if !line.starts_with(b"{") => {
+                Some(Cow::Owned([heading.as_slice(), b"\n", line].concat()))
+            }
+            _ => Some(Cow::Borrowed(line)),
         }
     }
 }
@@ -127,7 +180,7 @@ impl Run<'_> {
     fn batch(&mut self, numbered: &[(u64, Record)], dead: &mut dyn FnMut(Dead)) -> Result<(), RunError> {
         let records: Vec<Record> = numbered.iter().map(|(_, record)| record.clone()).collect();
         let decoded = self.decoder.decode_fetching(0, &records).map_err(RunError::Down)?;
-        let passed_over = u64::from(decoded.passed_over);
+        let passed_over = decoded.passed_over;
         let plan = self.job.plan.clone();
         let mut done = plan.run(Rows { batch: decoded.rows, sources: decoded.sources });
         if done.is_too_wide && records.len() > 1 {
@@ -139,7 +192,8 @@ impl Run<'_> {
         bad.append(&mut done.faults);
         bad.sort_by_key(|(at, _)| *at);
         self.ran.read += records.len() as u64;
-        self.ran.filtered += done.filtered.total() + passed_over;
+        done.filtered.add(Sieve::ContentType, passed_over as usize);
+        self.ran.filter(&done.filtered);
         if plan.is_stateful() {
             let rows = done.routes.pop().unwrap_or_else(|| plan.no_rows());
             let done = self.states.of(0, &plan).run(&plan, 0, &records, rows, bad);
@@ -148,7 +202,14 @@ impl Run<'_> {
             };
             return self.finish(done, &line, dead);
         }
-        let done = Remembered { records, routes: done.routes, bad, filtered: Filtered::default(), evicted: 0 };
+        let done = Remembered {
+            records,
+            routes: done.routes,
+            bad,
+            filtered: Filtered::default(),
+            evicted: 0,
+            places: Vec::new(),
+        };
         let lines: Vec<u64> = numbered.iter().map(|(line, _)| *line).collect();
         self.tell(&done, |at| lines[at], dead);
         self.write_all(&done)
@@ -161,7 +222,7 @@ impl Run<'_> {
         line: &dyn Fn(&Record) -> u64,
         dead: &mut dyn FnMut(Dead),
     ) -> Result<(), RunError> {
-        self.ran.filtered += done.filtered.total();
+        self.ran.filter(&done.filtered);
         self.tell(&done, |at| line(&done.records[at]), dead);
         self.write_all(&done)
     }
@@ -178,6 +239,9 @@ impl Run<'_> {
             });
         }
         self.ran.dead_letters += done.bad.len() as u64;
+        for (_, fault) in &done.bad {
+            *self.ran.dead_by.entry(fault.reason.as_str()).or_default() += 1;
+        }
     }
 
     fn write_all(&mut self, done: &Remembered) -> Result<(), RunError> {
@@ -202,9 +266,8 @@ impl Run<'_> {
         let failed = |source| RunError::Io { what: "write the rows", source };
         match &mut self.out {
             Out::Lines(out) => {
-                let mut writer = WriterBuilder::new().with_explicit_nulls(true).build::<_, LineDelimited>(&mut **out);
-                let written = writer.write(&rows.batch).and_then(|()| writer.finish());
-                written.map_err(|error| failed(io::Error::other(error)))
+                let lines = JsonLines::of(&rows.batch).map_err(|error| failed(io::Error::other(error)))?;
+                out.write_all(&lines.text).map_err(failed)
             }
             Out::Folders(folders) => {
                 let Some(Some(folder)) = folders.get_mut(route) else { return Ok(()) };
@@ -215,7 +278,8 @@ impl Run<'_> {
                     now_ms: self.clock.now_ms(),
                     is_mark: false,
                 };
-                folder.sink.write(&rows.batch, &times, &name).map_err(failed)?;
+                let kept = folder.store.as_mut().map(|store| store.keep(&rows.batch)).transpose().map_err(failed)?;
+                folder.sink.write(kept.as_ref().unwrap_or(&rows.batch), &times, &name).map_err(failed)?;
                 if folder.sink.is_full() { folder.cut(&mut self.ran) } else { Ok(()) }
             }
         }
@@ -224,12 +288,13 @@ impl Run<'_> {
 
 enum Out<'a> {
     Lines(&'a mut dyn Write),
-    /// By route; `None` where rows go to a topic, of which there is none here.
+    /// By route; `None` where rows go to a topic or an address, of which there is none here.
     Folders(Vec<Option<Folder>>),
 }
 
 struct Folder {
     sink: Box<Parquet>,
+    store: Option<Store>,
     generation: u64,
     cut: u64,
 }
@@ -241,8 +306,8 @@ impl<'a> Out<'a> {
             Destination::Folder(out) => out,
         };
         let folder = |route: &Route| match &route.to {
-            Output::Parquet(spec) => Folder::open(job, spec, &out).map(Some),
-            Output::Topic(_) | Output::Kafka(_) => Ok(None),
+            Output::Parquet(spec) => Folder::open(job, route, spec, &out).map(Some),
+            Output::Topic(_) | Output::Kafka(_) | Output::Http(_) | Output::Stdout => Ok(None),
         };
         let folders: Vec<Option<Folder>> = job.spec.routes.iter().map(folder).collect::<Result<_, _>>()?;
         if folders.iter().all(Option::is_none) {
@@ -260,7 +325,7 @@ impl<'a> Out<'a> {
 }
 
 impl Folder {
-    fn open(job: &Job, spec: &ParquetOutput, out: &Path) -> Result<Folder, RunError> {
+    fn open(job: &Job, route: &Route, spec: &ParquetOutput, out: &Path) -> Result<Folder, RunError> {
         let failed = |source| RunError::Io { what: "use the folder", source };
         // Nobody's pipeline: the folder of a real one is refused, one of an earlier run is gone on with.
         let (cluster, pipeline, name) = (Uuid::nil(), Uuid::nil(), job.spec.name.clone());
@@ -269,69 +334,22 @@ impl Folder {
         if let Claim::Ours(generation) = lake::whose(&folder, &owner, None).map_err(failed)? {
             owner.generation = generation + 1;
         }
-        let schema = job.plan.output().clone();
-        let sink = Parquet::open(spec.clone(), schema, out, &owner, &[]).map_err(failed)?;
-        Ok(Folder { sink: Box::new(sink), generation: owner.generation, cut: 0 })
+        let schema = route.schema(job.plan.output());
+        let sink = Parquet::open(spec.clone(), schema, out, &owner, &owner.name, &[]).map_err(failed)?;
+        let store = route.store.as_ref().map(|store| Store::open(store, out, "run", &route.to.to_string()));
+        let store = store.transpose().map_err(failed)?;
+        Ok(Folder { sink: Box::new(sink), store, generation: owner.generation, cut: 0 })
     }
 
     fn cut(&mut self, ran: &mut Ran) -> Result<(), RunError> {
         let failed = |source| RunError::Io { what: "finish the files", source };
+        self.store.as_mut().map_or(Ok(()), Store::settle).map_err(failed)?;
         for file in self.sink.close("").map_err(failed)? {
             finish(&file).map_err(failed)?;
             ran.files.push(file.finished);
         }
         self.cut += 1;
         Ok(())
-    }
-}
-
-/// A line as `inrush consume` prints it (an object with `offset`, `timestamp`, `key`, `value`, `headers`), or else the value itself.
-fn record(line: &[u8], number: i64, clock: &Clock) -> Record {
-    let plain = || Record {
-        offset: Offset(number),
-        timestamp: clock.now_ms(),
-        key: None,
-        value: Some(Bytes::copy_from_slice(line)),
-        headers: Vec::new(),
-    };
-    let Ok(Value::Object(printed)) = serde_json::from_slice::<Value>(line) else { return plain() };
-    let is_printed = ["offset", "timestamp", "headers"].iter().all(|key| printed.contains_key(*key));
-    let (Some(offset), Some(timestamp), true) =
-        (printed.get("offset").and_then(Value::as_i64), printed.get("timestamp").and_then(Value::as_i64), is_printed)
-    else {
-        return plain();
-    };
-    let bytes = |name: &str| -> Option<Bytes> {
-        match printed.get(name) {
-            None => printed
-                .get(&format!("{name}_base64"))
-                .and_then(Value::as_str)
-                .and_then(|text| STANDARD.decode(text).ok())
-                .map(Bytes::from),
-            Some(value) => text_of(value),
-        }
-    };
-    let headers = printed.get("headers").and_then(Value::as_object);
-    let header = |(name, value): (&String, &Value)| match name.strip_suffix("_base64") {
-        Some(name) => {
-            (Bytes::from(name.to_owned()), value.as_str().and_then(|text| STANDARD.decode(text).ok()).map(Bytes::from))
-        }
-        None => (Bytes::from(name.clone()), text_of(value)),
-    };
-    Record {
-        offset: Offset(offset),
-        timestamp,
-        key: bytes("key"),
-        value: bytes("value"),
-        headers: headers.into_iter().flatten().map(header).collect(),
-    }
-}
-
-fn text_of(value: &Value) -> Option<Bytes> {
-    match value {
-        Value::Null => None,
-        Value::String(text) => Some(Bytes::from(text.clone())),
-        other => Some(Bytes::from(other.to_string())),
     }
 }
 
@@ -354,8 +372,13 @@ mod tests {
         let (_folder, file) = pipeline(TEXT);
         let (mut out, mut dead) = (Vec::new(), Vec::new());
         let to = Destination::Lines(&mut out);
-        let ran = run(&file, &mut EVENTS.as_bytes(), to, &Clock::manual(9), &mut |letter| dead.push(letter)).unwrap();
+        let mut counts = Vec::new();
+        let mut listener =
+            Listener { dead: &mut |letter| dead.push(letter), progress: &mut |ran| counts.push(ran.read) };
+        let ran = run(&file, &mut EVENTS.as_bytes(), to, &Clock::manual(9), &mut listener).unwrap();
+        assert_eq!(counts, [4]);
         assert_eq!((ran.read, ran.rows, ran.filtered, ran.dead_letters), (4, 2, 1, 1));
+        assert_eq!((ran.filtered_by["false"], ran.dead_by["wrong-type"]), (1, 1));
         assert_eq!(String::from_utf8(out).unwrap(), "{\"n\":1,\"h\":null}\n{\"n\":2,\"h\":\"y\"}\n");
         assert_eq!((dead[0].line, dead[0].reason, dead[0].column.as_deref()), (3, "wrong-type", Some("n")));
     }
@@ -366,9 +389,23 @@ mod tests {
         let mut files = Vec::new();
         for _ in 0..2 {
             let to = Destination::Folder(folder.path().join("out"));
-            files.extend(run(&file, &mut EVENTS.as_bytes(), to, &Clock::manual(9), &mut drop).unwrap().files);
+            let mut listener = Listener { dead: &mut drop, progress: &mut |_| {} };
+            files.extend(run(&file, &mut EVENTS.as_bytes(), to, &Clock::manual(9), &mut listener).unwrap().files);
         }
         assert_eq!(files.len(), 2);
         assert!(files.iter().all(|file| file.is_file()) && files[0] != files[1], "{files:?}");
+    }
+
+    #[test]
+    fn a_file_of_csv_has_its_heading_once() {
+        let (_folder, file) = pipeline(
+            "from = \"topic:t\"\nformat = { csv = { header = true } }\nto = { topic = \"o\" }\n[columns]\nn = \"int64\"\nb = \"string\"\n",
+        );
+        let (mut out, mut dead) = (Vec::new(), Vec::new());
+        let mut listener = Listener { dead: &mut |letter| dead.push(letter), progress: &mut |_| {} };
+        let mut events = "b,n\nx,1\ny,2,3\nz,4\n".as_bytes();
+        run(&file, &mut events, Destination::Lines(&mut out), &Clock::manual(9), &mut listener).unwrap();
+        assert_eq!(String::from_utf8(out).unwrap(), "{\"n\":1,\"b\":\"x\"}\n{\"n\":4,\"b\":\"z\"}\n");
+        assert_eq!((dead[0].line, dead[0].reason), (3, "not-csv"));
     }
 }

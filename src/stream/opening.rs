@@ -8,14 +8,16 @@ use super::load::Job;
 use super::output::{Line, Outlet};
 use super::runner::{Fail, Open, Runner};
 use super::sink::Sink;
+use super::sink::http::{self, HttpSink, Opened, Patience};
 use super::sink::journal::{self, Journal, SourceTopic};
 use super::sink::kafka::{self, KafkaSink};
 use super::sink::lake::{self, Claim, Owner};
 use super::sink::parquet::Parquet;
 use super::sink::staged::{Finished, finish};
+use super::sink::store::Store;
 use super::sink::topic::TopicSink;
 use super::source::Source;
-use super::spec::{From, Output, ParquetOutput, RecordField, TopicOutput};
+use super::spec::{From, HttpOutput, Output, ParquetOutput, RecordField, Route, TopicOutput};
 use super::state::States;
 use crate::metrics as names;
 use crate::store::Topic;
@@ -49,7 +51,8 @@ impl Runner {
         let letters = self.letters(&topic, names.join(", "), start)?;
         self.is_still_there(&topic, &letters.journal().whole())?;
         let outlets = names.iter().map(|name| Outlet::at_cut(name, &self.checkpoint.outputs[name])).collect();
-        let lanes = Arc::new(Lanes::new(&lanes::pool(), &self.job.spec.format, &self.job.plan));
+        let lanes =
+            Arc::new(Lanes::tapped(&lanes::pool(), &self.job.spec.format, &self.job.plan, self.life.taps().clone()));
         let quiet = topic.partitions().iter().map(|partition| (partition.id().0, Instant::now())).collect();
         let states = self.states(&topic)?;
         let partitions = topic.partition_count();
@@ -117,7 +120,8 @@ impl Runner {
         let state = next.outputs.entry(name.clone()).or_default();
         let mut elsewhere = None;
         match &route.to {
-            Output::Parquet(out) => self.settle_folder(state, out)?,
+            Output::Parquet(out) => self.settle_folder(state, &route, out)?,
+            Output::Http(_) | Output::Stdout => {}
             Output::Topic(out) => {
                 let output = self.output_topic(out, &open.topic)?;
                 if state.topic.as_ref().is_none_or(|state| state.topic != output.id) {
@@ -148,13 +152,14 @@ impl Runner {
                 }
                 Sink::Kafka(Box::new(sink))
             }
-            _ => self.sink(&open.topic, &route.to, state)?,
+            _ => self.sink(&open.topic, &route, state)?,
         };
+        let store = self.file_store(&route)?;
         let start = Start { pipeline: self.checkpoint.id, state: state.letters.as_ref(), positions: &state.positions };
         let letters = self.letters(&open.topic, name.clone(), start)?;
         self.is_still_there(&open.topic, &sink.whole())?;
         self.is_still_there(&open.topic, &letters.journal().whole())?;
-        Ok(Line { sink, letters, opened: Instant::now() })
+        Ok(Line { sink, store, letters, opened: Instant::now() })
     }
 
     /// Gives the files of an output's last cut their names, unless that was done.
@@ -285,10 +290,10 @@ impl Runner {
         }
     }
 
-    fn settle_folder(&self, state: &mut OutputState, out: &ParquetOutput) -> Result<(), Fail> {
+    fn settle_folder(&self, state: &mut OutputState, route: &Route, out: &ParquetOutput) -> Result<(), Fail> {
         let failed = |error: std::io::Error| Fail::Down(error.to_string());
         let folder = self.options.out.join(&out.folder);
-        lake::check_schema(&folder, self.job.plan.output()).map_err(failed)?;
+        lake::check_schema(&folder, &route.schema(self.job.plan.output())).map_err(failed)?;
         match lake::whose(&folder, &self.owner(state.generation), out.adopt.as_deref()).map_err(failed)? {
             // An output that was taken out of the pipeline and comes back, or a checkpoint that is older than its folder.
             Claim::Ours(generation) => state.generation = state.generation.max(generation),
@@ -329,15 +334,18 @@ impl Runner {
             .map_err(|error| Fail::Down(error.to_string()))
     }
 
-    fn sink(&self, topic: &Arc<Source>, to: &Output, state: &OutputState) -> Result<Sink, Fail> {
-        match to {
+    fn sink(&self, topic: &Arc<Source>, route: &Route, state: &OutputState) -> Result<Sink, Fail> {
+        match &route.to {
             Output::Parquet(out) => {
-                let schema = self.job.plan.output().clone();
+                let schema = route.schema(self.job.plan.output());
                 let owner = self.owner(state.generation);
-                let sink = Parquet::open(out.clone(), schema, &self.options.out, &owner, &state.files);
+                let name = self.replay.as_ref().map_or_else(|| owner.name.clone(), |replay| replay.file_name());
+                let sink = Parquet::open(out.clone(), schema, &self.options.out, &owner, &name, &state.files);
                 Ok(Sink::Parquet(Box::new(sink.map_err(|error| error.to_string())?)))
             }
             Output::Kafka(_) => Err(Fail::Down("a topic elsewhere is opened with its cluster".to_owned())),
+            Output::Http(out) => self.http(topic, out, &route.to.to_string(), state),
+            Output::Stdout => Ok(Sink::Stdout),
             Output::Topic(out) => {
                 let output = self.output_topic(out, topic)?;
                 let source = SourceTopic { pipeline: self.checkpoint.id, topic: topic.id };
@@ -349,6 +357,27 @@ impl Runner {
                 }))
             }
         }
+    }
+
+    fn http(&self, topic: &Source, out: &HttpOutput, name: &str, state: &OutputState) -> Result<Sink, Fail> {
+        let on_error = &self.job.spec.on_error;
+        let opened = Opened {
+            pipeline: self.checkpoint.id,
+            topic: topic.id,
+            generation: state.generation,
+            patience: Patience { retries: on_error.retries, backoff: on_error.backoff },
+            clock: self.options.clock.clone(),
+            stands_together: self.job.plan.is_stateful(),
+        };
+        let begun = http::begun_path(self.path.parent().unwrap_or(Path::new(".")), name);
+        let sink = HttpSink::open(out, opened, &begun, &state.positions);
+        Ok(Sink::Http(sink.map_err(|error| format!("cannot use {}: {error}", begun.display()))?))
+    }
+
+    fn file_store(&self, route: &Route) -> Result<Option<Store>, Fail> {
+        let Some(spec) = &route.store else { return Ok(None) };
+        let store = Store::open(spec, &self.options.out, &self.job.spec.name, &route.to.to_string());
+        Ok(Some(store.map_err(|error| format!("cannot store files: {error}"))?))
     }
 
     /// Makes a checkpoint durable, if it says anything new.

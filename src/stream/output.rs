@@ -4,7 +4,9 @@
 use super::checkpoint::{Checkpoint, OutputState};
 use super::dead_letters::DeadLetters;
 use super::runner::{BACKOFF_MAX, BACKOFF_MIN};
-use super::sink::Sink;
+use super::sink::store::Store;
+use super::sink::{Sink, WriteError};
+use arrow::record_batch::RecordBatch;
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
@@ -30,9 +32,36 @@ pub(super) struct Outlet {
 /// What is open of an output that is not down.
 pub(super) struct Line {
     pub(super) sink: Sink,
+    /// For a column whose bytes become files.
+    pub(super) store: Option<Store>,
     /// For what only this output does not take.
     pub(super) letters: DeadLetters,
     pub(super) opened: Instant,
+}
+
+impl Line {
+    /// Rows with paths in the place of the bytes that become files; those are durable where readers see rows at once.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub(super) fn keep(&mut self, rows: RecordBatch) -> Result<RecordBatch, WriteError> {
+        let Some(store) = self.store.as_mut().filter(|_| rows.num_rows() > 0) else { return Ok(rows) };
+        let kept = store.keep(&rows).and_then(|kept| {
+            if self.sink.shows_at_once() {
+                store.settle()?;
+            }
+            Ok(kept)
+        });
+        kept.map_err(|error| WriteError::Down(format!("cannot store files: {error}")))
+    }
+
+    /// What the next checkpoint's rows point to is durable.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub(super) fn settle_files(&mut self) -> std::io::Result<()> {
+        self.store.as_mut().map_or(Ok(()), Store::settle)
+    }
 }
 
 /// A record that its output refused, and that is tried again.
@@ -72,16 +101,19 @@ impl Outlet {
 
     /// Whether it takes records of this partition now.
     pub(super) fn takes(&self, partition: i32) -> bool {
-        self.is_up() && self.held.get(&partition).is_none_or(|held| Instant::now() >= held.until)
+        let has_room = self.line.as_ref().is_some_and(|line| line.sink.has_room(partition));
+        has_room && self.held.get(&partition).is_none_or(|held| Instant::now() >= held.until)
     }
 
     /// It is open, and stands where its last cut was.
     pub(super) fn rise(&mut self, line: Line, checkpoint: &Checkpoint) {
         let state = checkpoint.outputs.get(&self.name).cloned().unwrap_or_default();
-        let pause = self.down.pause;
+        let (pause, reason) = (self.down.pause, self.down.reason.take());
+        // Whoever has not answered yet is not known to be well.
+        let reason = reason.filter(|_| line.sink.settles_later());
         *self = Outlet { line: Some(line), ..Outlet::at_cut(&self.name, &state) };
         // It grows on if it falls again soon.
-        self.down.pause = pause;
+        self.down = Down { reason, until: None, pause };
     }
 
     /// It is closed for a while, and goes on from its last cut then.
@@ -97,6 +129,33 @@ impl Outlet {
             Down { reason: Some(reason), until: Some(Instant::now() + pause), pause: (pause * 2).min(BACKOFF_MAX) };
     }
 
+    /// Somebody took rows of it: should it fall again, the pause begins small.
+    pub(super) fn is_well(&mut self) {
+        self.down.pause = Duration::ZERO;
+        self.down.reason = None;
+    }
+
+    /// Is not opened for so long at least, if it is down.
+    pub(super) fn wait(&mut self, wait: Duration) {
+        let until = Instant::now() + wait;
+        self.down.until = self.down.until.map(|known| known.max(until));
+    }
+
+    /// By source partition what is delivered: below it nothing is on its way.
+    pub(super) fn settled(&self) -> BTreeMap<i32, i64> {
+        let mut settled = self.positions.clone();
+        for (id, first) in self.line.iter().flat_map(|line| line.sink.unsettled()) {
+            settled.entry(id).and_modify(|next| *next = first.min(*next));
+        }
+        settled
+    }
+
+    /// After a cut: when the next one is due counts from now, if there is something on its way, or from the next record.
+    pub(super) fn rest(&mut self) {
+        let is_settled = self.line.as_ref().is_none_or(|line| line.sink.unsettled_rows() == 0);
+        self.since = (!is_settled).then(Instant::now);
+    }
+
     /// Whether it is down and its pause is over.
     pub(super) fn is_due(&self) -> bool {
         !self.is_up() && self.down.until.is_none_or(|until| Instant::now() >= until)
@@ -105,6 +164,6 @@ impl Outlet {
     /// Whether there is something to cut.
     pub(super) fn is_ahead(&self, checkpoint: &Checkpoint) -> bool {
         let is_empty = self.line.as_ref().is_none_or(|line| line.sink.is_empty());
-        !is_empty || checkpoint.outputs.get(&self.name).is_none_or(|state| state.positions != self.positions)
+        !is_empty || checkpoint.outputs.get(&self.name).is_none_or(|state| state.positions != self.settled())
     }
 }

@@ -22,6 +22,9 @@ const BACKOFF_MAX: Duration = Duration::from_secs(300);
 /// A pipeline that turns nearly everything into dead letters is wrong, not its records.
 const BREAKER: Breaker = Breaker { percent: 90, window: 10_000 };
 
+/// What is wrong with a test that says nothing of what it expects.
+pub(super) const NO_EXPECT: &str = "a test has expect = '{…}', expect = \"filtered\" or expect-error = \"REASON\"";
+
 /// Reads and checks a pipeline file's text. With mistakes there may be a spec all the same, in which what is wrong has a stand-in: enough
 /// to judge the SQL.
 pub fn parse_all(file: &Path, text: &str) -> (Option<Spec>, Vec<Mistake>) {
@@ -137,14 +140,14 @@ fn short_keys(root: &Section<'_>) {
 
 fn unknown_route(stand_in: &TopicName) -> Route {
     let to = Output::Topic(TopicOutput { topic: stand_in.clone(), key: None });
-    Route { rule: Rule::Always, to, named_at: (0, 0) }
+    Route { rule: Rule::Always, to, store: None, named_at: (0, 0) }
 }
 
 /// A pipeline that reads what it writes never ends.
 fn circles(root: &Section<'_>, from: Option<&TopicName>, to: &Output, on_error: Option<&OnError>) {
     let out = match to {
         Output::Topic(out) => Some(&out.topic),
-        Output::Parquet(_) | Output::Kafka(_) => None,
+        Output::Parquet(_) | Output::Kafka(_) | Output::Http(_) | Output::Stdout => None,
     };
     let key = if root.has("to") { "to" } else { "route" };
     let then = on_error.map(|on_error| &on_error.then);
@@ -299,7 +302,7 @@ fn test(section: &Section<'_>) -> Option<Test> {
             }
         },
         _ => {
-            section.wrong("", "a test has expect = '{…}', expect = \"filtered\" or expect-error = \"REASON\"");
+            section.wrong("", NO_EXPECT);
             None
         }
     };

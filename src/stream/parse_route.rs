@@ -2,7 +2,7 @@
 
 use super::parse::{misplaced, sql_of};
 use super::parse_kafka;
-use super::spec::{Output, ParquetOutput, Route, Rule, TopicOutput};
+use super::spec::{Compression, HttpOutput, Output, ParquetOutput, Route, Rule, StoreColumn, TopicOutput};
 use crate::config::{Section, duration, size};
 use crate::record::TopicName;
 use std::path::{Component, Path, PathBuf};
@@ -13,17 +13,22 @@ const ROLL_AGE: Duration = Duration::from_secs(300);
 const ROLL_BYTES: u64 = 128 << 20;
 /// Outputs of one pipeline.
 const ROUTES_MAX: usize = 32;
+/// Of zstd, unless the file says otherwise.
+const LEVEL: i64 = 1;
+/// The keys of which an output has one.
+const KINDS: [&str; 6] = ["parquet", "topic", "kafka", "http", "files", "stdout"];
+const KNOWN: &str = "to = { parquet = \"FOLDER\" }, { topic = \"NAME\" }, { kafka = \"NAME\", servers = [\"HOST:PORT\"] }, { http = \"https://…\" }, { files = \"FOLDER\" } or { stdout = true }";
 
 /// `to` of the short form: one route that takes every row.
 pub(super) fn short(root: &Section<'_>) -> Option<Route> {
-    let (to, named_at) = output(root)?;
-    Some(Route { rule: Rule::Always, to: to?, named_at })
+    let To { output, store, named_at } = output(root)?;
+    Some(Route { rule: Rule::Always, to: output?, store, named_at })
 }
 
 /// All `[[route]]`s.
 pub(super) fn read(root: &Section<'_>) -> Vec<Route> {
     if !root.has("route") {
-        root.wrong("", "say where rows go: [[route]] with to = { parquet = \"FOLDER\" } or to = { topic = \"NAME\" }");
+        root.wrong("", format!("say where rows go: [[route]] with {KNOWN}"));
         return Vec::new();
     }
     let sections = root.tables("route");
@@ -36,14 +41,14 @@ pub(super) fn read(root: &Section<'_>) -> Vec<Route> {
         let rule = rule(section);
         let output = output(section);
         section.finish();
-        let Some((Some(to), named_at)) = output else { continue };
+        let Some(To { output: Some(to), store, named_at }) = output else { continue };
         if routes.iter().any(|route| route.to.to_string() == to.to_string()) {
             section.wrong("to", format!("another route writes to {to} too: make one of them, joined by or"));
         }
         if matches!(rule, Rule::Otherwise) && routes.iter().any(|route| matches!(route.rule, Rule::Otherwise)) {
             section.wrong("otherwise", "another route takes the rest already");
         }
-        routes.push(Route { rule, to, named_at });
+        routes.push(Route { rule, to, store, named_at });
     }
     routes
 }
@@ -65,10 +70,17 @@ fn rule(section: &Section<'_>) -> Rule {
     }
 }
 
-/// The output, and where the column that it names stands.
-fn output(section: &Section<'_>) -> Option<(Option<Output>, (usize, usize))> {
+/// What `to` says.
+struct To {
+    output: Option<Output>,
+    store: Option<StoreColumn>,
+    /// Where the column that it names stands.
+    named_at: (usize, usize),
+}
+
+fn output(section: &Section<'_>) -> Option<To> {
     if section.item("to").is_none_or(|to| to.is_str()) {
-        section.wrong("to", "say where to write: to = { parquet = \"clicks\" } or to = { topic = \"people\" }");
+        section.wrong("to", format!("say where to write: {KNOWN}"));
         return None;
     }
     let to = section.table("to")?;
@@ -76,27 +88,84 @@ fn output(section: &Section<'_>) -> Option<(Option<Output>, (usize, usize))> {
     let named = if to.has("topic") || to.has("kafka") { to.string("key") } else { to.string("time") };
     let at = named.as_ref().and_then(|named| named.place.clone());
     let at = at.map_or((0, 0), |place| crate::config::position(section.mistakes().text, place.start));
-    let output = match (to.has("parquet"), to.has("topic"), to.has("kafka")) {
-        (true, false, false) => parquet(&to).map(Output::Parquet),
-        (false, true, false) => topic_output(&to).map(Output::Topic),
-        (false, false, true) => parse_kafka::output(&to).map(Output::Kafka),
-        (false, false, false) => {
-            // Asked for, so that a typo is told from them.
-            let _ = (to.item("parquet"), to.item("topic"), to.item("kafka"));
-            to.wrong(
-                "",
-                "say which: to = { parquet = \"FOLDER\" }, to = { topic = \"NAME\" } or to = { kafka = \"NAME\" }",
-            );
+    let kinds: Vec<&str> = KINDS.into_iter().filter(|kind| to.has(kind)).collect();
+    let output = match kinds.as_slice() {
+        ["parquet"] => parquet(&to).map(Output::Parquet),
+        ["files"] => files(&to).map(Output::Parquet),
+        ["topic"] => topic_output(&to).map(Output::Topic),
+        ["kafka"] => parse_kafka::output(&to).map(Output::Kafka),
+        ["http"] => HttpOutput::read(&to).map(|out| Output::Http(Box::new(out))),
+        ["stdout"] => stdout(&to),
+        [] => {
+            ask_all(&to);
+            to.wrong("", format!("say which: {KNOWN}"));
             None
         }
-        _ => {
-            let _ = (to.item("parquet"), to.item("topic"), to.item("kafka"));
-            to.wrong("topic", "a route has one output; write a second [[route]] for the other");
+        [.., other] => {
+            ask_all(&to);
+            to.wrong(other, "a route has one output; write a second [[route]] for the other");
             None
         }
     };
+    let store = if to.has("store") { store(&to) } else { None };
     to.finish();
-    Some((output, at))
+    Some(To { output, store, named_at: at })
+}
+
+/// So that none of the keys is told as unknown, and a typo is told from them.
+fn ask_all(to: &Section<'_>) {
+    for kind in KINDS {
+        let _ = to.item(kind);
+    }
+}
+
+fn stdout(to: &Section<'_>) -> Option<Output> {
+    if !to.boolean("stdout")?.value {
+        to.wrong("stdout", "it is true; without it there is no such output");
+    }
+    Some(Output::Stdout)
+}
+
+/// `store = { column = "picture", folder = "pictures", as = "path" }`
+fn store(to: &Section<'_>) -> Option<StoreColumn> {
+    let store = to.table("store")?;
+    let at = store.place().map_or((0, 0), |place| crate::config::position(store.mistakes().text, place.start));
+    let (column, folder) = (store.string("column"), store.string("folder"));
+    let name = store.string("as").map(|name| name.value);
+    if column.is_none() || folder.is_none() {
+        store.wrong("", "say which bytes become files, and where: store = { column = \"picture\", folder = \"pictures\", as = \"picture_path\" }");
+    }
+    let folder = folder.and_then(|folder| clean_folder(&store, "folder", &folder.value));
+    store.finish();
+    let column = column?.value;
+    Some(StoreColumn { name: name.unwrap_or_else(|| column.clone()), column, folder: folder?, at })
+}
+
+/// `to = { files = "FOLDER" }`: as Parquet, but for the form of its files.
+fn files(to: &Section<'_>) -> Option<ParquetOutput> {
+    if to.has("format") && to.string("format").is_some_and(|format| format.value != "ndjson") {
+        to.wrong(
+            "format",
+            "files have the format \"ndjson\", a JSON object a line; of Parquet is to = { parquet = \"FOLDER\" }",
+        );
+    }
+    let level = |out: &ParquetOutput| out.compression_level;
+    let compression = to.string("compression").map_or("zstd".to_owned(), |compression| compression.value);
+    let out = folder_output(to, "files")?;
+    let lines = match compression.as_str() {
+        "zstd" => Compression::Zstd(level(&out)),
+        "gzip" => Compression::Gzip,
+        "none" => Compression::None,
+        _ => {
+            to.wrong("compression", "it is \"zstd\", \"gzip\" or \"none\"");
+            return None;
+        }
+    };
+    Some(ParquetOutput { lines: Some(lines), ..out })
+}
+
+fn parquet(to: &Section<'_>) -> Option<ParquetOutput> {
+    folder_output(to, "parquet")
 }
 
 fn topic_output(to: &Section<'_>) -> Option<TopicOutput> {
@@ -116,8 +185,8 @@ fn topic_output(to: &Section<'_>) -> Option<TopicOutput> {
     Some(TopicOutput { topic, key: to.string("key").map(|key| key.value) })
 }
 
-fn parquet(to: &Section<'_>) -> Option<ParquetOutput> {
-    let folder = to.string("parquet").and_then(|folder| clean_folder(to, &folder.value));
+fn folder_output(to: &Section<'_>, kind: &'static str) -> Option<ParquetOutput> {
+    let folder = to.string(kind).and_then(|folder| clean_folder(to, kind, &folder.value));
     let partition = to.string("partition").map(|pattern| pattern.value);
     let time = to.string("time").map(|time| time.value);
     if let Some(pattern) = &partition {
@@ -131,7 +200,7 @@ fn parquet(to: &Section<'_>) -> Option<ParquetOutput> {
         }
     }
     let roll = to.read("roll", roll).map_or((ROLL_AGE, ROLL_BYTES), |roll| roll.value);
-    let compression_level = to.integer("compression-level").map_or(1, |level| level.value);
+    let compression_level = to.integer("compression-level").map_or(LEVEL, |level| level.value);
     if !(1..=22).contains(&compression_level) {
         to.wrong("compression-level", "zstd has levels 1 to 22");
     }
@@ -144,11 +213,12 @@ fn parquet(to: &Section<'_>) -> Option<ParquetOutput> {
         roll_bytes: roll.1,
         compression_level: compression_level as i32,
         adopt,
+        lines: None,
     })
 }
 
 /// Output paths are relative to `--out` and stay below it.
-fn clean_folder(to: &Section<'_>, text: &str) -> Option<PathBuf> {
+fn clean_folder(to: &Section<'_>, key: &str, text: &str) -> Option<PathBuf> {
     let path = Path::new(text);
     let is_clean =
         !text.is_empty() && path.components().all(|part| matches!(part, Component::Normal(_) | Component::CurDir));
@@ -156,7 +226,7 @@ fn clean_folder(to: &Section<'_>, text: &str) -> Option<PathBuf> {
         return Some(path.components().filter(|part| matches!(part, Component::Normal(_))).collect());
     }
     to.wrong(
-        "parquet",
+        key,
         format!("\"{text}\" must be a folder below the output folder (--out), without .. and without a leading /"),
     );
     None

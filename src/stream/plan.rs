@@ -21,6 +21,7 @@ use datafusion_expr::execution_props::ExecutionProps;
 use datafusion_expr::physical_planning_context::PhysicalPlanningContext;
 use datafusion_physical_expr::{PhysicalExpr, create_physical_expr};
 use std::collections::{HashMap, HashSet};
+use std::ops::Range;
 use std::sync::Arc;
 
 /// A planned pipeline; cheap to share between threads.
@@ -30,12 +31,22 @@ pub struct Plan {
     input: SchemaRef,
     output: SchemaRef,
     stages: Vec<Stage>,
+    /// By step of the file, where it ends.
+    places: Vec<Place>,
     /// The first step that remembers, if any.
     head: usize,
     /// What comes there.
     middle: SchemaRef,
     key_sources: Vec<Vec<From>>,
     routes: Vec<Take>,
+}
+
+/// Where a step of the file ends among the stages: a `where` shares its stage with the `select` behind it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Place {
+    pub(super) stage: usize,
+    /// With the filter of the stage, before its projections.
+    pub(super) is_filter: bool,
 }
 
 /// Which rows a route takes.
@@ -59,6 +70,15 @@ pub(super) struct Transformed {
     pub(super) is_too_wide: bool,
 }
 
+/// Looks on while rows go through the stages: a tap, a measurement. `found` is what all stages together have found so far.
+pub(super) trait Watch {
+    /// Rows come to a stage; behind the last one, to the routes.
+    fn before(&mut self, stage: usize, rows: &Rows, found: &Found);
+    fn after(&mut self, stage: usize, rows: &Rows, found: &Found);
+    /// Rows by route.
+    fn routed(&mut self, routes: &[Rows], found: &Found);
+}
+
 impl Transformed {
     fn new(routes: Vec<Rows>, found: Found) -> Transformed {
         let Found { mut faults, filtered, evicted, is_too_wide } = found;
@@ -74,11 +94,24 @@ impl Plan {
     /// # Errors
     /// All mistakes of its SQL, with file, line and column.
     pub fn of(spec: &Spec) -> Result<Plan, Vec<Mistake>> {
+        Plan::told(spec).map(|(plan, _)| plan)
+    }
+
+    /// As [`Plan::of`], with what stands before the first step and leaves each.
+    ///
+    /// # Errors
+    /// As [`Plan::of`].
+    pub(super) fn told(spec: &Spec) -> Result<(Plan, Vec<Leaving>), Vec<Mistake>> {
         let mut draft = Draft::new(spec);
-        spec.steps.iter().for_each(|step| draft.step(step));
+        let mut leaving = vec![draft.leaving()];
+        for step in &spec.steps {
+            draft.step(step);
+            draft.ends.push(draft.steps.len());
+            leaving.push(draft.leaving());
+        }
         draft.end();
         spec.routes.iter().for_each(|route| draft.route(&route.rule));
-        draft.plan()
+        draft.plan().map(|plan| (plan, leaving))
     }
 
     /// What is read of each record: the columns that steps and routes use, and the required ones; in the order of `input`.
@@ -113,19 +146,42 @@ impl Plan {
     /// Takes rows of the input as far as they go without state: to their routes, or up to the first step that remembers, as if that were
     /// the only route. Records that fail on the way are told, the others go through.
     pub(super) fn run(&self, rows: Rows) -> Transformed {
+        self.run_watched(rows, None)
+    }
+
+    /// As [`Plan::run`], before somebody who looks on.
+    pub(super) fn run_watched(&self, rows: Rows, watch: Option<&mut (dyn Watch + '_)>) -> Transformed {
         let mut found = Found::default();
-        let rows = self.run_stages(&self.stages[..self.head], rows, &mut found, None);
-        let routes = if self.is_stateful() { vec![rows] } else { self.route(rows, &mut found) };
+        let mut watch = watch;
+        let rows = self.run_stages(0..self.head, rows, &mut found, None, &mut watch);
+        let routes = if self.is_stateful() { vec![rows] } else { self.route_watched(rows, &mut found, &mut watch) };
         Transformed::new(routes, found)
     }
 
     /// Takes what [`Plan::run`] has made of the records of a course through the other steps to their routes. `tables` has one for each step
     /// that remembers.
-    pub(super) fn go_on(&self, rows: Rows, tables: &mut [Table], course: &mut Course<'_>) -> Transformed {
+    pub(super) fn go_on(
+        &self,
+        rows: Rows,
+        tables: &mut [Table],
+        course: &mut Course<'_>,
+        watch: Option<&mut (dyn Watch + '_)>,
+    ) -> Transformed {
         let mut found = Found::default();
-        let rows = self.run_stages(&self.stages[self.head..], rows, &mut found, Some((tables, course)));
-        let routes = self.route(rows, &mut found);
+        let mut watch = watch;
+        let stages = self.head..self.stages.len();
+        let rows = self.run_stages(stages, rows, &mut found, Some((tables, course)), &mut watch);
+        let routes = self.route_watched(rows, &mut found, &mut watch);
         Transformed::new(routes, found)
+    }
+
+    pub(super) fn stages(&self) -> &[Stage] {
+        &self.stages
+    }
+
+    /// By step of the file, where it ends.
+    pub(super) fn places(&self) -> &[Place] {
+        &self.places
     }
 
     /// No rows, of the schema that [`Plan::run`] makes.
@@ -135,14 +191,16 @@ impl Plan {
 
     fn run_stages(
         &self,
-        stages: &[Stage],
+        which: Range<usize>,
         mut rows: Rows,
         found: &mut Found,
         state: Option<(&mut [Table], &mut Course<'_>)>,
+        watch: &mut Option<&mut (dyn Watch + '_)>,
     ) -> Rows {
         let (tables, mut course) = state.unzip();
         let mut tables = tables.into_iter().flatten();
-        for stage in stages {
+        for (at, stage) in which.clone().zip(&self.stages[which]) {
+            watch.iter_mut().for_each(|watch| watch.before(at, &rows, found));
             rows = match stage {
                 Stage::Transform(transform) => transform.run(rows, found),
                 Stage::Unnest(unnest) => unnest.run(rows, found),
@@ -152,8 +210,16 @@ impl Plan {
                     _ => rows,
                 },
             };
+            watch.iter_mut().for_each(|watch| watch.after(at, &rows, found));
         }
         rows.without(&found.faults)
+    }
+
+    fn route_watched(&self, rows: Rows, found: &mut Found, watch: &mut Option<&mut (dyn Watch + '_)>) -> Vec<Rows> {
+        watch.iter_mut().for_each(|watch| watch.before(self.stages.len(), &rows, found));
+        let routes = self.route(rows, found);
+        watch.iter_mut().for_each(|watch| watch.routed(&routes, found));
+        routes
     }
 
     /// Rows by route.
@@ -206,8 +272,17 @@ struct Draft<'a> {
     origins: HashMap<String, From>,
     key_sources: Vec<Vec<From>>,
     steps: Vec<Logical>,
+    /// By step of the file, how many of `steps` there are behind it.
+    ends: Vec<usize>,
     routes: Vec<Rule<Expr>>,
     mistakes: Vec<Mistake>,
+}
+
+/// What SQL may name at a place between two steps.
+pub(super) struct Leaving {
+    pub(super) fields: Vec<Field>,
+    /// They are still those of the record: what no later step names is not read at all.
+    pub(super) is_source: bool,
 }
 
 /// A step, typed.
@@ -241,9 +316,15 @@ impl<'a> Draft<'a> {
             is_source: true,
             used: HashSet::new(),
             steps: Vec::new(),
+            ends: Vec::new(),
             routes: Vec::new(),
             mistakes: Vec::new(),
         }
+    }
+
+    fn leaving(&self) -> Leaving {
+        let fields = self.scope.schema().fields().iter().map(|field| field.as_ref().clone()).collect();
+        Leaving { fields, is_source: self.is_source }
     }
 
     /// Notes that a column is read.
@@ -445,6 +526,7 @@ impl<'a> Draft<'a> {
         let mut stages = Vec::with_capacity(self.steps.len());
         let mut head = None;
         let mut filter = None;
+        let mut reached: Vec<Place> = Vec::with_capacity(self.steps.len());
         for step in &self.steps {
             if !matches!(step, Logical::Filter(_) | Logical::Select(_))
                 && let Some(filter) = filter.take()
@@ -509,7 +591,20 @@ impl<'a> Draft<'a> {
                     stages.push(Stage::Keyed(Keyed { keys, time_ms: *time_ms, size_max: *size_max, what }));
                 }
             }
+            reached.push(match step {
+                Logical::Filter(_) => Place { stage: stages.len(), is_filter: true },
+                _ => Place { stage: stages.len() - 1, is_filter: false },
+            });
         }
+        if let Some(filter) = filter.take() {
+            stages.push(Stage::Transform(Transform {
+                filter: Some(filter),
+                projections: None,
+                output: schema.clone(),
+            }));
+        }
+        let place = |end: &usize| reached.get(end.saturating_sub(1)).copied().unwrap_or_default();
+        let places = self.ends.iter().map(place).collect();
         let take = |rule: &Rule<Expr>| {
             Ok(match rule {
                 Rule::Always => Take::All,
@@ -520,11 +615,11 @@ impl<'a> Draft<'a> {
         let routes = self.routes.iter().map(take).collect::<SqlResult<_>>()?;
         let (head, middle) = head.unwrap_or((stages.len(), schema.clone()));
         let key_sources = self.key_sources.clone();
-        Ok(Plan { columns, input, output: schema, stages, head, middle, key_sources, routes })
+        Ok(Plan { columns, input, output: schema, stages, places, head, middle, key_sources, routes })
     }
 }
 
-fn physical(expr: &Expr, schema: &SchemaRef) -> SqlResult<Arc<dyn PhysicalExpr>> {
+pub(super) fn physical(expr: &Expr, schema: &SchemaRef) -> SqlResult<Arc<dyn PhysicalExpr>> {
     let schema = DFSchema::try_from(schema.as_ref().clone())?;
     create_physical_expr(expr, &schema, &ExecutionProps::new(), &PhysicalPlanningContext::default())
 }
@@ -549,215 +644,4 @@ fn record_columns() -> impl Iterator<Item = Column> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::super::fault::Reason;
-    use super::super::parse::parse;
-    use super::*;
-    use arrow::array::AsArray;
-    use arrow::array::{ArrayRef, Int64Array, StringArray};
-    use std::path::Path;
-
-    const COLUMNS: &str =
-        "[columns]\nuserId = \"string\"\nurl = \"string\"\nn = \"int64\"\nts = \"timestamp\"\nunused = \"string\"\n";
-
-    fn plan(sql: &str) -> Result<Plan, Vec<String>> {
-        let text = format!("from = \"topic:t\"\nto = {{ parquet = \"t\" }}\n{sql}\n{COLUMNS}");
-        let spec = parse(Path::new("p.toml"), &text).unwrap_or_else(|m| panic!("{m:#?}"));
-        Plan::of(&spec).map_err(|mistakes| mistakes.iter().map(ToString::to_string).collect())
-    }
-
-    fn rows(plan: &Plan, users: Vec<Option<&str>>, n: Vec<Option<i64>>) -> Rows {
-        let arrays = plan.input().fields().iter().map(|field| match field.name().as_str() {
-            "userId" => Arc::new(StringArray::from(users.clone())) as ArrayRef,
-            "n" => Arc::new(Int64Array::from(n.clone())) as ArrayRef,
-            other => panic!("{other} is read"),
-        });
-        let batch = RecordBatch::try_new(plan.input().clone(), arrays.collect()).unwrap();
-        Rows { sources: (0..batch.num_rows() as u32).collect(), batch }
-    }
-
-    /// What comes out of the only route.
-    fn only(done: &Transformed) -> &Rows {
-        &done.routes[0]
-    }
-
-    #[test]
-    fn names_keep_their_case_and_only_what_is_used_is_read() {
-        let plan = plan("where = \"n > 1\"\nselect = \"userId as user_id, n * 2 as twice\"").unwrap();
-        let names: Vec<&str> = plan.columns().iter().map(|column| column.name.as_str()).collect();
-        assert_eq!(names, ["userId", "n"]);
-        let done =
-            plan.run(rows(&plan, vec![Some("a"), Some("b"), None, Some("d")], vec![Some(1), Some(2), Some(3), None]));
-        assert_eq!(only(&done).sources, [1, 2]);
-        assert_eq!((done.filtered.of(Sieve::False), done.filtered.of(Sieve::Null)), (1, 1));
-        assert_eq!(only(&done).batch.column(1).as_primitive::<arrow::datatypes::Int64Type>().values(), &[4, 6]);
-    }
-
-    #[test]
-    fn a_row_that_fails_is_told_and_the_others_go_through() {
-        let plan = plan("select = \"userId, 10 / n as part\"").unwrap();
-        let n: Vec<Option<i64>> = (0..500).map(|at| Some(if at == 77 || at == 300 { 0 } else { 2 })).collect();
-        let done = plan.run(rows(&plan, vec![Some("u"); 500], n));
-        let failed: Vec<u32> = done.faults.iter().map(|(at, _)| *at).collect();
-        assert_eq!((failed, only(&done).len()), (vec![77, 300], 498));
-        assert!(!only(&done).sources.contains(&77) && only(&done).sources.contains(&78));
-        assert!(done.faults.iter().all(|(_, fault)| fault.reason == Reason::Expression));
-    }
-
-    #[test]
-    fn a_column_may_be_named_like_a_keyword() {
-        let text = "from = \"topic:t\"\nwhere = \"user <> 'x' and current_date is null\"\nselect = \"user, upper(user) as other\"\nto = { parquet = \"t\" }\n[columns]\nuser = \"string\"\ncurrent_date = \"string\"\n";
-        let plan = Plan::of(&parse(Path::new("p.toml"), text).unwrap()).unwrap();
-        let names: Vec<&str> = plan.output().fields().iter().map(|field| field.name().as_str()).collect();
-        assert_eq!((names, plan.columns().len()), (vec!["user", "other"], 2));
-    }
-
-    #[test]
-    fn mistakes_point_into_the_sql() {
-        let wrong = |sql: &str| plan(sql).err().unwrap_or_else(|| panic!("{sql} was taken")).remove(0);
-        let typo = wrong("select = \"userId, urll as x\"");
-        assert!(typo.starts_with("p.toml:3:19: select: ") && typo.contains("urll"), "{typo}");
-        let syntax = wrong("where = \"n > > 1\"");
-        assert!(syntax.starts_with("p.toml:3:1") && syntax.contains("where"), "{syntax}");
-        assert!(wrong("select = \"now() as t\"").contains("_timestamp"));
-        assert!(wrong("select = \"count(n) as c\"").contains("one record at a time"));
-        assert!(wrong("select = \"sum(n) over () as c\"").contains("one record at a time"));
-        assert!(wrong("where = \"n\"").contains("true or false"));
-        assert!(wrong("where = \"n in (select 1 from t)\"").contains("one record"));
-        assert!(wrong("select = \"n + 1\"").contains("as NAME"));
-        assert!(wrong("select = \"n as a, url as a\"").contains("two columns"));
-    }
-
-    #[test]
-    fn times_come_out_as_microseconds_and_what_does_not_fit_is_a_fault() {
-        let plan = plan("select = \"to_timestamp(n) as t\"").unwrap();
-        let done = plan.run(rows(&plan, vec![], vec![Some(1_700_000_000), Some(2)]));
-        let kind = DataType::Timestamp(arrow::datatypes::TimeUnit::Microsecond, Some("UTC".into()));
-        assert_eq!((only(&done).batch.column(0).data_type(), only(&done).len()), (&kind, 2));
-    }
-
-    #[test]
-    fn fields_of_structs_and_lists_are_sql() {
-        let text = "from = \"topic:t\"\nto = { parquet = \"t\" }\nselect = \"page.url as a, page['url'] as b, zones[1] as c, array_has(zones, 'x') as d, substr(page.url, 1, 5) as e\"\n[columns]\nzones = [\"string\"]\npage = { type = { url = \"string\" } }\n";
-        let spec = parse(Path::new("p.toml"), text).unwrap_or_else(|m| panic!("{m:#?}"));
-        let plan = Plan::of(&spec).unwrap_or_else(|m| panic!("{m:#?}"));
-        let record = crate::record::Record {
-            offset: crate::record::Offset(0),
-            timestamp: 0,
-            key: None,
-            value: Some(bytes::Bytes::from_static(b"{\"page\":{\"url\":\"https://x\"},\"zones\":[\"x\",\"y\"]}")),
-            headers: vec![],
-        };
-        let decoder = super::super::rows::Decoder::new(&spec.format, plan.columns().to_vec(), plan.input().clone());
-        let decoded = decoder.decode(0, &[record]);
-        let done = plan.run(Rows { batch: decoded.rows, sources: decoded.sources });
-        let text = |at: usize| only(&done).batch.column(at).as_string::<i32>().value(0).to_owned();
-        assert_eq!([text(0), text(1), text(2), text(4)], ["https://x", "https://x", "x", "https"]);
-        assert!(only(&done).batch.column(3).as_boolean().value(0));
-    }
-
-    /// What a file of the long form makes of values, as JSON by route, and how many rows are no output.
-    fn made(steps_and_routes: &str, values: &[&str]) -> Result<(Vec<Vec<serde_json::Value>>, Filtered), String> {
-        let text = format!(
-            "from = \"topic:t\"\n[columns]\nid = \"int64\"\ntags = [\"string\"]\nboxes = {{ type = [{{ x = \"int64\" }}] }}\n{steps_and_routes}"
-        );
-        let text = match text.contains("[[route]]") {
-            true => text,
-            false => format!("{text}[[route]]\nto = {{ topic = \"out\" }}\n"),
-        };
-        let first = |mistakes: Vec<Mistake>| mistakes[0].to_string();
-        let spec = parse(Path::new("p.toml"), &text).map_err(first)?;
-        let plan = Plan::of(&spec).map_err(first)?;
-        let record = |(at, value): (usize, &&str)| crate::record::Record {
-            offset: crate::record::Offset(at as i64),
-            timestamp: 0,
-            key: None,
-            value: Some(bytes::Bytes::from(value.to_string())),
-            headers: vec![],
-        };
-        let records: Vec<_> = values.iter().enumerate().map(record).collect();
-        let decoder = super::super::rows::Decoder::new(&spec.format, plan.columns().to_vec(), plan.input().clone());
-        let decoded = decoder.decode(0, &records);
-        let done = plan.run(Rows { batch: decoded.rows, sources: decoded.sources });
-        let json = |rows: &Rows| {
-            let mut writer = arrow::json::writer::ArrayWriter::new(Vec::new());
-            writer.write(&rows.batch).and_then(|()| writer.finish()).unwrap();
-            let text = writer.into_inner();
-            if text.is_empty() { Vec::new() } else { serde_json::from_slice(&text).unwrap() }
-        };
-        Ok((done.routes.iter().map(json).collect(), done.filtered))
-    }
-
-    fn json(text: &str) -> Vec<serde_json::Value> {
-        serde_json::from_str(text).unwrap()
-    }
-
-    #[test]
-    fn steps_go_one_after_the_other_and_rows_to_every_route_that_takes_them() {
-        let values = [
-            "{\"id\":1,\"tags\":[\"a\",\"b\"]}",
-            "{\"id\":2,\"tags\":[]}",
-            "{\"id\":3}",
-            "{\"id\":4,\"tags\":[\"c\",null]}",
-        ];
-        let steps = "[[step]]\nunnest = { list = \"tags\", as = \"tag\" }\n[[step]]\nsql = \"select id * 10 as id, upper(tag) as tag from rows where tag <> 'b'\"\n";
-        let routes = "[[route]]\nwhere = \"id = 10\"\nto = { topic = \"a\" }\n[[route]]\nwhere = \"id > 1000\"\nto = { topic = \"b\" }\n[[route]]\notherwise = true\nto = { topic = \"c\" }\n[[route]]\nto = { topic = \"all\" }\n";
-        let (rows, filtered) = made(&format!("{steps}{routes}"), &values).unwrap();
-        let (first, last) = ("{\"id\":10,\"tag\":\"A\"}", "{\"id\":40,\"tag\":\"C\"}");
-        assert_eq!(
-            rows,
-            [json(&format!("[{first}]")), vec![], json(&format!("[{last}]")), json(&format!("[{first},{last}]"))]
-        );
-        let counts = [Sieve::Empty, Sieve::False, Sieve::Null, Sieve::NoRoute].map(|reason| filtered.of(reason));
-        assert_eq!(counts, [2, 1, 1, 0]);
-        let kept = "[[step]]\nunnest = { list = \"tags\", keep-empty = true }\n[[step]]\nselect = \"id, tags\"\n";
-        assert_eq!(made(kept, &values[1..3]).unwrap().0[0], json("[{\"id\":2},{\"id\":3}]"));
-        let fields = "[[step]]\nunnest = \"boxes\"\n[[step]]\nselect = \"boxes.x as x\"\n";
-        assert_eq!(made(fields, &["{\"boxes\":[{\"x\":5},{\"x\":6}]}"]).unwrap().0[0], json("[{\"x\":5},{\"x\":6}]"));
-    }
-
-    #[test]
-    fn a_sample_goes_by_its_key_and_is_the_same_when_it_is_read_again() {
-        let values: Vec<String> = (0..1_000).map(|n| format!("{{\"id\":{},\"tags\":[]}}", n % 100)).collect();
-        let values: Vec<&str> = values.iter().map(String::as_str).collect();
-        let keyed = "[[step]]\nsample = { share = \"30%\", key = \"id\" }\n[[step]]\nselect = \"id\"\n";
-        let (rows, filtered) = made(keyed, &values).unwrap();
-        assert!(
-            rows[0].len() > 150 && rows[0].len() < 450 && rows[0].len() % 10 == 0,
-            "all of an id or none: {}",
-            rows[0].len()
-        );
-        assert_eq!(rows[0].len() as u32 + filtered.of(Sieve::Sample), 1_000);
-        let each = "[[step]]\nsample = \"30%\"\n[[step]]\nselect = \"id\"\n";
-        let (rows, _) = made(each, &values).unwrap();
-        assert!((230..370).contains(&rows[0].len()), "{}", rows[0].len());
-        assert_eq!(made(each, &values).unwrap().0, rows);
-    }
-
-    #[test]
-    fn steps_that_cannot_be_meant_say_what_to_write() {
-        let wrong = |step: &str| made(&format!("[[step]]\n{step}\n"), &[]).unwrap_err();
-        assert!(wrong("unnest = \"id\"").contains("needs a list"));
-        assert!(wrong("unnest = \"tagz\"").contains("did you mean tags?"));
-        assert!(wrong("unnest = { list = \"tags\", as = \"id\" }").contains("call the element otherwise"));
-        assert!(wrong("sample = \"200%\"").contains("10%"));
-        assert!(wrong("select = \"id\"\n[[step]]\nsample = \"10%\"").contains("needs a key"));
-        assert!(wrong("sql = \"select id from rows group by id\"").contains("window"));
-        assert!(wrong("sql = \"select distinct id from rows\"").contains("dedupe"));
-        assert!(wrong("sql = \"select id from rows limit 5\"").contains("LIMIT"));
-        assert!(wrong("sql = \"select id from other\"").contains("FROM rows"));
-        assert!(wrong("sql = \"select id from rows r join rows s on true\"").contains("no joins"));
-        assert!(wrong("sql = \"select idd from rows\"").starts_with("p.toml:7:"));
-        assert!(wrong("where = \"true\"\nselect = \"id\"").contains("does one thing"));
-        assert!(wrong("wear = \"true\"").contains("a step does one thing"));
-    }
-
-    #[test]
-    fn own_functions_and_sql_functions_are_known() {
-        let plan =
-            plan("where = \"not is_bot(userId)\"\nselect = \"upper(userId) as u, url_host(userId) as h\"").unwrap();
-        let done = plan.run(rows(&plan, vec![Some("https://a.example/x"), Some("Googlebot/2.1"), None], vec![]));
-        assert_eq!(only(&done).sources, vec![0, 2]);
-        assert_eq!(only(&done).batch.column(1).as_string::<i32>().value(0), "a.example");
-    }
-}
+mod tests;

@@ -12,16 +12,19 @@ use super::lanes::{Lanes, Outcome, Ready};
 use super::life::{Life, Seat};
 use super::load::{self, Job};
 use super::output::{Held, Outlet};
+use super::replay::Replay;
 use super::sink::journal::Last;
 use super::source::{Source, Stretch};
 use super::state::States;
+use super::step::Sieve;
+use super::tap::Passed;
 use super::writing::{Wrote, letters};
 use super::{Options, status};
 use crate::control::State;
 use crate::metrics as names;
 use crate::record::{Batch, Offset, PartitionId, Record, TimestampType};
 use crate::store::ReadError;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::future::poll_fn;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
@@ -31,7 +34,7 @@ use std::time::{Duration, Instant};
 use tracing::{error, warn};
 
 /// Bytes of log that one turn reads of a partition.
-const READ_SIZE: usize = 4 << 20;
+pub(super) const READ_SIZE: usize = 4 << 20;
 /// The longest sleep while there is nothing to do: a sign of life, the age of files and a stop are looked at this often.
 pub(super) const NAP: Duration = Duration::from_millis(200);
 /// Pauses while an output is down: from the first to the longest, doubling.
@@ -100,6 +103,12 @@ pub(super) struct Runner {
     pub(super) fed: Option<Arc<Source>>,
     /// Records, and dead ones among them, since the breaker last looked.
     pub(super) watched: (u64, u64),
+    /// Offsets, of the records that are written now, that an output did not take: the breaker counts each once.
+    pub(super) buried: BTreeSet<i64>,
+    /// What is fed, if this is no live run.
+    pub(super) replay: Option<Arc<Replay>>,
+    /// Dead letters that are fed now, ascending, as they are in their topic.
+    pub(super) letters: Vec<Record>,
 }
 
 /// What is open while the source is there.
@@ -131,8 +140,8 @@ pub(super) fn run(
     hooks: &Hooks,
     drop_state: bool,
 ) -> Result<(), String> {
-    let mut runner = begin(options, job, life, hooks)?;
-    runner.replay();
+    let mut runner = begin(options, job, checkpoint_path(options, &job.spec.name), life, hooks)?;
+    runner.replay_text();
     if drop_state {
         runner.drop_state()?;
     }
@@ -147,7 +156,8 @@ pub fn drain(options: Options, file: &Path) -> Result<u64, String> {
     let job =
         load::file(file).map_err(|mistakes| mistakes.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))?;
     let life = Life::begin(&Arc::<Seat>::default()).ok_or("a new seat is free")?;
-    let mut runner = begin(&Arc::new(options), &job, &life, &Hooks::default())?;
+    let path = checkpoint_path(&options, &job.spec.name);
+    let mut runner = begin(&Arc::new(options), &job, path, &life, &Hooks::default())?;
     let topic = runner.source().map_err(Fail::reason)?;
     let topic = topic.ok_or_else(|| format!("topic {} does not exist", job.spec.from))?;
     let ends = topic.partitions().iter().map(|partition| (partition.id().0, partition.tail().0)).collect();
@@ -159,8 +169,17 @@ pub fn drain(options: Options, file: &Path) -> Result<u64, String> {
     Ok(runner.checkpoint.written())
 }
 
-fn begin(options: &Arc<Options>, job: &Job, life: &Arc<Life>, hooks: &Hooks) -> Result<Runner, String> {
-    let path = checkpoint_path(options, &job.spec.name);
+/// A runner at the checkpoint of that path.
+///
+/// # Errors
+/// The checkpoint is damaged; the system's.
+pub(super) fn begin(
+    options: &Arc<Options>,
+    job: &Job,
+    path: PathBuf,
+    life: &Arc<Life>,
+    hooks: &Hooks,
+) -> Result<Runner, String> {
     if let Some(folder) = path.parent() {
         make_folder(folder).map_err(|error| format!("cannot make {}: {error}", folder.display()))?;
     }
@@ -181,6 +200,9 @@ fn begin(options: &Arc<Options>, job: &Job, life: &Arc<Life>, hooks: &Hooks) -> 
         given_up: None,
         fed: None,
         watched: (0, 0),
+        buried: BTreeSet::new(),
+        replay: None,
+        letters: Vec::new(),
     })
 }
 
@@ -192,7 +214,7 @@ pub(super) fn checkpoint_path(options: &Options, name: &str) -> PathBuf {
 impl Runner {
     /// If the text has changed since the last cut: what topics hold behind that cut was made with the old text. Everything up to there is
     /// made once more with it and cut, so that no record is in one output by the old text and in another by the new one.
-    fn replay(&mut self) {
+    fn replay_text(&mut self) {
         if self.checkpoint.text == self.job.spec.text {
             return;
         }
@@ -294,7 +316,7 @@ impl Runner {
     }
 
     /// Back to the last cut.
-    fn rewind(&mut self) {
+    pub(super) fn rewind(&mut self) {
         self.positions.clone_from(&self.checkpoint.positions);
         self.counts = self.checkpoint.counts;
         self.status.rewind();
@@ -305,7 +327,7 @@ impl Runner {
     }
 
     /// Waits out a pause, beating.
-    fn rest(&mut self, pause: Duration, why: &str) {
+    pub(super) fn rest(&mut self, pause: Duration, why: &str) {
         let began = Instant::now();
         while began.elapsed() < pause && !self.life.is_stopping() {
             self.publish(State::Stalled, Some(why.to_owned()));
@@ -330,6 +352,7 @@ impl Runner {
             && !self.is_replayed(open)
         {
             self.revive(open)?;
+            self.settle(open)?;
             if self.job.plan.is_stateful() && open.topic.partition_count() != open.partitions {
                 // Keys may come in other partitions now: it is judged as a whole.
                 self.cut_together(open)?;
@@ -357,6 +380,7 @@ impl Runner {
         if open.topic.is_lost() {
             return Err(Fail::Anew);
         }
+        self.settle_end(open)?;
         self.cut_all(open)
     }
 
@@ -387,7 +411,7 @@ impl Runner {
     pub(super) fn fall(&mut self, open: &mut Open, at: usize, reason: String) -> Result<(), Fail> {
         let outlet = &mut open.outlets[at];
         let reason = format!("output {}: {reason}", outlet.name);
-        if open.until.is_some() || self.job.plan.is_stateful() {
+        if open.until.is_some() || self.replay.is_some() || self.job.plan.is_stateful() {
             return Err(Fail::Down(reason));
         }
         outlet.fall(reason.clone(), &self.checkpoint);
@@ -396,7 +420,7 @@ impl Runner {
         Ok(())
     }
 
-    fn count_stall(&mut self) {
+    pub(super) fn count_stall(&mut self) {
         metrics::counter!(names::STREAM_STALLS.name, "pipeline" => self.job.spec.name.clone()).increment(1);
         self.status.stalls += 1;
     }
@@ -475,7 +499,7 @@ impl Runner {
     }
 
     /// These outputs, and so the pipeline, have what lies below `next`.
-    fn advance(&mut self, open: &mut Open, crowd: &[usize], id: i32, next: i64) {
+    pub(super) fn advance(&mut self, open: &mut Open, crowd: &[usize], id: i32, next: i64) {
         for at in crowd {
             let outlet = &mut open.outlets[*at];
             outlet.positions.insert(id, next);
@@ -539,6 +563,7 @@ impl Runner {
         let (remembered, ready) = self.remember(open, id, records, ready);
         let records = remembered.as_deref().unwrap_or(records);
         let mut left = Vec::new();
+        self.buried.clear();
         for at in crowd.iter().copied() {
             if let Wrote::Waits = self.write(open, at, id, kind, records, &ready.routes[at])? {
                 left.push(at);
@@ -550,11 +575,21 @@ impl Runner {
             let letters = letters(&ready.bad, records, kind);
             open.letters.send(id, &letters, Last::Whole).map_err(|error| error.to_string())?;
             self.count(&ready, count);
+            self.show(open, id, records, &ready);
         }
         self.hooks.at(Step::Lettered);
         crowd.retain(|at| !left.contains(at));
         self.advance(open, crowd, id, last.offset.0 + 1);
         Ok(())
+    }
+
+    /// Shows those who tap what became of records; a replay of an older text is not shown.
+    fn show(&self, open: &Open, partition: i32, records: &[Record], ready: &Ready) {
+        if open.until.is_none() {
+            let Ready { routes, bad, sights, .. } = ready;
+            let passed_over = ready.filtered.of(Sieve::ContentType);
+            self.life.taps().show(&self.job.spec, &Passed { partition, records, routes, bad, passed_over, sights });
+        }
     }
 
     /// One record failed before it came to an output and is to be tried again: what stands before it is done first, then its partition waits,
@@ -600,7 +635,8 @@ impl Runner {
                 headers: Vec::new(),
             };
             let fault = Fault { reason: Reason::BadBatch, column: None, message: reason.into() };
-            let letter = Letter { record: &record, fault: &fault, timestamp_type: batch.header().timestamp_type };
+            let letter =
+                Letter { record: &record, fault: &fault, timestamp_type: batch.header().timestamp_type, outputs: None };
             open.letters
                 .send(id, std::slice::from_ref(&letter), Last::Whole)
                 .map_err(|error| Fail::Down(error.to_string()))?;
@@ -622,7 +658,7 @@ impl Runner {
             .increment(1);
     }
 
-    fn count(&mut self, ready: &Ready, records: u64) {
+    pub(super) fn count(&mut self, ready: &Ready, records: u64) {
         let pipeline = &self.job.spec.name;
         ready.bad.iter().for_each(|(_, fault)| self.count_dead(fault));
         for (reason, count) in ready.filtered.reasons() {
@@ -669,6 +705,10 @@ impl Runner {
                 continue;
             }
             moves.push(Box::pin(partition.tail_past(Offset(*known))));
+        }
+        for line in open.outlets.iter().filter_map(|outlet| outlet.line.as_ref()) {
+            let Some(stirred) = line.sink.stirred() else { continue };
+            moves.push(Box::pin(stirred));
         }
         let any = poll_fn(|context| {
             let is_ready = moves.iter_mut().any(|moved| moved.as_mut().poll(context).is_ready());

@@ -13,17 +13,54 @@ pub(super) const FUNCTION: &str = "secret";
 /// Replaces each call of `secret` by what its file holds: `$CREDENTIALS_DIRECTORY/NAME` (systemd's `LoadCredential=`), else `secrets/NAME`
 /// beside the pipeline file. A newline at the end does not count.
 pub(super) fn resolve(expr: Expr, pipeline: &Path) -> Result<Expr> {
+    replace(expr, |name| read(name, pipeline))
+}
+
+/// Replaces each call of `secret` by a text that names it, for SQL that people read.
+pub(super) fn name(expr: Expr, _: &Path) -> Result<Expr> {
+    replace(expr, |name| Ok(format!("<secret {name}>")))
+}
+
+fn replace(expr: Expr, by: impl Fn(&str) -> Result<String>) -> Result<Expr> {
     let resolved = expr.transform(|expr| match &expr {
         Expr::ScalarFunction(call) if call.func.name() == FUNCTION => {
             let name = match call.args.as_slice() {
                 [Expr::Literal(ScalarValue::Utf8(Some(name)), _)] => name.clone(),
                 _ => return plan_err!("secret takes the name of one file, in quotes: secret('visitors')"),
             };
-            Ok(Transformed::yes(lit(read(&name, pipeline)?)))
+            Ok(Transformed::yes(lit(by(&name)?)))
         }
         _ => Ok(Transformed::no(expr)),
     })?;
     Ok(resolved.data)
+}
+
+/// Text in which `{secret:NAME}` stands for what that secret's file holds.
+///
+/// # Errors
+/// A secret that is missing or empty; never what another one holds.
+pub(super) fn fill(text: &str, pipeline: &Path) -> std::result::Result<String, String> {
+    let mut out = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some((before, after)) = rest.split_once("{secret:") {
+        let (name, after) = after.split_once('}').ok_or("a secret is written {secret:NAME}")?;
+        out.push_str(before);
+        out.push_str(&named(name, pipeline)?);
+        rest = after;
+    }
+    out.push_str(rest);
+    Ok(out)
+}
+
+/// What a secret's file holds.
+///
+/// # Errors
+/// It is missing or empty.
+pub(super) fn named(name: &str, pipeline: &Path) -> std::result::Result<String, String> {
+    read(name, pipeline).map_err(|error| match error {
+        datafusion_common::DataFusionError::Plan(message) => message,
+        other => other.to_string(),
+    })
 }
 
 pub(super) fn read(name: &str, pipeline: &Path) -> Result<String> {
@@ -65,5 +102,8 @@ mod tests {
         assert_eq!(hashed, "5bdcc146bf60754e6a042426089575c75a003f089d2739839dec58b964ec3843");
         assert!(wrong(&text.replace("'key'", "'../key'")).contains("no name of a secret"));
         assert!(wrong(&text.replace("'key'", "u")).contains("in quotes"));
+        assert_eq!(super::fill("Bearer {secret:key}!", &file).as_deref(), Ok("Bearer Jefe!"));
+        assert!(super::fill("{secret:none}", &file).unwrap_err().contains("secrets/none"));
+        assert!(super::fill("{secret:key", &file).is_err());
     }
 }

@@ -1,5 +1,7 @@
 //! A pipeline file, checked: what it says, in types that cannot be wrong. [`super::parse`] makes it.
 
+pub use super::sink::http::HttpOutput;
+use arrow::datatypes::SchemaRef;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -128,8 +130,29 @@ pub struct Sample {
 pub struct Route {
     pub rule: Rule,
     pub to: Output,
+    /// A column whose bytes become files.
+    pub store: Option<StoreColumn>,
     /// Line and column of the column that `to` names (`time`, `key`), for messages.
     pub named_at: (usize, usize),
+}
+
+impl Route {
+    /// The columns that its output gets, where `rows` come to it.
+    pub(super) fn schema(&self, rows: &SchemaRef) -> SchemaRef {
+        self.store.as_ref().map_or_else(|| rows.clone(), |store| super::sink::store::schema(store, rows))
+    }
+}
+
+/// A column whose bytes become files named by their content; rows get the path.
+#[derive(Clone, Debug)]
+pub struct StoreColumn {
+    pub column: String,
+    /// Relative to `--out`, cleaned.
+    pub folder: PathBuf,
+    /// What the path's column is called.
+    pub name: String,
+    /// Line and column of `store`.
+    pub at: (usize, usize),
 }
 
 /// Which rows a route takes; `W` is its condition.
@@ -207,14 +230,19 @@ pub enum Output {
     Parquet(ParquetOutput),
     Topic(TopicOutput),
     Kafka(KafkaOutput),
+    Http(Box<HttpOutput>),
+    /// The process's own.
+    Stdout,
 }
 
 impl std::fmt::Display for Output {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Output::Parquet(out) => write!(f, "parquet {}", out.folder.display()),
+            Output::Parquet(out) => write!(f, "{} {}", out.kind(), out.folder.display()),
             Output::Topic(out) => write!(f, "topic {}", out.topic),
             Output::Kafka(out) => write!(f, "kafka {}", out.topic),
+            Output::Http(out) => write!(f, "http {}", out.address),
+            Output::Stdout => f.write_str("stdout"),
         }
     }
 }
@@ -237,7 +265,7 @@ pub struct KafkaOutput {
     pub cluster: crate::kafka::Settings,
 }
 
-/// A folder of Parquet files.
+/// A folder of Parquet files, or of JSON lines.
 #[derive(Clone, Debug)]
 pub struct ParquetOutput {
     /// Relative to `--out`, cleaned.
@@ -252,6 +280,33 @@ pub struct ParquetOutput {
     pub compression_level: i32,
     /// Takes over a folder that this other pipeline owned.
     pub adopt: Option<String>,
+    /// Files of JSON lines, so compressed; `None` = Parquet.
+    pub lines: Option<Compression>,
+}
+
+impl ParquetOutput {
+    /// The key that names it in a pipeline file.
+    pub(super) fn kind(&self) -> &'static str {
+        if self.lines.is_some() { "files" } else { "parquet" }
+    }
+
+    /// What its files' names end in.
+    pub(super) fn extension(&self) -> &'static str {
+        match self.lines {
+            None => "parquet",
+            Some(Compression::None) => "ndjson",
+            Some(Compression::Gzip) => "ndjson.gz",
+            Some(Compression::Zstd(_)) => "ndjson.zst",
+        }
+    }
+}
+
+/// Of JSON lines; zstd with its level.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Compression {
+    None,
+    Gzip,
+    Zstd(i32),
 }
 
 /// What becomes of records that fail.

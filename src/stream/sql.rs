@@ -76,11 +76,18 @@ impl Scope {
 pub(super) struct SqlPlanner<'a> {
     file: &'a Path,
     context: Context,
+    /// What becomes of calls of `secret`.
+    secrets: fn(Expr, &Path) -> SqlResult<Expr>,
 }
 
 impl<'a> SqlPlanner<'a> {
     pub(super) fn new(file: &'a Path) -> SqlPlanner<'a> {
-        SqlPlanner { file, context: Context::new() }
+        SqlPlanner { file, context: Context::new(), secrets: secrets::resolve }
+    }
+
+    /// For expressions that are shown and never run: secrets are named in them, and not read.
+    pub(super) fn to_show(file: &'a Path) -> SqlPlanner<'a> {
+        SqlPlanner { secrets: secrets::name, ..SqlPlanner::new(file) }
     }
 
     /// A truth.
@@ -214,7 +221,7 @@ impl<'a> SqlPlanner<'a> {
         let planned = planner.sql_to_expr(ast, &scope.schema, &mut PlannerContext::new()).and_then(|expr| {
             let info = SimplifyContext::builder().with_schema(scope.schema.clone()).build();
             let simplifier = ExprSimplifier::new(info);
-            let expr = functions::bind(secrets::resolve(expr, self.file)?, self.file)?;
+            let expr = functions::bind((self.secrets)(expr, self.file)?, self.file)?;
             let expr = simplifier.simplify(simplifier.coerce(expr, &scope.schema)?)?;
             // A function judges its arguments when it is asked for its type; here the place in the SQL is still known.
             expr.get_type(scope.schema()).map(|_| expr)

@@ -5,7 +5,7 @@
 
 use super::checkpoint::{StateFile, sync_folder};
 use super::fault::Fault;
-use super::plan::Plan;
+use super::plan::{Plan, Watch};
 use super::step::{Course, Filtered, LetGo, Rows, Table};
 use crate::record::{Offset, Record};
 use arrow_ipc::reader::StreamReader;
@@ -61,6 +61,8 @@ pub(super) struct Remembered {
     pub(super) bad: Vec<(u32, Fault)>,
     pub(super) filtered: Filtered,
     pub(super) evicted: u64,
+    /// By source of rows in the steps, its record's index in `records`.
+    pub(super) places: Vec<u32>,
 }
 
 /// A clock that is wrong moves nobody's time far: what says when it was received is believed up to a while behind that.
@@ -213,6 +215,19 @@ impl State {
         rows: Rows,
         bad: Vec<(u32, Fault)>,
     ) -> Remembered {
+        self.run_watched(plan, partition, records, rows, bad, None)
+    }
+
+    /// As [`State::run`], before somebody who looks on. Sources of the rows that he sees are by [`Remembered::places`].
+    pub(super) fn run_watched(
+        &mut self,
+        plan: &Plan,
+        partition: i32,
+        records: &[Record],
+        rows: Rows,
+        bad: Vec<(u32, Fault)>,
+        watch: Option<&mut (dyn Watch + '_)>,
+    ) -> Remembered {
         let mut times = Vec::with_capacity(records.len());
         for record in records {
             self.time = self.time.max(time_of(record));
@@ -220,7 +235,7 @@ impl State {
         }
         let offsets: Vec<i64> = records.iter().map(|record| record.offset.0).collect();
         let mut course = Course { partition, offsets: &offsets, times: &times, let_go: Vec::new() };
-        let done = plan.go_on(rows, &mut self.tables, &mut course);
+        let done = plan.go_on(rows, &mut self.tables, &mut course, watch);
         let mut all = bad;
         all.extend(done.faults);
         let (records, places) = spread(records, course.let_go);
@@ -229,7 +244,7 @@ impl State {
             all.into_iter().map(|(source, fault)| (places[source as usize], fault)).collect();
         bad.sort_by_key(|(index, _)| *index);
         bad.dedup_by_key(|(index, _)| *index);
-        Remembered { records, routes, bad, filtered: done.filtered, evicted: done.evicted }
+        Remembered { records, routes, bad, filtered: done.filtered, evicted: done.evicted, places }
     }
 }
 

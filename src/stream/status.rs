@@ -97,6 +97,9 @@ impl Runner {
             return;
         }
         self.status.published = Some((Instant::now(), state));
+        if let Some(replay) = self.replay.clone() {
+            return self.publish_replay(&replay, state, reason);
+        }
         let (lag_records, lag_seconds) = self.lag();
         let pipeline = &self.job.spec.name;
         let gauge = |metric: names::Metric, value: f64| {
@@ -109,9 +112,9 @@ impl Runner {
         gauge(names::STREAM_STALLED, f64::from(u8::from(state == State::Stalled)));
         gauge(names::STREAM_LAST_CUT_AGE, self.status.cut_at.map_or(0.0, |at| at.elapsed().as_secs_f64()));
         let output = |route: &Route| match &route.to {
-            Output::Parquet(out) => format!("parquet {}", self.options.out.join(&out.folder).display()),
-            Output::Topic(out) => format!("topic {}", out.topic),
+            Output::Parquet(out) => format!("{} {}", out.kind(), self.options.out.join(&out.folder).display()),
             Output::Kafka(out) => format!("kafka {} at {}", out.topic, out.cluster.servers.join(",")),
+            other => other.to_string(),
         };
         let outputs = self.job.spec.routes.iter().map(output);
         let progress = self.progress();

@@ -5,10 +5,11 @@ use super::hooks::Hooks;
 use super::life::{Life, Seat};
 use super::load::{self, Job};
 use super::opening::state_mismatch;
+use super::replays::Replays;
 use super::sink::lake;
 use super::spec::Output;
 use super::{Options, runner, source};
-use crate::control::{Answer, Command, PipelineStatus, Request, ResetTo, State};
+use crate::control::{Answer, Command, PipelineStatus, Request, ResetTo, State, Tap};
 use crate::metrics as names;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -76,8 +77,10 @@ pub(super) fn start_with(
     silence_max: Duration,
 ) -> io::Result<Running> {
     let stop = Arc::new(AtomicBool::new(false));
+    let options = Arc::new(options);
     let mut supervisor = Supervisor {
-        options: Arc::new(options),
+        replays: Replays::new(&options, &hooks, silence_max),
+        options,
         hooks,
         silence_max,
         pipelines: BTreeMap::new(),
@@ -105,6 +108,7 @@ struct Supervisor {
     pipelines: BTreeMap<String, Pipeline>,
     /// By pipeline, also of those that are gone: a thread that was given up may still hold one.
     seats: BTreeMap<String, Arc<Seat>>,
+    replays: Replays,
 }
 
 impl Supervisor {
@@ -115,6 +119,7 @@ impl Supervisor {
                 Err(reason) => error!(%pipeline, "{reason}"),
             }
         }
+        self.replays.resume();
         let runtime = self.options.runtime.clone();
         while !stop.load(Ordering::Acquire) {
             let next = runtime.block_on(async { tokio::time::timeout(LOOK_INTERVAL, requests.recv()).await });
@@ -122,12 +127,20 @@ impl Supervisor {
                 let answer = match request.command {
                     Command::Reload { pipeline, drop_state } => self.reload(pipeline.as_deref(), drop_state),
                     Command::Reset { pipeline, to } => vec![(pipeline.clone(), self.reset(&pipeline, to))],
+                    Command::Replay { pipeline, filter, how } => {
+                        let begun = self.job(&pipeline).and_then(|job| self.replays.begin(&job, filter, how));
+                        vec![(pipeline, begun)]
+                    }
+                    Command::StopReplay { pipeline } => vec![(pipeline.clone(), self.replays.stop(&pipeline))],
+                    Command::Tap { pipeline, tap } => vec![(pipeline.clone(), self.tap(&pipeline, &tap))],
                 };
                 // Who asked may have hung up; the work is done all the same.
                 let _ = request.answer.send(answer);
             }
             self.revive();
+            self.replays.look();
         }
+        self.replays.stop_all();
         let names: Vec<String> = self.pipelines.keys().cloned().collect();
         self.pipelines.values().for_each(|pipeline| pipeline.life.stop());
         for name in names {
@@ -151,7 +164,8 @@ impl Supervisor {
             }
         }
         // A file that was never right has a place on the board alone.
-        let shown = self.options.control.statuses().into_iter().map(|status| status.name);
+        let shown =
+            self.options.control.statuses().into_iter().filter(|status| !status.is_replay()).map(|status| status.name);
         let known: BTreeSet<String> = self.pipelines.keys().cloned().chain(shown).collect();
         let gone = known.into_iter().filter(|name| !files.iter().any(|path| named(path) == *name));
         for name in gone.filter(|name| only.is_none_or(|only| only == name)) {
@@ -190,7 +204,7 @@ impl Supervisor {
         for route in &job.spec.routes {
             let Output::Parquet(out) = &route.to else { continue };
             let folder = self.options.out.join(&out.folder);
-            match lake::check_schema(&folder, job.plan.output()) {
+            match lake::check_schema(&folder, &route.schema(job.plan.output())) {
                 Err(error) if error.kind() == io::ErrorKind::InvalidInput => return Err(error.to_string()),
                 // A folder that is not there yet, a disk that is mounted late: the pipeline waits for it.
                 _ => {}
@@ -235,10 +249,23 @@ impl Supervisor {
         Ok(())
     }
 
+    fn tap(&self, name: &str, asked: &Tap) -> Result<String, String> {
+        let running = self.pipelines.get(name).filter(|pipeline| pipeline.thread.is_some());
+        let (Some(running), Some(seat)) = (running, self.seats.get(name)) else {
+            return Err(format!("no pipeline {name} runs; inrush pipeline status lists them"));
+        };
+        seat.taps.open(&running.job, asked).map(|()| "tapped".to_owned())
+    }
+
+    fn end_taps(&self, name: &str, why: &str) {
+        self.seats.get(name).iter().for_each(|seat| seat.taps.end(why));
+    }
+
     /// Stops a pipeline after a last cut and waits for it, but not for ever.
     fn halt(&mut self, name: &str) {
         let Some(mut pipeline) = self.pipelines.remove(name) else { return };
         pipeline.life.stop();
+        self.end_taps(name, "the pipeline was stopped, changed or reset: tap it again");
         let Some(thread) = pipeline.thread.take() else { return };
         thread.thread().unpark();
         let began = Instant::now();
@@ -268,6 +295,12 @@ impl Supervisor {
                     }
                 };
                 error!(pipeline = %name, %reason, "the pipeline ended");
+                if pipeline.restart_at.is_none() {
+                    self.seats
+                        .get(name)
+                        .iter()
+                        .for_each(|seat| seat.taps.end(&format!("the pipeline ended: {reason}")));
+                }
                 let file = &pipeline.job.spec.file;
                 self.options.control.publish(broken(name, file, &reason, self.options.clock.now_ms()));
             }
@@ -294,12 +327,17 @@ impl Supervisor {
         }
     }
 
-    /// Moves a pipeline: its next files belong to a new generation, what it wrote stays.
-    fn reset(&mut self, name: &str, to: ResetTo) -> Result<String, String> {
+    /// A pipeline as it runs, or as its file says.
+    fn job(&self, name: &str) -> Result<Job, String> {
         let running = self.pipelines.get(name).map(|pipeline| pipeline.job.clone());
         // One that was refused for what it remembers is in its file alone.
         let job = running.or_else(|| load::file(&self.options.folder.join(format!("{name}.toml"))).ok());
-        let job = job.ok_or_else(|| format!("no pipeline is named {name}; inrush pipeline status lists them"))?;
+        job.ok_or_else(|| format!("no pipeline is named {name}; inrush pipeline status lists them"))
+    }
+
+    /// Moves a pipeline: its next files belong to a new generation, what it wrote stays.
+    fn reset(&mut self, name: &str, to: ResetTo) -> Result<String, String> {
+        let job = self.job(name)?;
         let (topic, positions) = source::places(&self.options, &job.spec, to)?;
         self.halt(name);
         let path = runner::checkpoint_path(&self.options, name);

@@ -1,9 +1,14 @@
 //! Pipelines against a real store, killed at every step of a cut, refused by their sink, hung, reloaded: each record ends in one row, or
 //! filtered, or one dead letter.
 
+mod files;
 mod formats;
+mod http;
+mod receiver;
 mod remembered;
+mod replays;
 mod routes;
+mod taps;
 
 use super::checkpoint::Checkpoint;
 use super::hooks::{Hooks, Step};

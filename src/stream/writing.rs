@@ -26,6 +26,8 @@ enum Tried {
     Done,
     /// The output fell.
     Fell,
+    /// The output has no room, and has taken nothing.
+    Full,
     /// The record at this index is not taken, by the sink for the reason told, or because it never fits the output.
     Not(usize, Option<String>),
 }
@@ -68,13 +70,18 @@ impl Runner {
             let (index, refused) = match self.try_write(open, at, id, kind, records, rows, from..records.len())? {
                 Tried::Done => return Ok(Wrote::All),
                 Tried::Fell => return Ok(Wrote::Waits),
+                Tried::Full if self.job.plan.is_stateful() => {
+                    self.make_room(open)?;
+                    continue;
+                }
+                Tried::Full => return Ok(Wrote::Waits),
                 Tried::Not(index, refused) => (index, refused),
             };
             // What stands before it is done first. Rows that time let go there have its offset, and go with it.
             let group = group_of(records, index);
             match self.try_write(open, at, id, kind, records, rows, from..group.start)? {
                 Tried::Done => {}
-                Tried::Fell => return Ok(Wrote::Waits),
+                Tried::Fell | Tried::Full => return Ok(Wrote::Waits),
                 Tried::Not(..) => {
                     self.fall(open, at, "it refused a record that it had not refused before".to_owned())?;
                     return Ok(Wrote::Waits);
@@ -87,7 +94,7 @@ impl Runner {
             if let Some(held) = self.attempt(offset, outlet.held.get(&id)) {
                 outlet.held.insert(id, held);
                 self.count_retry();
-                if !self.job.plan.is_stateful() {
+                if !self.job.plan.is_stateful() && self.replay.is_none() {
                     return Ok(Wrote::Waits);
                 }
                 // What the steps remember is past this record: nothing else goes on meanwhile.
@@ -104,7 +111,7 @@ impl Runner {
                 }
                 Some(message) => {
                     let fault = Fault { reason: Reason::SinkRefused, column: None, message: message.into() };
-                    let letter = |record| Letter { record, fault: &fault, timestamp_type: kind };
+                    let letter = |record| Letter { record, fault: &fault, timestamp_type: kind, outputs: None };
                     let with_rows = group.filter(|index| rows.of_records(&(*index..index + 1)).len() > 0);
                     let letters: Vec<Letter<'_>> = with_rows.map(|index| letter(&records[index])).collect();
                     self.bury(open, at, id, &letters, Last::Whole)?
@@ -147,6 +154,13 @@ impl Runner {
         let Rows { batch, sources } = rows.of_records(&some);
         let outlet = &mut open.outlets[at];
         let Some(line) = &mut outlet.line else { return Ok(Tried::Fell) };
+        let batch = match line.keep(batch) {
+            Ok(batch) => batch,
+            Err(error) => {
+                self.fall(open, at, error.reason())?;
+                return Ok(Tried::Fell);
+            }
+        };
         let (shaped, unfit) = line.sink.shape(batch, &sources, records);
         let (dead, written) = dead_of(unfit, &sources);
         if let Some((index, _)) = dead.first().filter(|_| self.job.spec.on_error.retries_all)
@@ -163,6 +177,7 @@ impl Runner {
                 self.fall(open, at, reason)?;
                 return Ok(Tried::Fell);
             }
+            Err(WriteError::Full) => return Ok(Tried::Full),
             Err(WriteError::Refused { offset, message }) => {
                 let index = records[some.clone()].iter().position(|record| record.offset.0 == offset);
                 return match index {
@@ -192,17 +207,25 @@ impl Runner {
     ) -> Result<bool, Fail> {
         let outlet = &mut open.outlets[at];
         let Some(line) = &mut outlet.line else { return Ok(false) };
-        if let Err(error) = line.letters.send(id, letters, last) {
+        // Of a replay the letter itself fails again, with what its headers say of the times before.
+        let whole = letters
+            .iter()
+            .map(|letter| Letter { record: self.letter_of(letter.record).unwrap_or(letter.record), ..*letter });
+        let sent = line.letters.send(id, &whole.collect::<Vec<_>>(), last);
+        if let Err(error) = sent {
             self.fall(open, at, error.to_string())?;
             return Ok(false);
         }
         outlet.dead += letters.len() as u64;
+        self.life.taps().show_letters(id, &outlet.name, letters);
         for letter in letters {
             self.count_dead(letter.fault);
         }
         // An output that is behind reads what the breaker has counted.
         let front = self.positions.get(&id).copied().unwrap_or(0);
-        self.watched.1 += letters.iter().filter(|letter| letter.record.offset.0 >= front).count() as u64;
+        let new = letters.iter().map(|letter| letter.record.offset.0).filter(|offset| *offset >= front);
+        // Another output may not have taken the same record.
+        self.watched.1 += new.filter(|offset| self.buried.insert(*offset)).count() as u64;
         Ok(true)
     }
 }
@@ -217,7 +240,12 @@ fn group_of(records: &[Record], index: usize) -> Range<usize> {
 
 /// Letters of bad records, by index.
 pub(super) fn letters<'a>(bad: &'a [(u32, Fault)], records: &'a [Record], kind: TimestampType) -> Vec<Letter<'a>> {
-    let letter = |(at, fault): &'a (u32, Fault)| Letter { record: &records[*at as usize], fault, timestamp_type: kind };
+    let letter = |(at, fault): &'a (u32, Fault)| Letter {
+        record: &records[*at as usize],
+        fault,
+        timestamp_type: kind,
+        outputs: None,
+    };
     bad.iter().map(letter).collect()
 }
 

@@ -10,10 +10,14 @@
 //! | `GET /readyz` | 200 or 503, with one line a reason |
 //! | `GET /api/pipelines` | the board, a list of [`crate::control::PipelineStatus`] |
 //! | `POST /api/pipelines/reload[?pipeline=NAME]` | what was done for each pipeline |
+//! | `POST /api/dead-letters/…` | see [`dead_letters`] |
 //! | `POST /api/pipelines/reset?pipeline=NAME&to=start\|end\|MILLIS` | the same |
+//! | `GET /api/pipelines/tap?pipeline=NAME[&after=STEP\|columns\|routes][&output=NAME][&where=SQL][&rate=N][&limit=N][&bad=true]` | rows as they pass, line by line: [`crate::control::Tap`] |
 
+mod dead_letters;
 mod ready;
 mod scrape;
+mod tap;
 
 pub use ready::{Readiness, readiness};
 
@@ -25,7 +29,7 @@ use crate::group::Groups;
 use crate::pulse::Pulse;
 use crate::store::Store;
 use bytes::Bytes;
-use http_body_util::Full;
+use http_body_util::{Either, Full};
 use hyper::body::Incoming;
 use hyper::header::{CONTENT_TYPE, HOST, HeaderMap, ORIGIN};
 use hyper::service::service_fn;
@@ -35,6 +39,7 @@ use metrics_exporter_prometheus::PrometheusHandle;
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
+use tap::Lines;
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
 use tracing::{debug, warn};
@@ -90,9 +95,10 @@ pub async fn serve(listener: TcpListener, admin: Arc<Admin>, mut stop: watch::Re
         let mut stop = stop.clone();
         tokio::spawn(async move {
             let _place = place;
+            let stops = stop.clone();
             let service = service_fn(move |request| {
-                let admin = admin.clone();
-                async move { Ok::<_, Infallible>(answer(&admin, request).await) }
+                let (admin, stop) = (admin.clone(), stops.clone());
+                async move { Ok::<_, Infallible>(answer(&admin, request, stop).await) }
             });
             let connection = hyper::server::conn::http1::Builder::new()
                 .timer(TokioTimer::new())
@@ -119,9 +125,31 @@ async fn stopped(stop: &mut watch::Receiver<bool>) {
     let _ = stop.wait_for(|stopped| *stopped).await.map(drop);
 }
 
-async fn answer(admin: &Admin, request: Request<Incoming>) -> Response<Full<Bytes>> {
+/// Whole, or lines as they come.
+type Reply = Response<Either<Full<Bytes>, Lines>>;
+
+async fn answer(admin: &Admin, request: Request<Incoming>, stop: watch::Receiver<bool>) -> Reply {
+    if request.method() == Method::GET && request.uri().path() == "/api/pipelines/tap" {
+        let refused = check_addressee(request.headers(), &admin.host_names);
+        let refused = refused.map_err(|reason| json(StatusCode::FORBIDDEN, &serde_json::json!({ "error": reason })));
+        let tapped = match refused {
+            Ok(()) => tap::tap(admin, request.uri().query(), stop).await,
+            Err(refused) => Err(refused),
+        };
+        return match tapped {
+            Ok(lines) => lines.map(Either::Right),
+            Err(refused) => refused.map(Either::Left),
+        };
+    }
+    whole(admin, request).await.map(Either::Left)
+}
+
+async fn whole(admin: &Admin, request: Request<Incoming>) -> Response<Full<Bytes>> {
     if let Err(reason) = check_addressee(request.headers(), &admin.host_names) {
         return json(StatusCode::FORBIDDEN, &serde_json::json!({ "error": reason }));
+    }
+    if request.uri().path().starts_with(dead_letters::PATH) {
+        return dead_letters::answer(admin, request).await;
     }
     match (request.method(), request.uri().path()) {
         (&Method::GET, "/metrics") => {
@@ -163,7 +191,7 @@ async fn answer(admin: &Admin, request: Request<Incoming>) -> Response<Full<Byte
         },
         (_, path) => json(
             StatusCode::NOT_FOUND,
-            &serde_json::json!({ "error": format!("nothing answers {} {path} here; the admin door has GET /metrics, /healthz, /readyz, /api/pipelines and POST /api/pipelines/reload, /api/pipelines/reset", request.method()) }),
+            &serde_json::json!({ "error": format!("nothing answers {} {path} here; the admin door has GET /metrics, /healthz, /readyz, /api/pipelines, /api/pipelines/tap and POST /api/pipelines/reload, /api/pipelines/reset, /api/dead-letters/…", request.method()) }),
         ),
     }
 }

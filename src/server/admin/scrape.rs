@@ -24,7 +24,9 @@ pub(super) fn text(admin: &Admin, is_ready: bool) -> String {
     if let Some(count) = open_files() {
         one(&mut out, DAEMON_OPEN_FILES, count as f64);
     }
-    let statuses = admin.control.statuses();
+    let mut statuses = admin.control.statuses();
+    // The line of a replay that is over stays for people.
+    statuses.retain(|status| !status.is_replay() || status.state != State::Stopped);
     let now_ms = admin.clock.now_ms();
     by_pipeline(&mut out, STREAM_UP, &statuses, |status| {
         f64::from(u8::from(!matches!(status.state, State::Stalled | State::Failed)))

@@ -23,7 +23,7 @@ mod origin;
 mod post;
 mod proxies;
 mod quarantine;
-mod query;
+pub(super) mod query;
 mod quota;
 mod record;
 mod reply;

@@ -7,7 +7,7 @@ pub(super) fn pairs(query: Option<&str>) -> impl Iterator<Item = (Vec<u8>, Vec<u
 }
 
 /// The first parameter of that name.
-pub(super) fn parameter(query: Option<&str>, name: &str) -> Option<String> {
+pub(in crate::server) fn parameter(query: Option<&str>, name: &str) -> Option<String> {
     let found = query?.split('&').filter_map(|pair| pair.split_once('=')).find(|(key, _)| *key == name)?;
     String::from_utf8(decoded(found.1)).ok()
 }

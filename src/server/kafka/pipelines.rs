@@ -23,11 +23,11 @@ pub(super) fn is_one(group: &str) -> bool {
 
 fn find(service: &Service, group: &str) -> Option<PipelineStatus> {
     let name = group.strip_prefix(PREFIX)?;
-    service.door.control.statuses().into_iter().find(|status| status.name == name)
+    service.door.control.statuses().into_iter().find(|status| status.name == name && !status.is_replay())
 }
 
 pub(super) fn list(service: &Service) -> impl Iterator<Item = Listed> {
-    service.door.control.statuses().into_iter().map(|status| Listed {
+    service.door.control.statuses().into_iter().filter(|status| !status.is_replay()).map(|status| Listed {
         group: format!("{PREFIX}{}", status.name).into(),
         protocol_type: "consumer".into(),
         state: state(&status),

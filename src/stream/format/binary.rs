@@ -9,8 +9,8 @@
 //!
 //! Before a Protobuf message comes its place in the schema's file, see [`super::protobuf`].
 
-use super::Schema;
 use super::registry::Registry;
+use super::{Language, Schema};
 use crate::json::Node;
 use crate::stream::fault::{Fault, Reason};
 use std::sync::Arc;
@@ -39,6 +39,19 @@ impl From<Fault> for Unread {
 }
 
 impl Binary {
+    pub(in crate::stream) fn in_words(&self) -> &'static str {
+        let (language, is_framed) = match self {
+            Binary::File { schema, is_framed } => (schema.language(), *is_framed),
+            Binary::Registry(registry) => (registry.language(), true),
+        };
+        match (language, is_framed) {
+            (Language::Avro, false) => "one Avro datum",
+            (Language::Avro, true) => "one Avro datum in Confluent's frame",
+            (Language::Protobuf, false) => "one Protobuf message",
+            (Language::Protobuf, true) => "one Protobuf message in Confluent's frame",
+        }
+    }
+
     /// Gives a value's tree to `each`.
     ///
     /// # Errors

@@ -1,10 +1,12 @@
 //! The key `format` of a pipeline file to a [`Format`], and what columns make of it.
 
 use super::binary::Binary;
-use super::registry::Registry;
+use super::registry::{Access, Registry};
 use super::{Csv, Format, Language, Schema, avro, protobuf};
 use crate::config::{Section, nearest};
+use crate::stream::secrets;
 use crate::stream::spec::{Column, From, Kind};
+use crate::stream::web::Trust;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -117,9 +119,27 @@ fn registry(section: &Section<'_>, language: Language, elsewhere: &[&'static str
     if section.has("framing") && !is_framed(section) {
         section.wrong("framing", "with a registry a value stands in Confluent's frame, which names its schema");
     }
+    let access = access(section, url.map(|url| url.value));
     section.finish();
-    let registry = noted(section, "registry", Registry::new(&url?.value, language))?;
-    Some(Format::Binary(Arc::new(Binary::Registry(Arc::new(registry)))))
+    Some(Format::Binary(Arc::new(Binary::Registry(Arc::new(Registry::new(access?, language))))))
+}
+
+/// Where the registry is, who asks, and whose certificate is believed.
+fn access(section: &Section<'_>, url: Option<String>) -> Option<Access> {
+    let file = section.mistakes().file;
+    let user = section.string("user");
+    let password = section.read("password", |text| secrets::fill(text, file));
+    let trust = section.read("ca", |ca| Trust::of_file(&file.parent().unwrap_or(Path::new(".")).join(ca)));
+    let mut access = noted(section, "registry", Access::new(&url?))?;
+    match (user, password) {
+        (Some(user), Some(password)) => access = access.of_user(&user.value, &password.value),
+        (Some(_), None) if !section.has("password") => {
+            section.wrong("user", "say its password too: password = \"{secret:NAME}\"");
+        }
+        (None, Some(_)) => section.wrong("password", "say whose it is: user = \"NAME\""),
+        _ => {}
+    }
+    Some(trust.map_or(access.clone(), |trust| access.trusting(trust.value)))
 }
 
 /// What was made of a key's value, or the mistake in it.
@@ -251,7 +271,16 @@ mod tests {
             format("format = { protobuf = { registry = \"http://r\" } }", "a = \"string\""),
             Ok(Format::Binary(_))
         ));
-        assert!(wrong("format = { avro = { registry = \"https://r\" } }").contains("TLS"));
+        assert!(matches!(
+            format(
+                "format = { avro = { registry = \"https://r\", user = \"u\", password = \"p\" } }",
+                "a = \"string\""
+            ),
+            Ok(Format::Binary(_))
+        ));
+        assert!(wrong("format = { avro = { registry = \"http://r\", user = \"u\" } }").contains("password"));
+        assert!(wrong("format = { avro = { registry = \"http://r\", password = \"p\" } }").contains("whose"));
+        assert!(wrong("format = { avro = { registry = \"http://r/?x\" } }").contains("question mark"));
         assert!(wrong("format = { avro = { registry = \"http://r\", schema = \"x\" } }").contains("leave this out"));
         assert!(
             wrong("format = { protobuf = { registry = \"http://r\", message = \"x\" } }").contains("leave this out")

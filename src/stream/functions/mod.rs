@@ -23,6 +23,7 @@ mod url;
 mod zones;
 
 pub use call::Function;
+pub(super) use picture::kind_of as picture_kind;
 
 use datafusion_common::Result;
 use datafusion_common::tree_node::{Transformed, TreeNode};

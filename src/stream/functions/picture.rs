@@ -52,7 +52,8 @@ fn size(bytes: &[u8]) -> Option<(i32, i32)> {
     Some((i32::try_from(size.width).ok()?, i32::try_from(size.height).ok()?))
 }
 
-fn kind_of(bytes: &[u8]) -> Option<&'static str> {
+/// jpeg, png, gif, webp.
+pub(in crate::stream) fn kind_of(bytes: &[u8]) -> Option<&'static str> {
     match imagesize::image_type(bytes).ok()? {
         ImageType::Jpeg => Some("jpeg"),
         ImageType::Png => Some("png"),

@@ -170,7 +170,7 @@ impl<'d> Builders<'d> {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     pub(super) fn push_bytes(&mut self, slot: usize, value: &[u8]) {
         self.push_written(slot, |bytes| {
             bytes.extend_from_slice(value);
@@ -180,7 +180,7 @@ impl<'d> Builders<'d> {
     }
 
     /// As [`Builders::push_bytes`], with a value that `write` appends in place. After an error the row is to be cut off.
-    #[inline]
+    #[inline(always)]
     pub(super) fn push_written<E>(
         &mut self,
         slot: usize,

@@ -137,9 +137,7 @@ impl<'d> Pass<'d> {
         // Built aside: fields that are read lie between those that are not.
         let mut text = vec![b'{'];
         scan.members(0, |scan| {
-            scan.pass(b'"')?;
             let (field, name) = self.orders[0].name(shape, scan, &mut last)?;
-            scan.pass(b':')?;
             match field {
                 Some(field) => self.field(scan, 0, field, object, 1),
                 None => {
@@ -162,9 +160,7 @@ impl<'d> Pass<'d> {
         let object = self.met.begin();
         let mut last = Order::START;
         scan.members(depth, |scan| {
-            scan.pass(b'"')?;
             let (field, _) = self.orders[shape].name(&self.decoder.shapes.all[shape], scan, &mut last)?;
-            scan.pass(b':')?;
             match field {
                 Some(field) => self.field(scan, shape, field, object, depth),
                 None => scan.skip(depth + 1),
@@ -234,7 +230,7 @@ impl<'d> Pass<'d> {
         Ok(true)
     }
 
-    #[inline]
+    #[inline(always)]
     fn string(&mut self, slot: usize, text: Text<'_>) -> Scan<()> {
         let of = self.builders.slot(slot);
         let raw = if text.is_escaped {
@@ -260,7 +256,7 @@ impl<'d> Pass<'d> {
         Ok(())
     }
 
-    #[inline]
+    #[inline(always)]
     fn number(&mut self, slot: usize, digits: &Digits<'_>) -> Scan<()> {
         let kind = &self.builders.slot(slot).kind;
         let int = digits.int();

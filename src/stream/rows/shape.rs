@@ -2,7 +2,7 @@
 //! next field is guessed and only compared.
 
 use super::super::spec::{Column, From};
-use crate::json::{Odd, Scan, Scanner, Text, unescape};
+use crate::json::{Odd, Scan, Scanner, Text, Word, unescape};
 
 /// Names that a pass learns of one shape; later ones are looked up among the shape's fields each time.
 const KNOWN_MAX: usize = 128;
@@ -110,8 +110,8 @@ pub(super) struct Order {
 }
 
 struct Known {
-    /// With its closing quote: what matches is the whole name.
-    name: Vec<u8>,
+    /// With quotes and colon, as it stands in JSON without white space.
+    name: Word,
     has_high: bool,
     field: Option<usize>,
     next: usize,
@@ -122,12 +122,12 @@ impl Order {
     pub(super) const START: usize = 0;
 
     pub(super) fn new() -> Order {
-        Order { known: vec![Known { name: Vec::new(), has_high: false, field: None, next: 0 }] }
+        Order { known: vec![Known { name: Word::new(b""), has_high: false, field: None, next: 0 }] }
     }
 
-    /// Passes a field's name, whose opening quote was passed. Gives the shape's field, and the name as it stands there; moves `last`, the
-    /// place of the field before, to this one's.
-    #[inline]
+    /// Passes a field's name and the colon behind it. Gives the shape's field, and the name as it stands there; moves `last`, the place of
+    /// the field before, to this one's.
+    #[inline(always)]
     pub(super) fn name<'a>(
         &mut self,
         shape: &Shape,
@@ -137,37 +137,45 @@ impl Order {
         let from = scan.place();
         let guess = self.known[*last].next;
         let known = &self.known[guess];
-        if guess != Order::START && scan.pass_exactly(&known.name) {
+        if guess != Order::START && scan.pass_word(&known.name) {
             scan.note_high(known.has_high);
             *last = guess;
             let raw = scan.since(from);
-            return Ok((known.field, Text { raw: &raw[..raw.len() - 1], is_escaped: false }));
+            return Ok((known.field, Text { raw: &raw[1..raw.len() - 2], is_escaped: false }));
         }
         self.look_up(shape, scan, last)
     }
 
+    #[inline(never)]
     fn look_up<'a>(
         &mut self,
         shape: &Shape,
         scan: &mut Scanner<'a>,
         last: &mut usize,
     ) -> Scan<(Option<usize>, Text<'a>)> {
-        let from = scan.place();
+        scan.pass(b'"')?;
         let text = scan.string()?;
+        scan.pass(b':')?;
         if text.is_escaped {
             // Rare enough to be looked up each time.
             let mut name = Vec::new();
             unescape(text.raw, &mut name)?;
             return Ok((shape.find(&name), text));
         }
-        let name = scan.since(from);
-        let found = self.known.iter().position(|known| known.name == name);
+        let is_it = |known: &Known| {
+            known.name.bytes().strip_prefix(b"\"").is_some_and(|name| name[..name.len() - 2] == *text.raw)
+        };
+        // The guess is right where only white space stands between.
+        let guess = self.known[*last].next;
+        let found = Some(guess).filter(|guess| is_it(&self.known[*guess]));
+        let found = found.or_else(|| self.known.iter().position(is_it));
         let place = match found {
             Some(place) => place,
             None if self.known.len() > KNOWN_MAX => return Ok((shape.find(text.raw), text)),
             None => {
                 let has_high = !text.raw.is_ascii();
-                self.known.push(Known { name: name.to_vec(), has_high, field: shape.find(text.raw), next: 0 });
+                let name = Word::new(&[b"\"", text.raw, b"\":"].concat());
+                self.known.push(Known { name, has_high, field: shape.find(text.raw), next: 0 });
                 self.known.len() - 1
             }
         };

@@ -1,6 +1,6 @@
-//! Rows to Parquet files in a folder of partitions, exactly once.
+//! Rows to files in a folder of partitions, exactly once: Parquet, or JSON lines.
 //!
-//! Open files are staged under `<folder>/_inrush/<pipeline>/` with names that do not end in `.parquet`, so no reader's glob meets half a
+//! Open files are staged under `<folder>/_inrush/<pipeline>/` with names that end in `.open`, so no reader's glob meets half a
 //! file. A cut closes and syncs all of them; the checkpoint then names them; then they are renamed into place. A start finishes the
 //! renames of the last checkpoint and removes what no checkpoint names.
 
@@ -9,8 +9,10 @@ use super::super::lanes;
 use super::super::spec::ParquetOutput;
 use super::encode::{Encoder, disk_error};
 use super::lake::{self, Owner};
+use super::lines::LineEncoder;
 use super::partition::places;
 use super::staged::StagedFile;
+use super::written::Written;
 use crate::metrics as names;
 use arrow::array::UInt32Array;
 use arrow::compute::take;
@@ -27,11 +29,18 @@ const OPEN_MAX: usize = 64;
 /// Memory of all open row groups together; past it the largest one is written early. Many small partitions would take 32 MiB each.
 const OPEN_BYTES_MAX: usize = 64 << 20;
 
+/// What an output folder may take of memory.
+pub(in crate::stream) fn memory_max() -> u64 {
+    OPEN_BYTES_MAX as u64
+}
+
 /// One output folder.
 pub(in crate::stream) struct Parquet {
     spec: ParquetOutput,
     schema: SchemaRef,
     pipeline: String,
+    /// What its files' names begin with: the pipeline's name, or that of a replay.
+    name: String,
     /// `<out>/<folder>`.
     folder: PathBuf,
     staging: PathBuf,
@@ -44,7 +53,7 @@ pub(in crate::stream) struct Parquet {
 }
 
 struct Open {
-    encoder: Encoder,
+    written: Written,
     staged: PathBuf,
     finished: PathBuf,
 }
@@ -61,7 +70,8 @@ pub(in crate::stream) struct CutName {
 }
 
 impl Parquet {
-    /// Makes the folders, claims the output for `owner`, and removes what was staged but for `files`, which the checkpoint names.
+    /// Makes the folders, claims the output for `owner`, and removes what was staged under
+    /// `name` but for `files`, which the checkpoint names.
     ///
     /// # Errors
     /// The system's; `InvalidInput` if the schema does not fit the folder's.
@@ -70,10 +80,11 @@ impl Parquet {
         schema: SchemaRef,
         out: &Path,
         owner: &Owner,
+        name: &str,
         files: &[Staged],
     ) -> io::Result<Parquet> {
         let folder = out.join(&spec.folder);
-        let staging = folder.join("_inrush").join(&owner.name);
+        let staging = folder.join("_inrush").join(name);
         make_folder(&staging)?;
         let schema_version = lake::schema_version(&folder, &schema)?;
         lake::claim(&folder, owner)?;
@@ -88,6 +99,7 @@ impl Parquet {
             spec,
             schema,
             pipeline: owner.name.clone(),
+            name: name.to_owned(),
             folder,
             staging,
             tag: fastrand::u32(..),
@@ -121,7 +133,7 @@ impl Parquet {
                 self.open.insert(partition.clone(), file);
             }
             let Some(file) = self.open.get_mut(&partition) else { continue };
-            file.encoder.write(&part).map_err(disk_error)?;
+            file.written.write(&part)?;
             self.relieve()?;
         }
         Ok(())
@@ -131,17 +143,17 @@ impl Parquet {
     fn relieve(&mut self) -> io::Result<()> {
         // With one file open the row group's own limit holds.
         while self.open.len() > 1
-            && self.open.values().map(|file| file.encoder.memory_size()).sum::<usize>() > OPEN_BYTES_MAX
+            && self.open.values().map(|file| file.written.memory_size()).sum::<usize>() > OPEN_BYTES_MAX
         {
-            let Some(largest) = self.open.values_mut().max_by_key(|file| file.encoder.memory_size()) else { break };
-            largest.encoder.end_row_group().map_err(disk_error)?;
+            let Some(largest) = self.open.values_mut().max_by_key(|file| file.written.memory_size()) else { break };
+            largest.written.relieve()?;
         }
         Ok(())
     }
 
     /// Whether it is time for a cut because of size or count.
     pub(in crate::stream) fn is_full(&self) -> bool {
-        let size = |file: &Open| file.encoder.size() as u64;
+        let size = |file: &Open| file.written.size();
         self.open.len() >= OPEN_MAX || self.open.values().map(size).max().unwrap_or(0) >= self.spec.roll_bytes
     }
 
@@ -161,8 +173,7 @@ impl Parquet {
     pub(in crate::stream) fn close(&mut self, offsets: &str) -> io::Result<Vec<Staged>> {
         let mut staged = Vec::with_capacity(self.open.len());
         for (_, file) in std::mem::take(&mut self.open) {
-            let offsets = KeyValue::new("inrush.offsets".to_owned(), offsets.to_owned());
-            let (size, crc) = file.encoder.close(offsets).map_err(disk_error)?.finish()?;
+            let (size, crc) = file.written.close(offsets)?.finish()?;
             staged.push(Staged { size, crc, staged: file.staged, finished: file.finished });
         }
         if !staged.is_empty() {
@@ -175,23 +186,28 @@ impl Parquet {
     /// Throws away what is open: after an error, the records are read again from the last cut.
     pub(in crate::stream) fn discard(&mut self) {
         for (_, file) in std::mem::take(&mut self.open) {
-            drop(file.encoder);
+            drop(file.written);
             let _ = fs::remove_file(file.staged);
         }
         self.made = 0;
     }
 
     fn begin(&mut self, partition: &str, name: &CutName, first: &RecordBatch) -> io::Result<Open> {
-        let file_name = format!("{}-{}-{}-{}.parquet", self.pipeline, name.generation, name.cut, self.made);
+        let file_name =
+            format!("{}-{}-{}-{}.{}", self.name, name.generation, name.cut, self.made, self.spec.extension());
         self.made += 1;
         let staged = self.staging.join(format!("{file_name}.{:08x}.open", self.tag));
         let finished = self.folder.join(partition).join(&file_name);
+        let file = StagedFile::create(&staged)?;
+        if let Some(compression) = self.spec.lines {
+            return Ok(Open { written: Written::Lines(LineEncoder::new(file, compression)?), staged, finished });
+        }
         let metadata = vec![
             KeyValue::new("inrush.pipeline".to_owned(), self.pipeline.clone()),
             KeyValue::new("inrush.schema-version".to_owned(), self.schema_version.to_string()),
         ];
-        let (file, level) = (StagedFile::create(&staged)?, self.spec.compression_level);
+        let level = self.spec.compression_level;
         let encoder = Encoder::new(file, &lanes::pool(), level, metadata, self.schema.clone(), first);
-        Ok(Open { encoder: encoder.map_err(disk_error)?, staged, finished })
+        Ok(Open { written: Written::Parquet(encoder.map_err(disk_error)?), staged, finished })
     }
 }

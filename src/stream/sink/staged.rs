@@ -27,6 +27,11 @@ impl StagedFile {
         Ok(StagedFile { file, size: 0, flushed: 0, crc: 0 })
     }
 
+    /// Bytes so far.
+    pub(in crate::stream) fn size(&self) -> u64 {
+        self.size
+    }
+
     /// Durable when it returns, but for its name: size and CRC-32C.
     ///
     /// # Errors

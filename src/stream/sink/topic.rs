@@ -1,11 +1,11 @@
 //! Rows to a topic as JSON objects, one record a row, exactly once by way of the [`Journal`].
 
 use super::super::fault::{Fault, Reason};
+use super::super::step::JsonLines;
 use super::journal::{Error, Journal, Last, Row, copied_headers};
 use crate::record::{Record, partition_for_key};
 use arrow::array::{Array, ArrayRef, AsArray};
 use arrow::datatypes::DataType;
-use arrow::json::writer::{LineDelimited, WriterBuilder};
 use arrow::record_batch::RecordBatch;
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 use std::collections::BTreeMap;
@@ -80,21 +80,16 @@ impl Lines {
             message: message.into(),
         };
         let mut faults = Vec::new();
-        let mut writer = WriterBuilder::new().with_explicit_nulls(true).build::<_, LineDelimited>(Vec::new());
-        let written = writer.write(rows).and_then(|()| writer.finish());
-        let json = writer.into_inner();
-        let mut lines = Vec::with_capacity(rows.num_rows());
-        let mut from = 0;
-        for end in memchr::memchr_iter(b'\n', &json) {
-            lines.push(Some(from..end));
-            from = end + 1;
-        }
-        if written.is_err() || lines.len() != rows.num_rows() {
-            // No type of ours has no JSON form; should one come, its rows are told and not lost.
-            let why = written.err().map_or("rows without a JSON form".to_owned(), |error| error.to_string());
-            lines = vec![None; rows.num_rows()];
-            faults.extend((0..rows.num_rows() as u32).map(|row| (row, fault(Reason::Expression, None, why.clone()))));
-        }
+        let (json, lines) = match JsonLines::of(rows) {
+            Ok(JsonLines { text, places }) => (text, places.into_iter().map(Some).collect()),
+            Err(error) => {
+                // No type of ours has no JSON form; should one come, its rows are told and not lost.
+                let why = error.to_string();
+                let all = 0..rows.num_rows() as u32;
+                faults.extend(all.map(|row| (row, fault(Reason::Expression, None, why.clone()))));
+                (Vec::new(), vec![None; rows.num_rows()])
+            }
+        };
         let keys = keys(rows, key);
         let mut shaped = Lines { json, lines, keys };
         for row in 0..rows.num_rows() {

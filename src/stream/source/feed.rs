@@ -551,7 +551,7 @@ mod tests {
             topic_id: Uuid::nil(),
             max_message_bytes: 0,
             retention_ms: None,
-            from: Elsewhere { cluster: Settings { servers: Vec::new(), sasl: None }, group: None },
+            from: Elsewhere { cluster: Settings { servers: Vec::new(), tls: None, sasl: None }, group: None },
             topic: TopicName::new("t").unwrap(),
             shared: Arc::new(Shared {
                 state: Mutex::new(state),

@@ -73,6 +73,11 @@ impl Source {
         }
     }
 
+    /// Whether timestamps are the log's; each batch from elsewhere says so itself.
+    pub(super) fn is_log_append_time(&self) -> bool {
+        matches!(&self.kind, Kind::Log(topic) if topic.config().log_append_time)
+    }
+
     /// What the HTTP door keys its records by.
     pub(super) fn http_key(&self) -> Option<String> {
         match &self.kind {

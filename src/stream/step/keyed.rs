@@ -1,12 +1,12 @@
 //! Steps that remember: `dedupe`, `debounce`, `sessionize`, `last`. Each works on one partition's rows in the log's order, by stream time
 //! alone, so that the same records make the same rows however they are cut into batches and whenever they are read again.
 
+use super::json_lines::JsonLines;
 use super::table::{Entry, Keys, RowShape, Table};
 use super::{Found, Rows, Sieve};
 use arrow::array::{Array, ArrayRef, BooleanArray, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray};
 use arrow::datatypes::{DataType, Field, SchemaRef, TimeUnit};
 use arrow::error::ArrowError;
-use arrow::json::writer::{LineDelimited, WriterBuilder};
 use bytes::Bytes;
 use datafusion_physical_expr::PhysicalExpr;
 use std::collections::HashSet;
@@ -91,18 +91,12 @@ impl Course<'_> {
         if sources.iter().all(|source| !self.is_let_go(*source)) {
             return;
         }
-        let mut writer = WriterBuilder::new().with_explicit_nulls(true).build::<_, LineDelimited>(Vec::new());
-        if writer.write(batch).and_then(|()| writer.finish()).is_err() {
-            return;
-        }
-        let text = Bytes::from(writer.into_inner());
-        let ends = memchr::memchr_iter(b'\n', &text);
-        let mut from = 0;
-        for (source, end) in sources.iter().zip(ends) {
+        let Ok(JsonLines { text, places }) = JsonLines::of(batch) else { return };
+        let text = Bytes::from(text);
+        for (source, place) in sources.iter().zip(places) {
             if let Some(row) = (*source as usize).checked_sub(records).and_then(|at| self.let_go.get_mut(at)) {
-                row.value = Some(text.slice(from..end));
+                row.value = Some(text.slice(place));
             }
-            from = end + 1;
         }
     }
 

@@ -1,18 +1,23 @@
-//! `where` and `select` over rows: evaluated together, and where that fails by halves, so that one bad row costs no other.
+//! `where` and `select` over rows: evaluated together, and where that fails without the rows that the expression fails on alone.
 
 use super::super::fault::{Fault, Reason};
 use super::super::sql::readable;
-use super::{Found, Rows, Sieve};
+use super::{Found, Rows, Sieve, failing};
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray};
-use arrow::compute::{CastOptions, cast_with_options, concat_batches};
+use arrow::compute::{CastOptions, cast_with_options};
 use arrow::datatypes::{DataType, SchemaRef, TimeUnit};
 use arrow::record_batch::{RecordBatch, RecordBatchOptions};
 use datafusion_common::Result as SqlResult;
 use datafusion_physical_expr::PhysicalExpr;
+use std::collections::HashSet;
 use std::sync::Arc;
 
-/// Rows that failed together are halved down to this many, then looked at one by one.
-const BISECT_TO: usize = 64;
+/// Which expression failed.
+#[derive(Clone, Copy)]
+enum Failed {
+    Filter,
+    Projection(usize),
+}
 
 /// A filter, then what each row becomes.
 #[derive(Clone)]
@@ -25,63 +30,86 @@ pub(in crate::stream) struct Transform {
 
 impl Transform {
     /// Filters and projects; rows that an expression fails on are told, the others go through.
-    pub(in crate::stream) fn run(&self, rows: Rows, found: &mut Found) -> Rows {
-        let mut parts = Vec::new();
-        self.run_part(&rows.batch, &rows.sources, &mut parts, found);
-        if parts.len() == 1 {
-            return parts.remove(0);
-        }
-        let batch = concat_batches(&self.output, parts.iter().map(|part| &part.batch));
-        let batch = batch.expect("all parts have the output's schema");
-        Rows { batch, sources: parts.into_iter().flat_map(|part| part.sources).collect() }
-    }
-
-    fn run_part(&self, batch: &RecordBatch, sources: &[u32], parts: &mut Vec<Rows>, found: &mut Found) {
-        match self.evaluate(batch, sources) {
-            Ok((rows, own)) => {
-                parts.push(rows);
-                found.merge(own);
-            }
-            Err(error) if batch.num_rows() <= 1 => {
-                let fault = Fault { reason: Reason::Expression, column: None, message: readable(&error).into() };
-                found.faults.extend(sources.iter().map(|source| (*source, fault.clone())));
-            }
-            Err(_) => {
-                let step = if batch.num_rows() <= BISECT_TO { 1 } else { batch.num_rows().div_ceil(2) };
-                for from in (0..batch.num_rows()).step_by(step) {
-                    let count = step.min(batch.num_rows() - from);
-                    self.run_part(&batch.slice(from, count), &sources[from..from + count], parts, found);
+    pub(in crate::stream) fn run(&self, mut rows: Rows, found: &mut Found) -> Rows {
+        let mut dead = HashSet::new();
+        loop {
+            match self.evaluate(&rows) {
+                Ok((mut made, own)) => {
+                    found.merge(own);
+                    // A record of which a row has failed is a dead letter, whatever its other rows were.
+                    if !dead.is_empty() {
+                        let is_good: BooleanArray =
+                            made.sources.iter().map(|source| Some(!dead.contains(source))).collect();
+                        made = made.filter(&is_good).expect("there is an answer a row");
+                    }
+                    return made;
+                }
+                // Its rows are taken out, and the others evaluated again without them: one pass more for each expression that fails.
+                Err((at, passed)) => {
+                    let failing = failing(self.expression(at), &passed.batch);
+                    let fault =
+                        |message: String| Fault { reason: Reason::Expression, column: None, message: message.into() };
+                    let none = failing.is_empty();
+                    let new = failing.into_iter().map(|(row, error)| (passed.sources[row], fault(readable(&error))));
+                    let before = dead.len();
+                    for (source, fault) in new {
+                        if dead.insert(source) {
+                            found.faults.push((source, fault));
+                        }
+                    }
+                    if none || dead.len() == before {
+                        // It fails on all together and on none alone: no expression of ours does, and nothing may be lost by one.
+                        let all = passed.sources.iter().filter(|source| dead.insert(**source)).copied();
+                        let why = "the expression fails on these rows together";
+                        let all: Vec<u32> = all.collect();
+                        found.faults.extend(all.into_iter().map(|source| (source, fault(why.to_owned()))));
+                    }
+                    let keep: BooleanArray = rows.sources.iter().map(|source| Some(!dead.contains(source))).collect();
+                    rows = rows.filter(&keep).expect("there is an answer a row");
                 }
             }
         }
     }
 
-    /// Evaluates all rows or none.
-    fn evaluate(&self, batch: &RecordBatch, sources: &[u32]) -> SqlResult<(Rows, Found)> {
+    fn expression(&self, at: Failed) -> &Arc<dyn PhysicalExpr> {
+        match (at, &self.filter, &self.projections) {
+            (Failed::Filter, Some(filter), _) => filter,
+            (Failed::Projection(at), _, Some(projections)) => &projections[at],
+            _ => unreachable!("what is not there was not evaluated"),
+        }
+    }
+
+    /// Evaluates all rows, or says which expression failed, and on which rows.
+    fn evaluate(&self, all: &Rows) -> Result<(Rows, Found), (Failed, Rows)> {
         let mut found = Found::default();
-        let mut rows = Rows { batch: batch.clone(), sources: sources.to_vec() };
+        let mut rows = all.clone();
         if let Some(filter) = &self.filter {
-            let answers = filter.evaluate(batch)?.into_array(batch.num_rows())?;
+            let answers = filter.evaluate(&rows.batch).and_then(|answers| answers.into_array(rows.len()));
+            let Ok(answers) = answers else { return Err((Failed::Filter, rows)) };
             let answers: &BooleanArray = answers.as_boolean();
-            rows = rows.filter(answers)?;
+            let passed = rows.filter(answers).expect("there is an answer a row");
             found.filtered.add(Sieve::Null, answers.null_count());
-            found.filtered.add(Sieve::False, batch.num_rows() - rows.len() - answers.null_count());
+            found.filtered.add(Sieve::False, rows.len() - passed.len() - answers.null_count());
+            rows = passed;
         }
         let Some(projections) = &self.projections else { return Ok((rows, found)) };
         let mut arrays = Vec::with_capacity(projections.len());
         let mut faults = Vec::new();
-        for (expression, field) in projections.iter().zip(self.output.fields()) {
-            let array = expression.evaluate(&rows.batch)?.into_array(rows.len())?;
-            arrays.push(settled(array, field.data_type(), field.name(), &mut faults)?);
+        for (at, (expression, field)) in projections.iter().zip(self.output.fields()).enumerate() {
+            let array = expression.evaluate(&rows.batch).and_then(|array| array.into_array(rows.len()));
+            let array = array.and_then(|array| settled(array, field.data_type(), field.name(), &mut faults));
+            let Ok(array) = array else { return Err((Failed::Projection(at), rows)) };
+            arrays.push(array);
         }
         let options = RecordBatchOptions::new().with_row_count(Some(rows.len()));
-        rows.batch = RecordBatch::try_new_with_options(self.output.clone(), arrays, &options)?;
+        let made = RecordBatch::try_new_with_options(self.output.clone(), arrays, &options);
+        rows.batch = made.expect("each array was brought to its column's type");
         if !faults.is_empty() {
             faults.sort_by_key(|(at, _): &(usize, Fault)| *at);
             faults.dedup_by_key(|(at, _)| *at);
-            let is_good = |at: &u32| !faults.iter().any(|(bad, _)| *bad == *at as usize);
+            let is_good = |at: &u32| faults.binary_search_by_key(&(*at as usize), |(bad, _)| *bad).is_err();
             let good: Vec<u32> = (0..rows.len() as u32).filter(is_good).collect();
-            let good = rows.take(good)?;
+            let good = rows.take(good).expect("places are of rows");
             found.faults.extend(faults.into_iter().map(|(at, fault)| (rows.sources[at], fault)));
             rows = good;
         }

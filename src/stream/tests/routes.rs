@@ -26,7 +26,7 @@ fn is_of_one(n: &i64) -> bool {
 
 impl Bench {
     /// `n` of every row in a topic, sorted.
-    fn numbers(&self, topic: &str) -> Vec<i64> {
+    pub(super) fn numbers(&self, topic: &str) -> Vec<i64> {
         let number = |record: Record| {
             let value: serde_json::Value = serde_json::from_slice(&record.value.unwrap()).unwrap();
             value["n"].as_i64().unwrap()
@@ -36,7 +36,7 @@ impl Bench {
         numbers
     }
 
-    fn files(&self, folder: &str) -> Vec<i64> {
+    pub(super) fn files(&self, folder: &str) -> Vec<i64> {
         let mut rows = parquet_rows(&self.options.out.join(folder));
         rows.sort_unstable();
         rows
@@ -214,4 +214,25 @@ fn a_record_of_which_one_row_fails_is_a_dead_letter_and_no_row() {
     assert_eq!(bench.letters("in-dlt"), [4]);
     // One row that no route takes, and one record without rows.
     assert_eq!(bench.status().unwrap().filtered, 2);
+}
+
+#[test]
+fn a_record_that_several_outputs_do_not_take_counts_once_for_the_breaker() {
+    let bench = Bench::new();
+    let source = bench.topic("in", 1, &[]);
+    for name in ["a", "b"] {
+        bench.topic(name, 1, &[("max.message.bytes", "400"), ("compression.type", "uncompressed")]);
+    }
+    // Four of nine are too large for both: eight letters, and less than a half of the records.
+    let text = format!(
+        "from = \"topic:in\"\non-error = {{ breaker = \"60% of 9\" }}\n{COLUMNS}
+[[step]]\nselect = \"n, repeat('x', case when n % 2 = 0 then 400 else 1 end) as text\"
+[[route]]\nto = {{ topic = \"a\" }}
+[[route]]\nto = {{ topic = \"b\" }}\n"
+    );
+    bench.send(&source, 0, 1..10);
+    let job = bench.job(&text);
+    bench.finish(&job);
+    assert_eq!(bench.letters("in-dlt"), [2, 2, 4, 4, 6, 6, 8, 8]);
+    assert_eq!((bench.numbers("a"), bench.numbers("b")), (vec![1, 3, 5, 7, 9], vec![1, 3, 5, 7, 9]));
 }

@@ -8,9 +8,11 @@ mod http;
 #[cfg(test)]
 mod tests;
 
+pub(super) use http::Access;
+
 use super::{Language, Schema, avro, protobuf};
 use answers::{Answer, Reference, Versioned};
-use http::{Address, Connection};
+use http::Connection;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::{Duration, Instant};
@@ -27,7 +29,7 @@ const REFERENCES_MAX: usize = 200;
 /// One registry, and what is known of it.
 #[derive(Debug)]
 pub(in crate::stream) struct Registry {
-    address: Address,
+    access: Access,
     language: Language,
     known: RwLock<HashMap<u32, Known>>,
     /// One fetch at a time; the next one finds what it wants.
@@ -46,13 +48,9 @@ enum Known {
 }
 
 impl Registry {
-    /// The registry at `http://HOST[:PORT][/PATH]`, which is not asked yet.
-    ///
-    /// # Errors
-    /// What is wrong with the address.
-    pub(super) fn new(url: &str, language: Language) -> Result<Registry, String> {
-        let address = Address::parse(url)?;
-        Ok(Registry { address, language, known: RwLock::default(), fetching: Mutex::new(()) })
+    /// It is not asked yet.
+    pub(super) fn new(access: Access, language: Language) -> Registry {
+        Registry { access, language, known: RwLock::default(), fetching: Mutex::new(()) }
     }
 
     pub(super) fn language(&self) -> Language {
@@ -75,7 +73,7 @@ impl Registry {
     /// The registry cannot be reached, or it has trouble of its own.
     pub(super) fn fetch(&self, ids: &[u32]) -> Result<(), String> {
         let _one: MutexGuard<'_, ()> = self.fetching.lock().unwrap_or_else(PoisonError::into_inner);
-        let down = |reason: String| format!("the schema registry {} is down: {reason}", self.address);
+        let down = |reason: String| format!("the schema registry {} is down: {reason}", self.access.address());
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let runtime = runtime.map_err(|error| down(error.to_string()))?;
         let fetched = runtime.block_on(async { tokio::time::timeout(FETCH_TIME_MAX, self.fetch_all(ids)).await });
@@ -85,7 +83,7 @@ impl Registry {
     }
 
     async fn fetch_all(&self, ids: &[u32]) -> Result<(), String> {
-        let mut connection = Connection::new(&self.address);
+        let mut connection = Connection::new(&self.access);
         for id in ids.iter().filter(|id| self.get(**id).is_none()) {
             let known = match answers::by_id(&mut connection, *id).await? {
                 Answer::Schema(found) => {

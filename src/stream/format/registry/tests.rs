@@ -6,7 +6,7 @@ use crate::stream::format::tests::fake_registry::{Fake, registered};
 use std::net::TcpListener;
 
 fn registry(fake: &Arc<Fake>, language: Language) -> Arc<Registry> {
-    Arc::new(Registry::new(&format!("http://127.0.0.1:{}", fake.serve()), language).unwrap())
+    Arc::new(Registry::new(Access::new(&format!("http://127.0.0.1:{}", fake.serve())).unwrap(), language))
 }
 
 fn framed(id: u32, rest: &[u8]) -> Vec<u8> {
@@ -67,7 +67,7 @@ fn an_id_without_a_schema_is_the_records_fault_and_a_registry_in_trouble_is_not(
     assert!(why(6).contains("is down"), "{}", why(6));
     assert!(why(7).contains("is down") && why(7).contains("Unauthorized"), "{}", why(7));
     let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    let gone = Arc::new(Registry::new(&format!("http://{nobody}"), Language::Avro).unwrap());
+    let gone = Arc::new(Registry::new(Access::new(&format!("http://{nobody}")).unwrap(), Language::Avro));
     assert!(read(&gone, &framed(1, &[0])).unwrap_err().contains(&format!("http://{nobody} is down")));
 }
 

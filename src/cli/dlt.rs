@@ -1,0 +1,462 @@
+//! `inrush dlt list|show|replay|drop`.
+
+use super::Outcome;
+use crate::client::Client;
+use crate::clock::Clock;
+use crate::config::duration;
+use crate::letters::Filter;
+use anyhow::{Context, Result, bail};
+use clap::{Args, Subcommand};
+use hyper::Method;
+use serde_json::{Value, json};
+use std::io::{IsTerminal, Write};
+use std::time::Duration;
+
+/// How often a replay is asked how far it is.
+const LOOK_INTERVAL: Duration = Duration::from_millis(200);
+/// How often its progress is told where nobody looks at a terminal.
+const TELL_INTERVAL: Duration = Duration::from_secs(5);
+
+#[derive(Args)]
+pub(super) struct Arguments {
+    /// Address of the admin door.
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:9600", global = true)]
+    admin: String,
+    #[arg(long, global = true)]
+    json: bool,
+    #[command(subcommand)]
+    action: Action,
+}
+
+#[derive(Subcommand)]
+enum Action {
+    /// Counts dead letters by topic, pipeline, reason, step and output.
+    List {
+        #[arg(value_name = "TOPIC|PIPELINE")]
+        name: Option<String>,
+    },
+    /// Shows letters one by one: where each comes from, why it is here, what it holds.
+    Show {
+        /// The dead letter topic, or its source.
+        topic: String,
+        #[command(flatten)]
+        which: Which,
+        /// Of this pipeline.
+        #[arg(long)]
+        pipeline: Option<String>,
+        #[arg(long, default_value_t = 20)]
+        limit: usize,
+    },
+    /// Feeds letters to the pipeline that failed on them, and to those of its outputs that lack them; each once.
+    Replay {
+        /// The pipeline; with --to-topic also a dead letter topic.
+        pipeline: String,
+        #[command(flatten)]
+        which: Which,
+        /// Tells what would come of them; nothing is written.
+        #[arg(long)]
+        dry_run: bool,
+        /// Letters that are handled too: what they made before is made once more.
+        #[arg(long)]
+        again: bool,
+        /// Sends them to this topic as the records that they were, and not to the pipeline: every reader of the topic gets them.
+        #[arg(long, value_name = "TOPIC")]
+        to_topic: Option<String>,
+        /// Does not wait for the end.
+        #[arg(long)]
+        no_wait: bool,
+        /// Ends the replay that is under way.
+        #[arg(long, conflicts_with_all = ["dry_run", "again", "to_topic"])]
+        stop: bool,
+    },
+    /// Deletes letters where all before them go too, and notes the others as handled.
+    Drop {
+        topic: String,
+        #[command(flatten)]
+        which: Which,
+        /// Of this pipeline.
+        #[arg(long)]
+        pipeline: Option<String>,
+        /// Tells how many; nothing is dropped.
+        #[arg(long)]
+        dry_run: bool,
+        /// Does not ask.
+        #[arg(long)]
+        yes: bool,
+    },
+}
+
+/// Which letters.
+#[derive(Args)]
+struct Which {
+    /// Why they failed, such as `wrong-type`.
+    #[arg(long)]
+    reason: Option<String>,
+    /// Where they failed: source, columns, select, to, http.
+    #[arg(long)]
+    step: Option<String>,
+    /// An output that lacks them, such as `parquet clicks`.
+    #[arg(long)]
+    output: Option<String>,
+    #[arg(long)]
+    column: Option<String>,
+    /// Not older: how long ago (`1h`), RFC 3339, or milliseconds since 1970. It is the record's own time.
+    #[arg(long, value_name = "AGO|TIME")]
+    since: Option<String>,
+    /// Older than that.
+    #[arg(long, value_name = "AGO|TIME")]
+    until: Option<String>,
+    /// From this offset of the dead letter topic on.
+    #[arg(long, value_name = "OFFSET", requires = "partition")]
+    from: Option<i64>,
+    /// Up to this offset, which is left out.
+    #[arg(long, value_name = "OFFSET", requires = "partition")]
+    to: Option<i64>,
+    #[arg(long)]
+    partition: Option<i32>,
+}
+
+impl Which {
+    fn filter(self, pipeline: Option<String>) -> Result<Filter> {
+        let now_ms = Clock::System.now_ms();
+        let moment = |flag: &str, text: Option<String>| {
+            text.map(|text| moment(&text, now_ms).with_context(|| format!("--{flag} {text}"))).transpose()
+        };
+        Ok(Filter {
+            reason: self.reason,
+            pipeline,
+            output: self.output,
+            step: self.step,
+            column: self.column,
+            since: moment("since", self.since)?,
+            until: moment("until", self.until)?,
+            from: self.from,
+            to: self.to,
+            partition: self.partition,
+        })
+    }
+}
+
+/// A moment in ms: so long ago, RFC 3339, or ms.
+fn moment(text: &str, now_ms: i64) -> Result<i64> {
+    if let Ok(ms) = text.parse() {
+        return Ok(ms);
+    }
+    if let Ok(time) = chrono::DateTime::parse_from_rfc3339(text) {
+        return Ok(time.timestamp_millis());
+    }
+    match duration(text) {
+        Ok(ago) => Ok(now_ms - ago.as_millis() as i64),
+        Err(_) => bail!("write how long ago (1h, 7d), a time (2026-01-02T03:04:05Z), or milliseconds since 1970"),
+    }
+}
+
+pub(super) fn run(arguments: Arguments) -> Result<Outcome> {
+    let json = arguments.json;
+    let mut door = Door { client: Client::new(arguments.admin)? };
+    match arguments.action {
+        Action::List { name } => {
+            let groups = door.ask("list", &json!({ "name": name }))?;
+            if json {
+                println!("{groups}")
+            } else {
+                print_groups(&groups)
+            }
+            Ok(Outcome::Done)
+        }
+        Action::Show { topic, which, pipeline, limit } => {
+            show(&mut door, &topic, &which.filter(pipeline)?, limit, json)
+        }
+        Action::Replay { pipeline, stop: true, .. } => {
+            let lines = door.ask("stop", &json!({ "pipeline": pipeline }))?;
+            told(&lines, json)
+        }
+        Action::Replay { pipeline, which, dry_run, again, to_topic: Some(to), .. } => {
+            send(&mut door, &pipeline, which, &to, Way { is_dry: dry_run, again, json })
+        }
+        Action::Replay { pipeline, which, dry_run, again, no_wait, .. } => {
+            let way = Way { is_dry: dry_run, again, json };
+            replay(&mut door, &pipeline, &which.filter(None)?, way, no_wait)
+        }
+        Action::Drop { topic, which, pipeline, dry_run, yes } => {
+            drop_letters(&mut door, &topic, &which.filter(pipeline)?, Consent { is_dry: dry_run, yes }, json)
+        }
+    }
+}
+
+/// The admin door, asked for letters.
+struct Door {
+    client: Client,
+}
+
+impl Door {
+    fn ask(&mut self, what: &str, question: &Value) -> Result<Value> {
+        let answer = self.client.call(
+            Method::POST,
+            &format!("/api/dead-letters/{what}"),
+            "application/json",
+            question.to_string(),
+        )?;
+        let value: Value = serde_json::from_slice(&answer.body)
+            .with_context(|| format!("the daemon answered {} with something that is not JSON", answer.status))?;
+        match value.get("error").and_then(Value::as_str) {
+            Some(error) => bail!("{error}"),
+            None => Ok(value),
+        }
+    }
+
+    /// The board's line of that name.
+    fn status(&mut self, name: &str) -> Result<Option<Value>> {
+        let board = self.client.json(Method::GET, "/api/pipelines", None)?;
+        Ok(board.as_array().into_iter().flatten().find(|line| line["name"] == name).cloned())
+    }
+}
+
+/// How letters are replayed or sent.
+struct Way {
+    is_dry: bool,
+    again: bool,
+    json: bool,
+}
+
+struct Consent {
+    is_dry: bool,
+    yes: bool,
+}
+
+fn show(door: &mut Door, topic: &str, filter: &Filter, limit: usize, json: bool) -> Result<Outcome> {
+    let (mut left, mut place) = (limit, Value::Null);
+    let mut shown = 0;
+    while left > 0 {
+        let page = door.ask("show", &json!({ "topic": topic, "filter": filter, "limit": left, "place": place }))?;
+        for letter in page["letters"].as_array().into_iter().flatten() {
+            if json {
+                println!("{letter}")
+            } else {
+                print_letter(letter)
+            }
+            (left, shown) = (left - 1, shown + 1);
+        }
+        place = page["next"].clone();
+        if place.is_null() {
+            break;
+        }
+    }
+    if !json && shown == 0 {
+        println!("no letter is chosen; inrush dlt list shows what there is");
+    }
+    if !json && left == 0 && !place.is_null() {
+        println!("… and perhaps more: --limit N, or --partition {} --from {}", place["partition"], place["offset"]);
+    }
+    Ok(Outcome::Done)
+}
+
+fn replay(door: &mut Door, pipeline: &str, filter: &Filter, way: Way, no_wait: bool) -> Result<Outcome> {
+    if door.status(pipeline)?.is_none() && door.ask("list", &json!({ "name": pipeline })).is_ok() {
+        bail!(
+            "no pipeline is named {pipeline}, so there is none to feed; letters of the HTTP door (step http) belong to no pipeline: see them with inrush dlt show {pipeline}, mend and send them again, or send them as they are with --to-topic TOPIC"
+        );
+    }
+    let lines =
+        door.ask("replay", &json!({ "pipeline": pipeline, "filter": filter, "again": way.again, "dry": way.is_dry }))?;
+    let outcome = told(&lines, way.json)?;
+    if way.is_dry || no_wait || !matches!(outcome, Outcome::Done) {
+        return Ok(outcome);
+    }
+    let name = format!("{pipeline}/replay");
+    let is_seen = std::io::stderr().is_terminal() && !way.json;
+    let mut told_at = std::time::Instant::now();
+    loop {
+        let Some(line) = door.status(&name)? else { return Ok(Outcome::Done) };
+        let done = line["records_read"].as_u64().unwrap_or(0);
+        let all = done + line["lag_records"].as_u64().unwrap_or(0);
+        let why = line["reason"].as_str().unwrap_or_default();
+        match line["state"].as_str().unwrap_or_default() {
+            "stopped" | "failed" if way.json => println!("{line}"),
+            "stopped" => println!("{why}"),
+            "failed" => bail!("the replay failed: {why}"),
+            state => {
+                let progress =
+                    format!("{done} of {all} letters, {state}{}{why}", if why.is_empty() { "" } else { ": " });
+                if is_seen {
+                    eprint!("\r{progress}\x1b[K");
+                } else if !way.json && told_at.elapsed() > TELL_INTERVAL {
+                    told_at = std::time::Instant::now();
+                    eprintln!("{progress}");
+                }
+                std::thread::sleep(LOOK_INTERVAL);
+                continue;
+            }
+        }
+        return Ok(if line["state"] == "stopped" { Outcome::Done } else { Outcome::Found });
+    }
+}
+
+fn send(door: &mut Door, name: &str, which: Which, to: &str, way: Way) -> Result<Outcome> {
+    let dead = "dead letters ";
+    let status = door.status(name)?;
+    let outputs = status.iter().flat_map(|line| line["outputs"].as_array()).flatten().filter_map(Value::as_str);
+    let (topic, pipeline) = match outputs.filter_map(|output| output.strip_prefix(dead)).next() {
+        Some(topic) => (topic.to_owned(), Some(name.to_owned())),
+        None => (name.to_owned(), None),
+    };
+    let filter = which.filter(pipeline)?;
+    let question = json!({ "topic": topic, "filter": filter, "to": to, "again": way.again, "dry": way.is_dry });
+    let sent = door.ask("send", &question)?;
+    if way.json {
+        println!("{sent}");
+    } else {
+        let done = if way.is_dry { "would be sent" } else { "were sent" };
+        println!("{} letters {done} to {to}; every reader of {to} gets them", sent["letters"]);
+    }
+    Ok(Outcome::Done)
+}
+
+fn drop_letters(door: &mut Door, topic: &str, filter: &Filter, consent: Consent, json: bool) -> Result<Outcome> {
+    let mut ask = |is_dry: bool| door.ask("drop", &json!({ "topic": topic, "filter": filter, "dry": is_dry }));
+    let count = |of: &Value| of["deleted"].as_u64().unwrap_or(0) + of["hidden"].as_u64().unwrap_or(0);
+    let planned = ask(true)?;
+    if consent.is_dry || count(&planned) == 0 && !consent.yes {
+        match json {
+            true => println!("{planned}"),
+            false => println!("{} open letters of {topic} would be dropped", count(&planned)),
+        }
+        return Ok(Outcome::Done);
+    }
+    if !consent.yes {
+        if !std::io::stdin().is_terminal() {
+            bail!("{} open letters of {topic} would be dropped; say --yes to do it", count(&planned));
+        }
+        eprint!("drop {} open letters of {topic}? They cannot be replayed then. [y/N] ", count(&planned));
+        std::io::stderr().flush()?;
+        let mut answer = String::new();
+        std::io::stdin().read_line(&mut answer)?;
+        if !matches!(answer.trim(), "y" | "Y" | "yes") {
+            println!("nothing was dropped");
+            return Ok(Outcome::Found);
+        }
+    }
+    let dropped = ask(false)?;
+    match json {
+        true => println!("{dropped}"),
+        false => println!(
+            "{} letters of {topic} were dropped: {} deleted from the log, {} noted as handled",
+            count(&dropped),
+            dropped["deleted"],
+            dropped["hidden"]
+        ),
+    }
+    Ok(Outcome::Done)
+}
+
+/// Prints what was done for each pipeline.
+fn told(lines: &Value, json: bool) -> Result<Outcome> {
+    if json {
+        println!("{lines}");
+    }
+    let mut outcome = Outcome::Done;
+    for line in lines.as_array().into_iter().flatten() {
+        let message = line["message"].as_str().unwrap_or_default();
+        match (line["ok"] == true, json) {
+            (true, true) => {}
+            (true, false) => println!("{message}"),
+            (false, true) => outcome = Outcome::Found,
+            (false, false) => bail!("{message}"),
+        }
+    }
+    Ok(outcome)
+}
+
+fn print_groups(groups: &Value) {
+    let groups: Vec<&Value> = groups.as_array().into_iter().flatten().collect();
+    if groups.is_empty() {
+        println!("there are no dead letters");
+        return;
+    }
+    let cells = |group: &Value| {
+        let text = |key: &str| group[key].as_str().unwrap_or("-").to_owned();
+        let open = group["oldest_open_seconds"].as_f64().map_or("-".to_owned(), age);
+        let number = |key: &str| group[key].to_string();
+        let first: Vec<String> =
+            ["topic", "pipeline", "reason", "step", "output"].iter().map(|key| text(key)).collect();
+        [first, vec![number("letters"), number("open"), open, text("first"), text("last")]].concat()
+    };
+    let head = ["topic", "pipeline", "reason", "step", "output", "letters", "open", "oldest", "first", "last"];
+    let rows: Vec<Vec<String>> =
+        std::iter::once(head.map(str::to_owned).to_vec()).chain(groups.into_iter().map(cells)).collect();
+    let widths: Vec<usize> =
+        (0..head.len()).map(|at| rows.iter().map(|row| row[at].chars().count()).max().unwrap_or(0)).collect();
+    for row in rows {
+        let padded = row.iter().zip(&widths).enumerate().map(|(at, (cell, width))| match at {
+            5..=7 => format!("{cell:>width$}"),
+            _ => format!("{cell:<width$}"),
+        });
+        println!("{}", padded.collect::<Vec<_>>().join("  ").trim_end());
+    }
+}
+
+/// `42s`, `17m`, `5h`, `3d`.
+fn age(seconds: f64) -> String {
+    match seconds {
+        s if s < 120.0 => format!("{s:.0}s"),
+        s if s < 7200.0 => format!("{:.0}m", s / 60.0),
+        s if s < 172_800.0 => format!("{:.0}h", s / 3600.0),
+        s => format!("{:.0}d", s / 86_400.0),
+    }
+}
+
+fn print_letter(letter: &Value) {
+    let text = |value: &Value| match value {
+        Value::String(text) => text.clone(),
+        Value::Null => "-".to_owned(),
+        other => other.to_string(),
+    };
+    let from = &letter["from"];
+    let handled = if letter["handled"] == true { " (handled)" } else { "" };
+    println!(
+        "{}/{}  {}  {} at {}{}{handled}",
+        letter["partition"],
+        letter["offset"],
+        text(&letter["time"]),
+        text(&letter["reason"]),
+        text(&letter["step"]),
+        letter["column"].as_str().map_or(String::new(), |column| format!(" in {column}")),
+    );
+    println!("    {}", text(&letter["message"]));
+    println!(
+        "    from {}/{} offset {}, pipeline {}, lacked by {}",
+        text(&from["topic"]),
+        text(&from["partition"]),
+        text(&from["offset"]),
+        text(&letter["pipeline"]),
+        text(&letter["output"])
+    );
+    for (name, value) in letter["headers"].as_object().into_iter().flatten() {
+        println!("    header {name}: {}", text(value));
+    }
+    if !letter["key"].is_null() {
+        println!("    key {}", text(&letter["key"]));
+    }
+    match letter["value_base64"].as_str() {
+        Some(base64) => println!("    {} bytes, base64 {base64}", letter["value_bytes"]),
+        None => println!("    {}", text(&letter["value"])),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_moment_is_so_long_ago_or_a_time() {
+        assert_eq!(moment("1h", 7_200_000).unwrap(), 3_600_000);
+        assert_eq!(moment("1970-01-01T00:00:01Z", 0).unwrap(), 1_000);
+        assert_eq!(moment("1700000000000", 0).unwrap(), 1_700_000_000_000);
+        assert!(moment("yesterday", 0).unwrap_err().to_string().contains("1h"));
+    }
+
+    #[test]
+    fn ages_are_short() {
+        assert_eq!([1.0, 300.0, 7_300.0, 900_000.0].map(age), ["1s", "5m", "2h", "10d"]);
+    }
+}

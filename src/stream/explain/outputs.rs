@@ -1,0 +1,95 @@
+//! An output in words, with the settings that hold where the file says nothing.
+
+use super::super::sink::parquet::memory_max;
+use super::super::spec::{Compression, Output, Spec};
+use super::steps::time;
+use super::text::size;
+
+/// Batches of a topic that are built at once, with their JSON.
+pub(super) const BATCH_MEMORY: u64 = 2 * super::super::rows::ROWS_BYTES_MAX as u64;
+
+#[derive(Clone, Debug, serde::Serialize)]
+pub struct OutputTold {
+    /// As dead letters and the checkpoint name it.
+    pub name: String,
+    pub settings: Vec<SettingTold>,
+    /// Bytes that it may take.
+    pub memory: u64,
+}
+
+#[derive(Clone, Debug, serde::Serialize)]
+pub struct SettingTold {
+    pub key: String,
+    pub value: String,
+}
+
+/// Every kind of output, in words.
+pub(super) fn told(output: &Output, spec: &Spec) -> OutputTold {
+    let (memory, settings) = match output {
+        Output::Parquet(out) => {
+            let folder = format!("OUT/{}", out.folder.display());
+            let partition = match (&out.partition, &out.time) {
+                (Some(partition), Some(time)) => format!("{partition} of {time}, in UTC"),
+                _ => "none: all files in the folder itself".to_owned(),
+            };
+            let roll = format!("after {} or at {}", time(out.roll_age), size(out.roll_bytes));
+            let name = format!(
+                "{}-GENERATION-CUT-N.{}; while it is written under {folder}/_inrush/{}",
+                spec.name,
+                out.extension(),
+                spec.name
+            );
+            let compression = match out.lines {
+                None => format!("zstd level {}", out.compression_level),
+                Some(Compression::None) => "none".to_owned(),
+                Some(Compression::Gzip) => "gzip".to_owned(),
+                Some(Compression::Zstd(level)) => format!("zstd level {level}"),
+            };
+            let mut settings = vec![
+                ("folder", folder),
+                ("partition", partition),
+                ("roll", roll),
+                ("compression", compression),
+                ("files", name),
+            ];
+            settings.extend(out.adopt.as_ref().map(|old| ("adopt", format!("takes the folder over from {old}"))));
+            (memory_max(), settings)
+        }
+        Output::Topic(out) => {
+            let key = match &out.key {
+                Some(key) => format!("{key}, which also says the partition"),
+                None => "none: a row goes to its source's partition number".to_owned(),
+            };
+            let settings = vec![
+                ("records", "one JSON object a row, with timestamp and headers of the source record".to_owned()),
+                ("key", key),
+                ("cut", "once a second".to_owned()),
+            ];
+            (BATCH_MEMORY, settings)
+        }
+        Output::Http(out) => out.told(),
+        Output::Stdout => {
+            let settings =
+                vec![("rows", "one JSON object a line on the process's standard output, at least once".to_owned())];
+            (BATCH_MEMORY, settings)
+        }
+        Output::Kafka(out) => {
+            let key = match &out.key {
+                Some(key) => format!("{key}, which also says the partition"),
+                None => "none: a row goes to its source's partition number".to_owned(),
+            };
+            let login = out.cluster.sasl.as_ref().map_or("none", |_| "by SASL");
+            let settings = vec![
+                ("servers", out.cluster.servers.join(", ")),
+                ("login", login.to_owned()),
+                ("records", "one JSON object a row, with timestamp and headers of the source record".to_owned()),
+                ("key", key),
+                ("compression", format!("{:?}", out.codec).to_lowercase()),
+                ("cut", "once a second".to_owned()),
+            ];
+            (BATCH_MEMORY, settings)
+        }
+    };
+    let setting = |(key, value): (&str, String)| SettingTold { key: key.to_owned(), value };
+    OutputTold { name: output.to_string(), settings: settings.into_iter().map(setting).collect(), memory }
+}

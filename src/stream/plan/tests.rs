@@ -1,0 +1,211 @@
+//! Plans of files, and what they make of rows.
+
+use super::super::fault::Reason;
+use super::super::parse::parse;
+use super::*;
+use arrow::array::AsArray;
+use arrow::array::{ArrayRef, Int64Array, StringArray};
+use std::path::Path;
+
+const COLUMNS: &str =
+    "[columns]\nuserId = \"string\"\nurl = \"string\"\nn = \"int64\"\nts = \"timestamp\"\nunused = \"string\"\n";
+
+fn plan(sql: &str) -> Result<Plan, Vec<String>> {
+    let text = format!("from = \"topic:t\"\nto = {{ parquet = \"t\" }}\n{sql}\n{COLUMNS}");
+    let spec = parse(Path::new("p.toml"), &text).unwrap_or_else(|m| panic!("{m:#?}"));
+    Plan::of(&spec).map_err(|mistakes| mistakes.iter().map(ToString::to_string).collect())
+}
+
+fn rows(plan: &Plan, users: Vec<Option<&str>>, n: Vec<Option<i64>>) -> Rows {
+    let arrays = plan.input().fields().iter().map(|field| match field.name().as_str() {
+        "userId" => Arc::new(StringArray::from(users.clone())) as ArrayRef,
+        "n" => Arc::new(Int64Array::from(n.clone())) as ArrayRef,
+        other => panic!("{other} is read"),
+    });
+    let batch = RecordBatch::try_new(plan.input().clone(), arrays.collect()).unwrap();
+    Rows { sources: (0..batch.num_rows() as u32).collect(), batch }
+}
+
+/// What comes out of the only route.
+fn only(done: &Transformed) -> &Rows {
+    &done.routes[0]
+}
+
+#[test]
+fn names_keep_their_case_and_only_what_is_used_is_read() {
+    let plan = plan("where = \"n > 1\"\nselect = \"userId as user_id, n * 2 as twice\"").unwrap();
+    let names: Vec<&str> = plan.columns().iter().map(|column| column.name.as_str()).collect();
+    assert_eq!(names, ["userId", "n"]);
+    let done =
+        plan.run(rows(&plan, vec![Some("a"), Some("b"), None, Some("d")], vec![Some(1), Some(2), Some(3), None]));
+    assert_eq!(only(&done).sources, [1, 2]);
+    assert_eq!((done.filtered.of(Sieve::False), done.filtered.of(Sieve::Null)), (1, 1));
+    assert_eq!(only(&done).batch.column(1).as_primitive::<arrow::datatypes::Int64Type>().values(), &[4, 6]);
+}
+
+#[test]
+fn a_row_that_fails_is_told_and_the_others_go_through() {
+    let plan = plan("select = \"userId, 10 / n as part\"").unwrap();
+    let n: Vec<Option<i64>> = (0..500).map(|at| Some(if at == 77 || at == 300 { 0 } else { 2 })).collect();
+    let done = plan.run(rows(&plan, vec![Some("u"); 500], n));
+    let failed: Vec<u32> = done.faults.iter().map(|(at, _)| *at).collect();
+    assert_eq!((failed, only(&done).len()), (vec![77, 300], 498));
+    assert!(!only(&done).sources.contains(&77) && only(&done).sources.contains(&78));
+    assert!(done.faults.iter().all(|(_, fault)| fault.reason == Reason::Expression));
+}
+
+#[test]
+fn a_column_may_be_named_like_a_keyword() {
+    let text = "from = \"topic:t\"\nwhere = \"user <> 'x' and current_date is null\"\nselect = \"user, upper(user) as other\"\nto = { parquet = \"t\" }\n[columns]\nuser = \"string\"\ncurrent_date = \"string\"\n";
+    let plan = Plan::of(&parse(Path::new("p.toml"), text).unwrap()).unwrap();
+    let names: Vec<&str> = plan.output().fields().iter().map(|field| field.name().as_str()).collect();
+    assert_eq!((names, plan.columns().len()), (vec!["user", "other"], 2));
+}
+
+#[test]
+fn mistakes_point_into_the_sql() {
+    let wrong = |sql: &str| plan(sql).err().unwrap_or_else(|| panic!("{sql} was taken")).remove(0);
+    let typo = wrong("select = \"userId, urll as x\"");
+    assert!(typo.starts_with("p.toml:3:19: select: ") && typo.contains("urll"), "{typo}");
+    let syntax = wrong("where = \"n > > 1\"");
+    assert!(syntax.starts_with("p.toml:3:1") && syntax.contains("where"), "{syntax}");
+    assert!(wrong("select = \"now() as t\"").contains("_timestamp"));
+    assert!(wrong("select = \"count(n) as c\"").contains("one record at a time"));
+    assert!(wrong("select = \"sum(n) over () as c\"").contains("one record at a time"));
+    assert!(wrong("where = \"n\"").contains("true or false"));
+    assert!(wrong("where = \"n in (select 1 from t)\"").contains("one record"));
+    assert!(wrong("select = \"n + 1\"").contains("as NAME"));
+    assert!(wrong("select = \"n as a, url as a\"").contains("two columns"));
+}
+
+#[test]
+fn times_come_out_as_microseconds_and_what_does_not_fit_is_a_fault() {
+    let plan = plan("select = \"to_timestamp(n) as t\"").unwrap();
+    let done = plan.run(rows(&plan, vec![], vec![Some(1_700_000_000), Some(2)]));
+    let kind = DataType::Timestamp(arrow::datatypes::TimeUnit::Microsecond, Some("UTC".into()));
+    assert_eq!((only(&done).batch.column(0).data_type(), only(&done).len()), (&kind, 2));
+}
+
+#[test]
+fn fields_of_structs_and_lists_are_sql() {
+    let text = "from = \"topic:t\"\nto = { parquet = \"t\" }\nselect = \"page.url as a, page['url'] as b, zones[1] as c, array_has(zones, 'x') as d, substr(page.url, 1, 5) as e\"\n[columns]\nzones = [\"string\"]\npage = { type = { url = \"string\" } }\n";
+    let spec = parse(Path::new("p.toml"), text).unwrap_or_else(|m| panic!("{m:#?}"));
+    let plan = Plan::of(&spec).unwrap_or_else(|m| panic!("{m:#?}"));
+    let record = crate::record::Record {
+        offset: crate::record::Offset(0),
+        timestamp: 0,
+        key: None,
+        value: Some(bytes::Bytes::from_static(b"{\"page\":{\"url\":\"https://x\"},\"zones\":[\"x\",\"y\"]}")),
+        headers: vec![],
+    };
+    let decoder = super::super::rows::Decoder::new(&spec.format, plan.columns().to_vec(), plan.input().clone());
+    let decoded = decoder.decode(0, &[record]);
+    let done = plan.run(Rows { batch: decoded.rows, sources: decoded.sources });
+    let text = |at: usize| only(&done).batch.column(at).as_string::<i32>().value(0).to_owned();
+    assert_eq!([text(0), text(1), text(2), text(4)], ["https://x", "https://x", "x", "https"]);
+    assert!(only(&done).batch.column(3).as_boolean().value(0));
+}
+
+/// What a file of the long form makes of values, as JSON by route, and how many rows are no output.
+fn made(steps_and_routes: &str, values: &[&str]) -> Result<(Vec<Vec<serde_json::Value>>, Filtered), String> {
+    let text = format!(
+        "from = \"topic:t\"\n[columns]\nid = \"int64\"\ntags = [\"string\"]\nboxes = {{ type = [{{ x = \"int64\" }}] }}\n{steps_and_routes}"
+    );
+    let text = match text.contains("[[route]]") {
+        true => text,
+        false => format!("{text}[[route]]\nto = {{ topic = \"out\" }}\n"),
+    };
+    let first = |mistakes: Vec<Mistake>| mistakes[0].to_string();
+    let spec = parse(Path::new("p.toml"), &text).map_err(first)?;
+    let plan = Plan::of(&spec).map_err(first)?;
+    let record = |(at, value): (usize, &&str)| crate::record::Record {
+        offset: crate::record::Offset(at as i64),
+        timestamp: 0,
+        key: None,
+        value: Some(bytes::Bytes::from(value.to_string())),
+        headers: vec![],
+    };
+    let records: Vec<_> = values.iter().enumerate().map(record).collect();
+    let decoder = super::super::rows::Decoder::new(&spec.format, plan.columns().to_vec(), plan.input().clone());
+    let decoded = decoder.decode(0, &records);
+    let done = plan.run(Rows { batch: decoded.rows, sources: decoded.sources });
+    let json = |rows: &Rows| {
+        let mut writer = arrow::json::writer::ArrayWriter::new(Vec::new());
+        writer.write(&rows.batch).and_then(|()| writer.finish()).unwrap();
+        let text = writer.into_inner();
+        if text.is_empty() { Vec::new() } else { serde_json::from_slice(&text).unwrap() }
+    };
+    Ok((done.routes.iter().map(json).collect(), done.filtered))
+}
+
+fn json(text: &str) -> Vec<serde_json::Value> {
+    serde_json::from_str(text).unwrap()
+}
+
+#[test]
+fn steps_go_one_after_the_other_and_rows_to_every_route_that_takes_them() {
+    let values = [
+        "{\"id\":1,\"tags\":[\"a\",\"b\"]}",
+        "{\"id\":2,\"tags\":[]}",
+        "{\"id\":3}",
+        "{\"id\":4,\"tags\":[\"c\",null]}",
+    ];
+    let steps = "[[step]]\nunnest = { list = \"tags\", as = \"tag\" }\n[[step]]\nsql = \"select id * 10 as id, upper(tag) as tag from rows where tag <> 'b'\"\n";
+    let routes = "[[route]]\nwhere = \"id = 10\"\nto = { topic = \"a\" }\n[[route]]\nwhere = \"id > 1000\"\nto = { topic = \"b\" }\n[[route]]\notherwise = true\nto = { topic = \"c\" }\n[[route]]\nto = { topic = \"all\" }\n";
+    let (rows, filtered) = made(&format!("{steps}{routes}"), &values).unwrap();
+    let (first, last) = ("{\"id\":10,\"tag\":\"A\"}", "{\"id\":40,\"tag\":\"C\"}");
+    assert_eq!(
+        rows,
+        [json(&format!("[{first}]")), vec![], json(&format!("[{last}]")), json(&format!("[{first},{last}]"))]
+    );
+    let counts = [Sieve::Empty, Sieve::False, Sieve::Null, Sieve::NoRoute].map(|reason| filtered.of(reason));
+    assert_eq!(counts, [2, 1, 1, 0]);
+    let kept = "[[step]]\nunnest = { list = \"tags\", keep-empty = true }\n[[step]]\nselect = \"id, tags\"\n";
+    assert_eq!(made(kept, &values[1..3]).unwrap().0[0], json("[{\"id\":2},{\"id\":3}]"));
+    let fields = "[[step]]\nunnest = \"boxes\"\n[[step]]\nselect = \"boxes.x as x\"\n";
+    assert_eq!(made(fields, &["{\"boxes\":[{\"x\":5},{\"x\":6}]}"]).unwrap().0[0], json("[{\"x\":5},{\"x\":6}]"));
+}
+
+#[test]
+fn a_sample_goes_by_its_key_and_is_the_same_when_it_is_read_again() {
+    let values: Vec<String> = (0..1_000).map(|n| format!("{{\"id\":{},\"tags\":[]}}", n % 100)).collect();
+    let values: Vec<&str> = values.iter().map(String::as_str).collect();
+    let keyed = "[[step]]\nsample = { share = \"30%\", key = \"id\" }\n[[step]]\nselect = \"id\"\n";
+    let (rows, filtered) = made(keyed, &values).unwrap();
+    assert!(
+        rows[0].len() > 150 && rows[0].len() < 450 && rows[0].len() % 10 == 0,
+        "all of an id or none: {}",
+        rows[0].len()
+    );
+    assert_eq!(rows[0].len() as u32 + filtered.of(Sieve::Sample), 1_000);
+    let each = "[[step]]\nsample = \"30%\"\n[[step]]\nselect = \"id\"\n";
+    let (rows, _) = made(each, &values).unwrap();
+    assert!((230..370).contains(&rows[0].len()), "{}", rows[0].len());
+    assert_eq!(made(each, &values).unwrap().0, rows);
+}
+
+#[test]
+fn steps_that_cannot_be_meant_say_what_to_write() {
+    let wrong = |step: &str| made(&format!("[[step]]\n{step}\n"), &[]).unwrap_err();
+    assert!(wrong("unnest = \"id\"").contains("needs a list"));
+    assert!(wrong("unnest = \"tagz\"").contains("did you mean tags?"));
+    assert!(wrong("unnest = { list = \"tags\", as = \"id\" }").contains("call the element otherwise"));
+    assert!(wrong("sample = \"200%\"").contains("10%"));
+    assert!(wrong("select = \"id\"\n[[step]]\nsample = \"10%\"").contains("needs a key"));
+    assert!(wrong("sql = \"select id from rows group by id\"").contains("window"));
+    assert!(wrong("sql = \"select distinct id from rows\"").contains("dedupe"));
+    assert!(wrong("sql = \"select id from rows limit 5\"").contains("LIMIT"));
+    assert!(wrong("sql = \"select id from other\"").contains("FROM rows"));
+    assert!(wrong("sql = \"select id from rows r join rows s on true\"").contains("no joins"));
+    assert!(wrong("sql = \"select idd from rows\"").starts_with("p.toml:7:"));
+    assert!(wrong("where = \"true\"\nselect = \"id\"").contains("does one thing"));
+    assert!(wrong("wear = \"true\"").contains("a step does one thing"));
+}
+
+#[test]
+fn own_functions_and_sql_functions_are_known() {
+    let plan = plan("where = \"not is_bot(userId)\"\nselect = \"upper(userId) as u, url_host(userId) as h\"").unwrap();
+    let done = plan.run(rows(&plan, vec![Some("https://a.example/x"), Some("Googlebot/2.1"), None], vec![]));
+    assert_eq!(only(&done).sources, vec![0, 2]);
+    assert_eq!(only(&done).batch.column(1).as_string::<i32>().value(0), "a.example");
+}

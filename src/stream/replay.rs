@@ -1,0 +1,423 @@
+//! Dead letters fed to the pipeline that failed on them, beside its live run: the same text over the letters that were chosen, into the
+//! outputs that lack them, with a checkpoint, producers and file names of its own.
+//!
+//! All outputs stand together, at offsets of the dead letter topic. A crash goes on from the last cut as in the live run: staged files are
+//! thrown away, and topics say by `inrush-source` (with the dead letter topic's id) what they have. What was chosen is written down before
+//! the first row; letters count as handled when the last cut is made. What fails again is a letter again, behind those that were chosen.
+
+use super::Options;
+use super::checkpoint::{Checkpoint, make_folder, replace};
+use super::dead_letters::Letter as Again;
+use super::hooks::{Hooks, Step};
+use super::lanes::{Lanes, Piece, Ready};
+use super::life::Life;
+use super::load::{self, Job};
+use super::rows::{ROWS_BYTES_MAX, ROWS_MAX};
+use super::runner::{self, BACKOFF_MAX, BACKOFF_MIN, Fail, Open, Runner};
+use super::sink::journal::Last;
+use super::source::{Source, Stretch};
+use super::spec::Output;
+use super::writing::Wrote;
+use crate::control::{PipelineStatus, State};
+use crate::letters::{Letter, Letters, Offsets, Ranges, before_failing};
+use crate::record::{DECODED_SIZE_MAX, Offset, PartitionId, Record, TimestampType};
+use crate::store::ReadError;
+use arrow::array::BooleanArray;
+use serde::{Deserialize, Serialize};
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tracing::{info, warn};
+use uuid::Uuid;
+
+/// Bytes of log that are read at a time.
+const READ_SIZE: usize = 4 << 20;
+/// A cut at least so often: it bounds what a start does again.
+const CUT_AGE: Duration = Duration::from_secs(10);
+
+/// What is replayed: written down once, before it begins.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(super) struct Replay {
+    pub(super) pipeline: String,
+    /// The dead letter topic's.
+    pub(super) topic: Uuid,
+    pub(super) chosen: Offsets,
+    pub(super) count: u64,
+    /// The pipeline's text: another one that comes meanwhile is the next replay's.
+    pub(super) text: String,
+    /// When it was asked for, in ms: no two of a pipeline are alike, and so are no names of their files.
+    pub(super) number: i64,
+}
+
+/// How a replay's thread ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Ended {
+    /// All letters are handled.
+    Done(String),
+    /// It was stopped. If it `stands`, all outputs have the letters below its checkpoint, and no other.
+    Stopped { stands: bool },
+}
+
+/// Where a pipeline's replay keeps its files.
+pub(super) fn folder(options: &Options, pipeline: &str) -> PathBuf {
+    options.data.join("pipelines").join(pipeline).join("replay")
+}
+
+fn job_path(folder: &Path) -> PathBuf {
+    folder.join("job")
+}
+
+fn checkpoint_path(folder: &Path) -> PathBuf {
+    folder.join("checkpoint")
+}
+
+impl Replay {
+    /// What its files are called, before generation and cut.
+    pub(super) fn file_name(&self) -> String {
+        format!("{}-replay-{}", self.pipeline, self.number)
+    }
+
+    /// Writes it down, with the checkpoint that it begins at; durable when it returns.
+    ///
+    /// # Errors
+    /// The system's.
+    pub(super) fn begin(&self, options: &Options, pipeline: Uuid) -> io::Result<()> {
+        let folder = folder(options, &self.pipeline);
+        make_folder(&folder)?;
+        let mut checkpoint = Checkpoint::new(&self.text);
+        checkpoint.id = pipeline;
+        checkpoint.topic = Some(self.topic);
+        checkpoint.positions =
+            self.chosen.iter().filter_map(|(partition, ranges)| Some((*partition, ranges.first()?))).collect();
+        checkpoint.save(&checkpoint_path(&folder))?;
+        replace(&job_path(&folder), &serde_json::to_vec(self)?)
+    }
+
+    /// The one of a pipeline that was begun and has not ended.
+    ///
+    /// # Errors
+    /// The system's; the file is damaged.
+    pub(super) fn load(options: &Options, pipeline: &str) -> io::Result<Option<Replay>> {
+        match fs::read(job_path(&folder(options, pipeline))) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+            Ok(bytes) => Ok(Some(serde_json::from_slice(&bytes)?)),
+        }
+    }
+
+    /// Pipelines with a replay that has not ended.
+    pub(super) fn begun(options: &Options) -> Vec<String> {
+        let entries = fs::read_dir(options.data.join("pipelines")).into_iter().flatten();
+        let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+        names.filter(|name| job_path(&folder(options, name)).exists()).collect()
+    }
+
+    /// What is chosen of it that lies below the cuts of its checkpoint.
+    pub(super) fn done(&self, options: &Options) -> io::Result<Offsets> {
+        let checkpoint = Checkpoint::load(&checkpoint_path(&folder(options, &self.pipeline)))?;
+        let positions = checkpoint.map(|checkpoint| checkpoint.committed()).unwrap_or_default();
+        let below = |(partition, ranges): (&i32, &Ranges)| {
+            (*partition, positions.get(partition).map_or_else(Ranges::default, |next| ranges.below(*next)))
+        };
+        Ok(self.chosen.iter().map(below).collect())
+    }
+
+    /// Notes letters as handled and forgets the replay, in this order: a crash between the two does the first again.
+    ///
+    /// # Errors
+    /// The system's.
+    pub(super) fn end(&self, options: &Options, done: &Offsets) -> Result<(), String> {
+        if let Some(topic) = options.store.topic_by_id(self.topic) {
+            let letters = Letters::new(options.store.clone(), options.data.clone());
+            letters.handle(&topic, done).map_err(|error| error.to_string())?;
+        }
+        let folder = folder(options, &self.pipeline);
+        fs::remove_file(job_path(&folder)).map_err(|error| format!("cannot end the replay: {error}"))?;
+        // Nothing names the rest any more.
+        let _ = fs::remove_dir_all(&folder);
+        for route in load::text(Path::new(&self.pipeline), &self.text).iter().flat_map(|job| job.spec.routes.clone()) {
+            if let Output::Parquet(out) = route.to {
+                let _ = fs::remove_dir(options.out.join(out.folder).join("_inrush").join(self.file_name()));
+            }
+        }
+        Ok(())
+    }
+
+    fn left(&self, positions: &std::collections::BTreeMap<i32, i64>) -> u64 {
+        let left = |(partition, ranges): (&i32, &Ranges)| match positions.get(partition) {
+            Some(next) => ranges.from(*next).count(),
+            None => ranges.count(),
+        };
+        self.chosen.iter().map(left).sum()
+    }
+}
+
+/// Runs a replay until its end, or until its life is stopped; cuts before it returns.
+///
+/// # Errors
+/// What makes it impossible to begin or go on.
+pub(super) fn run(
+    options: &Arc<Options>,
+    file: &Path,
+    replay: &Arc<Replay>,
+    life: &Arc<Life>,
+    hooks: &Hooks,
+) -> Result<Ended, String> {
+    let job = load::text(file, &replay.text).map_err(|mistakes| {
+        let mistake = mistakes.first().map(ToString::to_string).unwrap_or_default();
+        format!("this version does not understand the text that the replay began with ({mistake})")
+    })?;
+    let path = checkpoint_path(&folder(options, &replay.pipeline));
+    let mut runner = runner::begin(options, &job, path, life, hooks)?;
+    runner.replay = Some(replay.clone());
+    let mut pause = BACKOFF_MIN;
+    while !life.is_stopping() {
+        let Some(topic) = options.store.topic_by_id(replay.topic) else {
+            return Err("its dead letter topic is gone".to_owned());
+        };
+        let began = Instant::now();
+        let fed = runner.open(Source::of_log(topic)).and_then(|mut open| {
+            let fed = runner.feed(&mut open, replay);
+            if fed.is_err() {
+                let lines = open.outlets.iter_mut().filter_map(|outlet| outlet.line.as_mut());
+                lines.for_each(|line| line.sink.discard());
+            }
+            fed
+        });
+        match fed {
+            Ok(true) => {
+                let checkpoint = &runner.checkpoint;
+                let again: u64 =
+                    checkpoint.outputs.values().map(|output| output.dead).sum::<u64>() + checkpoint.counts.dead;
+                let told = format!(
+                    "done: {} letters, {} rows, {} filtered, {again} dead letters again",
+                    replay.count,
+                    checkpoint.written(),
+                    checkpoint.counts.filtered
+                );
+                replay.end(options, &replay.chosen)?;
+                info!(pipeline = replay.pipeline, %told, "replay");
+                runner.publish(State::Stopped, Some(told.clone()));
+                return Ok(Ended::Done(told));
+            }
+            Ok(false) => return Ok(Ended::Stopped { stands: true }),
+            Err(Fail::Broken(reason)) => return Err(reason),
+            Err(Fail::Anew) => runner.rewind(),
+            Err(Fail::Down(reason)) => {
+                if began.elapsed() > BACKOFF_MAX {
+                    pause = BACKOFF_MIN;
+                }
+                warn!(pipeline = replay.pipeline, %reason, again_in_s = pause.as_secs(), "the replay is stalled");
+                runner.count_stall();
+                runner.rewind();
+                runner.rest(pause, &reason);
+                pause = (pause * 2).min(BACKOFF_MAX);
+            }
+        }
+    }
+    Ok(Ended::Stopped { stands: false })
+}
+
+/// What would come of letters, and is written nowhere.
+///
+/// # Errors
+/// They cannot be read; a schema registry is down.
+pub(super) fn try_out(job: &Job, topic: &crate::store::Topic, chosen: &Offsets) -> Result<String, String> {
+    let lanes = Lanes::new(&super::lanes::pool(), &job.spec.format, &job.plan);
+    let (mut rows, mut dead, mut filtered) = (0, 0, 0);
+    for (id, ranges) in chosen {
+        let (Some(first), Some(end)) = (ranges.first(), ranges.end()) else { continue };
+        let Some(partition) = topic.partition(PartitionId(*id)) else { continue };
+        let mut next = first;
+        while next < end {
+            let (records, after) =
+                read(&Stretch::Log(partition.clone()), &ranges.from(next)).map_err(|error| error.to_string())?;
+            next = after;
+            let mut from = 0;
+            for Piece { records: decoded, ready, .. } in lanes.pieces(*id, originals(*id, &records, job))? {
+                dead += ready.bad.len();
+                filtered += ready.filtered.total();
+                for (route, made) in job.spec.routes.iter().zip(&ready.routes) {
+                    let name = route.to.to_string();
+                    let lacks = |source: &&u32| Letter::of(*id, &records[from + **source as usize]).is_of_output(&name);
+                    rows += made.sources.iter().filter(lacks).count();
+                }
+                from += decoded.len();
+            }
+        }
+    }
+    let count: u64 = chosen.values().map(Ranges::count).sum();
+    Ok(format!(
+        "{count} letters of {} would make {rows} rows; {filtered} rows would be filtered, {dead} records would fail again",
+        topic.name
+    ))
+}
+
+/// The next chosen records of a partition, and what comes behind them.
+fn read(partition: &Stretch, rest: &Ranges) -> Result<(Vec<Record>, i64), ReadError> {
+    let Some(first) = rest.first() else { return Ok((Vec::new(), i64::MAX)) };
+    let slice = match partition.read_blocking(Offset(first), READ_SIZE) {
+        // Somebody dropped them meanwhile.
+        Err(ReadError::OutOfRange { start, .. }) if start.0 > first => return Ok((Vec::new(), start.0)),
+        read => read?,
+    };
+    let (mut records, mut size) = (Vec::new(), 0);
+    let mut next = rest.end().unwrap_or(first + 1);
+    for batch in &slice.batches {
+        for record in batch.records(DECODED_SIZE_MAX).unwrap_or_default() {
+            if rest.contains(record.offset.0) {
+                size += record.value.as_ref().map_or(0, |value| value.len());
+                next = record.offset.0 + 1;
+                records.push(record);
+                if records.len() >= ROWS_MAX || size >= ROWS_BYTES_MAX {
+                    return Ok((records, next));
+                }
+            }
+        }
+        next = batch.next_offset().0;
+    }
+    Ok((records, next))
+}
+
+/// The records that failed, as the pipeline first saw them.
+fn originals(partition: i32, letters: &[Record], job: &Job) -> Vec<Record> {
+    let from = job.spec.from.as_str();
+    let original = |letter: &Record| {
+        let origin = Letter::of(partition, letter).origin(Some(from));
+        let record = before_failing(letter, Some(from));
+        Record {
+            offset: origin.offset.map_or(letter.offset, Offset),
+            timestamp: origin.timestamp.unwrap_or(letter.timestamp),
+            ..record
+        }
+    };
+    letters.iter().map(original).collect()
+}
+
+impl Runner {
+    /// Feeds all letters that are left, and cuts. `false` if it was stopped before the last.
+    fn feed(&mut self, open: &mut Open, replay: &Replay) -> Result<bool, Fail> {
+        // All outputs stand together: one that falls ends this run.
+        open.until = Some(self.positions.clone());
+        if let Some(reason) = open.outlets.iter().find_map(|outlet| outlet.down.reason.clone()) {
+            return Err(Fail::Down(reason));
+        }
+        let all: Vec<usize> = (0..open.outlets.len()).collect();
+        let mut cut_at = Instant::now();
+        for (id, ranges) in &replay.chosen {
+            loop {
+                let rest = ranges.from(self.positions.get(id).copied().unwrap_or(0));
+                if rest.is_empty() {
+                    break;
+                }
+                self.publish(State::Running, None);
+                if self.life.is_stopping() {
+                    self.cut_together(open)?;
+                    return Ok(false);
+                }
+                let Some(partition) = open.topic.partition(PartitionId(*id)) else { break };
+                let (records, next) = match read(&partition, &rest) {
+                    Err(ReadError::Deleted) => return Err(Fail::Broken("its dead letter topic is gone".to_owned())),
+                    read => read.map_err(|error| error.to_string())?,
+                };
+                self.feed_records(open, *id, records)?;
+                self.advance(open, &all, *id, next);
+                let is_full =
+                    open.outlets.iter().filter_map(|outlet| outlet.line.as_ref()).any(|line| line.sink.is_full());
+                if is_full || cut_at.elapsed() > CUT_AGE {
+                    self.cut_together(open)?;
+                    cut_at = Instant::now();
+                }
+            }
+        }
+        self.cut_together(open)?;
+        Ok(true)
+    }
+
+    fn feed_records(&mut self, open: &mut Open, id: i32, records: Vec<Record>) -> Result<(), Fail> {
+        let pieces = open.lanes.pieces(id, originals(id, &records, &self.job))?;
+        // What outputs see of a record: its place is that of the letter, or they could not tell how far they are.
+        let own = |(letter, original): (&Record, Record)| Record { offset: letter.offset, ..original };
+        self.letters = records;
+        let mut from = 0;
+        for Piece { records: originals, ready, .. } in pieces {
+            let letters = &self.letters[from..from + originals.len()];
+            from += originals.len();
+            let own: Vec<Record> = letters.iter().zip(originals).map(own).collect();
+            self.feed_piece(open, id, &own, ready)?;
+        }
+        self.letters.clear();
+        Ok(())
+    }
+
+    fn feed_piece(&mut self, open: &mut Open, id: i32, records: &[Record], ready: Ready) -> Result<(), Fail> {
+        for at in 0..open.outlets.len() {
+            let name = open.outlets[at].name.clone();
+            let rows = &ready.routes[at];
+            let lacks = |source: &u32| {
+                let letter = self.letter_of(&records[*source as usize]);
+                Some(letter.is_some_and(|letter| Letter::of(id, letter).is_of_output(&name)))
+            };
+            let lacked: BooleanArray = rows.sources.iter().map(lacks).collect();
+            let rows = rows.filter(&lacked).expect("there is an answer a row");
+            if let Wrote::Waits = self.write(open, at, id, TimestampType::CreateTime, records, &rows)? {
+                return Err(Fail::Down(format!("output {name} does not take it now")));
+            }
+        }
+        self.hooks.at(Step::Written);
+        let mut again = Vec::with_capacity(ready.bad.len());
+        for (at, fault) in &ready.bad {
+            let Some(letter) = self.letter_of(&records[*at as usize]) else { continue };
+            again.push((letter, Letter::of(id, letter).outputs(), fault));
+        }
+        let again: Vec<Again<'_>> = again
+            .iter()
+            .map(|(record, outputs, fault)| Again {
+                record,
+                fault,
+                timestamp_type: TimestampType::CreateTime,
+                outputs: Some(outputs),
+            })
+            .collect();
+        open.letters.send(id, &again, Last::Whole).map_err(|error| error.to_string())?;
+        self.count(&ready, records.len() as u64);
+        self.hooks.at(Step::Lettered);
+        Ok(())
+    }
+
+    /// The letter that a record of a replay is of; none in a live run.
+    pub(super) fn letter_of(&self, record: &Record) -> Option<&Record> {
+        let at = self.letters.binary_search_by_key(&record.offset, |letter| letter.offset).ok()?;
+        self.letters.get(at)
+    }
+
+    /// A replay's line on the board.
+    pub(super) fn publish_replay(&self, replay: &Replay, state: State, reason: Option<String>) {
+        let left = replay.left(&self.positions);
+        let (rows_written, dead_letters) =
+            (self.checkpoint.written(), self.checkpoint.outputs.values().map(|output| output.dead).sum::<u64>());
+        let topic = self.options.store.topic_by_id(replay.topic);
+        self.options.control.publish(PipelineStatus {
+            name: PipelineStatus::replay_name(&replay.pipeline),
+            file: self.job.spec.file.display().to_string(),
+            state,
+            reason,
+            warnings: Vec::new(),
+            source: topic.map_or_else(String::new, |topic| format!("topic:{}", topic.name)),
+            outputs: Vec::new(),
+            positions: self.positions.clone(),
+            committed: self.checkpoint.committed(),
+            lag_records: left as i64,
+            lag_seconds: 0.0,
+            records_read: replay.count - left.min(replay.count),
+            rows_written,
+            filtered: self.counts.filtered,
+            dead_letters: self.counts.dead + dead_letters,
+            retries: self.status.retries,
+            stalls: self.status.stalls,
+            beat_ms: self.options.clock.now_ms(),
+        });
+    }
+}

@@ -1,0 +1,281 @@
+//! Replays of dead letters as the supervisor steers them: chosen, begun, looked after, ended. One a pipeline at a time.
+
+use super::hooks::Hooks;
+use super::life::{Life, Seat};
+use super::load::Job;
+use super::replay::{self, Ended, Replay};
+use super::{Options, checkpoint::Checkpoint, runner};
+use crate::control::{self, PipelineStatus, State};
+use crate::letters::{Filter, Letters};
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+use tracing::{error, info, warn};
+
+/// A replay that panicked is started again after this.
+const RESTART_PAUSE: Duration = Duration::from_secs(1);
+/// How long the end of one waits for its last cut.
+const HALT_PATIENCE: Duration = Duration::from_secs(30);
+
+/// The replays that run, by pipeline.
+pub(super) struct Replays {
+    options: Arc<Options>,
+    hooks: Hooks,
+    silence_max: Duration,
+    running: BTreeMap<String, Running>,
+    seats: BTreeMap<String, Arc<Seat>>,
+}
+
+struct Running {
+    replay: Arc<Replay>,
+    life: Arc<Life>,
+    thread: Option<JoinHandle<Result<Ended, String>>>,
+    restart_at: Option<Instant>,
+    /// Beats when they were last seen to change, and when that was.
+    heard: (u64, Instant),
+}
+
+impl Replays {
+    pub(super) fn new(options: &Arc<Options>, hooks: &Hooks, silence_max: Duration) -> Replays {
+        Replays {
+            options: options.clone(),
+            hooks: hooks.clone(),
+            silence_max,
+            running: BTreeMap::new(),
+            seats: BTreeMap::new(),
+        }
+    }
+
+    /// Goes on with those that had not ended when the daemon did.
+    pub(super) fn resume(&mut self) {
+        for pipeline in Replay::begun(&self.options) {
+            match Replay::load(&self.options, &pipeline) {
+                Ok(Some(replay)) => {
+                    info!(%pipeline, letters = replay.count, "a replay goes on");
+                    self.start(Arc::new(replay));
+                }
+                Ok(None) => {}
+                Err(error) => error!(%pipeline, %error, "the replay of the last run cannot be read"),
+            }
+        }
+    }
+
+    /// Chooses letters that `job` left and begins to feed them to it.
+    ///
+    /// # Errors
+    /// Why it does not begin, and what to do.
+    pub(super) fn begin(&mut self, job: &Job, filter: Filter, how: control::Replay) -> Result<String, String> {
+        let name = &job.spec.name;
+        let then = &job.spec.on_error.then;
+        if job.plan.is_stateful() {
+            return Err(format!(
+                "its steps remember, and what they remembered when the letters came is gone: send the letters through the whole pipeline as new records, inrush dlt replay {name} --to-topic {} (every reader of that topic gets them)",
+                job.spec.from
+            ));
+        }
+        // One whose end was told a moment ago may not have been looked after yet.
+        let has_job = Replay::load(&self.options, name).map_err(|error| error.to_string())?.is_some();
+        if !has_job && let Some(mut ended) = self.running.remove(name) {
+            halt(&mut ended);
+        }
+        if let Some(running) = self.running.get(name)
+            && !how.is_dry
+        {
+            return Err(format!(
+                "a replay of {} letters is under way; inrush dlt replay {name} --stop ends it",
+                running.replay.count
+            ));
+        }
+        let topic = self.options.store.topic(then.as_str());
+        let topic = topic.ok_or_else(|| format!("there is no topic {then} yet, so there are no letters"))?;
+        let letters = Letters::new(self.options.store.clone(), self.options.data.clone());
+        let outputs: Vec<String> = job.spec.routes.iter().map(|route| route.to.to_string()).collect();
+        let (mut batches, mut without_output) = (0, 0);
+        let filter = Filter { pipeline: Some(name.clone()), ..filter };
+        let chosen = letters.choose(&topic, &filter, how.again, |letter| {
+            let is_fit = !letter.is_batch();
+            batches += u64::from(!is_fit);
+            let has_output = outputs.iter().any(|output| letter.is_of_output(output));
+            without_output += u64::from(is_fit && !has_output);
+            is_fit && has_output
+        });
+        let chosen = chosen.map_err(|error| error.to_string())?;
+        let mut left = String::new();
+        if batches > 0 {
+            left += &format!("; {batches} letters of batches that cannot be decoded stay");
+        }
+        if without_output > 0 {
+            left += &format!(
+                "; {without_output} letters stay that only outputs lack which the pipeline no longer has (it has {})",
+                outputs.join(", ")
+            );
+        }
+        if how.is_dry {
+            return replay::try_out(job, &topic, &chosen.offsets).map(|told| told + &left);
+        }
+        self.options.control.withdraw(&PipelineStatus::replay_name(name));
+        if chosen.count == 0 {
+            let again = if how.again { "" } else { "; --again takes handled ones too" };
+            return Ok(format!("nothing to replay: no open letter of {then} is chosen{again}{left}"));
+        }
+        let known =
+            Checkpoint::load(&runner::checkpoint_path(&self.options, name)).map_err(|error| error.to_string())?;
+        let known = known.ok_or("it has not run yet, so none of the letters are its own")?;
+        let replay = Replay {
+            pipeline: name.clone(),
+            topic: topic.id,
+            chosen: chosen.offsets,
+            count: chosen.count,
+            text: job.spec.text.clone(),
+            number: self.options.clock.now_ms(),
+        };
+        replay.begin(&self.options, known.id).map_err(|error| format!("cannot write the replay down: {error}"))?;
+        self.start(Arc::new(replay));
+        Ok(format!("{} letters of {then} are being replayed{left}", chosen.count))
+    }
+
+    /// Ends a replay where all outputs stand together; letters behind that stay open.
+    ///
+    /// # Errors
+    /// There is none; its outputs do not stand together now.
+    pub(super) fn stop(&mut self, name: &str) -> Result<String, String> {
+        let mut running = self.running.remove(name).ok_or_else(|| format!("no replay of {name} is under way"))?;
+        let replay = running.replay.clone();
+        // What ended by itself cannot go on: there is nothing to wait for.
+        let had_ended = running.thread.is_none() && running.restart_at.is_none();
+        let stands = match halt(&mut running) {
+            Some(Ok(Ended::Done(told))) => return Ok(told),
+            Some(Ok(Ended::Stopped { stands })) => stands,
+            Some(Err(_)) => true,
+            None => had_ended,
+        };
+        if !stands {
+            self.start(replay);
+            return Err("an output holds letters that another does not, or does not answer: the replay goes on until they stand together; see inrush pipeline status".to_owned());
+        }
+        let done = replay.done(&self.options).map_err(|error| error.to_string())?;
+        let count: u64 = done.values().map(crate::letters::Ranges::count).sum();
+        replay.end(&self.options, &done)?;
+        self.options.control.withdraw(&PipelineStatus::replay_name(name));
+        Ok(format!("the replay ended after {count} of {} letters; the others stay open", replay.count))
+    }
+
+    /// Tells of those that ended, and starts panicked and silent ones again.
+    pub(super) fn look(&mut self) {
+        let mut again = Vec::new();
+        let silence_max = self.silence_max;
+        let options = self.options.clone();
+        self.running.retain(|name, running| {
+            if running.thread.as_ref().is_some_and(JoinHandle::is_finished)
+                && let Some(thread) = running.thread.take()
+            {
+                match thread.join() {
+                    Ok(Ok(Ended::Done(_))) => return false,
+                    Ok(Ok(Ended::Stopped { .. })) => {}
+                    Ok(Err(reason)) => {
+                        error!(pipeline = %name, %reason, "the replay ended");
+                        let reason = format!("{reason}; inrush dlt replay {name} --stop gives it up");
+                        options.control.publish(line(
+                            &running.replay,
+                            State::Failed,
+                            Some(reason),
+                            options.clock.now_ms(),
+                        ));
+                    }
+                    Err(_) => running.restart_at = Some(Instant::now() + RESTART_PAUSE),
+                }
+            }
+            let beats = running.life.beats();
+            if beats != running.heard.0 {
+                running.heard = (beats, Instant::now());
+            }
+            if running.thread.is_some() && running.heard.1.elapsed() > silence_max {
+                warn!(pipeline = %name, "the replay gave no sign of life: it is started again from its last cut");
+                running.life.stop();
+                running.heard.1 = Instant::now();
+                running.restart_at = Some(Instant::now());
+            }
+            if running.restart_at.is_some_and(|at| at <= Instant::now()) {
+                again.push(running.replay.clone());
+            }
+            true
+        });
+        again.into_iter().for_each(|replay| self.start(replay));
+    }
+
+    /// Cuts and stops all; they go on at the next start of the daemon.
+    pub(super) fn stop_all(&mut self) {
+        self.running.values().for_each(|running| running.life.stop());
+        for mut running in std::mem::take(&mut self.running).into_values() {
+            halt(&mut running);
+        }
+    }
+
+    fn start(&mut self, replay: Arc<Replay>) {
+        let name = replay.pipeline.clone();
+        let now_ms = self.options.clock.now_ms();
+        self.options.control.publish(line(&replay, State::Starting, None, now_ms));
+        let Some(life) = Life::begin(self.seats.entry(name.clone()).or_default()) else {
+            // Its last run is still writing its checkpoint.
+            if let Some(running) = self.running.get_mut(&name) {
+                running.restart_at = Some(Instant::now() + RESTART_PAUSE);
+            }
+            return;
+        };
+        let file: PathBuf = self.options.folder.join(format!("{name}.toml"));
+        let (options, own, own_life, hooks) = (self.options.clone(), replay.clone(), life.clone(), self.hooks.clone());
+        let thread = std::thread::Builder::new().name(format!("inrush-{name}/replay"));
+        match thread.spawn(move || replay::run(&options, &file, &own, &own_life, &hooks)) {
+            Ok(thread) => {
+                let heard = (0, Instant::now());
+                let running = Running { replay, life, thread: Some(thread), restart_at: None, heard };
+                self.running.insert(name, running);
+            }
+            Err(error) => error!(pipeline = name, %error, "a replay cannot be started"),
+        }
+    }
+}
+
+/// How it ended; `None` if it was given up, or had ended before.
+fn halt(running: &mut Running) -> Option<Result<Ended, String>> {
+    running.life.stop();
+    let thread = running.thread.take()?;
+    thread.thread().unpark();
+    let began = Instant::now();
+    while !thread.is_finished() && began.elapsed() < HALT_PATIENCE {
+        std::thread::park_timeout(Duration::from_millis(10));
+    }
+    match thread.is_finished() {
+        true => thread.join().ok(),
+        false => {
+            warn!(pipeline = running.replay.pipeline, "its replay did not stop in time and is given up");
+            None
+        }
+    }
+}
+
+/// A replay's line while no thread tells of it.
+fn line(replay: &Replay, state: State, reason: Option<String>, now_ms: i64) -> PipelineStatus {
+    PipelineStatus {
+        name: PipelineStatus::replay_name(&replay.pipeline),
+        file: String::new(),
+        state,
+        reason,
+        warnings: Vec::new(),
+        source: String::new(),
+        outputs: Vec::new(),
+        positions: BTreeMap::new(),
+        committed: BTreeMap::new(),
+        lag_records: replay.count as i64,
+        lag_seconds: 0.0,
+        records_read: 0,
+        rows_written: 0,
+        filtered: 0,
+        dead_letters: 0,
+        retries: 0,
+        stalls: 0,
+        beat_ms: now_ms,
+    }
+}

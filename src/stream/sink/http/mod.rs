@@ -1,0 +1,322 @@
+//! Rows to a web address, in batches that are signed and named, at least once.
+//!
+//! The pipeline's thread never waits for the other side: it hands rows over to a task of their source partition and hears later what
+//! became of them. Until then they are not settled, and no checkpoint passes them. Batches hold rows of one partition, end between
+//! records, and are the same after a start ([`begun`]), so that a receiver which keeps their ids drops what comes twice.
+
+mod begun;
+mod delivery;
+mod lane;
+mod settings;
+mod signature;
+mod verdict;
+
+pub(in crate::stream) use delivery::Patience;
+pub use settings::HttpOutput;
+
+use super::super::step::JsonLines;
+use super::super::web::Connection;
+use super::{Downed, Refused, Settled, WriteError};
+use crate::clock::Clock;
+use crate::record::Record;
+use arrow::record_batch::RecordBatch;
+use begun::{Batches, Begun};
+use delivery::{Delivered, Down, Origin, Sender};
+use lane::{Lane, Unit};
+use std::collections::{BTreeMap, VecDeque};
+use std::io;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
+use tokio::runtime::Runtime;
+use tokio::sync::{Notify, Semaphore};
+use tokio::task::AbortHandle;
+use uuid::Uuid;
+
+/// Threads that sign, compress and send for all HTTP outputs of the process.
+const THREADS: usize = 2;
+
+/// An HTTP output that is open.
+pub(in crate::stream) struct HttpSink {
+    settings: Arc<HttpOutput>,
+    opened: Opened,
+    begun: Arc<Begun>,
+    /// Of the runs before, of partitions that have no lane yet.
+    known: Batches,
+    lanes: BTreeMap<i32, Course>,
+    permits: Arc<Semaphore>,
+    news: Arc<News>,
+}
+
+/// What an output is opened with.
+#[derive(Clone)]
+pub(in crate::stream) struct Opened {
+    pub(in crate::stream) pipeline: Uuid,
+    pub(in crate::stream) topic: Uuid,
+    pub(in crate::stream) generation: u64,
+    pub(in crate::stream) patience: Patience,
+    pub(in crate::stream) clock: Clock,
+    /// All outputs of the pipeline stand together: rows are always offered, and refused where there is no room.
+    pub(in crate::stream) stands_together: bool,
+}
+
+/// One source partition on its way out.
+struct Course {
+    lane: Arc<Lane>,
+    /// Ascending; the first ones are under way.
+    unsettled: VecDeque<Arc<Unit>>,
+    /// Of a mark, until all of it is settled.
+    held_back: Vec<Refused>,
+    task: AbortHandle,
+}
+
+/// What tasks have to tell, in their order.
+#[derive(Default)]
+struct News {
+    told: Mutex<VecDeque<(i32, usize, Result<Delivered, Down>)>>,
+    stirred: Notify,
+}
+
+/// Rows as they will be sent.
+pub(in crate::stream) struct Objects {
+    json: Vec<u8>,
+    lines: Vec<Range<usize>>,
+}
+
+/// Where an output of that name keeps what it has begun, in the folder of its pipeline's checkpoint.
+pub(in crate::stream) fn begun_path(folder: &Path, output: &str) -> PathBuf {
+    folder.join(format!("http-{:08x}.begun", crc32c::crc32c(output.as_bytes())))
+}
+
+fn runtime() -> Result<&'static Runtime, WriteError> {
+    static RUNTIME: LazyLock<io::Result<Runtime>> = LazyLock::new(|| {
+        let mut builder = tokio::runtime::Builder::new_multi_thread();
+        builder.worker_threads(THREADS).thread_name("inrush-http").enable_all().build()
+    });
+    RUNTIME.as_ref().map_err(|error| WriteError::Down(format!("the system has no threads for HTTP: {error}")))
+}
+
+impl Objects {
+    /// # Errors
+    /// Rows have no JSON form.
+    pub(in crate::stream) fn of(rows: &RecordBatch) -> Result<Objects, String> {
+        let JsonLines { text, places } = JsonLines::of(rows).map_err(|error| error.to_string())?;
+        Ok(Objects { json: text, lines: places })
+    }
+
+    /// An object a line.
+    pub(in crate::stream) fn text(&self) -> &[u8] {
+        &self.json
+    }
+}
+
+impl HttpSink {
+    /// `floor` are the positions of the checkpoint.
+    ///
+    /// # Errors
+    /// The system's.
+    pub(in crate::stream) fn open(
+        settings: &HttpOutput,
+        opened: Opened,
+        begun: &Path,
+        floor: &BTreeMap<i32, i64>,
+    ) -> io::Result<HttpSink> {
+        let (begun, known) = Begun::open(begun, opened.generation, floor)?;
+        Ok(HttpSink {
+            permits: Arc::new(Semaphore::new(settings.in_flight)),
+            settings: Arc::new(settings.clone()),
+            opened,
+            begun: Arc::new(begun),
+            known,
+            lanes: BTreeMap::new(),
+            news: Arc::default(),
+        })
+    }
+
+    /// By source partition what comes behind the last record that a run before has begun to send.
+    pub(in crate::stream) fn furthest(&self) -> BTreeMap<i32, i64> {
+        let end = |(partition, list): (&i32, &VecDeque<Range<i64>>)| Some((*partition, list.back()?.end));
+        self.known.iter().filter_map(end).collect()
+    }
+
+    pub(in crate::stream) fn has_room(&self, partition: i32) -> bool {
+        self.opened.stands_together || self.lanes.get(&partition).is_none_or(|course| course.lane.has_room())
+    }
+
+    /// Takes rows of one source partition, all or none; `sources` says which record each comes from.
+    ///
+    /// # Errors
+    /// There is no room now, or no thread.
+    pub(in crate::stream) fn write(
+        &mut self,
+        partition: i32,
+        objects: &Objects,
+        sources: &[u32],
+        records: &[Record],
+        is_mark: bool,
+    ) -> Result<(), WriteError> {
+        let Some(last) = records.last() else { return Ok(()) };
+        let passed = if is_mark { last.offset.0 } else { last.offset.0 + 1 };
+        if sources.is_empty() && !self.lanes.contains_key(&partition) && !self.known.contains_key(&partition) {
+            return Ok(());
+        }
+        self.begin(partition)?;
+        let Some(course) = self.lanes.get_mut(&partition) else { return Ok(()) };
+        // What a mark lets go is bounded by the steps' own limit.
+        if !sources.is_empty() && !is_mark && !course.lane.has_room() {
+            return Err(WriteError::Full);
+        }
+        let units = units(objects, sources, records, is_mark);
+        course.unsettled.extend(units.iter().cloned());
+        course.lane.push(&units, passed);
+        Ok(())
+    }
+
+    /// A lane with its task, if the partition has none.
+    fn begin(&mut self, partition: i32) -> Result<(), WriteError> {
+        if self.lanes.contains_key(&partition) {
+            return Ok(());
+        }
+        let known = self.known.get(&partition).cloned().unwrap_or_default();
+        let lane = Arc::new(Lane::new(&self.settings, known));
+        let Opened { pipeline, topic, generation, patience, clock, .. } = self.opened.clone();
+        let sender = Sender {
+            settings: self.settings.clone(),
+            origin: Origin { pipeline, topic, generation, partition },
+            patience,
+            clock,
+            permits: self.permits.clone(),
+            connection: Connection::new(self.settings.address.clone(), self.settings.trust.clone()),
+        };
+        let task = runtime()?.spawn(run(partition, lane.clone(), sender, self.begun.clone(), self.news.clone()));
+        let course = Course { lane, unsettled: VecDeque::new(), held_back: Vec::new(), task: task.abort_handle() };
+        self.lanes.insert(partition, course);
+        Ok(())
+    }
+
+    /// By source partition the first record with a row that is not settled.
+    pub(in crate::stream) fn unsettled(&self) -> BTreeMap<i32, i64> {
+        let first = |(partition, course): (&i32, &Course)| Some((*partition, course.unsettled.front()?.offset));
+        self.lanes.iter().filter_map(first).collect()
+    }
+
+    pub(in crate::stream) fn unsettled_rows(&self) -> u64 {
+        self.lanes.values().flat_map(|course| &course.unsettled).map(|unit| unit.rows).sum()
+    }
+
+    /// Nothing waits for more to come with it.
+    pub(in crate::stream) fn hurry(&self) {
+        self.lanes.values().for_each(|course| course.lane.hurry());
+    }
+
+    /// Returns when there is something to [`HttpSink::settle`].
+    pub(in crate::stream) fn stirred(&self) -> impl Future<Output = ()> + Send + use<> {
+        let news = self.news.clone();
+        async move { news.stirred.notified().await }
+    }
+
+    /// What became of rows since the last call.
+    pub(in crate::stream) fn settle(&mut self) -> Settled {
+        let mut settled = Settled::default();
+        let told = std::mem::take(&mut *self.news.told.lock().unwrap_or_else(PoisonError::into_inner));
+        for (partition, count, result) in told {
+            let Some(course) = self.lanes.get_mut(&partition) else { continue };
+            let delivered = match result {
+                Ok(delivered) => delivered,
+                Err(Down { reason, wait }) => {
+                    settled.down.get_or_insert(Downed { reason, wait });
+                    continue;
+                }
+            };
+            settled.batches += 1;
+            settled.retries += delivered.retries;
+            let units: Vec<Arc<Unit>> = course.unsettled.drain(..count).collect();
+            for (at, message) in delivered.refused {
+                let unit = &units[at];
+                settled.refused_rows += unit.rows;
+                let (records, is_mark) = (unit.records.clone(), unit.is_mark);
+                course.held_back.push(Refused { partition, records, message, is_mark });
+            }
+            // Letters of one offset are sent together.
+            if course.unsettled.front().is_none_or(|unit| !unit.is_mark) {
+                settled.refused.append(&mut course.held_back);
+            }
+        }
+        settled
+    }
+
+    /// After a checkpoint with these positions.
+    pub(in crate::stream) fn cut(&self, positions: &BTreeMap<i32, i64>) {
+        if let Err(error) = self.begun.cut(positions) {
+            tracing::warn!(%error, "the file of begun batches is not cut and grows");
+        }
+    }
+}
+
+impl Drop for HttpSink {
+    fn drop(&mut self) {
+        self.lanes.values().for_each(|course| course.task.abort());
+    }
+}
+
+/// Sends what comes along a lane, until somebody is down.
+async fn run(partition: i32, lane: Arc<Lane>, mut sender: Sender, begun: Arc<Begun>, news: Arc<News>) {
+    loop {
+        let batch = lane.next().await;
+        let range = batch.units.first().zip(batch.units.last()).map(|(first, last)| first.offset..last.offset + 1);
+        let noted = match range.filter(|_| batch.is_new && !batch.units.iter().any(|unit| unit.is_mark)) {
+            Some(range) => begun.note(partition, &range),
+            None => Ok(()),
+        };
+        let result = match noted {
+            Ok(()) => sender.deliver(&batch.units).await,
+            Err(error) => Err(Down {
+                reason: format!("cannot note which rows are sent together: {error}"),
+                wait: std::time::Duration::ZERO,
+            }),
+        };
+        let is_down = result.is_err();
+        news.told.lock().unwrap_or_else(PoisonError::into_inner).push_back((partition, batch.units.len(), result));
+        news.stirred.notify_one();
+        if is_down {
+            return;
+        }
+    }
+}
+
+/// Rows by their records' offset; those that a mark lets go by record.
+fn units(objects: &Objects, sources: &[u32], records: &[Record], is_mark: bool) -> Vec<Arc<Unit>> {
+    let mut units: Vec<Unit> = Vec::new();
+    let mut last = None;
+    for (row, source) in sources.iter().enumerate() {
+        let record = &records[*source as usize];
+        let line = &objects.json[objects.lines[row].clone()];
+        let is_same_record = last == Some(*source);
+        let joins = |unit: &&mut Unit| if is_mark { is_same_record } else { unit.offset == record.offset.0 };
+        let place = units.len() as u32;
+        let unit = match units.last_mut().filter(joins) {
+            Some(unit) => unit,
+            None => {
+                let place = if is_mark { place } else { 0 };
+                units.push(Unit {
+                    offset: record.offset.0,
+                    rows: 0,
+                    lines: Vec::new(),
+                    records: Vec::new(),
+                    is_mark,
+                    place,
+                });
+                let at = units.len() - 1;
+                &mut units[at]
+            }
+        };
+        if !is_same_record || unit.records.is_empty() {
+            unit.records.push(record.clone());
+        }
+        unit.rows += 1;
+        unit.lines.extend_from_slice(line);
+        unit.lines.push(b'\n');
+        last = Some(*source);
+    }
+    units.into_iter().map(Arc::new).collect()
+}

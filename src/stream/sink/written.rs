@@ -1,0 +1,67 @@
+//! A file of a lake while it is written, whatever its form.
+
+use super::encode::{Encoder, disk_error};
+use super::lines::LineEncoder;
+use super::staged::StagedFile;
+use arrow::record_batch::RecordBatch;
+use parquet::file::metadata::KeyValue;
+use std::io;
+
+/// The forms that files of a lake have.
+pub(super) enum Written {
+    Parquet(Encoder),
+    Lines(LineEncoder),
+}
+
+impl Written {
+    /// # Errors
+    /// The disk's. The file is of no use then.
+    pub(super) fn write(&mut self, rows: &RecordBatch) -> io::Result<()> {
+        match self {
+            Written::Parquet(encoder) => encoder.write(rows).map_err(disk_error),
+            Written::Lines(encoder) => encoder.write(rows),
+        }
+    }
+
+    /// Bytes so far, as they will be in the file.
+    pub(super) fn size(&self) -> u64 {
+        match self {
+            Written::Parquet(encoder) => encoder.size() as u64,
+            Written::Lines(encoder) => encoder.size(),
+        }
+    }
+
+    /// What [`Written::relieve`] would set free.
+    pub(super) fn memory_size(&self) -> usize {
+        match self {
+            Written::Parquet(encoder) => encoder.memory_size(),
+            // Lines go to the disk as they come.
+            Written::Lines(_) => 0,
+        }
+    }
+
+    /// Writes what is in memory to the file.
+    ///
+    /// # Errors
+    /// The disk's. The file is of no use then.
+    pub(super) fn relieve(&mut self) -> io::Result<()> {
+        match self {
+            Written::Parquet(encoder) => encoder.end_row_group().map_err(disk_error),
+            Written::Lines(_) => Ok(()),
+        }
+    }
+
+    /// Writes what is left; `offsets` are for a footer, if the form has one. Durable is it after the file's own finish.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub(super) fn close(self, offsets: &str) -> io::Result<StagedFile> {
+        match self {
+            Written::Parquet(encoder) => {
+                let offsets = KeyValue::new("inrush.offsets".to_owned(), offsets.to_owned());
+                encoder.close(offsets).map_err(disk_error)
+            }
+            Written::Lines(encoder) => encoder.close(),
+        }
+    }
+}

@@ -1,0 +1,342 @@
+//! Rows by HTTP: in order, signed, named so that doubles can be dropped, through every kind of answer and through kills.
+
+use super::receiver::{Receiver, Reply};
+use super::*;
+use std::collections::BTreeSet;
+
+/// Answers that say nothing against the rows, each with what the status says of it.
+fn troubles() -> Vec<(&'static str, Reply)> {
+    vec![
+        ("500", Reply::Status(500, "boom".to_owned())),
+        ("502", Reply::Status(502, String::new())),
+        ("503", Reply::Status(503, String::new())),
+        ("408", Reply::Status(408, String::new())),
+        ("429", Reply::Status(429, String::new())),
+        ("look at the headers", Reply::Status(401, String::new())),
+        ("look at the headers", Reply::Status(403, String::new())),
+        ("look at the address", Reply::Status(404, String::new())),
+        ("look at the address", Reply::Status(410, String::new())),
+        ("another host", Reply::With(308, ("location", "http://192.0.2.1/".to_owned()))),
+        ("asked elsewhere", Reply::With(302, ("location", "/in".to_owned()))),
+        ("connection", Reply::Close),
+        ("no answer within 200 ms", Reply::Hang(Duration::from_secs(1))),
+    ]
+}
+
+fn quick(more: &str) -> String {
+    format!("on-error = {{ backoff = \"20ms\" }}\n{more}")
+}
+
+#[test]
+fn rows_arrive_in_the_order_of_their_partition_in_named_and_signed_batches() {
+    let bench = Bench::new();
+    let receiver = Receiver::well();
+    let source = bench.topic("in", 2, &[]);
+    bench.send(&source, 0, 1..60);
+    bench.send(&source, 1, 101..160);
+    std::fs::create_dir_all(bench.folder.path().join("secrets")).unwrap();
+    std::fs::write(bench.folder.path().join("secrets/key"), "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw\n").unwrap();
+    std::fs::write(bench.folder.path().join("secrets/token"), "t0k3n").unwrap();
+    let more = ", batch = \"7\", sign = \"key\", headers = { Authorization = \"Bearer {secret:token}\" }";
+    let job = load::text(&bench.folder.path().join("p.toml"), &text(&receiver.to(more), ""));
+    let job = job.unwrap_or_else(|mistakes| panic!("{mistakes:#?}"));
+    bench.finish(&job);
+    let received = receiver.received();
+    let checkpoint = Checkpoint::load(&runner::checkpoint_path(&bench.options, "p")).unwrap().unwrap();
+    let mut numbers: BTreeMap<String, Vec<i64>> = BTreeMap::new();
+    let mut ids = BTreeSet::new();
+    for one in &received {
+        assert!(one.numbers.len() <= 7 && one.target == "/in", "{one:?}");
+        assert_eq!(one.headers["authorization"], "Bearer t0k3n");
+        let words: Vec<&str> = one.headers["inrush-source"].split(' ').collect();
+        let [pipeline, topic, partition, first, next] = words[..] else { panic!("{words:?}") };
+        assert_eq!((pipeline, topic), (checkpoint.id.to_string().as_str(), source.id.to_string().as_str()));
+        // The sender of the test puts n at offset n - 1, or n - 101.
+        let base = if partition == "0" { 1 } else { 101 };
+        assert_eq!(first.parse::<i64>().unwrap() + base, one.numbers[0]);
+        assert_eq!(next.parse::<i64>().unwrap() + base - 1, *one.numbers.last().unwrap());
+        assert!(ids.insert(one.headers["webhook-id"].clone()), "an id came twice");
+        numbers.entry(partition.to_owned()).or_default().extend(&one.numbers);
+        assert!(one.headers["webhook-signature"].starts_with("v1,"));
+    }
+    assert_eq!((&numbers["0"], &numbers["1"]), (&good(1..60), &good(101..160)));
+    assert_eq!(bench.letters("in-dlt"), [bad(1..60), bad(101..160)].concat());
+    let status = bench.status().unwrap();
+    assert_eq!(status.rows_written, receiver.rows().len() as u64);
+    let printed = format!("{:?} {status:?}", job.spec);
+    assert!(!printed.contains("t0k3n") && !checkpoint.text.contains("t0k3n"));
+}
+
+#[test]
+fn bodies_are_lines_and_compressed_if_the_file_says_so() {
+    let bench = Bench::new();
+    let receiver = Receiver::well();
+    let source = bench.topic("in", 1, &[]);
+    bench.send(&source, 0, 1..40);
+    bench.finish(&bench.job(&text(&receiver.to(", body = \"ndjson\", compression = \"gzip\""), "")));
+    assert_eq!(receiver.rows(), good(1..40));
+    let received = receiver.received();
+    assert!(received.iter().all(|one| one.body.starts_with(&[0x1f, 0x8b])));
+    assert!(received.iter().all(|one| one.headers["content-type"] == "application/x-ndjson"));
+}
+
+#[test]
+fn who_drops_the_ids_he_knows_has_each_row_once_after_a_crash_at_any_step() {
+    for step in [Step::Appended, Step::Written, Step::Lettered, Step::Staged, Step::Saved] {
+        for nth in [1, 2, 3] {
+            let bench = Bench::new();
+            let receiver = Receiver::well();
+            let source = bench.topic("in", 2, &[]);
+            let job = bench.job(&text(&receiver.to(", batch = \"4\""), ""));
+            bench.send(&source, 0, 1..60);
+            bench.send(&source, 1, 101..160);
+            bench.hooks.crash_at(step, nth);
+            bench.finish(&job);
+            bench.send(&source, 0, 60..90);
+            bench.finish(&job);
+            assert!(bench.hooks.has_crashed() || nth > 1, "{step:?} was never reached");
+            assert_eq!(receiver.rows(), [good(1..90), good(101..160)].concat(), "{step:?} {nth}");
+            assert_eq!(bench.letters("in-dlt"), [bad(1..90), bad(101..160)].concat(), "{step:?} {nth}");
+            assert_eq!(bench.status().unwrap().rows_written, receiver.rows().len() as u64, "{step:?} {nth}");
+        }
+    }
+}
+
+/// Each run ends at a request of its own, answered or not, as a kill of the process would end it.
+#[test]
+fn kills_between_a_request_and_its_answer_double_no_row_for_who_keeps_ids() {
+    for seed in 0..4 {
+        let mut random = fastrand::Rng::with_seed(seed);
+        let bench = Bench::new();
+        let receiver = Receiver::well();
+        let source = bench.topic("in", 2, &[]);
+        let job = bench.job(&text(&receiver.to(", batch = \"5\""), ""));
+        let mut sent = 1;
+        for _ in 0..6 {
+            bench.send(&source, 0, sent..sent + 20);
+            bench.send(&source, 1, sent + 1_000..sent + 1_020);
+            sent += 20;
+            let stop_after = receiver.received().len() + random.usize(1..6);
+            let runs = bench.run(&job);
+            wait_for("a request", || receiver.received().len() >= stop_after || is_settled(&bench, &source));
+            // Another thread takes its seat: whatever this one knows is lost.
+            let thief = Life::begin(&bench.seat);
+            drop(thief);
+            let _ = runs.end();
+        }
+        bench.finish(&job);
+        assert_eq!(receiver.rows(), [good(1..sent), good(1_001..sent + 1_000)].concat(), "seed {seed}");
+        assert_eq!(bench.letters("in-dlt"), [bad(1..sent), bad(1_001..sent + 1_000)].concat(), "seed {seed}");
+    }
+}
+
+fn is_settled(bench: &Bench, source: &Topic) -> bool {
+    let ends: BTreeMap<i32, i64> =
+        source.partitions().iter().map(|partition| (partition.id().0, partition.tail().0)).collect();
+    let path = runner::checkpoint_path(&bench.options, "p");
+    Checkpoint::load(&path).unwrap().is_some_and(|checkpoint| checkpoint.committed() == ends)
+}
+
+#[test]
+fn a_batch_that_is_refused_is_halved_until_the_bad_records_are_found() {
+    let bench = Bench::new();
+    let is_bad = |n: &i64| *n == 13 || *n == 14 || *n == 37;
+    let receiver = Receiver::start(move |one| match one.numbers.iter().any(is_bad) {
+        true => Reply::Status(422, "{\"error\": \"no such user\"}".to_owned()),
+        false => Reply::Status(202, String::new()),
+    });
+    let source = bench.topic("in", 1, &[]);
+    bench.send(&source, 0, 1..50);
+    bench.finish(&bench.job(&text(&receiver.to(", batch = \"20\""), &quick(""))));
+    let wanted: Vec<i64> = good(1..50).into_iter().filter(|n| !is_bad(n)).collect();
+    assert_eq!(receiver.rows(), wanted);
+    let taken: Vec<i64> =
+        receiver.received().iter().filter(|one| one.is_taken).flat_map(|one| one.numbers.clone()).collect();
+    assert_eq!(taken.len(), wanted.len(), "a row was taken twice: {taken:?}");
+    assert_eq!(bench.letters("in-dlt"), [10, 13, 14, 20, 30, 37, 40]);
+    let alone = receiver.received().iter().filter(|one| one.numbers == [13]).count();
+    assert_eq!(alone, 3, "one attempt and two more");
+    let letters = bench.records("in-dlt");
+    let letter = letters.iter().find(|letter| letter.value.as_deref().unwrap().starts_with(b"{\"n\":37")).unwrap();
+    let header = |name: &str| {
+        let found = letter.headers.iter().rev().find(|(known, _)| known.as_ref() == name.as_bytes());
+        found.map(|(_, value)| String::from_utf8_lossy(value.as_deref().unwrap()).into_owned()).unwrap()
+    };
+    assert_eq!(header("inrush-dlt-reason"), "sink-refused");
+    assert!(header("kafka_dlt-exception-message").contains("422 Unprocessable Entity: {\"error\": \"no such user\"}"));
+    assert!(header("inrush-dlt-output").starts_with("http http://127.0.0.1"));
+    let status = bench.status().unwrap();
+    assert_eq!((status.retries, status.rows_written, status.dead_letters), (6, wanted.len() as u64, 7));
+}
+
+#[test]
+fn what_is_taken_on_another_attempt_is_no_dead_letter() {
+    let bench = Bench::new();
+    let mut refusals = 3;
+    let receiver = Receiver::start(move |one| {
+        let refuses = one.numbers.contains(&5) && refusals > 0;
+        refusals -= i32::from(refuses);
+        Reply::Status(if refuses { 409 } else { 200 }, String::new())
+    });
+    let source = bench.topic("in", 1, &[]);
+    bench.send(&source, 0, 1..8);
+    bench.finish(&bench.job(&text(&receiver.to(""), &quick(""))));
+    assert_eq!(receiver.rows(), good(1..8));
+    assert!(bench.letters("in-dlt").is_empty());
+}
+
+#[test]
+fn trouble_of_the_other_side_waits_and_loses_nothing() {
+    for (word, trouble) in troubles() {
+        let bench = Bench::new();
+        let mut trouble = Some(trouble);
+        let receiver = Receiver::start(move |_| trouble.take().unwrap_or(Reply::Status(200, String::new())));
+        let source = bench.topic("in", 1, &[]);
+        bench.send(&source, 0, 1..30);
+        let runs = bench.run(&bench.job(&text(&receiver.to(", timeout = \"200ms\""), "")));
+        let mut reason = String::new();
+        wait_for(word, || {
+            let status = bench.status().filter(|status| status.state == State::Stalled);
+            reason = status.and_then(|status| status.reason).unwrap_or_default();
+            reason.contains(word) || receiver.rows() == good(1..30)
+        });
+        assert!(reason.contains("output http"), "{word}: {reason}");
+        wait_for("the rows", || receiver.rows() == good(1..30));
+        wait_for("a good state", || bench.status().is_some_and(|status| status.state == State::Running));
+        runs.stop();
+        assert_eq!(bench.letters("in-dlt"), bad(1..30), "{word}");
+    }
+}
+
+#[test]
+fn a_word_when_to_come_again_is_kept() {
+    let bench = Bench::new();
+    let mut left = 1;
+    let receiver = Receiver::start(move |_| {
+        left -= 1;
+        if left == 0 { Reply::With(429, ("retry-after", "2".to_owned())) } else { Reply::Status(200, String::new()) }
+    });
+    let source = bench.topic("in", 1, &[]);
+    bench.send(&source, 0, 1..5);
+    bench.finish(&bench.job(&text(&receiver.to(""), "")));
+    let received = receiver.received();
+    assert_eq!(received.len(), 2);
+    assert_eq!(received[0].headers["webhook-id"], received[1].headers["webhook-id"], "the same batch, the same id");
+    assert!(received[1].at - received[0].at >= Duration::from_secs(2));
+    assert_eq!(bench.status().unwrap().stalls, 0, "a short wait is no stall");
+}
+
+#[test]
+fn a_status_counts_though_the_answer_breaks_off_and_a_redirect_at_the_same_host_is_followed() {
+    let bench = Bench::new();
+    let mut count = 0;
+    let receiver = Receiver::start(move |one| {
+        count += 1;
+        match (count, one.target.as_str()) {
+            (1, _) => Reply::CloseInBody(200),
+            (_, "/in") => Reply::With(307, ("location", "/there?x=1".to_owned())),
+            _ => Reply::Slow(Duration::from_millis(150), 200),
+        }
+    });
+    let source = bench.topic("in", 1, &[]);
+    bench.send(&source, 0, 1..9);
+    bench.finish(&bench.job(&text(&receiver.to(", batch = \"4\""), "")));
+    let received = receiver.received();
+    let taken: Vec<(&str, &[i64])> =
+        received.iter().filter(|one| one.is_taken).map(|one| (one.target.as_str(), one.numbers.as_slice())).collect();
+    assert_eq!(taken, [("/in", &[1, 2, 3, 4][..]), ("/there?x=1", &[5, 6, 7, 8])]);
+}
+
+#[test]
+fn a_receiver_that_hangs_holds_up_no_other_output() {
+    let bench = Bench::new();
+    let receiver = Receiver::start(|_| Reply::Hang(Duration::from_secs(600)));
+    let source = bench.topic("in", 1, &[]);
+    let file = format!(
+        "from = \"topic:in\"\n[columns]\nn = \"int64\"\nuser = \"string\"
+[[route]]\nto = {}\n[[route]]\nto = {{ parquet = \"all\", roll = \"100ms\" }}\n[[route]]\nto = {{ topic = \"out\" }}\n",
+        receiver.to(", timeout = \"30s\", batch = \"10 or 1KiB\"")
+    );
+    let runs = bench.run(&bench.job(&file));
+    let mut slowest = Duration::ZERO;
+    for from in (1..2_000).step_by(200) {
+        bench.send(&source, 0, from..from + 200);
+        let began = Instant::now();
+        let all = good(1..from + 200);
+        let files = || {
+            let mut rows = parquet_rows(&bench.options.out.join("all"));
+            rows.sort_unstable();
+            rows
+        };
+        wait_for("the files", || files() == all && bench.store.topic("out").is_some() && bench.rows(TO_TOPIC) == all);
+        slowest = slowest.max(began.elapsed());
+    }
+    assert!(slowest < Duration::from_secs(10), "{slowest:?}");
+    assert!(receiver.rows().is_empty() && !receiver.received().is_empty());
+    let status = bench.status().unwrap();
+    assert!(status.committed[&0] == 0 && status.lag_records > 0, "it may not pass what was not taken: {status:?}");
+    // It is given up at the stop, and everything is sent by the next run.
+    let began = Instant::now();
+    runs.stop();
+    assert!(began.elapsed() < Duration::from_secs(20), "{:?}", began.elapsed());
+    receiver.script(|_| Reply::Status(200, String::new()));
+    bench.finish(&bench.job(&file));
+    assert_eq!(receiver.rows(), good(1..2_001));
+    assert_eq!(bench.rows(TO_TOPIC), good(1..2_001));
+}
+
+#[test]
+fn steps_that_remember_send_the_same_rows_through_kills() {
+    for step in [Step::Written, Step::Lettered, Step::Remembered, Step::Saved] {
+        for nth in [1, 2, 3] {
+            let bench = Bench::new();
+            bench.hooks.set_quiet_after(Duration::from_millis(300));
+            let receiver = Receiver::well();
+            let source = bench.topic("in", 1, &[]);
+            let file = format!(
+                "from = \"topic:in\"\n[columns]\nn = \"int64\"\nuser = \"string\"
+[[step]]\nlast = {{ key = \"n\", until = \"n % 2 = 0\", ttl = \"1s\" }}\n[[step]]\nselect = \"n, user\"
+[[route]]\nto = {}\n[[route]]\nto = {{ topic = \"out\" }}\n",
+                receiver.to(", batch = \"4\"")
+            );
+            let job = bench.job(&file);
+            bench.send(&source, 0, 1..60);
+            bench.hooks.crash_at(step, nth);
+            let mut runs = bench.run(&job);
+            wait_for("all rows", || {
+                if runs.thread.is_finished() {
+                    let before = std::mem::replace(&mut runs, bench.run(&job));
+                    assert!(before.thread.join().is_err(), "it ended by itself");
+                }
+                receiver.rows().len() >= good(1..60).len() && bench.store.topic("out").is_some()
+            });
+            wait_for("the topic", || {
+                if runs.thread.is_finished() {
+                    runs = bench.run(&job);
+                }
+                bench.rows(TO_TOPIC).len() >= good(1..60).len()
+            });
+            let _ = runs.end();
+            assert_eq!(receiver.rows(), good(1..60), "{step:?} {nth}");
+            assert_eq!(bench.rows(TO_TOPIC), good(1..60), "{step:?} {nth}");
+        }
+    }
+}
+
+#[test]
+fn a_changed_file_sends_nothing_twice_in_two_forms() {
+    let bench = Bench::new();
+    let receiver = Receiver::well();
+    let source = bench.topic("in", 1, &[]);
+    let old = bench.job(&text(&receiver.to(", batch = \"5\""), ""));
+    bench.send(&source, 0, 1..40);
+    bench.hooks.crash_at(Step::Lettered, 1);
+    let runs = bench.run(&old);
+    wait_for("the crash", || runs.thread.is_finished());
+    assert!(runs.thread.join().is_err());
+    let new = text(&receiver.to(", batch = \"9\""), "").replace("n, user", "n, upper(user) as user");
+    bench.finish(&bench.job(&new));
+    bench.send(&source, 0, 40..50);
+    bench.finish(&bench.job(&new));
+    assert_eq!(receiver.rows(), good(1..50));
+}
