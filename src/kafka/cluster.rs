@@ -2,12 +2,13 @@
 
 use super::connection::Connection;
 use super::{Error, Pulse, Settings, check};
-use crate::record::{Batch, Offset};
+use crate::record::{Batch, BatchError, Offset};
 use kafka_protocol::ResponseError;
 use kafka_protocol::messages::create_topics_request::CreatableTopic;
 use kafka_protocol::messages::describe_configs_request::DescribeConfigsResource;
 use kafka_protocol::messages::describe_producers_request::TopicRequest;
 use kafka_protocol::messages::fetch_request::{FetchPartition, FetchTopic};
+use kafka_protocol::messages::fetch_response::PartitionData;
 use kafka_protocol::messages::list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic};
 use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
 use kafka_protocol::messages::{
@@ -29,6 +30,8 @@ const APPEAR_PATIENCE: Duration = Duration::from_secs(10);
 const APPEAR_PAUSE: Duration = Duration::from_millis(100);
 /// A topic's configuration in requests.
 const TOPIC_RESOURCE: i8 = 2;
+/// Partitions whose batches one answer holds at most, if they are full.
+const FETCH_PARTITIONS: i32 = 8;
 /// What Kafka takes unless it is told otherwise.
 const MESSAGE_BYTES_MAX: usize = 1_048_588;
 
@@ -243,34 +246,63 @@ impl Cluster {
         is_committed: bool,
     ) -> Result<Fetched, Error> {
         let leader = self.leader(topic, partition)?;
-        let asked = FetchPartition::default()
-            .with_partition(partition)
-            .with_fetch_offset(from)
-            .with_partition_max_bytes(size_max);
+        let fetched = self.fetch_from(topic, leader, &[(partition, from)], size_max, wait, is_committed)?;
+        let told = fetched.into_iter().next().ok_or_else(|| Error::Silent(format!("\"{topic}/{partition}\"")))?;
+        told.1
+    }
+
+    /// The same of several partitions that one broker leads, each from an offset on.
+    ///
+    /// # Errors
+    /// The broker does not answer; each partition has its own.
+    #[allow(clippy::type_complexity)] // By partition what came of it.
+    pub fn fetch_from(
+        &mut self,
+        topic: &str,
+        leader: i32,
+        asked: &[(i32, i64)],
+        size_max: i32,
+        wait: Duration,
+        is_committed: bool,
+    ) -> Result<Vec<(i32, Result<Fetched, Error>)>, Error> {
+        let partition = |(partition, from): &(i32, i64)| {
+            FetchPartition::default()
+                .with_partition(*partition)
+                .with_fetch_offset(*from)
+                .with_partition_max_bytes(size_max)
+        };
+        let partitions = asked.iter().map(partition).collect();
         let request = FetchRequest::default()
             .with_replica_id(BrokerId(-1))
             .with_max_wait_ms(wait.as_millis() as i32)
             .with_min_bytes(1)
-            .with_max_bytes(size_max)
+            .with_max_bytes(size_max.saturating_mul(FETCH_PARTITIONS))
             .with_isolation_level(i8::from(is_committed))
             .with_session_epoch(-1)
-            .with_topics(vec![FetchTopic::default().with_topic(name(topic)).with_partitions(vec![asked])]);
+            .with_topics(vec![FetchTopic::default().with_topic(name(topic)).with_partitions(partitions)]);
         let answer = self.ask(leader, |link| {
             link.send(&request)?;
             link.receive::<FetchRequest>(wait)
         })?;
-        let what = || format!("cannot read \"{topic}/{partition}\" of Kafka from {from}");
-        check(answer.error_code, what)?;
-        let told = answer.responses.first().and_then(|topic| topic.partitions.first());
-        let told = told.ok_or_else(|| Error::Silent(format!("\"{topic}/{partition}\"")))?;
-        let checked = check(told.error_code, what);
+        check(answer.error_code, || format!("cannot read \"{topic}\" of Kafka"))?;
+        let told = answer.responses.iter().flat_map(|topic| &topic.partitions);
+        Ok(told.map(|told| (told.partition_index, self.fetched(topic, told, is_committed))).collect())
+    }
+
+    fn fetched(&mut self, topic: &str, told: &PartitionData, is_committed: bool) -> Result<Fetched, Error> {
+        let partition = told.partition_index;
+        let checked = check(told.error_code, || format!("cannot read \"{topic}/{partition}\" of Kafka"));
         self.noted(topic, checked)?;
-        let batches = Batch::check_chain(told.records.clone().unwrap_or_default()).map_err(|error| {
-            Error::Connection { address: format!("{topic}/{partition}"), reason: error.to_string() }
-        })?;
+        let damaged = |error: BatchError| Error::Connection {
+            address: format!("{topic}/{partition}"),
+            reason: error.to_string(),
+        };
+        let batches = Batch::check_chain(told.records.clone().unwrap_or_default()).map_err(damaged)?;
         let aborted = told.aborted_transactions.iter().flatten().map(|one| (one.producer_id.0, one.first_offset));
-        let tail =
-            if is_committed && told.last_stable_offset >= 0 { told.last_stable_offset } else { told.high_watermark };
+        let tail = match is_committed && told.last_stable_offset >= 0 {
+            true => told.last_stable_offset,
+            false => told.high_watermark,
+        };
         Ok(Fetched { batches, start: Offset(told.log_start_offset), tail: Offset(tail), aborted: aborted.collect() })
     }
 
@@ -305,7 +337,10 @@ impl Cluster {
     }
 
     /// Partitions by the broker that leads them.
-    pub(super) fn by_leader(
+    ///
+    /// # Errors
+    /// One of them has no leader.
+    pub fn by_leader(
         &self,
         topic: &str,
         partitions: impl Iterator<Item = i32>,
@@ -330,6 +365,14 @@ impl Cluster {
             self.asked.remove(topic);
         }
         result
+    }
+
+    /// Where a broker is, if somebody else than the metadata told it.
+    pub(super) fn know(&mut self, id: i32, address: String) {
+        if self.addresses.get(&id) != Some(&address) {
+            self.links.remove(&id);
+            self.addresses.insert(id, address);
+        }
     }
 
     /// One broker's link.
@@ -392,7 +435,10 @@ impl Cluster {
     }
 
     /// Waits, giving the pulse.
-    pub(super) fn pause(&self, wait: Duration) -> Result<(), Error> {
+    ///
+    /// # Errors
+    /// Nobody waits for this any more.
+    pub fn pause(&self, wait: Duration) -> Result<(), Error> {
         let until = Instant::now() + wait;
         loop {
             let left = until.saturating_duration_since(Instant::now());

@@ -5,9 +5,13 @@ use super::{Error, Pulse, Settings};
 use bytes::{Buf, Bytes, BytesMut};
 use kafka_protocol::messages::{ApiKey, ApiVersionsRequest, RequestHeader, ResponseHeader};
 use kafka_protocol::protocol::{Decodable, Encodable, HeaderVersion, Request, StrBytes};
+use rustls::pki_types::ServerName;
+use rustls::{ClientConfig, ClientConnection, StreamOwned};
 use std::collections::{HashMap, VecDeque};
+use std::fmt;
 use std::io::{self, Read, Write};
 use std::net::{TcpStream, ToSocketAddrs};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// A broker that does not take a connection for so long is not there.
@@ -21,7 +25,7 @@ const ANSWER_SIZE_MAX: usize = 104 << 20;
 
 /// A connection, its handshakes done.
 pub(super) struct Connection {
-    stream: TcpStream,
+    stream: Stream,
     address: String,
     pulse: Pulse,
     correlation: i32,
@@ -31,6 +35,76 @@ pub(super) struct Connection {
     sent: VecDeque<(i32, i16)>,
 }
 
+enum Stream {
+    Clear(TcpStream),
+    Tls(Box<StreamOwned<ClientConnection, TcpStream>>),
+}
+
+/// Whom a client believes, under a name that tells one choice from another.
+#[derive(Clone)]
+pub struct Tls {
+    pub name: String,
+    pub config: Arc<ClientConfig>,
+}
+
+impl Tls {
+    /// The handshake is done with the first request.
+    fn wrap(&self, address: &str, stream: TcpStream) -> Result<Stream, String> {
+        let host = address.rsplit_once(':').map_or(address, |(host, _)| host).trim_matches(['[', ']']);
+        let name = ServerName::try_from(host.to_owned()).map_err(|error| format!("{host}: {error}"))?;
+        let client = ClientConnection::new(self.config.clone(), name).map_err(|error| format!("TLS: {error}"))?;
+        Ok(Stream::Tls(Box::new(StreamOwned::new(client, stream))))
+    }
+}
+
+impl PartialEq for Tls {
+    fn eq(&self, other: &Tls) -> bool {
+        self.name == other.name
+    }
+}
+
+impl Eq for Tls {}
+
+impl fmt::Debug for Tls {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "TLS ({})", self.name)
+    }
+}
+
+impl Stream {
+    fn socket(&self) -> &TcpStream {
+        match self {
+            Stream::Clear(stream) => stream,
+            Stream::Tls(stream) => &stream.sock,
+        }
+    }
+}
+
+impl Read for Stream {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Stream::Clear(stream) => stream.read(into),
+            Stream::Tls(stream) => stream.read(into),
+        }
+    }
+}
+
+impl Write for Stream {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Stream::Clear(stream) => stream.write(bytes),
+            Stream::Tls(stream) => stream.write(bytes),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        match self {
+            Stream::Clear(stream) => stream.flush(),
+            Stream::Tls(stream) => stream.flush(),
+        }
+    }
+}
+
 impl Connection {
     /// Connects, asks what is spoken, and says who it is.
     pub(super) fn open(address: &str, settings: &Settings, pulse: &Pulse) -> Result<Connection, Error> {
@@ -38,6 +112,12 @@ impl Connection {
         let stream = connect(address).map_err(failed)?;
         stream.set_nodelay(true).map_err(failed)?;
         stream.set_write_timeout(Some(ANSWER_PATIENCE)).map_err(failed)?;
+        let stream = match &settings.tls {
+            None => Stream::Clear(stream),
+            Some(tls) => {
+                tls.wrap(address, stream).map_err(|reason| Error::Connection { address: address.to_owned(), reason })?
+            }
+        };
         let mut connection = Connection {
             stream,
             address: address.to_owned(),
@@ -101,7 +181,9 @@ impl Connection {
         encoded.map_err(|error| self.failed(error.to_string()))?;
         let size = (body.len() - 4) as i32;
         body[..4].copy_from_slice(&size.to_be_bytes());
-        self.stream.write_all(&body).map_err(|error| self.failed(error.to_string()))?;
+        self.stream.socket().set_read_timeout(Some(ANSWER_PATIENCE)).map_err(|error| self.failed(error.to_string()))?;
+        let written = self.stream.write_all(&body).and_then(|()| self.stream.flush());
+        written.map_err(|error| self.failed(error.to_string()))?;
         self.sent.push_back((self.correlation, version));
         Ok(())
     }
@@ -144,7 +226,7 @@ impl Connection {
                 return Err(self.failed("nobody waits for the answer any more".to_owned()));
             }
             let timeout = left.min(PULSE_INTERVAL).max(Duration::from_millis(1));
-            self.stream.set_read_timeout(Some(timeout)).map_err(|error| self.failed(error.to_string()))?;
+            self.stream.socket().set_read_timeout(Some(timeout)).map_err(|error| self.failed(error.to_string()))?;
             match self.stream.read(into) {
                 Ok(0) => return Err(self.failed("the connection was closed".to_owned())),
                 Ok(read) => into = &mut into[read..],

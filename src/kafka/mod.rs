@@ -5,12 +5,15 @@
 
 mod cluster;
 mod connection;
+mod group;
 mod produce;
 mod sasl;
 #[cfg(test)]
 mod tests;
 
 pub use cluster::{Cluster, END, Fetched, START, TopicLimits, TopicView};
+pub use connection::Tls;
+pub use group::{Member, Standing};
 pub use produce::{Acked, Stopped, Why};
 pub use sasl::{Mechanism, Sasl};
 
@@ -18,10 +21,12 @@ use kafka_protocol::ResponseError;
 use std::sync::Arc;
 
 /// How a cluster is reached.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
     /// `HOST:PORT`, asked in this order for all brokers.
     pub servers: Vec<String>,
+    /// `None` = in the clear.
+    pub tls: Option<Tls>,
     pub sasl: Option<Sasl>,
 }
 

@@ -71,7 +71,7 @@ pub fn check(path: &Path, out: Option<&Path>) -> Result<Report, Vec<Mistake>> {
     let fields = job.plan.output().fields().iter();
     Ok(Report {
         name: job.spec.name.clone(),
-        source: format!("topic:{}", job.spec.from),
+        source: job.spec.source(),
         reads: job.plan.columns().iter().map(|column| column.name.clone()).collect(),
         writes: fields.map(|field| (field.name().clone(), field.data_type().to_string())).collect(),
         tests: job.spec.tests.len(),

@@ -5,7 +5,6 @@
 
 use super::hooks::Step;
 use super::runner::{Fail, NAP, Open, Runner};
-use super::sink::journal::is_durable;
 use super::spec::Output;
 use super::state::forget_others;
 use crate::control::State;
@@ -133,6 +132,7 @@ impl Runner {
         }
         self.life.save(&next, &self.path).map_err(failed("cannot write the pipeline's checkpoint"))?;
         self.checkpoint = next;
+        open.topic.commit(self.checkpoint.committed());
         let mut names = Vec::new();
         for outlet in &mut open.outlets[which] {
             let Some(line) = &mut outlet.line else { continue };
@@ -178,10 +178,7 @@ impl Runner {
         let is_safe = |runner: &Runner| {
             let of_outlets = outlets.iter().flat_map(|outlet| &outlet.positions);
             let mut read = runner.positions.iter().chain(of_outlets);
-            let source = read.all(|(id, next)| match open.topic.partition(PartitionId(*id)) {
-                Some(partition) => is_durable(&open.topic, &partition, Offset(*next)),
-                None => true,
-            });
+            let source = read.all(|(id, next)| open.topic.is_durable(PartitionId(*id), Offset(*next)));
             let mut lines = outlets.iter().filter_map(|outlet| outlet.line.as_ref());
             let is_written = lines.all(|line| line.sink.is_durable() && line.letters.journal().is_durable());
             source && is_written && open.letters.journal().is_durable()

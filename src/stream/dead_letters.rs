@@ -5,6 +5,7 @@ use super::checkpoint::TopicState;
 use super::fault::{Fault, Reason};
 use super::hooks::Hooks;
 use super::sink::journal::{self, Error, Journal, Last, Row, SourceTopic, copied_headers};
+use super::source::Source;
 use crate::record::{Record, TimestampType, TopicName};
 use crate::store::{AppendError, MESSAGE_BYTES_MAX, Store, Topic};
 use std::collections::BTreeMap;
@@ -21,7 +22,7 @@ const REPLACED: [&[u8]; 2] = [b"kafka_dlt-exception-", b"inrush-dlt-"];
 pub(super) struct DeadLetters {
     store: Store,
     runtime: Handle,
-    source: Arc<Topic>,
+    source: Arc<Source>,
     pipeline: String,
     output: String,
     journal: Journal,
@@ -57,8 +58,8 @@ pub(super) struct Start<'a> {
 ///
 /// # Errors
 /// [`Error::Topic`]
-pub(super) fn topic(store: &Store, runtime: &Handle, name: &TopicName, source: &Topic) -> Result<Arc<Topic>, Error> {
-    let size_max = (source.config().max_message_bytes + HEADERS_SIZE).min(MESSAGE_BYTES_MAX);
+pub(super) fn topic(store: &Store, runtime: &Handle, name: &TopicName, source: &Source) -> Result<Arc<Topic>, Error> {
+    let size_max = (source.max_message_bytes() + HEADERS_SIZE).min(MESSAGE_BYTES_MAX);
     let config =
         vec![("retention.ms".to_owned(), "-1".to_owned()), ("max.message.bytes".to_owned(), size_max.to_string())];
     let topic = journal::topic(store, runtime, name, source.partition_count(), config)?;
@@ -85,7 +86,7 @@ impl DeadLetters {
     pub(super) fn open(
         store: &Store,
         runtime: &Handle,
-        source: &Arc<Topic>,
+        source: &Arc<Source>,
         sender: Sender<'_>,
         start: Start<'_>,
         hooks: Hooks,

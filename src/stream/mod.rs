@@ -36,6 +36,7 @@ mod runner;
 mod secrets;
 mod settle;
 mod sink;
+mod source;
 mod spec;
 mod sql;
 mod state;

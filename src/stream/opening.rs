@@ -17,6 +17,7 @@ use super::sink::parquet::Parquet;
 use super::sink::staged::{Finished, finish};
 use super::sink::store::Store;
 use super::sink::topic::TopicSink;
+use super::source::Source;
 use super::spec::{From, HttpOutput, Output, ParquetOutput, RecordField, Route, TopicOutput};
 use super::state::States;
 use crate::metrics as names;
@@ -29,7 +30,7 @@ use tracing::{error, info, warn};
 
 impl Runner {
     /// Opens source and outputs; the positions are those of the checkpoint then. An output that cannot be opened is down.
-    pub(super) fn open(&mut self, topic: Arc<Topic>) -> Result<Open, Fail> {
+    pub(super) fn open(&mut self, topic: Arc<Source>) -> Result<Open, Fail> {
         self.life.beat();
         let mut next = self.checkpoint.clone();
         next.text.clone_from(&self.job.spec.text);
@@ -66,13 +67,17 @@ impl Runner {
     }
 
     /// What the steps remember at the positions of the checkpoint.
-    fn states(&mut self, topic: &Topic) -> Result<States, Fail> {
+    fn states(&mut self, topic: &Source) -> Result<States, Fail> {
         let plan = self.job.plan.clone();
         if let Some(reason) = state_mismatch(&self.checkpoint, &self.job) {
             return Err(Fail::Broken(reason));
         }
         if !plan.is_stateful() {
             return Ok(States::default());
+        }
+        if topic.is_shared() {
+            let why = "what steps remember does not move with a partition: leave out group in from, or the steps that remember";
+            return Err(Fail::Broken(why.to_owned()));
         }
         if topic.partition_count() > 1 {
             keyed_by(topic, &self.job).map_err(Fail::Broken)?;
@@ -181,13 +186,21 @@ impl Runner {
     }
 
     /// Another topic of that name begins anew; a position that the log does not reach any more moves back to its end.
-    fn settle_source(&self, next: &mut Checkpoint, topic: &Topic) {
+    fn settle_source(&self, next: &mut Checkpoint, topic: &Source) {
         if next.topic != Some(topic.id) {
             if next.topic.is_some() {
                 warn!(pipeline = self.job.spec.name, topic = %topic.name, "this is another topic than before, the pipeline begins at its start");
                 next.renew(BTreeMap::new());
             }
             next.topic = Some(topic.id);
+        }
+        // Other members of a group have read so far; what this one has done with and not committed it does not read again.
+        for (id, done) in topic.committed() {
+            let of_outputs = next.outputs.values_mut().map(|output| &mut output.positions);
+            of_outputs.chain([&mut next.positions]).for_each(|positions| {
+                let known = positions.entry(id).or_insert(done);
+                *known = done.max(*known);
+            });
         }
         let outputs = next.outputs.values().flat_map(|output| &output.positions);
         if self.is_ahead(topic, next.positions.iter().chain(outputs)) {
@@ -206,7 +219,7 @@ impl Runner {
     }
 
     /// No position lies beyond the end of the log; marks of what was there do not count.
-    fn turn_back(&self, next: &mut Checkpoint, topic: &Topic) {
+    fn turn_back(&self, next: &mut Checkpoint, topic: &Source) {
         let back = |positions: &mut BTreeMap<i32, i64>| {
             for partition in topic.partitions().iter() {
                 positions.entry(partition.id().0).and_modify(|next| *next = (*next).min(partition.tail().0));
@@ -231,11 +244,16 @@ impl Runner {
 
     /// Whether one of these offsets lies beyond the end of its partition: the log has lost what was read, which only a topic that answers
     /// before it syncs can. What comes there next are other records, so marks of the old ones must not count.
-    fn is_ahead<'a>(&self, topic: &Topic, offsets: impl Iterator<Item = (&'a i32, &'a i64)>) -> bool {
+    fn is_ahead<'a>(&self, topic: &Source, offsets: impl Iterator<Item = (&'a i32, &'a i64)>) -> bool {
         let mut is_ahead = false;
         // Rows of windows come of no partition.
         for (id, next) in offsets.filter(|(id, _)| **id != WINDOWS) {
-            let tail = topic.partition(crate::record::PartitionId(*id)).map_or(0, |partition| partition.tail().0);
+            let partition = topic.partition(crate::record::PartitionId(*id));
+            if partition.is_none() && topic.is_shared() {
+                // It is another member's now.
+                continue;
+            }
+            let tail = partition.map_or(0, |partition| partition.tail().0);
             if *next > tail {
                 is_ahead = true;
                 error!(pipeline = self.job.spec.name, topic = %topic.name, partition = id, from = tail, to = next,
@@ -246,7 +264,7 @@ impl Runner {
     }
 
     /// What an output or its letters have of the source is there; else their marks must not count, and everything is opened once more.
-    fn is_still_there(&mut self, topic: &Topic, furthest: &BTreeMap<i32, i64>) -> Result<(), Fail> {
+    fn is_still_there(&mut self, topic: &Source, furthest: &BTreeMap<i32, i64>) -> Result<(), Fail> {
         if !self.is_ahead(topic, furthest.iter()) {
             return Ok(());
         }
@@ -303,26 +321,26 @@ impl Runner {
         }
     }
 
-    fn letters_topic(&self, source: &Topic) -> Result<Arc<Topic>, Fail> {
+    fn letters_topic(&self, source: &Source) -> Result<Arc<Topic>, Fail> {
         let (store, runtime) = (&self.options.store, &self.options.runtime);
         let letters = dead_letters::topic(store, runtime, &self.job.spec.on_error.then, source);
         letters.map_err(|error| Fail::Down(error.to_string()))
     }
 
-    fn letters(&self, topic: &Arc<Topic>, output: String, start: Start<'_>) -> Result<DeadLetters, Fail> {
+    fn letters(&self, topic: &Arc<Source>, output: String, start: Start<'_>) -> Result<DeadLetters, Fail> {
         let sender = Sender { pipeline: &self.job.spec.name, output, then: &self.job.spec.on_error.then };
         let (store, runtime) = (&self.options.store, &self.options.runtime);
         let letters = DeadLetters::open(store, runtime, topic, sender, start, self.hooks.clone());
         letters.map_err(|error| Fail::Down(error.to_string()))
     }
 
-    fn output_topic(&self, out: &TopicOutput, source: &Topic) -> Result<Arc<Topic>, Fail> {
+    fn output_topic(&self, out: &TopicOutput, source: &Source) -> Result<Arc<Topic>, Fail> {
         let (store, runtime) = (&self.options.store, &self.options.runtime);
         journal::topic(store, runtime, &out.topic, source.partition_count(), Vec::new())
             .map_err(|error| Fail::Down(error.to_string()))
     }
 
-    fn sink(&self, topic: &Arc<Topic>, route: &Route, state: &OutputState) -> Result<Sink, Fail> {
+    fn sink(&self, topic: &Arc<Source>, route: &Route, state: &OutputState) -> Result<Sink, Fail> {
         match &route.to {
             Output::Parquet(out) => {
                 let schema = route.schema(self.job.plan.output());
@@ -347,7 +365,7 @@ impl Runner {
         }
     }
 
-    fn http(&self, topic: &Topic, out: &HttpOutput, name: &str, state: &OutputState) -> Result<Sink, Fail> {
+    fn http(&self, topic: &Source, out: &HttpOutput, name: &str, state: &OutputState) -> Result<Sink, Fail> {
         let on_error = &self.job.spec.on_error;
         let opened = Opened {
             pipeline: self.checkpoint.id,
@@ -399,8 +417,8 @@ fn listed(steps: &[String]) -> String {
 }
 
 /// Each key of a step that remembers must come in one partition only.
-fn keyed_by(topic: &Topic, job: &Job) -> Result<(), String> {
-    let http_key = topic.config().http_key.clone();
+fn keyed_by(topic: &Source, job: &Job) -> Result<(), String> {
+    let http_key = topic.http_key();
     let pointer = |path: &[String]| {
         path.iter().map(|part| format!("/{}", part.replace('~', "~0").replace('/', "~1"))).collect::<String>()
     };

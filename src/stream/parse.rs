@@ -5,7 +5,7 @@ use super::columns;
 use super::fault::Reason;
 use super::format;
 use super::spec::{Breaker, Expect, Given, OnError, Output, Route, Rule, Spec, Sql, Step, Test, TopicOutput};
-use super::{parse_route as routes, parse_step as steps, parse_window as windows};
+use super::{parse_kafka, parse_route as routes, parse_step as steps, parse_window as windows};
 use crate::config::{Document, Mistake, Mistakes, Section, Value};
 use crate::record::TopicName;
 use base64::{Engine, engine::general_purpose::STANDARD};
@@ -56,8 +56,10 @@ fn read(root: &Section<'_>, file: &Path, text: &str) -> Option<Spec> {
         format::misfits(&format, &section, &columns);
         columns
     });
-    let from = root.string("from");
-    let from_topic = from.as_ref().and_then(|from| topic(root, "from", &from.value));
+    let elsewhere = parse_kafka::source(root);
+    let from = if elsewhere.is_some() { None } else { root.string("from") };
+    let own_topic = from.as_ref().and_then(|from| topic(root, "from", &from.value));
+    let from_topic = elsewhere.as_ref().and_then(|source| source.topic.clone()).or_else(|| own_topic.clone());
     if from.is_none() && !root.has("from") && !moved.contains(&"from") {
         root.wrong("from", "say what to read: from = \"topic:clicks\"");
     }
@@ -78,7 +80,7 @@ fn read(root: &Section<'_>, file: &Path, text: &str) -> Option<Spec> {
         short_keys(root);
     }
     let on_error = on_error(root, from_topic.as_ref());
-    routes.iter().for_each(|route| circles(root, from_topic.as_ref(), &route.to, on_error.as_ref()));
+    routes.iter().for_each(|route| circles(root, own_topic.as_ref(), &route.to, on_error.as_ref()));
     let tests = root.tables("test").iter().filter_map(|section| test(section)).collect();
     root.finish();
     let stand_in = TopicName::new("unknown").ok()?;
@@ -87,6 +89,7 @@ fn read(root: &Section<'_>, file: &Path, text: &str) -> Option<Spec> {
         file: file.to_owned(),
         text: text.to_owned(),
         from: from_topic.unwrap_or_else(|| stand_in.clone()),
+        elsewhere: elsewhere.and_then(|source| source.elsewhere),
         format,
         columns: columns.unwrap_or_default(),
         steps,

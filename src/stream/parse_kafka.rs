@@ -1,13 +1,16 @@
 //! What a file says of a Kafka cluster elsewhere: `to = { kafka = "orders", servers = "k1:9092,k2:9092", … }`.
 
 use super::secrets;
-use super::spec::KafkaOutput;
+use super::spec::{Elsewhere, KafkaOutput};
+use super::web::Trust;
 use crate::config::Section;
-use crate::kafka::{Mechanism, Sasl, Settings};
+use crate::kafka::{Mechanism, Sasl, Settings, Tls};
 use crate::record::{Codec, TopicName};
+use std::path::Path;
 
 /// Servers that one file names.
 const SERVERS_MAX: usize = 32;
+const GROUP_SIZE_MAX: usize = 255;
 
 pub(super) fn output(to: &Section<'_>) -> Option<KafkaOutput> {
     let topic = topic(to);
@@ -17,20 +20,80 @@ pub(super) fn output(to: &Section<'_>) -> Option<KafkaOutput> {
     Some(KafkaOutput { topic: topic?, key, codec, cluster: cluster? })
 }
 
+/// `from = { kafka = … }`; both parts are there if it is right.
+pub(super) struct From {
+    pub(super) topic: Option<TopicName>,
+    pub(super) elsewhere: Option<Elsewhere>,
+}
+
+/// What `from` says, if it is no topic of this log.
+pub(super) fn source(root: &Section<'_>) -> Option<From> {
+    if !root.has("from") || root.item("from").is_some_and(|from| from.is_str()) {
+        return None;
+    }
+    let from = root.table("from")?;
+    if !from.has("kafka") {
+        let _ = from.item("kafka");
+        from.wrong("kafka", "say which topic: from = { kafka = \"orders\", servers = \"kafka-1:9092\" }");
+    }
+    let (topic, cluster) = (topic(&from), cluster(&from));
+    let group = from.read("group", |group| match group.len() {
+        1..=GROUP_SIZE_MAX => Ok(group.to_owned()),
+        _ => Err(format!("a group's name has 1 to {GROUP_SIZE_MAX} bytes")),
+    });
+    from.finish();
+    let elsewhere = cluster.map(|cluster| Elsewhere { cluster, group: group.map(|group| group.value) });
+    Some(From { topic, elsewhere })
+}
+
 /// The topic that `kafka` names.
 pub(super) fn topic(section: &Section<'_>) -> Option<TopicName> {
     section.read("kafka", |name| TopicName::new(name).map_err(|error| error.to_string())).map(|name| name.value)
 }
 
-/// `servers`, `sasl`.
+/// `servers`, `tls`, `sasl`.
 pub(super) fn cluster(section: &Section<'_>) -> Option<Settings> {
     if !section.has("servers") {
         let _ = section.item("servers");
         section.wrong("servers", "say where the cluster is: servers = \"kafka-1:9092,kafka-2:9092\"");
     }
     let servers = section.read("servers", servers);
+    let tls = tls(section);
     let sasl = section.has("sasl").then(|| section.table("sasl").and_then(|sasl| login(&sasl)));
-    Some(Settings { servers: servers?.value, sasl: sasl.unwrap_or_default() })
+    Some(Settings { servers: servers?.value, tls, sasl: sasl.unwrap_or_default() })
+}
+
+/// `tls = true`, or `tls = { ca = "FILE" }`: a PEM file, from the pipeline file's folder on.
+fn tls(section: &Section<'_>) -> Option<Tls> {
+    if !section.has("tls") {
+        let _ = section.item("tls");
+        return None;
+    }
+    let is_table = section.item("tls").is_some_and(|tls| tls.is_table_like());
+    let (name, trust) = match is_table {
+        false => match section.boolean("tls")?.value {
+            true => ("machine".to_owned(), Ok(Trust::Machine)),
+            false => return None,
+        },
+        true => {
+            let table = section.table("tls")?;
+            let ca = table.string("ca");
+            if ca.is_none() && !table.has("ca") {
+                table.wrong("ca", "say which certificates are believed: tls = { ca = \"kafka-ca.pem\" }, or tls = true for the machine's own");
+            }
+            table.finish();
+            let folder = section.mistakes().file.parent().unwrap_or(Path::new("."));
+            let path = folder.join(ca?.value);
+            (path.display().to_string(), Trust::of_file(&path))
+        }
+    };
+    match trust.and_then(|trust| trust.config()) {
+        Ok(config) => Some(Tls { name, config }),
+        Err(reason) => {
+            section.wrong("tls", reason);
+            None
+        }
+    }
 }
 
 fn servers(text: &str) -> Result<Vec<String>, String> {

@@ -15,12 +15,13 @@ use super::load::{self, Job};
 use super::rows::{ROWS_BYTES_MAX, ROWS_MAX};
 use super::runner::{self, BACKOFF_MAX, BACKOFF_MIN, Fail, Open, Runner};
 use super::sink::journal::Last;
+use super::source::{Source, Stretch};
 use super::spec::Output;
 use super::writing::{Wrote, letters};
 use crate::control::{PipelineStatus, State};
 use crate::letters::{Letter, Letters, Offsets, Ranges, before_failing};
 use crate::record::{Batch, DECODED_SIZE_MAX, Offset, PartitionId, Record, TimestampType, TopicName};
-use crate::store::{Partition, ReadError};
+use crate::store::ReadError;
 use arrow::array::BooleanArray;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -229,7 +230,7 @@ pub(super) fn run(
             return Err("the topic that it reads is gone".to_owned());
         };
         let began = Instant::now();
-        let fed = runner.open(topic).and_then(|mut open| {
+        let fed = runner.open(Source::of_log(topic)).and_then(|mut open| {
             let fed = runner.feed(&mut open, replay, only.as_deref());
             if fed.is_err() {
                 let lines = open.outlets.iter_mut().filter_map(|outlet| outlet.line.as_mut());
@@ -285,7 +286,9 @@ pub(super) fn try_out(job: &Job, topic: &crate::store::Topic, chosen: &Offsets) 
         let Some(partition) = topic.partition(PartitionId(*id)) else { continue };
         let mut next = first;
         while next < end {
-            let records = match read(&partition, &ranges.from(next)).map_err(|error| error.to_string())? {
+            let records = match read(&Stretch::Log(partition.clone()), &ranges.from(next))
+                .map_err(|error| error.to_string())?
+            {
                 Next::Records { records, next: after, .. } => {
                     next = after;
                     records
@@ -320,7 +323,7 @@ enum Next {
     Undecodable(Batch, String),
 }
 
-fn read(partition: &Partition, rest: &Ranges) -> Result<Next, ReadError> {
+fn read(partition: &Stretch, rest: &Ranges) -> Result<Next, ReadError> {
     let mut kind = TimestampType::CreateTime;
     let Some(first) = rest.first() else { return Ok(Next::Records { records: Vec::new(), kind, next: i64::MAX }) };
     let slice = match partition.read_blocking(Offset(first), READ_SIZE) {

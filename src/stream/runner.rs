@@ -15,6 +15,7 @@ use super::load::{self, Job};
 use super::output::{Held, Outlet};
 use super::replay::Replay;
 use super::sink::journal::Last;
+use super::source::{Source, Stretch};
 use super::state::States;
 use super::step::Sieve;
 use super::tap::Passed;
@@ -23,7 +24,7 @@ use super::{Options, status};
 use crate::control::State;
 use crate::metrics as names;
 use crate::record::{Batch, Offset, PartitionId, Record, TimestampType};
-use crate::store::{Partition, ReadError, Topic};
+use crate::store::ReadError;
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::poll_fn;
 use std::path::{Path, PathBuf};
@@ -100,6 +101,8 @@ pub(super) struct Runner {
     held: BTreeMap<i32, Held>,
     /// The record whose last attempt has failed.
     given_up: Option<(i32, i64)>,
+    /// What is read, if it is elsewhere.
+    pub(super) fed: Option<Arc<Source>>,
     /// Records, and dead ones among them, since the breaker last looked.
     pub(super) watched: (u64, u64),
     /// Offsets, of the records that are written now, that an output did not take: the breaker counts each once.
@@ -112,7 +115,7 @@ pub(super) struct Runner {
 
 /// What is open while the source is there.
 pub(super) struct Open {
-    pub(super) topic: Arc<Topic>,
+    pub(super) topic: Arc<Source>,
     /// How many the topic had when it was opened.
     pub(super) partitions: i32,
     pub(super) lanes: Arc<Lanes>,
@@ -160,11 +163,11 @@ pub(super) fn run(
 pub fn drain(options: Options, file: &Path) -> Result<u64, String> {
     let job =
         load::file(file).map_err(|mistakes| mistakes.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))?;
-    let topic = options.store.topic(job.spec.from.as_str());
-    let topic = topic.ok_or_else(|| format!("topic {} does not exist", job.spec.from))?;
     let life = Life::begin(&Arc::<Seat>::default()).ok_or("a new seat is free")?;
     let path = checkpoint_path(&options, &job.spec.name);
     let mut runner = begin(&Arc::new(options), &job, path, &life, &Hooks::default())?;
+    let topic = runner.source().map_err(Fail::reason)?;
+    let topic = topic.ok_or_else(|| format!("topic {} does not exist", job.spec.from))?;
     let ends = topic.partitions().iter().map(|partition| (partition.id().0, partition.tail().0)).collect();
     let drained = runner.open(topic).and_then(|mut open| {
         open.until = Some(ends);
@@ -204,6 +207,7 @@ pub(super) fn begin(
         status: status::Board::default(),
         held: BTreeMap::new(),
         given_up: None,
+        fed: None,
         watched: (0, 0),
         buried: BTreeSet::new(),
         replay: None,
@@ -246,7 +250,14 @@ impl Runner {
         };
         let new = std::mem::replace(&mut self.job, old);
         for attempt in 1..=REPLAY_ATTEMPTS {
-            let Some(topic) = self.options.store.topic(self.job.spec.from.as_str()) else { break };
+            let topic = match self.source() {
+                Ok(Some(topic)) => topic,
+                Ok(None) => break,
+                Err(fail) => {
+                    self.rest(BACKOFF_MIN, &fail.reason());
+                    continue;
+                }
+            };
             // Another topic of that name: there is nothing left to replay.
             if self.checkpoint.topic != Some(topic.id) || self.life.is_stopping() {
                 break;
@@ -274,7 +285,7 @@ impl Runner {
         saved.map_err(|error| format!("cannot write the checkpoint {}: {error}", self.path.display()))
     }
 
-    fn replay_to_outputs(&mut self, topic: Arc<Topic>) -> Result<(), Fail> {
+    fn replay_to_outputs(&mut self, topic: Arc<Source>) -> Result<(), Fail> {
         let mut open = self.open(topic)?;
         let mut furthest = self.positions.clone();
         let lines = open.outlets.iter().filter_map(|outlet| outlet.line.as_ref());
@@ -287,6 +298,10 @@ impl Runner {
         for partition in open.topic.partitions().iter() {
             furthest.entry(partition.id().0).and_modify(|end| *end = (*end).min(partition.tail().0));
         }
+        if open.topic.is_shared() {
+            // What other members have now is theirs to go on with.
+            furthest.retain(|id, _| open.topic.partition(PartitionId(*id)).is_some());
+        }
         open.until = Some(self.until_windows(&mut open, furthest));
         if self.is_replayed(&open) {
             return Ok(());
@@ -297,13 +312,15 @@ impl Runner {
     fn run(&mut self) -> Result<(), String> {
         let mut pause = BACKOFF_MIN;
         while !self.life.is_stopping() {
-            let Some(topic) = self.options.store.topic(self.job.spec.from.as_str()) else {
+            let source = self.source();
+            if let Ok(None) = source {
                 self.publish(State::NoTopic, Some(format!("topic {} does not exist", self.job.spec.from)));
                 std::thread::park_timeout(NAP);
                 continue;
-            };
+            }
             let began = Instant::now();
-            match self.open(topic).and_then(|mut open| self.turns(&mut open)) {
+            let opened = source.and_then(|topic| self.open(topic.ok_or(Fail::Anew)?));
+            match opened.and_then(|mut open| self.turns(&mut open)) {
                 Ok(()) => pause = BACKOFF_MIN,
                 Err(Fail::Broken(reason)) => return Err(reason),
                 Err(Fail::Anew) => self.rewind(),
@@ -355,7 +372,11 @@ impl Runner {
     }
 
     fn turns_until_stop(&mut self, open: &mut Open) -> Result<(), Fail> {
-        while !self.life.is_stopping() && !open.topic.is_deleted() && !self.is_replayed(open) {
+        while !self.life.is_stopping()
+            && !open.topic.is_deleted()
+            && !open.topic.is_called_back()
+            && !self.is_replayed(open)
+        {
             self.revive(open)?;
             self.settle(open)?;
             if self.job.plan.is_stateful() && open.topic.partition_count() != open.partitions {
@@ -382,6 +403,9 @@ impl Runner {
             if !has_read {
                 self.wait(open);
             }
+        }
+        if open.topic.is_lost() {
+            return Err(Fail::Anew);
         }
         self.settle_end(open)?;
         self.cut_all(open)
@@ -452,7 +476,7 @@ impl Runner {
     }
 
     /// Where outputs are that take records of this partition, ascending.
-    fn places(&self, open: &mut Open, partition: &Partition) -> Vec<i64> {
+    fn places(&self, open: &mut Open, partition: &Stretch) -> Vec<i64> {
         let id = partition.id().0;
         let takes = open.outlets.iter_mut().filter(|outlet| outlet.takes(id));
         let mut places: Vec<i64> =
@@ -463,7 +487,7 @@ impl Runner {
     }
 
     /// One read for the outputs at `next`.
-    fn read(&mut self, open: &mut Open, partition: &Partition, next: i64, until: i64) -> Result<bool, Fail> {
+    fn read(&mut self, open: &mut Open, partition: &Stretch, next: i64, until: i64) -> Result<bool, Fail> {
         let id = partition.id().0;
         let is_there = |outlet: &Outlet| outlet.takes(id) && outlet.positions.get(&id) == Some(&next);
         let mut crowd: Vec<usize> = (0..open.outlets.len()).filter(|at| is_there(&open.outlets[*at])).collect();
@@ -533,7 +557,7 @@ impl Runner {
     }
 
     /// Goes on elsewhere, because there are no records at the position.
-    fn skip(&mut self, open: &mut Open, crowd: &[usize], partition: &Partition, from: Offset, to: Offset) {
+    fn skip(&mut self, open: &mut Open, crowd: &[usize], partition: &Stretch, from: Offset, to: Offset) {
         let (topic, id) = (partition.topic(), partition.id().0);
         error!(pipeline = self.job.spec.name, %topic, partition = id, from = from.0, to = to.0,
             "records left the log before the pipeline read them: it goes on behind them");

@@ -44,7 +44,7 @@ impl Runner {
 
     /// Letters of what an output refused for good; says whether they are there, or else the output fell.
     fn bury_refused(&mut self, open: &mut Open, at: usize, refused: Vec<Refused>) -> Result<bool, Fail> {
-        let timestamp_type = match open.topic.config().log_append_time {
+        let timestamp_type = match open.topic.is_log_append_time() {
             true => TimestampType::LogAppendTime,
             false => TimestampType::CreateTime,
         };

@@ -14,6 +14,8 @@ pub struct Spec {
     /// The file's text as read; kept in the checkpoint.
     pub text: String,
     pub from: crate::record::TopicName,
+    /// The Kafka cluster that it is a topic of; `None` = of this log.
+    pub elsewhere: Option<Elsewhere>,
     pub(super) format: super::format::Format,
     pub columns: Vec<Column>,
     /// In the order in which rows go through them; `where` and `select` of the short form are two of them.
@@ -22,6 +24,24 @@ pub struct Spec {
     pub routes: Vec<Route>,
     pub on_error: OnError,
     pub tests: Vec<Test>,
+}
+
+/// A Kafka cluster that is read from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Elsewhere {
+    pub cluster: crate::kafka::Settings,
+    /// Members of this group share the partitions; `None` = all of them are read.
+    pub group: Option<String>,
+}
+
+impl Spec {
+    /// What is read, as status and `check` say it.
+    pub fn source(&self) -> String {
+        match &self.elsewhere {
+            None => format!("topic:{}", self.from),
+            Some(Elsewhere { cluster, .. }) => format!("kafka:{} at {}", self.from, cluster.servers.join(",")),
+        }
+    }
 }
 
 /// SQL text with its place in the file, for messages.

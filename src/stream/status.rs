@@ -1,11 +1,11 @@
 //! What a pipeline tells of itself: its line on the board, and its gauges.
 
 use super::runner::{Open, Runner};
+use super::source::Stretch;
 use super::spec::{Output, Route};
 use crate::control::{PipelineStatus, State};
 use crate::metrics as names;
 use crate::record::Offset;
-use crate::store::Partition;
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 use std::time::{Duration, Instant};
@@ -70,7 +70,9 @@ impl Runner {
         for (id, next) in open.outlets.iter().flat_map(|outlet| &outlet.positions) {
             lowest.entry(*id).and_modify(|lowest| *lowest = (*lowest).min(*next));
         }
-        let down: Vec<&str> = open.outlets.iter().filter_map(|outlet| outlet.down.reason.as_deref()).collect();
+        let trouble = open.topic.trouble().map(|trouble| format!("source: {trouble}"));
+        let down = open.outlets.iter().filter_map(|outlet| outlet.down.reason.as_deref());
+        let down: Vec<&str> = down.chain(trouble.as_deref()).collect();
         let lines = open.outlets.iter().filter_map(|outlet| outlet.line.as_ref());
         let open_files: usize = lines.map(|line| line.sink.open_files()).sum();
         self.status.progress = Some(Progress {
@@ -105,8 +107,7 @@ impl Runner {
         };
         gauge(names::STREAM_LAG_RECORDS, lag_records as f64);
         gauge(names::STREAM_LAG_SECONDS, lag_seconds);
-        let topic = self.options.store.topic(self.job.spec.from.as_str());
-        let retention_ms = topic.and_then(|topic| topic.config().retention_ms);
+        let retention_ms = self.known_source().and_then(|topic| topic.retention_ms());
         gauge(names::STREAM_RETENTION_USED, retention_ms.map_or(0.0, |ms| lag_seconds * 1e3 / ms.max(1) as f64));
         gauge(names::STREAM_STALLED, f64::from(u8::from(state == State::Stalled)));
         gauge(names::STREAM_LAST_CUT_AGE, self.status.cut_at.map_or(0.0, |at| at.elapsed().as_secs_f64()));
@@ -123,7 +124,7 @@ impl Runner {
             state,
             reason,
             warnings: self.status.warnings.iter().cloned().chain(self.life.note()).collect(),
-            source: format!("topic:{}", self.job.spec.from),
+            source: self.job.spec.source(),
             outputs: outputs.chain([format!("dead letters {}", self.job.spec.on_error.then)]).collect(),
             positions: progress.positions,
             committed: self.checkpoint.committed(),
@@ -150,8 +151,7 @@ impl Runner {
 
     /// Records between the pipeline and the end of its topic, and how old the oldest of them is, in seconds.
     fn lag(&mut self) -> (i64, f64) {
-        let topic = self.options.store.topic(self.job.spec.from.as_str());
-        let partitions = topic.map(|topic| topic.partitions()).unwrap_or_default();
+        let partitions = self.known_source().map(|topic| topic.partitions()).unwrap_or_default();
         let positions = self.progress().positions;
         let now_ms = self.options.clock.now_ms();
         let (mut records, mut oldest_ms) = (0, now_ms);
@@ -166,12 +166,11 @@ impl Runner {
     }
 
     /// The time up to which a partition was read; of one that was not read yet, that of its next batch.
-    fn read_to_ms(&mut self, partition: &Partition, next: Offset) -> Option<i64> {
+    fn read_to_ms(&mut self, partition: &Stretch, next: Offset) -> Option<i64> {
         let known = match self.status.read_to_ms.entry(partition.id().0) {
             Entry::Occupied(known) => *known.get(),
             Entry::Vacant(unknown) => {
-                let slice = partition.read_blocking(next.max(partition.start()), 1).ok()?;
-                let header = slice.batches.first()?.header();
+                let header = partition.glance(next.max(partition.start()))?;
                 // Compaction writes another time there: when tombstones go.
                 *unknown.insert(header.delete_horizon().map_or(header.base_timestamp, |_| header.max_timestamp))
             }

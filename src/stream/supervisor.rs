@@ -8,11 +8,10 @@ use super::opening::state_mismatch;
 use super::replays::Replays;
 use super::sink::lake;
 use super::spec::Output;
-use super::{Options, runner};
+use super::{Options, runner, source};
 use crate::control::{Answer, Command, PipelineStatus, Request, ResetTo, State, Tap};
 use crate::letters::Ranges;
 use crate::metrics as names;
-use crate::store::Topic;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::ops::Range;
@@ -352,13 +351,10 @@ impl Supervisor {
     /// Moves a pipeline: its next files belong to a new generation, what it wrote stays.
     fn reset(&mut self, name: &str, partition: Option<i32>, to: ResetTo) -> Result<String, String> {
         let job = self.job(name)?;
-        let topic = self.options.store.topic(job.spec.from.as_str());
-        let topic =
-            topic.ok_or_else(|| format!("topic {} does not exist, so there is nothing to move in", job.spec.from))?;
         if partition.is_some() && job.plan.is_stateful() {
             return Err("what its steps remember is of all partitions: move all of them".to_owned());
         }
-        let positions = self.positions(&topic, partition, to)?;
+        let (topic, positions) = source::places(&self.options, &job.spec, partition, to)?;
         self.halt(name);
         let path = runner::checkpoint_path(&self.options, name);
         let mut checkpoint = Checkpoint::load(&path).ok().flatten().unwrap_or_else(|| Checkpoint::new(&job.spec.text));
@@ -366,7 +362,7 @@ impl Supervisor {
             None => checkpoint.renew(positions),
             Some(_) => checkpoint.renew_some(&positions),
         }
-        checkpoint.topic = Some(topic.id);
+        checkpoint.topic = Some(topic);
         // Whoever still holds the seat loses it: nothing overwrites what is saved here.
         let moved = match Life::begin(self.seats.entry(name.to_owned()).or_default()) {
             Some(life) => life.save(&checkpoint, &path).map_err(|error| error.to_string()),
@@ -379,10 +375,13 @@ impl Supervisor {
     /// Feeds a pipeline a range of its source beside its live run.
     fn backfill(&mut self, name: &str, times: Range<i64>, to: &[String], is_sure: bool) -> Result<String, String> {
         let job = self.job(name)?;
+        if job.spec.elsewhere.is_some() {
+            return Err("its source is a cluster elsewhere, and a backfill reads topics of this log: give a second pipeline that source and inrush pipeline reset it to the time".to_owned());
+        }
         let topic = self.options.store.topic(job.spec.from.as_str());
         let topic = topic.ok_or_else(|| format!("topic {} does not exist", job.spec.from))?;
-        let from = self.positions(&topic, None, ResetTo::Time(times.start))?;
-        let until = self.positions(&topic, None, ResetTo::Time(times.end))?;
+        let at = |time| source::places(&self.options, &job.spec, None, ResetTo::Time(time)).map(|(_, places)| places);
+        let (from, until) = (at(times.start)?, at(times.end)?);
         let range = |(id, from): (i32, i64)| (id, Ranges::span(from, until.get(&id).copied().unwrap_or(from)));
         let chosen = from.into_iter().map(range).filter(|(_, ranges)| !ranges.is_empty()).collect();
         self.replays.backfill(&job, &topic, chosen, to, is_sure)
@@ -411,40 +410,6 @@ impl Supervisor {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok("is not paused".to_owned()),
             Err(error) => Err(format!("cannot resume it: {error}")),
         }
-    }
-
-    fn positions(&self, topic: &Topic, only: Option<i32>, to: ResetTo) -> Result<BTreeMap<i32, i64>, String> {
-        let mut positions = BTreeMap::new();
-        let count = topic.partition_count();
-        if let Some(only) = only.filter(|only| !(0..count).contains(only)) {
-            return Err(format!("topic {} has no partition {only}, it has 0 to {}", topic.name, count - 1));
-        }
-        for partition in topic.partitions().iter().filter(|own| only.is_none_or(|only| own.id().0 == only)) {
-            let offset = match to {
-                ResetTo::Start => partition.start(),
-                ResetTo::End => partition.tail(),
-                ResetTo::Offset(_) if only.is_none() && count > 1 => {
-                    return Err(format!("topic {} has {count} partitions: say which, --partition N", topic.name));
-                }
-                ResetTo::Offset(offset) if (partition.start().0..=partition.tail().0).contains(&offset) => {
-                    crate::record::Offset(offset)
-                }
-                ResetTo::Offset(offset) => {
-                    let (start, tail) = (partition.start(), partition.tail());
-                    return Err(format!(
-                        "{}/{} has offsets {start} to {tail}, and not {offset}",
-                        topic.name,
-                        partition.id()
-                    ));
-                }
-                ResetTo::Time(ms) => {
-                    let found = self.options.runtime.block_on(partition.offset_for_time(ms));
-                    found.map_err(|error| error.to_string())?.map_or(partition.tail(), |found| found.offset)
-                }
-            };
-            positions.insert(partition.id().0, offset.0);
-        }
-        Ok(positions)
     }
 }
 

@@ -117,7 +117,10 @@ pub fn explain(file: &Path, events: Option<&[Record]>) -> Result<Explained, Vec<
     Ok(Explained {
         name: spec.name.clone(),
         file: spec.file.display().to_string(),
-        source: format!("topic {}", spec.from),
+        source: match spec.elsewhere {
+            None => format!("topic {}", spec.from),
+            Some(_) => spec.source(),
+        },
         format: format_in_words(&spec.format).to_owned(),
         columns: plan.columns().iter().map(column).collect(),
         unread_columns: spec.columns.iter().filter(is_read).map(|column| column.name.clone()).collect(),

@@ -46,7 +46,11 @@ impl Trust {
         }
     }
 
-    fn config(&self) -> Result<Arc<ClientConfig>, String> {
+    /// What a client of TLS goes by.
+    ///
+    /// # Errors
+    /// The machine has no list of certificates.
+    pub(in crate::stream) fn config(&self) -> Result<Arc<ClientConfig>, String> {
         static MACHINE: OnceLock<Arc<ClientConfig>> = OnceLock::new();
         match (self, MACHINE.get()) {
             (Trust::File(config), _) | (Trust::Machine, Some(config)) => Ok(config.clone()),

@@ -1,0 +1,609 @@
+//! Batches of a Kafka topic elsewhere, read ahead by a thread of its own, so that a broker that does not answer holds up no output.
+//!
+//! The pipeline's thread asks for batches from an offset on. What it asks for next is there already, unless it goes elsewhere: then what
+//! was read ahead is thrown away. Only what transactions have committed is given out: batches of others, and the marks of transactions,
+//! are given without their records, so that offsets stay.
+
+use super::super::spec::Elsewhere;
+use crate::kafka::{Cluster, END, Error, Fetched, Member, Pulse, START, Standing};
+use crate::record::{Batch, Offset, TopicName};
+use crate::store::{ReadError, Slice};
+use kafka_protocol::ResponseError;
+use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+use tokio::sync::watch;
+use tracing::{info, warn};
+use uuid::Uuid;
+
+/// What is read ahead of one partition, and of all.
+const AHEAD_PARTITION_MAX: usize = 4 << 20;
+const AHEAD_MAX: usize = 48 << 20;
+/// What one fetch asks for of one partition.
+const FETCH_SIZE: i32 = 2 << 20;
+/// How long a broker may wait for records; a thread that reads from several waits a part of it for each.
+const FETCH_WAIT: Duration = Duration::from_millis(500);
+/// How long a read elsewhere waits for its first batch.
+const SEEK_PATIENCE: Duration = Duration::from_secs(1);
+/// While all that may be read ahead is.
+const ROOM_WAIT: Duration = Duration::from_millis(100);
+/// New partitions are seen after this.
+const VIEW_AGE_MAX: Duration = Duration::from_secs(30);
+/// Between signs of life to a group.
+const HEARTBEAT: Duration = Duration::from_secs(3);
+/// Between attempts to reach a cluster.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// A topic that is read from elsewhere; its thread ends with it.
+pub(in crate::stream) struct Feed {
+    pub(super) topic_id: Uuid,
+    pub(super) max_message_bytes: usize,
+    pub(super) retention_ms: Option<i64>,
+    from: Elsewhere,
+    topic: TopicName,
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    state: Mutex<State>,
+    /// Told of each change of the state.
+    changed: Condvar,
+    moved: watch::Sender<u64>,
+    is_stopped: AtomicBool,
+    /// Whoever talks to the group holds it.
+    member: Option<Mutex<Member>>,
+    /// The pipeline's thread waits for the group.
+    is_joining: Arc<AtomicBool>,
+}
+
+#[derive(Default)]
+struct State {
+    partitions: Vec<Ahead>,
+    is_gone: bool,
+    trouble: Option<String>,
+    /// Partitions that are its own; `None` = all.
+    own: Option<BTreeSet<i32>>,
+    standing: Option<Standing>,
+    /// What the group had done with when the partitions were divided.
+    committed: BTreeMap<i32, i64>,
+    /// What is to be committed.
+    to_commit: Option<BTreeMap<i32, i64>>,
+}
+
+impl State {
+    fn owns(&self, id: i32) -> bool {
+        self.own.as_ref().is_none_or(|own| own.contains(&id))
+    }
+
+    /// Only of partitions that are its own.
+    fn owned(&self, positions: &BTreeMap<i32, i64>) -> BTreeMap<i32, i64> {
+        positions.iter().filter(|(id, _)| self.owns(**id)).map(|(id, next)| (*id, *next)).collect()
+    }
+}
+
+/// One partition.
+#[derive(Default)]
+struct Ahead {
+    start: i64,
+    tail: i64,
+    batches: VecDeque<Batch>,
+    size: usize,
+    /// What is read ahead begins at an offset and ends before one, which is fetched next.
+    from: i64,
+    until: i64,
+    /// Kafka has no offset `until`.
+    is_outside: bool,
+}
+
+impl Ahead {
+    fn at(start: i64, tail: i64) -> Ahead {
+        Ahead { start, tail, from: tail, until: tail, ..Ahead::default() }
+    }
+
+    fn seek(&mut self, to: i64) {
+        self.batches.clear();
+        (self.size, self.from, self.until, self.is_outside) = (0, to, to, false);
+    }
+
+    fn take(&mut self, next: i64, size_max: usize) -> Vec<Batch> {
+        let (mut taken, mut size) = (Vec::new(), 0);
+        while let Some(batch) = self.batches.front() {
+            if !taken.is_empty() && size + batch.size() > size_max {
+                break;
+            }
+            self.size -= batch.size();
+            self.from = batch.next_offset().0;
+            let Some(batch) = self.batches.pop_front() else { break };
+            if batch.next_offset().0 > next {
+                size += batch.size();
+                taken.push(batch);
+            }
+        }
+        taken
+    }
+}
+
+impl Drop for Feed {
+    fn drop(&mut self) {
+        self.shared.is_stopped.store(true, Ordering::Release);
+        self.shared.changed.notify_all();
+    }
+}
+
+impl Feed {
+    /// Looks for the topic and begins to read at its end; `None` if there is no such topic.
+    ///
+    /// # Errors
+    /// The cluster cannot be reached, or refuses.
+    pub(super) fn open(
+        pipeline: &str,
+        from: &Elsewhere,
+        topic: &TopicName,
+        pulse: Pulse,
+    ) -> Result<Option<Feed>, Error> {
+        let mut asking = Cluster::new(from.cluster.clone(), pulse.clone());
+        let Some(view) = asking.topic(topic.as_str())? else { return Ok(None) };
+        let limits = asking.limits(topic.as_str())?;
+        let starts = asking.offsets(topic.as_str(), START, true)?;
+        let tails = asking.offsets(topic.as_str(), END, true)?;
+        let ahead = |id: i32| Ahead::at(starts.get(&id).copied().unwrap_or(0), tails.get(&id).copied().unwrap_or(0));
+        let state = State { partitions: (0..view.partitions).map(ahead).collect(), ..State::default() };
+        let is_joining = Arc::new(AtomicBool::new(false));
+        let waits = is_joining.clone();
+        // The feed's own thread gives no signs of life for the pipeline's.
+        let pulse: Pulse = Arc::new(move || !waits.load(Ordering::Acquire) || pulse());
+        let member = from
+            .group
+            .as_ref()
+            .map(|group| Mutex::new(Member::new(Cluster::new(from.cluster.clone(), pulse), group, topic.as_str())));
+        let shared = Arc::new(Shared {
+            state: Mutex::new(state),
+            changed: Condvar::new(),
+            moved: watch::Sender::new(0),
+            is_stopped: AtomicBool::new(false),
+            member,
+            is_joining,
+        });
+        if shared.member.is_some() {
+            shared.state().standing = Some(Standing::Lost);
+            shared.join(&BTreeMap::new())?;
+        }
+        let own = shared.clone();
+        let stop = shared.clone();
+        let cluster = Cluster::new(from.cluster.clone(), Arc::new(move || !stop.is_stopped.load(Ordering::Acquire)));
+        let reader =
+            Reader { shared: own, cluster, topic: topic.as_str().to_owned(), id: view.id, heard: Instant::now() };
+        let thread = std::thread::Builder::new().name(format!("inrush-{pipeline}-feed"));
+        let failed = |error: std::io::Error| Error::Silent(format!("a thread for \"{topic}\" ({error})"));
+        thread.spawn(move || reader.run()).map_err(failed)?;
+        Ok(Some(Feed {
+            topic_id: view.id,
+            max_message_bytes: limits.max_message_bytes,
+            retention_ms: limits.retention_ms,
+            from: from.clone(),
+            topic: topic.clone(),
+            shared,
+        }))
+    }
+
+    pub(super) fn is_of(&self, from: &Elsewhere, topic: &TopicName) -> bool {
+        self.from == *from && self.topic == *topic
+    }
+
+    pub(super) fn is_shared(&self) -> bool {
+        self.shared.member.is_some()
+    }
+
+    pub(super) fn is_called_back(&self) -> bool {
+        self.shared.state().standing.is_some_and(|standing| standing != Standing::Steady)
+    }
+
+    pub(super) fn is_lost(&self) -> bool {
+        self.shared.state().standing == Some(Standing::Lost)
+    }
+
+    pub(super) fn committed(&self) -> BTreeMap<i32, i64> {
+        self.shared.state().committed.clone()
+    }
+
+    /// Takes what is to be committed; it is soon.
+    pub(super) fn commit(&self, positions: BTreeMap<i32, i64>) {
+        if self.is_shared() {
+            let mut state = self.shared.state();
+            state.to_commit = Some(state.owned(&positions));
+        }
+    }
+
+    /// Joins its group again, if it was called back; what was cut is committed first.
+    ///
+    /// # Errors
+    /// The coordinator does not answer, or refuses.
+    pub(super) fn join_again(&self, positions: &BTreeMap<i32, i64>) -> Result<(), Error> {
+        match self.is_called_back() {
+            true => self.shared.join(positions),
+            false => Ok(()),
+        }
+    }
+
+    /// Whether the topic has this partition, and it is its own.
+    pub(super) fn has(&self, id: i32) -> bool {
+        let state = self.shared.state();
+        (0..state.partitions.len() as i32).contains(&id) && state.owns(id)
+    }
+
+    pub(super) fn partitions(&self) -> i32 {
+        self.shared.state().partitions.len() as i32
+    }
+
+    /// The topic was deleted, or is another one.
+    pub(super) fn is_gone(&self) -> bool {
+        self.shared.state().is_gone
+    }
+
+    pub(super) fn trouble(&self) -> Option<String> {
+        self.shared.state().trouble.clone()
+    }
+
+    /// Start and tail of a partition.
+    pub(super) fn bounds(&self, id: i32) -> (i64, i64) {
+        self.shared.state().partitions.get(id as usize).map_or((0, 0), |ahead| (ahead.start, ahead.tail))
+    }
+
+    /// As [`super::Stretch::read_blocking`].
+    pub(super) fn read(&self, id: i32, next: i64, size_max: usize) -> Result<Slice, ReadError> {
+        let mut state = self.shared.state();
+        let mut deadline = None;
+        loop {
+            let Some(ahead) = state.partitions.get_mut(id as usize) else { return Err(ReadError::Deleted) };
+            let (start, tail) = (Offset(ahead.start), Offset(ahead.tail));
+            if ahead.is_outside && ahead.until == next {
+                // The reader goes on there.
+                ahead.seek(if next < start.0 { start.0 } else { tail.0 });
+                return Err(ReadError::OutOfRange { offset: Offset(next), start, tail });
+            }
+            if next < ahead.from || next > ahead.until || ahead.is_outside {
+                ahead.seek(next);
+                deadline = Some(Instant::now() + SEEK_PATIENCE);
+            }
+            let batches = ahead.take(next, size_max);
+            let left = deadline.map_or(Duration::ZERO, |deadline| deadline.saturating_duration_since(Instant::now()));
+            if !batches.is_empty() || left.is_zero() || state.trouble.is_some() {
+                drop(state);
+                self.shared.changed.notify_all();
+                return Ok(Slice { batches, start, tail });
+            }
+            self.shared.changed.notify_all();
+            state = self.shared.wait(state, left);
+        }
+    }
+
+    /// Returns when a read from `known` would bring something.
+    pub(super) async fn moved_past(&self, id: i32, known: i64) {
+        let mut moved = self.shared.moved.subscribe();
+        let is_ready = || {
+            let state = self.shared.state();
+            let Some(ahead) = state.partitions.get(id as usize) else { return true };
+            state.is_gone
+                || state.standing.is_some_and(|standing| standing != Standing::Steady)
+                || ahead.tail > known && (!ahead.batches.is_empty() || ahead.is_outside || ahead.until != known)
+        };
+        while !is_ready() {
+            if moved.changed().await.is_err() {
+                return;
+            }
+        }
+    }
+}
+
+impl Shared {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn wait<'a>(&self, state: MutexGuard<'a, State>, time: Duration) -> MutexGuard<'a, State> {
+        self.changed.wait_timeout(state, time).unwrap_or_else(PoisonError::into_inner).0
+    }
+
+    /// Commits what was cut, joins, and takes up what the group has done with.
+    fn join(&self, positions: &BTreeMap<i32, i64>) -> Result<(), Error> {
+        let Some(member) = &self.member else { return Ok(()) };
+        let mut member = member.lock().unwrap_or_else(PoisonError::into_inner);
+        let (is_lost, owned) = {
+            let state = self.state();
+            (state.standing == Some(Standing::Lost), state.owned(positions))
+        };
+        if !is_lost && !owned.is_empty() {
+            // If it is too late for that, whoever has the partitions next reads from the commit before.
+            member.commit(&owned)?;
+        }
+        self.is_joining.store(true, Ordering::Release);
+        let own = member.join();
+        self.is_joining.store(false, Ordering::Release);
+        let own = own?;
+        let committed = member.committed(&own)?;
+        info!(partitions = ?own, "Kafka's group has divided its partitions");
+        let mut state = self.state();
+        (state.own, state.committed, state.to_commit) = (Some(own), committed, None);
+        state.standing = Some(Standing::Steady);
+        drop(state);
+        self.tell();
+        Ok(())
+    }
+
+    fn tell(&self) {
+        self.changed.notify_all();
+        self.moved.send_modify(|moves| *moves += 1);
+    }
+}
+
+/// The thread that reads ahead.
+struct Reader {
+    shared: Arc<Shared>,
+    cluster: Cluster,
+    topic: String,
+    id: Uuid,
+    /// When the group last heard of it.
+    heard: Instant,
+}
+
+impl Reader {
+    fn run(mut self) {
+        let _ = self.cluster.topic(&self.topic);
+        while !self.shared.is_stopped.load(Ordering::Acquire) {
+            let result = self.keep_membership().and_then(|()| self.round());
+            let trouble = result.err().map(|error| error.to_string());
+            let is_new =
+                std::mem::replace(&mut self.shared.state().trouble, trouble.clone()).is_some() != trouble.is_some();
+            match trouble {
+                None if is_new => info!(topic = self.topic, "Kafka is there again"),
+                None => {}
+                Some(reason) => {
+                    if is_new {
+                        warn!(topic = self.topic, %reason, "nothing can be read from Kafka now");
+                    }
+                    self.shared.tell();
+                    if self.cluster.pause(PAUSE).is_err() {
+                        break;
+                    }
+                    let _ = self.cluster.topic(&self.topic);
+                }
+            }
+        }
+        self.leave();
+    }
+
+    /// Gives the group a sign of life, and commits what was cut.
+    fn keep_membership(&mut self) -> Result<(), Error> {
+        let Some(member) = &self.shared.member else { return Ok(()) };
+        // While the pipeline joins the group needs no other sign.
+        let Ok(mut member) = member.try_lock() else { return Ok(()) };
+        let to_commit = self.shared.state().to_commit.take();
+        let standing = match to_commit.filter(|positions| !positions.is_empty()) {
+            Some(positions) => member.commit(&positions)?,
+            None if self.heard.elapsed() >= HEARTBEAT => member.heartbeat()?,
+            None => return Ok(()),
+        };
+        self.heard = Instant::now();
+        let mut state = self.shared.state();
+        if standing != Standing::Steady && state.standing == Some(Standing::Steady) {
+            info!(topic = self.topic, ?standing, "Kafka's group divides its partitions anew");
+            state.standing = Some(standing);
+            drop(state);
+            self.shared.tell();
+        }
+        Ok(())
+    }
+
+    /// Commits what is left, and leaves the group.
+    fn leave(&self) {
+        let Some(member) = &self.shared.member else { return };
+        let mut member = member.lock().unwrap_or_else(PoisonError::into_inner);
+        let to_commit = self.shared.state().to_commit.take();
+        if let Some(positions) = to_commit.filter(|positions| !positions.is_empty())
+            && let Err(error) = member.commit(&positions)
+        {
+            warn!(topic = self.topic, %error, "the group does not know how far the pipeline is");
+        }
+        // Else it is taken for dead after its session.
+        let _ = member.leave();
+    }
+
+    fn round(&mut self) -> Result<(), Error> {
+        if self.cluster.is_older(&self.topic, VIEW_AGE_MAX) {
+            self.look_again()?;
+        }
+        let wanted = self.wanted();
+        if wanted.is_empty() {
+            let state = self.shared.state();
+            drop(self.shared.wait(state, ROOM_WAIT));
+            return Ok(());
+        }
+        let by_leader = self.cluster.by_leader(&self.topic, wanted.keys().copied())?;
+        let wait = FETCH_WAIT / by_leader.len().max(1) as u32;
+        for (leader, partitions) in by_leader {
+            let asked: Vec<(i32, i64)> = partitions.iter().map(|id| (*id, wanted[id])).collect();
+            for (id, fetched) in self.cluster.fetch_from(&self.topic, leader, &asked, FETCH_SIZE, wait, true)? {
+                match fetched {
+                    Ok(fetched) => self.give(id, wanted[&id], fetched),
+                    Err(error) if error.code() == Some(ResponseError::OffsetOutOfRange) => {
+                        self.is_outside(id, wanted[&id])?;
+                    }
+                    Err(error) => return Err(error),
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// By partition from where on it is to be read, if there is room for more.
+    fn wanted(&self) -> BTreeMap<i32, i64> {
+        let state = self.shared.state();
+        let size: usize = state.partitions.iter().map(|ahead| ahead.size).sum();
+        let has_room = |ahead: &Ahead| {
+            !ahead.is_outside && ahead.size < AHEAD_PARTITION_MAX && (size < AHEAD_MAX || ahead.batches.is_empty())
+        };
+        let is_own = |id: usize| state.owns(id as i32);
+        let places = state.partitions.iter().enumerate().filter(|(id, ahead)| is_own(*id) && has_room(ahead));
+        places.map(|(id, ahead)| (id as i32, ahead.until)).collect()
+    }
+
+    fn give(&self, id: i32, from: i64, fetched: Fetched) {
+        let batches = committed(fetched.batches, &fetched.aborted);
+        let mut state = self.shared.state();
+        let Some(ahead) = state.partitions.get_mut(id as usize) else { return };
+        let is_news = ahead.tail != fetched.tail.0 || !batches.is_empty();
+        // Old brokers do not tell the start here.
+        ahead.start = ahead.start.max(fetched.start.0);
+        ahead.tail = fetched.tail.0;
+        // The pipeline may have gone elsewhere meanwhile.
+        if ahead.until == from && !ahead.is_outside {
+            for batch in batches {
+                ahead.until = batch.next_offset().0;
+                ahead.size += batch.size();
+                ahead.batches.push_back(batch);
+            }
+        }
+        drop(state);
+        if is_news {
+            self.shared.tell();
+        }
+    }
+
+    fn is_outside(&mut self, id: i32, at: i64) -> Result<(), Error> {
+        let start = self.cluster.offsets(&self.topic, START, true)?.get(&id).copied();
+        let tail = self.cluster.offsets(&self.topic, END, true)?.get(&id).copied();
+        let mut state = self.shared.state();
+        if let Some(ahead) = state.partitions.get_mut(id as usize) {
+            (ahead.start, ahead.tail) = (start.unwrap_or(ahead.start), tail.unwrap_or(ahead.tail));
+            ahead.is_outside = ahead.until == at;
+        }
+        drop(state);
+        self.shared.tell();
+        Ok(())
+    }
+
+    fn look_again(&mut self) -> Result<(), Error> {
+        let view = self.cluster.topic(&self.topic)?;
+        let Some(view) = view.filter(|view| view.id == self.id) else {
+            self.shared.state().is_gone = true;
+            self.shared.tell();
+            return Ok(());
+        };
+        if view.partitions as usize > self.shared.state().partitions.len() {
+            let starts = self.cluster.offsets(&self.topic, START, true)?;
+            let mut state = self.shared.state();
+            while state.partitions.len() < view.partitions as usize {
+                // All of it is new: it is read from its start.
+                let start = starts.get(&(state.partitions.len() as i32)).copied().unwrap_or(0);
+                state.partitions.push(Ahead::at(start, start));
+            }
+            drop(state);
+            self.shared.tell();
+        }
+        Ok(())
+    }
+}
+
+/// The batches, those without their records that no reader of committed records may see: what transactions that were given up have
+/// written, and the marks of their ends.
+fn committed(batches: Vec<Batch>, aborted: &[(i64, i64)]) -> Vec<Batch> {
+    let mut given_up: HashSet<i64> = HashSet::new();
+    let mut to_come: Vec<(i64, i64)> = aborted.to_vec();
+    let seen = |batch: Batch| {
+        let header = *batch.header();
+        to_come.retain(|(producer, first)| {
+            let begins = *first <= header.last_offset().0;
+            if begins {
+                given_up.insert(*producer);
+            }
+            !begins
+        });
+        let is_given_up = header.producer.is_some_and(|producer| given_up.contains(&producer.id));
+        if header.is_control {
+            // What ends one transaction says nothing of the next.
+            header.producer.map(|producer| given_up.remove(&producer.id));
+            return batch.emptied();
+        }
+        if header.is_transactional && is_given_up { batch.emptied() } else { batch }
+    };
+    batches.into_iter().map(seen).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kafka::Settings;
+    use crate::record::{BatchBuilder, Codec, NewRecord, Producer};
+
+    fn batch(offset: i64) -> Batch {
+        let mut builder = BatchBuilder::new();
+        builder.producer(Producer { id: 5, epoch: 0, base_sequence: 0 });
+        for _ in 0..10 {
+            builder.push(NewRecord { timestamp: 0, key: None, value: Some(b"v"), headers: &[] });
+        }
+        builder.build(Codec::None).unwrap().stamped(Offset(offset), 0)
+    }
+
+    fn feed(start: i64, tail: i64) -> Feed {
+        let state = State { partitions: vec![Ahead::at(start, tail)], ..State::default() };
+        Feed {
+            topic_id: Uuid::nil(),
+            max_message_bytes: 0,
+            retention_ms: None,
+            from: Elsewhere { cluster: Settings { servers: Vec::new(), tls: None, sasl: None }, group: None },
+            topic: TopicName::new("t").unwrap(),
+            shared: Arc::new(Shared {
+                state: Mutex::new(state),
+                changed: Condvar::new(),
+                moved: watch::Sender::new(0),
+                is_stopped: AtomicBool::new(false),
+                member: None,
+                is_joining: Arc::default(),
+            }),
+        }
+    }
+
+    /// A reader's answer to what is wanted.
+    fn answer(feed: &Feed, batches: Vec<Batch>, tail: i64) {
+        let cluster = Cluster::new(feed.from.cluster.clone(), Arc::new(|| true));
+        let reader = Reader {
+            shared: feed.shared.clone(),
+            cluster,
+            topic: "t".to_owned(),
+            id: Uuid::nil(),
+            heard: Instant::now(),
+        };
+        let from = reader.wanted()[&0];
+        reader.give(0, from, Fetched { batches, start: Offset(0), tail: Offset(tail), aborted: Vec::new() });
+    }
+
+    #[test]
+    fn reads_follow_one_another_and_one_elsewhere_throws_away_what_was_ahead() {
+        let feed = feed(0, 40);
+        assert!(feed.read(0, 5, 1 << 20).unwrap().batches.is_empty());
+        answer(&feed, vec![batch(0), batch(10), batch(20)], 40);
+        let offsets = |next, size| {
+            let slice = feed.read(0, next, size).unwrap();
+            slice.batches.iter().map(|batch| batch.base_offset().0).collect::<Vec<_>>()
+        };
+        assert_eq!(offsets(5, 1), [0]);
+        assert_eq!(offsets(10, 1), [10]);
+        assert_eq!(offsets(20, 1 << 20), [20]);
+        assert_eq!((feed.bounds(0), feed.shared.state().partitions[0].until), ((0, 40), 30));
+        // Another output is behind.
+        assert!(offsets(10, 1 << 20).is_empty());
+        answer(&feed, vec![batch(10)], 50);
+        assert_eq!((offsets(12, 1 << 20), feed.bounds(0)), (vec![10], (0, 50)));
+    }
+
+    #[test]
+    fn an_offset_that_is_gone_is_told_with_what_is_there() {
+        let feed = feed(100, 140);
+        assert!(feed.read(0, 7, 1).unwrap().batches.is_empty());
+        feed.shared.state().partitions[0].is_outside = true;
+        let told = feed.read(0, 7, 1).unwrap_err();
+        assert!(matches!(told, ReadError::OutOfRange { start: Offset(100), tail: Offset(140), .. }), "{told}");
+        assert_eq!(feed.shared.state().partitions[0].until, 100);
+    }
+}
