@@ -67,6 +67,7 @@ impl Runner {
             open.outlets[at].since = None;
             return Ok(());
         }
+        self.settle_letters(open)?;
         match self.try_cut(open, at..at + 1) {
             Ok(()) => Ok(()),
             Err(reason) => self.fall(open, at, reason),
@@ -80,11 +81,20 @@ impl Runner {
             open.outlets.iter_mut().for_each(|outlet| outlet.since = None);
             return Ok(());
         }
+        self.settle_letters(open)?;
         self.try_cut(open, 0..open.outlets.len()).map_err(Fail::Down)
+    }
+
+    /// Letters that are of no single output: without one of them no cut of any output may be made.
+    fn settle_letters(&self, open: &mut Open) -> Result<(), Fail> {
+        open.letters.settle().map_err(|error| Fail::Down(error.to_string()))
     }
 
     fn try_cut(&mut self, open: &mut Open, which: Range<usize>) -> Result<(), String> {
         let began = Instant::now();
+        for line in open.outlets[which.clone()].iter_mut().filter_map(|outlet| outlet.line.as_mut()) {
+            line.letters.settle().map_err(|error| error.to_string())?;
+        }
         self.wait_until_durable(open, &which)?;
         let failed = |what: &'static str| move |error: std::io::Error| format!("{what}: {error}");
         let mut next = self.checkpoint.clone();
