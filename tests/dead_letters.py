@@ -189,11 +189,14 @@ def whole(is_killed):
     topic(daemon, "events")
     topic(daemon, "p-out", max_message_bytes=4096)
     daemon.write("p", pipeline("events", "p"))
+    if is_killed:
+        # Everything lies ready when it begins, so that the kill falls into its work.
+        daemon.command("pipeline", "pause", "p")
     send(daemon, "events", True)
     if is_killed:
-        # It is behind the sender; where not, its last cut is still to come.
-        daemon.wait("the middle", lambda: (daemon.line("p") or {}).get("records_read", 0) > events // 4)
-        read = daemon.line("p")["records_read"]
+        daemon.command("pipeline", "resume", "p")
+        line = daemon.wait("the middle", lambda: (line := daemon.line("p")) and line["records_read"] > events // 4 and line)
+        read = line["records_read"]
         daemon.end(signal.SIGKILL)
         print(f"killed with {read} of {events} records read")
         daemon = Daemon(daemon.where)

@@ -66,6 +66,7 @@ impl Runner {
             open.outlets[at].rest();
             return Ok(());
         }
+        self.settle_letters(open)?;
         match self.try_cut(open, at..at + 1) {
             Ok(()) => Ok(()),
             Err(reason) => self.fall(open, at, reason),
@@ -86,6 +87,7 @@ impl Runner {
 
     /// As [`Runner::cut_together`], also if nothing has moved.
     pub(super) fn cut_now(&mut self, open: &mut Open) -> Result<(), Fail> {
+        self.settle_letters(open)?;
         self.try_cut(open, 0..open.outlets.len()).map_err(Fail::Down)
     }
 
@@ -94,8 +96,16 @@ impl Runner {
         self.marks == self.checkpoint.marks && self.window_marks == self.checkpoint.window_marks
     }
 
+    /// Letters that are of no single output: without one of them no cut of any output may be made.
+    fn settle_letters(&self, open: &mut Open) -> Result<(), Fail> {
+        open.letters.settle().map_err(|error| Fail::Down(error.to_string()))
+    }
+
     fn try_cut(&mut self, open: &mut Open, which: Range<usize>) -> Result<(), String> {
         let began = Instant::now();
+        for line in open.outlets[which.clone()].iter_mut().filter_map(|outlet| outlet.line.as_mut()) {
+            line.letters.settle().map_err(|error| error.to_string())?;
+        }
         self.wait_until_durable(open, &which)?;
         let failed = |what: &'static str| move |error: std::io::Error| format!("{what}: {error}");
         let mut next = self.checkpoint.clone();

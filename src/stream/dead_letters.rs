@@ -114,8 +114,8 @@ impl DeadLetters {
         self.journal.cut(state, positions);
     }
 
-    /// Stores letters of records of one partition, ascending, at the same partition number; durable when it returns. `last` is as in
-    /// [`Journal::write`].
+    /// Stores letters of records of one partition, ascending, at the same partition number; durable after [`DeadLetters::settle`]: a wait for
+    /// the disk for each few letters would cost more than they do. `last` is as in [`Journal::write`].
     ///
     /// # Errors
     /// [`Error`]: to be opened anew.
@@ -139,7 +139,15 @@ impl DeadLetters {
             }
         }
         // Rows of windows come of no partition.
-        self.journal.write(partition, BTreeMap::from([(partition.max(0), rows)]), last)
+        self.journal.begin(partition, BTreeMap::from([(partition.max(0), rows)]), last)
+    }
+
+    /// Waits until all letters are durable; before a checkpoint passes them.
+    ///
+    /// # Errors
+    /// [`Error`]: to be opened anew.
+    pub(super) fn settle(&mut self) -> Result<(), Error> {
+        self.journal.settle()
     }
 
     fn row<'a>(&self, letter: &Letter<'a>, ours: &'a [(&'static [u8], Vec<u8>)]) -> Row<'a> {

@@ -43,7 +43,17 @@ pub(in crate::stream) struct Journal {
     /// By source and output partition, where it is above the floor.
     held: BTreeMap<(i32, i32), Reached>,
     sequences: BTreeMap<i32, i32>,
+    /// Batches that were handed to the log, in order.
+    waiting: Vec<Waiting>,
     hooks: Hooks,
+}
+
+/// A batch whose answer is not there yet.
+struct Waiting {
+    /// Source and output partition.
+    pair: (i32, i32),
+    reached: Reached,
+    answer: tokio::sync::oneshot::Receiver<Result<crate::store::Appended, AppendError>>,
 }
 
 /// How far an output partition is with a source partition: it has everything below `next`, and so many rows of the record there.
@@ -146,6 +156,7 @@ impl Journal {
             floor: floor.clone(),
             held: BTreeMap::new(),
             sequences: state.ends.iter().map(|(partition, end)| (*partition, end.sequence)).collect(),
+            waiting: Vec::new(),
             hooks,
         };
         for partition in journal.topic.clone().partitions().iter() {
@@ -246,9 +257,23 @@ impl Journal {
         rows: BTreeMap<i32, Vec<Row<'_>>>,
         last: Last,
     ) -> Result<(), Error> {
+        self.begin(source, rows, last)?;
+        self.settle()
+    }
+
+    /// As [`Journal::write`], and waits for what was begun before, not for these rows: [`Journal::settle`] does, before a cut.
+    ///
+    /// # Errors
+    /// As there, also of what was begun before.
+    pub(in crate::stream) fn begin(
+        &mut self,
+        source: i32,
+        rows: BTreeMap<i32, Vec<Row<'_>>>,
+        last: Last,
+    ) -> Result<(), Error> {
+        self.settle()?;
         let name = self.topic.name.clone();
         let failed = |error| Error::Append(name.clone(), error);
-        let mut waiting = Vec::new();
         for (id, rows) in rows {
             let home = self.topic.partition(PartitionId(id)).ok_or_else(|| Error::NoPartition(name.clone(), id))?;
             let (mut rest, mut before) = missing(&rows, self.reached(source, id));
@@ -262,10 +287,10 @@ impl Journal {
                 let next_sequence = (i64::from(sequence) + now.len() as i64) & i64::from(i32::MAX);
                 self.sequences.insert(id, next_sequence as i32);
                 match home.try_append(Append { batch, lease: None, leader_epoch: -1 }) {
-                    Ok(answer) => waiting.push(((source, id), reached, answer)),
+                    Ok(answer) => self.waiting.push(Waiting { pair: (source, id), reached, answer }),
                     // The queue is full: what is in it is answered first.
                     Err((append, AppendError::QueueFull)) => {
-                        self.settle(&mut waiting)?;
+                        self.settle()?;
                         home.append_blocking(append).map_err(failed)?;
                         self.held.insert((source, id), reached);
                     }
@@ -274,20 +299,15 @@ impl Journal {
                 (rest, before) = (later, reached.rows);
             }
         }
-        self.settle(&mut waiting)
+        Ok(())
     }
 
-    /// Waits for the answers, in order.
-    #[allow(clippy::type_complexity)] // The receiver of an append, as the store gives it.
-    fn settle(
-        &mut self,
-        waiting: &mut Vec<(
-            (i32, i32),
-            Reached,
-            tokio::sync::oneshot::Receiver<Result<crate::store::Appended, AppendError>>,
-        )>,
-    ) -> Result<(), Error> {
-        for (pair, reached, answer) in waiting.drain(..) {
+    /// Waits for what was begun, in order.
+    ///
+    /// # Errors
+    /// As [`Journal::write`].
+    pub(in crate::stream) fn settle(&mut self) -> Result<(), Error> {
+        for Waiting { pair, reached, answer } in std::mem::take(&mut self.waiting) {
             let gone = || Err(AppendError::Unknown("the log writer is gone".to_owned()));
             answer
                 .blocking_recv()
