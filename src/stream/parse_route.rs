@@ -142,7 +142,10 @@ fn store(to: &Section<'_>) -> Option<StoreColumn> {
 /// `to = { files = "FOLDER" }`: as Parquet, but for the form of its files.
 fn files(to: &Section<'_>) -> Option<ParquetOutput> {
     if to.has("format") && to.string("format").is_some_and(|format| format.value != "ndjson") {
-        to.wrong("format", "files have the format \"ndjson\", a JSON object a line; of Parquet is to = { parquet = \"FOLDER\" }");
+        to.wrong(
+            "format",
+            "files have the format \"ndjson\", a JSON object a line; of Parquet is to = { parquet = \"FOLDER\" }",
+        );
     }
     let level = |out: &ParquetOutput| out.compression_level;
     let compression = to.string("compression").map_or("zstd".to_owned(), |compression| compression.value);

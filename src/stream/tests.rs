@@ -4,8 +4,8 @@
 mod files;
 mod formats;
 mod http;
-mod remembered;
 mod receiver;
+mod remembered;
 mod routes;
 
 use super::checkpoint::Checkpoint;

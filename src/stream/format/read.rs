@@ -272,7 +272,10 @@ mod tests {
             Ok(Format::Binary(_))
         ));
         assert!(matches!(
-            format("format = { avro = { registry = \"https://r\", user = \"u\", password = \"p\" } }", "a = \"string\""),
+            format(
+                "format = { avro = { registry = \"https://r\", user = \"u\", password = \"p\" } }",
+                "a = \"string\""
+            ),
             Ok(Format::Binary(_))
         ));
         assert!(wrong("format = { avro = { registry = \"http://r\", user = \"u\" } }").contains("password"));

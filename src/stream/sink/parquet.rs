@@ -183,7 +183,8 @@ impl Parquet {
     }
 
     fn begin(&mut self, partition: &str, name: &CutName, first: &RecordBatch) -> io::Result<Open> {
-        let file_name = format!("{}-{}-{}-{}.{}", self.pipeline, name.generation, name.cut, self.made, self.spec.extension());
+        let file_name =
+            format!("{}-{}-{}-{}.{}", self.pipeline, name.generation, name.cut, self.made, self.spec.extension());
         self.made += 1;
         let staged = self.staging.join(format!("{file_name}.{:08x}.open", self.tag));
         let finished = self.folder.join(partition).join(&file_name);

@@ -34,8 +34,7 @@ fn lines(path: &Path) -> Vec<serde_json::Value> {
 #[test]
 fn lines_in_files_are_there_once_after_a_crash_at_any_step() {
     let forms = [("zstd", ".ndjson.zst"), ("gzip", ".ndjson.gz"), ("none", ".ndjson")];
-    for (at, step) in
-        [Step::Written, Step::Lettered, Step::Staged, Step::Saved, Step::Renamed].into_iter().enumerate()
+    for (at, step) in [Step::Written, Step::Lettered, Step::Staged, Step::Saved, Step::Renamed].into_iter().enumerate()
     {
         for nth in 1..=3 {
             let (compression, end) = forms[(at + nth) % forms.len()];
@@ -132,9 +131,11 @@ fn every_row_that_can_be_seen_points_to_a_whole_picture_whatever_was_killed() {
             send_pictures(&bench, &source, 30..50);
             bench.finish(&job);
             let mut wanted: Vec<String> = (0..50)
-                .map(|n| picture(n).map_or("null".to_owned(), |bytes| {
-                    Sha256::digest(&bytes).iter().map(|byte| format!("{byte:02x}")).collect()
-                }))
+                .map(|n| {
+                    picture(n).map_or("null".to_owned(), |bytes| {
+                        Sha256::digest(&bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+                    })
+                })
                 .collect();
             wanted.sort();
             let in_topic = |record: Record| {

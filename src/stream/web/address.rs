@@ -4,7 +4,7 @@ use hyper::Uri;
 use std::fmt;
 
 /// A host with its port, and where to begin there.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub(in crate::stream) struct Address {
     is_tls: bool,
     host: String,
@@ -93,6 +93,13 @@ impl fmt::Display for Address {
     }
 }
 
+/// Host and port alone: a path may be a secret too.
+impl fmt::Debug for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.host_header())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -118,7 +125,9 @@ mod tests {
         let address = Address::parse("https://hooks.example/in").unwrap();
         assert_eq!(address.redirected("/other?x").as_deref(), Some("/other?x"));
         assert_eq!(address.redirected("https://hooks.example:443/b").as_deref(), Some("/b"));
-        for away in ["http://hooks.example/in", "https://evil.example/in", "//evil.example/", "https://hooks.example:8443/"] {
+        for away in
+            ["http://hooks.example/in", "https://evil.example/in", "//evil.example/", "https://hooks.example:8443/"]
+        {
             assert_eq!(address.redirected(away), None, "{away}");
         }
     }

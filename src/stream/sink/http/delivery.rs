@@ -7,8 +7,8 @@ use super::verdict::{RETRY_AFTER_MAX, Verdict};
 use crate::clock::Clock;
 use bytes::Bytes;
 use flate2::{Compression, write::GzEncoder};
-use hyper::header::{HeaderMap, HeaderName, HeaderValue};
 use hyper::Method;
+use hyper::header::{HeaderMap, HeaderName, HeaderValue};
 use sha2::{Digest, Sha256};
 use std::io::Write;
 use std::ops::Range;
@@ -130,7 +130,9 @@ impl Sender {
                     target = match self.settings.address.redirected(&location) {
                         Some(target) if redirects <= REDIRECTS_MAX => target,
                         Some(_) => return Err(self.down("it redirects in a circle", Duration::ZERO)),
-                        None => return Err(self.down("it redirects to another host: name that address", Duration::ZERO)),
+                        None => {
+                            return Err(self.down("it redirects to another host: name that address", Duration::ZERO));
+                        }
                     };
                 }
             }
@@ -162,7 +164,7 @@ impl Sender {
     }
 
     fn down(&self, reason: &str, wait: Duration) -> Down {
-        Down { reason: format!("{}: {reason}", self.settings.address), wait: wait.min(RETRY_AFTER_MAX) }
+        Down { reason: format!("{}: {reason}", self.settings.name), wait: wait.min(RETRY_AFTER_MAX) }
     }
 
     fn request(&self, units: &[Arc<Unit>]) -> Request {
@@ -204,10 +206,13 @@ impl Sender {
             headers.insert(HeaderName::from_static(name), value);
         };
         set("user-agent", concat!("inrush/", env!("CARGO_PKG_VERSION")));
-        set("content-type", match self.settings.body {
-            Body::Array => "application/json",
-            Body::Lines => "application/x-ndjson",
-        });
+        set(
+            "content-type",
+            match self.settings.body {
+                Body::Array => "application/json",
+                Body::Lines => "application/x-ndjson",
+            },
+        );
         if self.settings.gzip {
             set("content-encoding", "gzip");
         }

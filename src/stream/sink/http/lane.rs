@@ -176,7 +176,14 @@ pub(super) mod tests {
     }
 
     fn unit(offset: i64, rows: u64) -> Arc<Unit> {
-        Arc::new(Unit { offset, rows, lines: b"{}\n".repeat(rows as usize), records: Vec::new(), is_mark: false, place: 0 })
+        Arc::new(Unit {
+            offset,
+            rows,
+            lines: b"{}\n".repeat(rows as usize),
+            records: Vec::new(),
+            is_mark: false,
+            place: 0,
+        })
     }
 
     fn offsets(batch: &Batch) -> Vec<i64> {

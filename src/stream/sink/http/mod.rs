@@ -189,8 +189,7 @@ impl HttpSink {
             connection: Connection::new(self.settings.address.clone(), self.settings.trust.clone()),
         };
         let task = runtime()?.spawn(run(partition, lane.clone(), sender, self.begun.clone(), self.news.clone()));
-        let course =
-            Course { lane, unsettled: VecDeque::new(), held_back: Vec::new(), task: task.abort_handle() };
+        let course = Course { lane, unsettled: VecDeque::new(), held_back: Vec::new(), task: task.abort_handle() };
         self.lanes.insert(partition, course);
         Ok(())
     }
@@ -299,7 +298,14 @@ fn units(objects: &Objects, sources: &[u32], records: &[Record], is_mark: bool) 
             Some(unit) => unit,
             None => {
                 let place = if is_mark { place } else { 0 };
-                units.push(Unit { offset: record.offset.0, rows: 0, lines: Vec::new(), records: Vec::new(), is_mark, place });
+                units.push(Unit {
+                    offset: record.offset.0,
+                    rows: 0,
+                    lines: Vec::new(),
+                    records: Vec::new(),
+                    is_mark,
+                    place,
+                });
                 let at = units.len() - 1;
                 &mut units[at]
             }

@@ -111,7 +111,8 @@ mod tests {
 
     #[test]
     fn retry_after_is_seconds_or_a_date_and_is_not_believed_for_ever() {
-        let wait = |status, text: &str| match Verdict::of(&answer(status, Some(("retry-after", text)), ""), 784_111_777) {
+        let wait = |status, text: &str| match Verdict::of(&answer(status, Some(("retry-after", text)), ""), 784_111_777)
+        {
             Verdict::Later { wait, .. } => Some(wait.as_secs()),
             _ => None,
         };
@@ -125,7 +126,9 @@ mod tests {
 
     #[test]
     fn a_message_has_the_status_and_the_first_words() {
-        let Verdict::Refused(told) = Verdict::of(&answer(422, None, "{\n \"error\": \"no user\"\n}"), 0) else { panic!() };
+        let Verdict::Refused(told) = Verdict::of(&answer(422, None, "{\n \"error\": \"no user\"\n}"), 0) else {
+            panic!()
+        };
         assert_eq!(told, "it answers 422 Unprocessable Entity: { \"error\": \"no user\" }");
         let to = Verdict::of(&answer(308, Some(("location", "/b")), ""), 0);
         assert_eq!(to, Verdict::Elsewhere("/b".to_owned()));
