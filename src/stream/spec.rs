@@ -273,7 +273,7 @@ impl std::fmt::Display for Output {
             Output::Parquet(out) => write!(f, "{} {}", out.kind(), out.folder.display()),
             Output::Topic(out) => write!(f, "topic {}", out.topic),
             Output::Kafka(out) => write!(f, "kafka {}", out.topic),
-            Output::Http(out) => write!(f, "http {}", out.address),
+            Output::Http(out) => write!(f, "http {}", out.name),
             Output::Stdout => f.write_str("stdout"),
         }
     }

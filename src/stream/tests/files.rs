@@ -78,7 +78,7 @@ fn send_pictures(bench: &Bench, topic: &Topic, numbers: std::ops::Range<u64>) {
 fn picture(n: u64) -> Option<Vec<u8>> {
     match n % 10 {
         9 => None,
-        _ if n % 3 == 0 => Some(b"GIF89a the one that comes again and again".to_vec()),
+        _ if n.is_multiple_of(3) => Some(b"GIF89a the one that comes again and again".to_vec()),
         _ => Some(format!("\u{89}PNG picture {n} {}", "x".repeat(3_000)).into_bytes()),
     }
 }

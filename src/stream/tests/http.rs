@@ -170,6 +170,25 @@ fn a_batch_that_is_refused_is_halved_until_the_bad_records_are_found() {
 }
 
 #[test]
+fn a_receiver_that_refuses_everything_stops_the_pipeline() {
+    let bench = Bench::new();
+    let receiver = Receiver::start(|_| Reply::Status(400, "not this way".to_owned()));
+    let source = bench.topic("in", 1, &[]);
+    let errors = "on-error = { retry = 0, breaker = \"90% of 100\" }";
+    let runs = bench.run(&bench.job(&text(&receiver.to(", batch = \"20\""), errors)));
+    let mut sent = 1;
+    while !runs.thread.is_finished() {
+        assert!(sent < 5_000, "nothing stops it");
+        bench.send(&source, 0, sent..sent + 50);
+        sent += 50;
+        let buried = || bench.store.topic("in-dlt").is_some() && bench.letters("in-dlt").len() + 1 == sent as usize;
+        wait_for("the letters", || runs.thread.is_finished() || buried());
+    }
+    let why = runs.thread.join().unwrap().unwrap_err();
+    assert!(why.contains("became dead letters"), "{why}");
+}
+
+#[test]
 fn what_is_taken_on_another_attempt_is_no_dead_letter() {
     let bench = Bench::new();
     let mut refusals = 3;

@@ -4,7 +4,7 @@ use hyper::Uri;
 use std::fmt;
 
 /// A host with its port, and where to begin there.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub(in crate::stream) struct Address {
     is_tls: bool,
     host: String,
@@ -90,6 +90,13 @@ impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let scheme = if self.is_tls { "https" } else { "http" };
         write!(f, "{scheme}://{}{}", self.host_header(), self.path)
+    }
+}
+
+/// Host and port alone: a path may be a secret too.
+impl fmt::Debug for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.host_header())
     }
 }
 

@@ -126,7 +126,7 @@ mod tests {
         let floor = BTreeMap::from([(0, 7), (1, 0)]);
         let (_, batches) = Begun::open(&path, 3, &floor).unwrap();
         assert_eq!(batches[&0], [7..8, 8..20]);
-        assert_eq!(batches[&1], [2..9]);
+        assert!(batches[&1].iter().eq([&(2..9)]));
         let (_, batches) = Begun::open(&path, 4, &floor).unwrap();
         assert!(batches.is_empty(), "another generation sends anew");
     }

@@ -82,7 +82,7 @@ impl Sender {
     /// Somebody is down; any part of the units may have been taken.
     pub(super) async fn deliver(&mut self, units: &[Arc<Unit>]) -> Result<Delivered, Down> {
         let mut delivered = Delivered::default();
-        let mut left = vec![0..units.len()];
+        let mut left = Vec::from_iter([0..units.len()]);
         while let Some(range) = left.pop() {
             let Err(message) = self.send(&units[range.clone()]).await? else { continue };
             match range.len() {
@@ -164,7 +164,7 @@ impl Sender {
     }
 
     fn down(&self, reason: &str, wait: Duration) -> Down {
-        Down { reason: format!("{}: {reason}", self.settings.address), wait: wait.min(RETRY_AFTER_MAX) }
+        Down { reason: format!("{}: {reason}", self.settings.name), wait: wait.min(RETRY_AFTER_MAX) }
     }
 
     fn request(&self, units: &[Arc<Unit>]) -> Request {

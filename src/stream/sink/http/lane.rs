@@ -161,12 +161,12 @@ impl Lane {
 }
 
 #[cfg(test)]
-pub(super) mod tests {
+mod tests {
     use super::*;
     use crate::config::{Document, Mistakes};
     use std::path::Path;
 
-    pub(in super::super) fn settings(more: &str) -> Arc<HttpOutput> {
+    fn settings(more: &str) -> Arc<HttpOutput> {
         let text = format!("http = \"http://127.0.0.1:9\"\n{more}");
         let mistakes = Mistakes::new(Path::new("p.toml"), &text);
         let document = Document::parse(&mistakes).unwrap();
@@ -190,8 +190,8 @@ pub(super) mod tests {
         batch.units.iter().map(|unit| unit.offset).collect()
     }
 
-    fn lane(more: &str, begun: &[Range<i64>]) -> Lane {
-        Lane::new(&settings(more), begun.iter().cloned().collect())
+    fn lane(more: &str, begun: &[(i64, i64)]) -> Lane {
+        Lane::new(&settings(more), begun.iter().map(|(first, next)| *first..*next).collect())
     }
 
     fn run<T>(work: impl Future<Output = T>) -> T {
@@ -228,7 +228,7 @@ pub(super) mod tests {
     #[test]
     fn batches_that_were_begun_are_made_again() {
         run(async {
-            let lane = lane("batch = \"100\"\nlinger = \"10ms\"", &[3..5, 8..20]);
+            let lane = lane("batch = \"100\"\nlinger = \"10ms\"", &[(3, 5), (8, 20)]);
             lane.push(&[unit(3, 1), unit(4, 1), unit(8, 1), unit(10, 1)], 11);
             let first = lane.next().await;
             assert_eq!((offsets(&first), first.is_new), (vec![3, 4], false));
@@ -247,7 +247,7 @@ pub(super) mod tests {
     #[test]
     fn what_comes_before_a_begun_batch_is_not_mixed_with_it() {
         run(async {
-            let lane = lane("batch = \"100\"\nlinger = \"10ms\"", &[8..20]);
+            let lane = lane("batch = \"100\"\nlinger = \"10ms\"", &[(8, 20)]);
             lane.push(&[unit(5, 1), unit(8, 1), unit(19, 1), unit(20, 1)], 21);
             assert_eq!(offsets(&lane.next().await), [5]);
             assert_eq!(offsets(&lane.next().await), [8, 19]);

@@ -73,8 +73,15 @@ struct Course {
 /// What tasks have to tell, in their order.
 #[derive(Default)]
 struct News {
-    told: Mutex<VecDeque<(i32, usize, Result<Delivered, Down>)>>,
+    told: Mutex<VecDeque<Told>>,
     stirred: Notify,
+}
+
+/// What became of the first so many units of a partition.
+struct Told {
+    partition: i32,
+    count: usize,
+    result: Result<Delivered, Down>,
 }
 
 /// Rows as they will be sent.
@@ -219,7 +226,7 @@ impl HttpSink {
     pub(in crate::stream) fn settle(&mut self) -> Settled {
         let mut settled = Settled::default();
         let told = std::mem::take(&mut *self.news.told.lock().unwrap_or_else(PoisonError::into_inner));
-        for (partition, count, result) in told {
+        for Told { partition, count, result } in told {
             let Some(course) = self.lanes.get_mut(&partition) else { continue };
             let delivered = match result {
                 Ok(delivered) => delivered,
@@ -276,7 +283,8 @@ async fn run(partition: i32, lane: Arc<Lane>, mut sender: Sender, begun: Arc<Beg
             }),
         };
         let is_down = result.is_err();
-        news.told.lock().unwrap_or_else(PoisonError::into_inner).push_back((partition, batch.units.len(), result));
+        let told = Told { partition, count: batch.units.len(), result };
+        news.told.lock().unwrap_or_else(PoisonError::into_inner).push_back(told);
         news.stirred.notify_one();
         if is_down {
             return;

@@ -44,7 +44,10 @@ const RESERVED: [&str; 10] = [
 /// Where rows go by HTTP.
 #[derive(Clone, Debug)]
 pub struct HttpOutput {
-    pub(in crate::stream) address: Address,
+    /// As it stands in the file, without the query: secrets in it are not filled in.
+    pub(in crate::stream) name: String,
+    /// Never shown.
+    pub(super) address: Address,
     pub(super) trust: Trust,
     pub(super) batch_rows: usize,
     pub(super) batch_size: usize,
@@ -93,7 +96,13 @@ impl HttpOutput {
     /// Reads it; mistakes are noted.
     pub(in crate::stream) fn read(to: &Section<'_>) -> Option<HttpOutput> {
         let file = to.mistakes().file;
-        let address = to.read("http", Address::parse);
+        let written = to.string("http").map(|written| written.value).unwrap_or_default();
+        let address = to.read("http", |text| {
+            let filled = secrets::fill(text, file)?;
+            // What is wrong with a secret is told without it.
+            let hidden = |why| if filled == text { why } else { "with its secrets this is no address".to_owned() };
+            Address::parse(&filled).map_err(hidden)
+        });
         let (batch_rows, batch_size) = to.read("batch", batch).map_or((BATCH_ROWS, BATCH_SIZE), |batch| batch.value);
         let linger = to.duration("linger").map_or(LINGER, |linger| linger.value);
         if linger > LINGER_MAX {
@@ -124,6 +133,7 @@ impl HttpOutput {
         let trust = to.read("ca", |ca| Trust::of_file(&file.parent().unwrap_or(Path::new(".")).join(ca)));
         let headers = to.table("headers").map(|headers| read_headers(&headers, file));
         Some(HttpOutput {
+            name: written.split('?').next().unwrap_or_default().to_owned(),
             address: address?.value,
             trust: trust.map_or(Trust::Machine, |trust| trust.value),
             batch_rows,
@@ -205,13 +215,16 @@ mod tests {
         std::fs::create_dir(folder.path().join("secrets")).unwrap();
         std::fs::write(folder.path().join("secrets/token"), "hidden-token\n").unwrap();
         std::fs::write(folder.path().join("secrets/key"), "hidden-key\n").unwrap();
-        let all = "http = \"http://h:1/in?k=hidden-query\", batch = \"20 or 2KiB\", linger = \"1s\", body = \"ndjson\", compression = \"gzip\", timeout = \"5s\", in-flight = 2, sign = \"key\", headers = { authorization = \"Bearer {secret:token}\" }";
+        let all = "http = \"http://h:1/{secret:token}/in?k=hidden-query\", batch = \"20 or 2KiB\", linger = \"1s\", body = \"ndjson\", compression = \"gzip\", timeout = \"5s\", in-flight = 2, sign = \"key\", headers = { authorization = \"Bearer {secret:token}\" }";
         let all = read(all, folder.path()).unwrap();
         assert_eq!((all.batch_rows, all.batch_size, all.body, all.gzip), (20, 2 << 10, Body::Lines, true));
         assert_eq!(all.headers["authorization"], "Bearer hidden-token");
-        let shown = format!("{all:?}").replace("query: \"?k=hidden-query\"", "");
+        assert_eq!(all.address.target(), "/hidden-token/in?k=hidden-query");
+        let shown = format!("{all:?}");
         assert!(!shown.contains("hidden"), "{shown}");
-        assert_eq!(Output::Http(Box::new(all)).to_string(), "http http://h:1/in");
+        assert_eq!(Output::Http(Box::new(all)).to_string(), "http http://h:1/{secret:token}/in");
+        let wrong = read("http = \"{secret:token}\"", folder.path()).unwrap_err();
+        assert!(wrong[0].contains("no address") && !wrong[0].contains("hidden"), "{wrong:?}");
     }
 
     #[test]
