@@ -117,7 +117,10 @@ impl Runner {
     /// Lets the rows of windows go that all partitions have passed.
     pub(super) fn close_windows(&mut self, open: &mut Open) -> Result<(), Fail> {
         let plan = self.job.plan.clone();
-        let Some(moment) = open.states.passed(&plan) else { return Ok(()) };
+        let Some(passed) = open.states.passed(&plan) else { return Ok(()) };
+        // A partition that is new takes part in all windows that are not out yet.
+        let is_whole = open.states.members() >= open.topic.partition_count();
+        let moment = if is_whole { passed } else { passed.min(open.waits.held) };
         open.states.close(&plan, moment).into_iter().try_for_each(|done| self.let_out(open, &done))
     }
 
