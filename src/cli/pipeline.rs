@@ -1,5 +1,6 @@
 //! `inrush pipeline check|explain|test|run|tap|bench|status|reload|reset`.
 
+mod bench;
 mod sample;
 mod tap;
 
@@ -12,8 +13,13 @@ use anyhow::{Context, Result};
 use clap::{Args, Subcommand};
 use hyper::Method;
 use serde_json::Value;
-use std::io::{BufRead, BufReader, Write};
+use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
+
+/// Dead letters of a run that are told one by one.
+const DEAD_TOLD_MAX: u64 = 20;
+/// How often a run says how far it is.
+const PROGRESS_INTERVAL: std::time::Duration = std::time::Duration::from_millis(200);
 
 #[derive(Args)]
 pub(super) struct Arguments {
@@ -56,17 +62,25 @@ enum Action {
     Test {
         #[arg(required = true)]
         files: Vec<PathBuf>,
+        /// Writes what came out into the tests that fail, and into those that expect nothing; all else in the files stays as it is.
+        #[arg(long)]
+        update: bool,
     },
     /// Runs a file on recorded events, without a daemon; what would be dead-lettered goes to standard error.
     Run {
         file: PathBuf,
-        /// Events, one a line: values, or records as `inrush consume` prints them. `-` is standard input.
+        /// Events, one a line: values, or records as `inrush consume` prints them; packed by gzip or zstd, or Parquet. `-` is standard input.
         #[arg(long, value_name = "FILE", default_value = "-")]
         from: PathBuf,
         /// A folder for Parquet, or `stdout` for JSON lines.
         #[arg(long, value_name = "DIR", default_value = "stdout")]
         to: PathBuf,
+        /// Rows to standard output, whatever else is said: nothing is written.
+        #[arg(long, conflicts_with = "to")]
+        dry: bool,
     },
+    /// Measures a file without a daemon, on one core: MB/s, and the share of decoding, of each step and of each output's encoding.
+    Bench(bench::Arguments),
     /// Shows rows of a running pipeline as they pass, as JSON lines.
     Tap(tap::Arguments),
     /// What each pipeline does and where it stands.
@@ -103,8 +117,10 @@ pub(super) fn run(arguments: Arguments) -> Result<Outcome> {
             let events = from.map(|from| sample::events(&from, &http)).transpose()?;
             explain(&file, events.as_deref(), arguments.json)
         }
-        Action::Run { file, from, to } => run_file(&file, &from, &to, arguments.json),
-        Action::Test { files } => test(&files, arguments.json),
+        Action::Run { file, from, to, dry: _ } => run_file(&file, &from, &to, arguments.json),
+        Action::Test { files, update: false } => test(&files, arguments.json),
+        Action::Test { files, update: true } => update(&files, arguments.json),
+        Action::Bench(asked) => bench::run(&asked, arguments.json),
         Action::Tap(asked) => tap::run(&arguments.admin, &asked, arguments.json),
         Action::Status => {
             let pipelines = Client::new(arguments.admin)?.json(Method::GET, "/api/pipelines", None)?;
@@ -190,30 +206,72 @@ fn test(files: &[PathBuf], json: bool) -> Result<Outcome> {
     Ok(if failed == 0 { Outcome::Done } else { Outcome::Found })
 }
 
-fn run_file(file: &Path, from: &Path, to: &Path, json: bool) -> Result<Outcome> {
-    let mut events: Box<dyn BufRead> = match from.to_str() {
-        Some("-") => Box::new(std::io::stdin().lock()),
-        _ => {
-            let opened = std::fs::File::open(from);
-            Box::new(BufReader::new(opened.with_context(|| format!("cannot open the events {}", from.display()))?))
+/// One file after the other; one that is broken leaves the others alone.
+fn update(files: &[PathBuf], json: bool) -> Result<Outcome> {
+    let mut outcome = Outcome::Done;
+    for file in files {
+        let changes = match stream::update(file) {
+            Ok(changes) => changes,
+            Err(stream::UpdateError::Mistakes(mistakes)) => {
+                tell(&mistakes, json);
+                outcome = Outcome::Wrong;
+                continue;
+            }
+            Err(error) => anyhow::bail!("{}: {error}", file.display()),
+        };
+        if json {
+            println!("{}", serde_json::json!({ "file": file, "changes": changes }));
+            continue;
         }
-    };
+        for change in &changes {
+            println!("{}:{}:", file.display(), change.line);
+            change.was.iter().for_each(|line| println!("  - {line}"));
+            change.now.iter().for_each(|line| println!("  + {line}"));
+        }
+        println!("{}: {} tests updated", file.display(), changes.len());
+    }
+    Ok(outcome)
+}
+
+fn run_file(file: &Path, from: &Path, to: &Path, json: bool) -> Result<Outcome> {
+    let opened = stream::Events::open(from);
+    let events = opened.with_context(|| format!("cannot open the events {}", from.display()))?;
+    let (size, progress) = (events.size, events.progress());
+    let mut events = events.lines;
     let mut out = std::io::BufWriter::new(std::io::stdout().lock());
     let to = match to.to_str() {
         Some("stdout") => stream::Destination::Lines(&mut out),
         _ => stream::Destination::Folder(to.to_owned()),
     };
+    let mut told = 0_u64;
     let mut tell_dead = |dead: stream::Dead| {
+        told += 1;
         if json {
             eprintln!("{}", serde_json::json!(dead));
-        } else {
+        } else if told <= DEAD_TOLD_MAX {
             let column = dead.column.map_or(String::new(), |column| format!(" in {column}"));
             eprintln!("line {}: {}{column}: {}", dead.line, dead.reason, dead.message);
         }
     };
-    let ran = match stream::run(file, &mut events, to, &crate::clock::Clock::System, &mut tell_dead) {
+    // Rows on the same terminal would be torn apart by it.
+    let is_shown = !json && std::io::stderr().is_terminal() && !std::io::stdout().is_terminal();
+    let mut shown = std::time::Instant::now();
+    let mut tell_progress = |ran: &stream::Ran| {
+        if is_shown && shown.elapsed() >= PROGRESS_INTERVAL {
+            shown = std::time::Instant::now();
+            let part = size
+                .map_or(String::new(), |size| format!("{:>3.0}%  ", progress() as f64 * 100.0 / size.max(1) as f64));
+            eprint!("\r{part}{} events, {} rows, {} dead letters ", ran.read, ran.rows, ran.dead_letters);
+        }
+    };
+    let mut listener = stream::Listener { dead: &mut tell_dead, progress: &mut tell_progress };
+    let ran = stream::run(file, &mut events, to, &crate::clock::Clock::System, &mut listener);
+    if is_shown {
+        eprint!("\r{:70}\r", "");
+    }
+    let ran = match ran {
         Err(stream::RunError::Mistakes(mistakes)) => {
-            tell(&mistakes, false);
+            tell(&mistakes, json);
             return Ok(Outcome::Wrong);
         }
         ran => ran?,
@@ -222,9 +280,17 @@ fn run_file(file: &Path, from: &Path, to: &Path, json: bool) -> Result<Outcome> 
     if json {
         eprintln!("{}", serde_json::json!(ran));
     } else {
+        if told > DEAD_TOLD_MAX {
+            eprintln!("and {} more dead letters; --json tells all of them", told - DEAD_TOLD_MAX);
+        }
         ran.files.iter().for_each(|file| eprintln!("wrote {}", file.display()));
-        let stream::Ran { read, rows, filtered, dead_letters, .. } = ran;
+        let reasons = |what: &str, reasons: &std::collections::BTreeMap<&'static str, u64>| {
+            reasons.iter().for_each(|(reason, count)| eprintln!("  {count} {what}: {reason}"));
+        };
+        let stream::Ran { read, rows, filtered, dead_letters, .. } = &ran;
         eprintln!("{read} events: {rows} rows, {filtered} filtered, {dead_letters} dead letters");
+        reasons("filtered", &ran.filtered_by);
+        reasons("dead letters", &ran.dead_by);
     }
     Ok(Outcome::Done)
 }

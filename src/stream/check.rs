@@ -119,7 +119,7 @@ pub fn read_checkpoint(path: &Path) -> std::io::Result<()> {
 }
 
 /// What one record becomes.
-enum Became {
+pub(super) enum Became {
     Rows(Came),
     Dead(Reason, String),
     /// A schema could not be got.
@@ -128,15 +128,20 @@ enum Became {
 
 /// Rows as JSON, each once, and the outputs that took any of them, as `topic people`.
 #[derive(Default)]
-struct Came {
-    rows: Vec<Value>,
-    outputs: Vec<String>,
+pub(super) struct Came {
+    pub(super) rows: Vec<Value>,
+    pub(super) outputs: Vec<String>,
 }
 
-fn run(job: &Job, test: &Test) -> Tested {
+/// What a test's records become.
+pub(super) fn became(job: &Job, test: &Test) -> Became {
     let records: Vec<(i32, Record)> = test.given.iter().map(|one| (one.partition, given(one))).collect();
-    let became = transform(job, &records, test.quiet);
-    let passed = match (&test.expect, &became) {
+    transform(job, &records, test.quiet)
+}
+
+/// Whether that is what the test expects.
+pub(super) fn passes(test: &Test, became: &Became) -> bool {
+    match (&test.expect, became) {
         (Expect::Rows { rows, outputs }, Became::Rows(came)) => {
             let is_there = outputs.as_ref().is_none_or(|wanted| *wanted == came.outputs);
             is_there
@@ -145,7 +150,12 @@ fn run(job: &Job, test: &Test) -> Tested {
         }
         (Expect::Dead(wanted), Became::Dead(reason, _)) => wanted == reason,
         _ => false,
-    };
+    }
+}
+
+fn run(job: &Job, test: &Test) -> Tested {
+    let became = became(job, test);
+    let passed = passes(test, &became);
     let expected = match &test.expect {
         Expect::Rows { rows, outputs } => shown(rows, outputs.as_deref().unwrap_or_default()),
         Expect::Dead(reason) => format!("dead letter: {}", reason.as_str()),

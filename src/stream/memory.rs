@@ -3,9 +3,9 @@
 
 use super::cut::CUT_SHARE;
 use super::lanes::Ready;
+use super::plan::Watch;
 use super::runner::{Fail, Open, Runner};
 use super::sink::journal::Last;
-use super::plan::Watch;
 use super::step::Rows;
 use super::tap::{Look, Passed};
 use super::writing::{dead_of, letters};

@@ -2,6 +2,7 @@
 //!
 //! Knows the store and Arrow; knows no listener and no frame of the Kafka protocol.
 
+mod bench;
 mod check;
 mod checkpoint;
 mod columns;
@@ -38,15 +39,18 @@ mod supervisor;
 mod tap;
 #[cfg(test)]
 mod tests;
+mod update;
 mod writing;
 
+pub use bench::{BenchError, Benched, EVENTS_BYTES_MAX, Part, Spread, bench, size_of_record};
 pub use check::{Report, Tested, Trial, check, read_checkpoint, test};
 pub use events::{Events, record_of};
 pub use explain::{Explained, Seen, explain, unread};
 pub use lanes::{Counts, transform};
-pub use offline::{Dead, Destination, Ran, RunError, run};
+pub use offline::{Dead, Destination, Listener, Ran, RunError, run};
 pub use runner::drain;
 pub use supervisor::{Running, start};
+pub use update::{Change, UpdateError, update};
 
 use crate::clock::Clock;
 use crate::control::Control;

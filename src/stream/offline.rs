@@ -3,6 +3,7 @@
 
 use super::events::{LINE_SIZE_MAX, record_of};
 use super::fault::{Fault, Reason};
+use super::format::Format;
 use super::load::{self, Job};
 use super::rows::{Decoder, ROWS_BYTES_MAX, ROWS_MAX};
 use super::sink::lake::{self, Claim, Owner};
@@ -10,10 +11,12 @@ use super::sink::parquet::{CutName, Parquet};
 use super::sink::staged::finish;
 use super::spec::{Output, ParquetOutput, Route};
 use super::state::{Remembered, States};
-use super::step::{Filtered, JsonLines, Rows};
+use super::step::{Filtered, JsonLines, Rows, Sieve};
 use crate::clock::Clock;
 use crate::config::Mistake;
 use crate::record::Record;
+use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::io::{self, BufRead, Write};
 use std::path::{Path, PathBuf};
 use uuid::Uuid;
@@ -32,8 +35,29 @@ pub struct Ran {
     pub read: u64,
     pub rows: u64,
     pub filtered: u64,
+    /// By reason.
+    pub filtered_by: BTreeMap<&'static str, u64>,
     pub dead_letters: u64,
+    /// By reason.
+    pub dead_by: BTreeMap<&'static str, u64>,
     pub files: Vec<PathBuf>,
+}
+
+impl Ran {
+    fn filter(&mut self, filtered: &Filtered) {
+        self.filtered += filtered.total();
+        for (reason, count) in filtered.reasons() {
+            *self.filtered_by.entry(reason).or_default() += u64::from(count);
+        }
+    }
+}
+
+/// Who is told while a run goes on.
+pub struct Listener<'a> {
+    /// Of what would become a dead letter.
+    pub dead: &'a mut dyn FnMut(Dead),
+    /// Of what came of the events so far, a few thousand at a time.
+    pub progress: &'a mut dyn FnMut(&Ran),
 }
 
 /// A record that would become a dead letter.
@@ -60,8 +84,8 @@ pub enum RunError {
     Io { what: &'static str, source: io::Error },
 }
 
-/// Runs a pipeline file on events: each line is a record as `inrush consume` prints it, or else the value of one. `dead` is told of what
-/// would become dead letters.
+/// Runs a pipeline file on events: each line is a record as `inrush consume` prints it, or else the value of one. Of CSV whose first line
+/// names the columns, that line stands once, on top.
 ///
 /// # Errors
 /// [`RunError`]; rows before it may be written.
@@ -70,7 +94,7 @@ pub fn run<'a>(
     events: &mut dyn BufRead,
     to: Destination<'a>,
     clock: &'a Clock,
-    dead: &mut dyn FnMut(Dead),
+    listener: &mut Listener<'_>,
 ) -> Result<Ran, RunError> {
     let job = load::file(file).map_err(RunError::Mistakes)?;
     let mut run = Run {
@@ -81,6 +105,7 @@ pub fn run<'a>(
         states: States::default(),
         ran: Ran::default(),
     };
+    let mut heading = Heading::of(&run.job.spec.format);
     let (mut records, mut size, mut line) = (Vec::new(), 0, 0);
     let mut text = Vec::new();
     loop {
@@ -90,20 +115,53 @@ pub fn run<'a>(
         if count > 0 {
             line += 1;
             let event = text.trim_ascii();
-            if !event.is_empty() {
-                let record = record_of(event, line as i64 - 1, clock);
+            if !event.is_empty()
+                && let Some(event) = heading.above(event)
+            {
+                let record = record_of(&event, line as i64 - 1, clock);
                 size += run.decoder.weight(&record.by_ref());
                 records.push((line, record));
             }
         }
         if count == 0 || records.len() == ROWS_MAX || size >= ROWS_BYTES_MAX {
-            run.batch(&std::mem::take(&mut records), dead)?;
+            run.batch(&std::mem::take(&mut records), listener.dead)?;
+            (listener.progress)(&run.ran);
             size = 0;
         }
         if count == 0 {
-            run.end(dead)?;
+            run.end(listener.dead)?;
             run.out.cut(&mut run.ran)?;
             return Ok(run.ran);
+        }
+    }
+}
+
+/// The line that names the columns of CSV: each record needs it, and a file has it once.
+enum Heading {
+    None,
+    Awaited,
+    Line(Vec<u8>),
+}
+
+impl Heading {
+    fn of(format: &Format) -> Heading {
+        match format {
+            Format::Csv(csv) if csv.header => Heading::Awaited,
+            _ => Heading::None,
+        }
+    }
+
+    /// A line with the heading above it; `None` for the heading itself. What `inrush consume` printed has its own.
+    fn above<'l>(&mut self, line: &'l [u8]) -> Option<Cow<'l, [u8]>> {
+        match self {
+            Heading::Awaited if !line.starts_with(b"{") => {
+                *self = Heading::Line(line.to_vec());
+                None
+            }
+            Heading::Line(heading) if !line.starts_with(b"{") => {
+                Some(Cow::Owned([heading.as_slice(), b"\n", line].concat()))
+            }
+            _ => Some(Cow::Borrowed(line)),
         }
     }
 }
@@ -121,7 +179,7 @@ impl Run<'_> {
     fn batch(&mut self, numbered: &[(u64, Record)], dead: &mut dyn FnMut(Dead)) -> Result<(), RunError> {
         let records: Vec<Record> = numbered.iter().map(|(_, record)| record.clone()).collect();
         let decoded = self.decoder.decode_fetching(0, &records).map_err(RunError::Down)?;
-        let passed_over = u64::from(decoded.passed_over);
+        let passed_over = decoded.passed_over;
         let plan = self.job.plan.clone();
         let mut done = plan.run(Rows { batch: decoded.rows, sources: decoded.sources });
         if done.is_too_wide && records.len() > 1 {
@@ -133,7 +191,8 @@ impl Run<'_> {
         bad.append(&mut done.faults);
         bad.sort_by_key(|(at, _)| *at);
         self.ran.read += records.len() as u64;
-        self.ran.filtered += done.filtered.total() + passed_over;
+        done.filtered.add(Sieve::ContentType, passed_over as usize);
+        self.ran.filter(&done.filtered);
         if plan.is_stateful() {
             let rows = done.routes.pop().unwrap_or_else(|| plan.no_rows());
             let done = self.states.of(0, &plan).run(&plan, 0, &records, rows, bad);
@@ -162,7 +221,7 @@ impl Run<'_> {
         line: &dyn Fn(&Record) -> u64,
         dead: &mut dyn FnMut(Dead),
     ) -> Result<(), RunError> {
-        self.ran.filtered += done.filtered.total();
+        self.ran.filter(&done.filtered);
         self.tell(&done, |at| line(&done.records[at]), dead);
         self.write_all(&done)
     }
@@ -179,6 +238,9 @@ impl Run<'_> {
             });
         }
         self.ran.dead_letters += done.bad.len() as u64;
+        for (_, fault) in &done.bad {
+            *self.ran.dead_by.entry(fault.reason.as_str()).or_default() += 1;
+        }
     }
 
     fn write_all(&mut self, done: &Remembered) -> Result<(), RunError> {
@@ -304,8 +366,13 @@ mod tests {
         let (_folder, file) = pipeline(TEXT);
         let (mut out, mut dead) = (Vec::new(), Vec::new());
         let to = Destination::Lines(&mut out);
-        let ran = run(&file, &mut EVENTS.as_bytes(), to, &Clock::manual(9), &mut |letter| dead.push(letter)).unwrap();
+        let mut counts = Vec::new();
+        let mut listener =
+            Listener { dead: &mut |letter| dead.push(letter), progress: &mut |ran| counts.push(ran.read) };
+        let ran = run(&file, &mut EVENTS.as_bytes(), to, &Clock::manual(9), &mut listener).unwrap();
+        assert_eq!(counts, [4]);
         assert_eq!((ran.read, ran.rows, ran.filtered, ran.dead_letters), (4, 2, 1, 1));
+        assert_eq!((ran.filtered_by["false"], ran.dead_by["wrong-type"]), (1, 1));
         assert_eq!(String::from_utf8(out).unwrap(), "{\"n\":1,\"h\":null}\n{\"n\":2,\"h\":\"y\"}\n");
         assert_eq!((dead[0].line, dead[0].reason, dead[0].column.as_deref()), (3, "wrong-type", Some("n")));
     }
@@ -316,9 +383,23 @@ mod tests {
         let mut files = Vec::new();
         for _ in 0..2 {
             let to = Destination::Folder(folder.path().join("out"));
-            files.extend(run(&file, &mut EVENTS.as_bytes(), to, &Clock::manual(9), &mut drop).unwrap().files);
+            let mut listener = Listener { dead: &mut drop, progress: &mut |_| {} };
+            files.extend(run(&file, &mut EVENTS.as_bytes(), to, &Clock::manual(9), &mut listener).unwrap().files);
         }
         assert_eq!(files.len(), 2);
         assert!(files.iter().all(|file| file.is_file()) && files[0] != files[1], "{files:?}");
+    }
+
+    #[test]
+    fn a_file_of_csv_has_its_heading_once() {
+        let (_folder, file) = pipeline(
+            "from = \"topic:t\"\nformat = { csv = { header = true } }\nto = { topic = \"o\" }\n[columns]\nn = \"int64\"\nb = \"string\"\n",
+        );
+        let (mut out, mut dead) = (Vec::new(), Vec::new());
+        let mut listener = Listener { dead: &mut |letter| dead.push(letter), progress: &mut |_| {} };
+        let mut events = "b,n\nx,1\ny,2,3\nz,4\n".as_bytes();
+        run(&file, &mut events, Destination::Lines(&mut out), &Clock::manual(9), &mut listener).unwrap();
+        assert_eq!(String::from_utf8(out).unwrap(), "{\"n\":1,\"b\":\"x\"}\n{\"n\":4,\"b\":\"z\"}\n");
+        assert_eq!((dead[0].line, dead[0].reason), (3, "not-csv"));
     }
 }

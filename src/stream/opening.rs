@@ -47,7 +47,8 @@ impl Runner {
         let letters = self.letters(&topic, names.join(", "), start)?;
         self.is_still_there(&topic, &letters.journal().whole())?;
         let outlets = names.iter().map(|name| Outlet::at_cut(name, &self.checkpoint.outputs[name])).collect();
-        let lanes = Arc::new(Lanes::tapped(&lanes::pool(), &self.job.spec.format, &self.job.plan, self.life.taps().clone()));
+        let lanes =
+            Arc::new(Lanes::tapped(&lanes::pool(), &self.job.spec.format, &self.job.plan, self.life.taps().clone()));
         let quiet = topic.partitions().iter().map(|partition| (partition.id().0, Instant::now())).collect();
         let states = self.states(&topic)?;
         let partitions = topic.partition_count();

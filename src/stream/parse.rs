@@ -22,6 +22,9 @@ const BACKOFF_MAX: Duration = Duration::from_secs(300);
 /// A pipeline that turns nearly everything into dead letters is wrong, not its records.
 const BREAKER: Breaker = Breaker { percent: 90, window: 10_000 };
 
+/// What is wrong with a test that says nothing of what it expects.
+pub(super) const NO_EXPECT: &str = "a test has expect = '{…}', expect = \"filtered\" or expect-error = \"REASON\"";
+
 /// Reads and checks a pipeline file's text. With mistakes there may be a spec all the same, in which what is wrong has a stand-in: enough
 /// to judge the SQL.
 pub fn parse_all(file: &Path, text: &str) -> (Option<Spec>, Vec<Mistake>) {
@@ -296,7 +299,7 @@ fn test(section: &Section<'_>) -> Option<Test> {
             }
         },
         _ => {
-            section.wrong("", "a test has expect = '{…}', expect = \"filtered\" or expect-error = \"REASON\"");
+            section.wrong("", NO_EXPECT);
             None
         }
     };

@@ -284,7 +284,10 @@ impl Supervisor {
                 };
                 error!(pipeline = %name, %reason, "the pipeline ended");
                 if pipeline.restart_at.is_none() {
-                    self.seats.get(name).iter().for_each(|seat| seat.taps.end(&format!("the pipeline ended: {reason}")));
+                    self.seats
+                        .get(name)
+                        .iter()
+                        .for_each(|seat| seat.taps.end(&format!("the pipeline ended: {reason}")));
                 }
                 let file = &pipeline.job.spec.file;
                 self.options.control.publish(broken(name, file, &reason, self.options.clock.now_ms()));

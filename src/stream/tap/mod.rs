@@ -64,9 +64,18 @@ struct Shared {
 
 /// Something to be shown.
 enum Sight {
-    Rows { partition: i32, rows: RecordBatch, offsets: Vec<i64>, role: Role },
+    Rows {
+        partition: i32,
+        rows: RecordBatch,
+        offsets: Vec<i64>,
+        role: Role,
+    },
     /// Rows that were left out, too many or too entangled to be shown.
-    Count { step: String, reason: &'static str, count: u64 },
+    Count {
+        step: String,
+        reason: &'static str,
+        count: u64,
+    },
     Dead(Vec<Dead>),
 }
 

@@ -43,7 +43,8 @@ impl View {
     /// What there is instead; what is wrong with the SQL.
     pub(in crate::stream) fn of(job: &Job, asked: &Tap) -> Result<View, String> {
         let told = || {
-            let wrong = |mistakes: Vec<crate::config::Mistake>| mistakes.iter().map(ToString::to_string).collect::<String>();
+            let wrong =
+                |mistakes: Vec<crate::config::Mistake>| mistakes.iter().map(ToString::to_string).collect::<String>();
             told_steps(&job.spec).map_err(wrong)
         };
         if asked.after != After::Routes && asked.output.is_some() {
@@ -74,7 +75,9 @@ impl View {
             }
             After::Routes => {
                 let names: Vec<String> = job.spec.routes.iter().map(|route| route.to.to_string()).collect();
-                let is_it = |name: &String, wanted: &str| name == wanted || name.split_once(' ').is_some_and(|(_, it)| it == wanted);
+                let is_it = |name: &String, wanted: &str| {
+                    name == wanted || name.split_once(' ').is_some_and(|(_, it)| it == wanted)
+                };
                 let find = |wanted: &String| {
                     let found = names.iter().position(|name| is_it(name, wanted));
                     found.ok_or_else(|| format!("no output is named {wanted}; there are: {}", names.join(", ")))
@@ -91,7 +94,8 @@ impl View {
     /// # Errors
     /// The file's mistakes, of which there are none.
     pub(in crate::stream) fn names(job: &Job) -> Result<Vec<String>, String> {
-        let wrong = |mistakes: Vec<crate::config::Mistake>| mistakes.iter().map(ToString::to_string).collect::<String>();
+        let wrong =
+            |mistakes: Vec<crate::config::Mistake>| mistakes.iter().map(ToString::to_string).collect::<String>();
         let steps = told_steps(&job.spec).map_err(wrong)?;
         let places = job.plan.places();
         let name = |stage: usize| {
