@@ -321,6 +321,7 @@ given = { value = '{"n":13}' }
         assert_eq!(changes[0].now[1], "outputs = [\"topic a\", \"topic b\"]");
         assert_eq!(changes[1].now, ["expect = '{\"n\":3}'", "outputs = [\"topic a\"]"]);
         assert!(crate::stream::test(&file).unwrap().iter().all(|test| test.passed));
-        assert!(std::fs::read_to_string(&file).unwrap().contains("'''[{\"n\":1,\"s\":\"it's\"},"));
+        let written = std::fs::read_to_string(&file).unwrap();
+        assert!(written.contains(r#"expect = '''[{"n":2,"s":null},{"n":1,"s":"it's"}]'''"#), "{written}");
     }
 }
