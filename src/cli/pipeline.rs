@@ -1,4 +1,4 @@
-//! `inrush pipeline check|explain|test|run|tap|bench|status|reload|pause|resume|reset|backfill`.
+//! `inrush pipeline check|explain|test|run|new|schema|tap|bench|status|reload|pause|resume|reset|backfill`.
 
 mod bench;
 mod sample;
@@ -78,11 +78,18 @@ enum Action {
         /// Rows to standard output, whatever else is said: nothing is written.
         #[arg(long, conflicts_with = "to")]
         dry: bool,
+        /// Records of a topic that `enrich` looks up in, as `inrush consume` prints them; else it is empty.
+        #[arg(long = "table", value_name = "TOPIC=FILE", value_parser = table)]
+        tables: Vec<(String, PathBuf)>,
     },
     /// Measures a file without a daemon, on one core: MB/s, and the share of decoding, of each step and of each output's encoding.
     Bench(bench::Arguments),
     /// Shows rows of a running pipeline as they pass, as JSON lines.
     Tap(tap::Arguments),
+    /// Samples a topic, or a file of events, and writes a pipeline file with types, comments and a test.
+    New(super::propose::Arguments),
+    /// Prints the JSON Schema of pipeline files, for editors.
+    Schema,
     /// What each pipeline does and where it stands.
     Status,
     /// Reads the files again and swaps what changed.
@@ -139,11 +146,16 @@ pub(super) fn run(arguments: Arguments) -> Result<Outcome> {
             let events = from.map(|from| sample::events(&from, &http)).transpose()?;
             explain(&file, events.as_deref(), arguments.json)
         }
-        Action::Run { file, from, to, dry: _ } => run_file(&file, &from, &to, arguments.json),
+        Action::Run { file, from, to, dry: _, tables } => run_file(&file, &tables, &from, &to, arguments.json),
         Action::Test { files, update: false } => test(&files, arguments.json),
         Action::Test { files, update: true } => update(&files, arguments.json),
         Action::Bench(asked) => bench::run(&asked, arguments.json),
         Action::Tap(asked) => tap::run(&arguments.admin, &asked, arguments.json),
+        Action::New(wish) => super::propose::run(&wish, arguments.json),
+        Action::Schema => {
+            println!("{:#}", stream::file_schema());
+            Ok(Outcome::Done)
+        }
         Action::Status => {
             let pipelines = Client::new(arguments.admin)?.json(Method::GET, "/api/pipelines", None)?;
             match arguments.json {
@@ -210,6 +222,11 @@ fn check(files: &[PathBuf], out: Option<&Path>, events: Option<&[Record]>, json:
             Ok(report) => {
                 println!("{}: right; reads {} of {}", file.display(), report.reads.join(", "), report.source);
                 report.writes.iter().for_each(|(name, kind)| println!("  {name:<24} {kind}"));
+                if !report.schema_columns.is_empty() {
+                    let of = report.schema_columns.iter().map(|(name, kind)| format!("{name} {kind}"));
+                    println!("  columns of the JSON Schema: {}", of.collect::<Vec<_>>().join(", "));
+                }
+                report.tables.iter().for_each(print_table);
                 report.warnings.iter().for_each(|warning| println!("  warning: {warning}"));
                 report.seen.iter().for_each(|seen| print!("{seen}"));
             }
@@ -217,6 +234,18 @@ fn check(files: &[PathBuf], out: Option<&Path>, events: Option<&[Record]>, json:
         }
     }
     Ok(if is_right { Outcome::Done } else { Outcome::Wrong })
+}
+
+fn print_table(table: &stream::TableReport) {
+    let columns = |columns: &[(String, String)]| {
+        let shown = columns.iter().map(|(name, kind)| match table.inferred.contains(name) {
+            true => format!("{name} {kind} (by its cells)"),
+            false => format!("{name} {kind}"),
+        });
+        shown.collect::<Vec<_>>().join(", ")
+    };
+    let rows = table.rows.map_or(String::new(), |rows| format!(" of {rows} rows"));
+    println!("  table {}{rows}: by {}: {}", table.from, columns(&table.key), columns(&table.columns));
 }
 
 fn test(files: &[PathBuf], json: bool) -> Result<Outcome> {
@@ -251,6 +280,12 @@ fn test(files: &[PathBuf], json: bool) -> Result<Outcome> {
     Ok(if failed == 0 { Outcome::Done } else { Outcome::Found })
 }
 
+/// `users=users.ndjson`
+fn table(text: &str) -> std::result::Result<(String, PathBuf), String> {
+    let (topic, file) = text.split_once('=').ok_or("write TOPIC=FILE")?;
+    Ok((topic.to_owned(), file.into()))
+}
+
 /// One file after the other; one that is broken leaves the others alone.
 fn update(files: &[PathBuf], json: bool) -> Result<Outcome> {
     let mut outcome = Outcome::Done;
@@ -278,7 +313,7 @@ fn update(files: &[PathBuf], json: bool) -> Result<Outcome> {
     Ok(outcome)
 }
 
-fn run_file(file: &Path, from: &Path, to: &Path, json: bool) -> Result<Outcome> {
+fn run_file(file: &Path, tables: &[(String, PathBuf)], from: &Path, to: &Path, json: bool) -> Result<Outcome> {
     let opened = stream::Events::open(from);
     let events = opened.with_context(|| format!("cannot open the events {}", from.display()))?;
     let (size, progress) = (events.size, events.progress());
@@ -310,7 +345,7 @@ fn run_file(file: &Path, from: &Path, to: &Path, json: bool) -> Result<Outcome> 
         }
     };
     let mut listener = stream::Listener { dead: &mut tell_dead, progress: &mut tell_progress };
-    let ran = stream::run(file, &mut events, to, &crate::clock::Clock::System, &mut listener);
+    let ran = stream::run(file, tables, &mut events, to, &crate::clock::Clock::System, &mut listener);
     if is_shown {
         eprint!("\r{:70}\r", "");
     }

@@ -80,6 +80,8 @@ pub enum RunError {
     Mistakes(Vec<Mistake>),
     #[error("the pipeline writes into {0}, which is no folder; leave out --to to see its rows")]
     NoFolder(String),
+    #[error("no enrich step looks up in topic {0}")]
+    NoTable(String),
     #[error("{0}")]
     Down(String),
     #[error("cannot {what}: {source}")]
@@ -87,18 +89,21 @@ pub enum RunError {
 }
 
 /// Runs a pipeline file on events: each line is a record as `inrush consume` prints it, or else the value of one. Of CSV whose first line
-/// names the columns, that line stands once, on top.
+/// names the columns, that line stands once, on top. `tables` are files of records that topics hold which `enrich` looks up in; one that is
+/// not named is empty.
 ///
 /// # Errors
 /// [`RunError`]; rows before it may be written.
 pub fn run<'a>(
     file: &Path,
+    tables: &[(String, PathBuf)],
     events: &mut dyn BufRead,
     to: Destination<'a>,
     clock: &'a Clock,
     listener: &mut Listener<'_>,
 ) -> Result<Ran, RunError> {
     let job = load::file(file).map_err(RunError::Mistakes)?;
+    fill(&job, tables, clock)?;
     let mut run = Run {
         decoder: Decoder::new(&job.spec.format, job.plan.columns().to_vec(), job.plan.input().clone()),
         out: Out::open(&job, to)?,
@@ -166,6 +171,22 @@ impl Heading {
             _ => Some(Cow::Borrowed(line)),
         }
     }
+}
+
+/// Puts records of files into the tables that are topics.
+fn fill(job: &Job, tables: &[(String, PathBuf)], clock: &Clock) -> Result<(), RunError> {
+    for (topic, file) in tables {
+        let mut of_topic = job.plan.look_ups().filter(|table| table.topic() == Some(topic)).peekable();
+        if of_topic.peek().is_none() {
+            return Err(RunError::NoTable(topic.clone()));
+        }
+        let text =
+            std::fs::read(file).map_err(|source| RunError::Io { what: "read the records of a table", source })?;
+        let lines = text.split(|byte| *byte == b'\n').map(<[u8]>::trim_ascii).filter(|line| !line.is_empty());
+        let records: Vec<Record> = lines.zip(0..).map(|(line, number)| record_of(line, number, clock)).collect();
+        of_topic.for_each(|table| table.take(&records));
+    }
+    Ok(())
 }
 
 struct Run<'a> {
@@ -379,7 +400,7 @@ mod tests {
         let mut counts = Vec::new();
         let mut listener =
             Listener { dead: &mut |letter| dead.push(letter), progress: &mut |ran| counts.push(ran.read) };
-        let ran = run(&file, &mut EVENTS.as_bytes(), to, &Clock::manual(9), &mut listener).unwrap();
+        let ran = run(&file, &[], &mut EVENTS.as_bytes(), to, &Clock::manual(9), &mut listener).unwrap();
         assert_eq!(counts, [4]);
         assert_eq!((ran.read, ran.rows, ran.filtered, ran.dead_letters), (4, 2, 1, 1));
         assert_eq!((ran.filtered_by["false"], ran.dead_by["wrong-type"]), (1, 1));
@@ -394,7 +415,7 @@ mod tests {
         for _ in 0..2 {
             let to = Destination::Folder(folder.path().join("out"));
             let mut listener = Listener { dead: &mut drop, progress: &mut |_| {} };
-            files.extend(run(&file, &mut EVENTS.as_bytes(), to, &Clock::manual(9), &mut listener).unwrap().files);
+            files.extend(run(&file, &[], &mut EVENTS.as_bytes(), to, &Clock::manual(9), &mut listener).unwrap().files);
         }
         assert_eq!(files.len(), 2);
         assert!(files.iter().all(|file| file.is_file()) && files[0] != files[1], "{files:?}");
@@ -408,7 +429,7 @@ mod tests {
         let (mut out, mut dead) = (Vec::new(), Vec::new());
         let mut listener = Listener { dead: &mut |letter| dead.push(letter), progress: &mut |_| {} };
         let mut events = "b,n\nx,1\ny,2,3\nz,4\n".as_bytes();
-        run(&file, &mut events, Destination::Lines(&mut out), &Clock::manual(9), &mut listener).unwrap();
+        run(&file, &[], &mut events, Destination::Lines(&mut out), &Clock::manual(9), &mut listener).unwrap();
         assert_eq!(String::from_utf8(out).unwrap(), "{\"n\":1,\"b\":\"x\"}\n{\"n\":4,\"b\":\"z\"}\n");
         assert_eq!((dead[0].line, dead[0].reason), (3, "not-csv"));
     }

@@ -1,5 +1,6 @@
 //! `[[step]]`: what is done to rows, one table a step.
 
+use super::enrich;
 use super::parse::{misplaced, sql_of};
 use super::parse_window as windows;
 use super::spec::{Keyed, Memory, Named, Sample, Step, Unnest};
@@ -8,8 +9,8 @@ use crate::config::{Section, Value, position};
 use toml_edit::Item;
 
 /// What a step can do; each is the key of its table.
-const KINDS: [&str; 10] =
-    ["where", "select", "sql", "unnest", "sample", "dedupe", "debounce", "sessionize", "last", "window"];
+pub(super) const KINDS: [&str; 11] =
+    ["where", "select", "sql", "unnest", "sample", "enrich", "dedupe", "debounce", "sessionize", "last", "window"];
 /// What a step remembers of one partition, unless it says otherwise.
 pub(super) const STATE_SIZE_MAX: u64 = 64 << 20;
 /// Steps of one pipeline.
@@ -40,6 +41,7 @@ fn step(section: &Section<'_>) -> Option<Step> {
             section.wrong("", format!("a step does one thing: {}", KINDS.join(", ")));
             None
         }
+        ["enrich"] => enrich::read(section).map(Step::Enrich),
         ["sample"] => sample(section).map(Step::Sample),
         ["window"] => windows::read(section).map(Step::Window),
         [kind] => keyed(section, kind).map(Step::Keyed),

@@ -378,6 +378,7 @@ impl Runner {
             && !self.is_replayed(open)
         {
             self.revive(open)?;
+            self.tend_tables(open)?;
             self.settle(open)?;
             if self.job.plan.is_stateful() && open.topic.partition_count() != open.partitions {
                 // Keys may come in other partitions now: it is judged as a whole.
@@ -505,6 +506,7 @@ impl Runner {
             Err(ReadError::Deleted) => return Ok(false),
             Err(error) => return Err(Fail::Down(error.to_string())),
         };
+        self.follow_tables()?;
         let lanes = open.lanes.clone();
         let ran = lanes.run(id, next.0..until, &batches, |outcome| {
             match outcome {

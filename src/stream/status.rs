@@ -123,7 +123,14 @@ impl Runner {
             file: self.job.spec.file.display().to_string(),
             state,
             reason,
-            warnings: self.status.warnings.iter().cloned().chain(self.life.note()).collect(),
+            warnings: self
+                .status
+                .warnings
+                .iter()
+                .cloned()
+                .chain(self.life.note())
+                .chain(self.table_warnings())
+                .collect(),
             source: self.job.spec.source(),
             outputs: outputs.chain([format!("dead letters {}", self.job.spec.on_error.then)]).collect(),
             positions: progress.positions,

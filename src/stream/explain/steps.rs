@@ -1,9 +1,10 @@
 //! A step in words: what it does, its SQL as it runs, what it remembers and what leaves it.
 
 use super::super::plan::Leaving;
-use super::super::spec::{Frame, Keyed, Memory, Named, Step, Window};
+use super::super::spec::{Enrich, Frame, Keyed, Memory, Missing, Named, Step, TableFrom, Window};
 use super::super::sql::{Scope, Selected};
 use super::super::step::SAMPLE_WHOLE;
+use super::text::size;
 use super::{FieldTold, Show};
 use crate::config::Mistake;
 use datafusion_expr::Expr;
@@ -95,6 +96,7 @@ fn words(show: &Show<'_>, step: &Step, scope: &Scope) -> Result<Words, Vec<Mista
         }
         Step::Keyed(keyed) => self::keyed(show, keyed, scope)?,
         Step::Window(window) => self::window(window),
+        Step::Enrich(step) => plain("enrich", enrich(step)),
     })
 }
 
@@ -139,6 +141,27 @@ fn keyed(show: &Show<'_>, keyed: &Keyed, scope: &Scope) -> Result<Words, Vec<Mis
     let time_ms = keyed.time.as_millis().min(u128::from(u64::MAX)) as u64;
     let remembers = Some(StateTold { key, for_how_long: how_long, time_ms, size_max: keyed.size_max });
     Ok(Words { kind, does, sql: sql.into_iter().collect(), remembers })
+}
+
+fn enrich(step: &Enrich) -> String {
+    let from = match &step.from {
+        TableFrom::Csv { file, .. } => format!("the CSV file {}", file.display()),
+        TableFrom::Parquet(file) => format!("the Parquet file {}", file.display()),
+        TableFrom::Topic(topic) => format!("topic {topic}, whose last record of each key counts"),
+    };
+    let columns = match &step.columns {
+        None => "all its other columns".to_owned(),
+        Some(columns) => columns.iter().map(|(_, name)| name.as_str()).collect::<Vec<_>>().join(", "),
+    };
+    let missing = match step.missing {
+        Missing::Null => "stays, with null",
+        Missing::Drop => "is left out (filtered: no-match)",
+        Missing::Dead => "is a dead letter",
+    };
+    let (on, key, memory) = (names(&step.on), names(&step.key), size(step.size_max));
+    format!(
+        "gives each row {columns} of {from}, where {key} is its {on}; a row without such an entry {missing}. The table may take {memory} and is read again when it changes"
+    )
 }
 
 fn window(window: &Window) -> Words {

@@ -64,10 +64,26 @@ pub(super) const FUNCTIONS: &[Function] = &[
         ],
         compute: |call| call.nothing(),
     },
+    Function {
+        name: "geoip_region",
+        takes: TAKES,
+        optional: 0,
+        gives: Gives::Text,
+        meaning: "first subdivision (state, province, county) of an address, as geoip_country: the part of its ISO 3166-2 code behind the country, or its English name where the file has no code",
+        examples: &[
+            ("geoip_region('203.0.113.77', 'GeoLite2-City.mmdb')", "E"),
+            ("geoip_region('192.0.2.1', 'GeoLite2-City.mmdb')", "NULL"),
+        ],
+        compute: |call| call.nothing(),
+    },
 ];
 
 const COUNTRY: &[PathElement<'_>] = &[PathElement::Key("country"), PathElement::Key("iso_code")];
 const CITY: &[PathElement<'_>] = &[PathElement::Key("city"), PathElement::Key("names"), PathElement::Key("en")];
+const REGION: &[PathElement<'_>] =
+    &[PathElement::Key("subdivisions"), PathElement::Index(0), PathElement::Key("iso_code")];
+const REGION_NAME: &[PathElement<'_>] =
+    &[PathElement::Key("subdivisions"), PathElement::Index(0), PathElement::Key("names"), PathElement::Key("en")];
 const ASN: &[PathElement<'_>] = &[PathElement::Key("autonomous_system_number")];
 const AS_ORG: &[PathElement<'_>] = &[PathElement::Key("autonomous_system_organization")];
 
@@ -94,6 +110,7 @@ pub(super) fn bound(function: &'static Function, arguments: &[Expr], pipeline: &
         "geoip_asn" => database.numbers(call, ASN),
         "geoip_as_org" => database.texts(call, AS_ORG),
         "geoip_city" => database.texts(call, CITY),
+        "geoip_region" => database.regions(call),
         _ => database.texts(call, COUNTRY),
     })))
 }
@@ -116,6 +133,7 @@ impl Database {
         match function {
             "geoip_asn" | "geoip_as_org" => (is("City") || is("Country")).then_some("networks"),
             "geoip_city" => (is("Country") || is("ASN")).then_some("cities"),
+            "geoip_region" => (is("Country") || is("ASN")).then_some("regions"),
             _ => is("ASN").then_some("countries"),
         }
     }
@@ -127,6 +145,22 @@ impl Database {
             out.append_option(self.get::<&str>(addresses.get(row).and_then(address), path)?);
         }
         Ok(Arc::new(out.finish()))
+    }
+
+    fn regions(&self, call: &Call<'_>) -> Result<ArrayRef> {
+        let addresses = call.texts(0)?;
+        let mut out = StringBuilder::with_capacity(call.rows(), call.rows() * 4);
+        for row in 0..call.rows() {
+            out.append_option(self.region(addresses.get(row).and_then(address))?);
+        }
+        Ok(Arc::new(out.finish()))
+    }
+
+    fn region(&self, at: Option<IpAddr>) -> Result<Option<&str>> {
+        match self.get(at, REGION)? {
+            None => self.get(at, REGION_NAME),
+            code => Ok(code),
+        }
     }
 
     fn numbers(&self, call: &Call<'_>, path: &[PathElement<'_>]) -> Result<ArrayRef> {
@@ -179,7 +213,7 @@ fn open(path: &Path) -> std::result::Result<Arc<Database>, String> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::mmdb::{city, networks};
+    use super::super::tests::mmdb::{city, networks, regions_without_codes};
     use super::*;
     use crate::stream::load;
 
@@ -221,6 +255,16 @@ mod tests {
         assert!(Arc::ptr_eq(&first, &second));
         std::fs::write(&path, networks()).unwrap();
         assert_eq!(open(&path).unwrap().kind(), "GeoLite2-ASN");
+    }
+
+    #[test]
+    fn a_region_without_a_code_goes_by_its_name() {
+        let region = |bytes: Vec<u8>| {
+            let database = Database { path: PathBuf::from("x.mmdb"), reader: Reader::from_source(bytes).unwrap() };
+            database.region("203.0.113.77".parse().ok()).unwrap().map(str::to_owned)
+        };
+        assert_eq!(region(regions_without_codes()).as_deref(), Some("Skåne County"));
+        assert_eq!((region(city()).as_deref(), region(networks())), (Some("E"), None));
     }
 
     #[test]

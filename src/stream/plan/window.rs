@@ -87,7 +87,11 @@ impl Draft<'_> {
             spec::Step::Unnest(unnest) => (&unnest.list, "unnest"),
             spec::Step::Keyed(keyed) => (&keyed.at, "a step that remembers"),
             spec::Step::Window(window) => (&window.at, "a second window"),
-            spec::Step::Where(_) | spec::Step::Select(_) | spec::Step::Sql(_) | spec::Step::Sample(_) => return false,
+            spec::Step::Where(_)
+            | spec::Step::Select(_)
+            | spec::Step::Sql(_)
+            | spec::Step::Sample(_)
+            | spec::Step::Enrich(_) => return false,
         };
         let message = format!(
             "{what} cannot stand behind a window: let the window's rows go to a topic, and read that by a pipeline of its own"

@@ -1,5 +1,6 @@
 //! Steps: what is done to rows between columns and routes, one after the other.
 
+mod enrich;
 mod json_lines;
 mod keyed;
 mod sample;
@@ -8,6 +9,7 @@ mod transform;
 mod unnest;
 mod window;
 
+pub(super) use enrich::Enrich;
 pub(super) use json_lines::JsonLines;
 pub(super) use keyed::{Course, Keyed, LetGo, What, session_fields};
 pub(super) use sample::{SAMPLE_WHOLE, Sample};
@@ -41,6 +43,7 @@ pub(super) enum Stage {
     Transform(Transform),
     Unnest(Unnest),
     Sample(Sample),
+    Enrich(Enrich),
     Keyed(Keyed),
     Window(Box<Window>),
 }
@@ -76,6 +79,8 @@ pub(super) enum Sieve {
     Sample,
     /// No route takes it.
     NoRoute,
+    /// `enrich` found no row of its key.
+    NoMatch,
     /// `dedupe` has seen its key.
     Duplicate,
     /// `debounce` has sent one of its key.
@@ -93,13 +98,14 @@ pub(super) enum Sieve {
 }
 
 impl Sieve {
-    pub(super) const ALL: [Sieve; 13] = [
+    pub(super) const ALL: [Sieve; 14] = [
         Sieve::False,
         Sieve::Null,
         Sieve::ContentType,
         Sieve::Empty,
         Sieve::Sample,
         Sieve::NoRoute,
+        Sieve::NoMatch,
         Sieve::Duplicate,
         Sieve::CoolDown,
         Sieve::Replaced,
@@ -117,6 +123,7 @@ impl Sieve {
             Sieve::Empty => "empty",
             Sieve::Sample => "sample",
             Sieve::NoRoute => "no-route",
+            Sieve::NoMatch => "no-match",
             Sieve::Duplicate => "duplicate",
             Sieve::CoolDown => "cool-down",
             Sieve::Replaced => "replaced",
@@ -171,14 +178,14 @@ impl Stage {
     pub(super) fn keyed(&self) -> Option<&Keyed> {
         match self {
             Stage::Keyed(keyed) => Some(keyed),
-            Stage::Transform(_) | Stage::Unnest(_) | Stage::Sample(_) | Stage::Window(_) => None,
+            Stage::Transform(_) | Stage::Unnest(_) | Stage::Sample(_) | Stage::Enrich(_) | Stage::Window(_) => None,
         }
     }
 
     pub(super) fn window(&self) -> Option<&Window> {
         match self {
             Stage::Window(window) => Some(window),
-            Stage::Transform(_) | Stage::Unnest(_) | Stage::Sample(_) | Stage::Keyed(_) => None,
+            Stage::Transform(_) | Stage::Unnest(_) | Stage::Sample(_) | Stage::Enrich(_) | Stage::Keyed(_) => None,
         }
     }
 }

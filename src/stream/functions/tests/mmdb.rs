@@ -55,10 +55,23 @@ fn map(entries: &[(&str, Vec<u8>)]) -> Vec<u8> {
     out
 }
 
+/// An array is an extended type: 11 - 7.
+fn list(items: &[Vec<u8>]) -> Vec<u8> {
+    [vec![items.len() as u8, 0x04], items.concat()].concat()
+}
+
 pub(in super::super) fn city() -> Vec<u8> {
     let names = map(&[("en", text("Linköping"))]);
     let country = map(&[("iso_code", text("SE"))]);
-    database("GeoLite2-City", &map(&[("city", map(&[("names", names)])), ("country", country)]))
+    let region = map(&[("iso_code", text("E")), ("names", map(&[("en", text("Östergötland County"))]))]);
+    let fields =
+        [("city", map(&[("names", names)])), ("country", country), ("subdivisions", list(&[region.clone(), region]))];
+    database("GeoLite2-City", &map(&fields))
+}
+
+pub(in super::super) fn regions_without_codes() -> Vec<u8> {
+    let region = map(&[("names", map(&[("en", text("Skåne County"))]))]);
+    database("DBIP-City-Lite", &map(&[("subdivisions", list(&[region]))]))
 }
 
 pub(in super::super) fn networks() -> Vec<u8> {
