@@ -27,12 +27,19 @@ const DURABLE_PATIENCE: Duration = Duration::from_secs(10);
 impl Runner {
     /// Cuts the outputs whose time has come.
     pub(super) fn cut_due(&mut self, open: &mut Open) -> Result<(), Fail> {
-        let is_due = |at: usize| {
-            let outlet = &open.outlets[at];
-            let is_full = outlet.line.as_ref().is_some_and(|line| line.sink.is_full());
-            is_full || outlet.since.is_some_and(|since| since.elapsed() >= self.roll_age(at))
-        };
-        let due: Vec<usize> = (0..open.outlets.len()).filter(|at| is_due(*at)).collect();
+        let mut due = Vec::new();
+        for at in 0..open.outlets.len() {
+            let outlet = &mut open.outlets[at];
+            let relieved = outlet.line.as_mut().map_or(Ok(()), |line| line.sink.relieve());
+            if let Err(error) = relieved {
+                self.fall(open, at, format!("cannot write Parquet: {error}"))?;
+                continue;
+            }
+            let is_full = outlet.line.as_mut().is_some_and(|line| line.sink.is_full());
+            if is_full || outlet.since.is_some_and(|since| since.elapsed() >= self.roll_age(at)) {
+                due.push(at);
+            }
+        }
         match self.job.plan.is_stateful() {
             true if due.is_empty() => Ok(()),
             true => self.cut_together(open),

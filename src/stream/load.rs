@@ -2,9 +2,10 @@
 
 use super::parse::parse_all;
 use super::plan::Plan;
-use super::spec::{Output, Route, Spec};
-use crate::config::Mistake;
-use arrow::datatypes::DataType;
+use super::sink::source;
+use super::spec::{Named, Output, ParquetOutput, Route, Spec};
+use crate::config::{Mistake, nearest};
+use arrow::datatypes::{DataType, Schema};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -70,7 +71,60 @@ pub(super) fn text(path: &Path, text: &str) -> Result<Job, Vec<Mistake>> {
 
 /// What outputs ask of columns and do not find in them.
 fn misfits(spec: &Spec, plan: &Plan) -> Vec<Mistake> {
-    spec.routes.iter().filter_map(|route| misfit(spec, route, plan)).collect()
+    let of_files = spec.routes.iter().flat_map(|route| match &route.to {
+        Output::Parquet(out) => layout_misfits(spec, out, plan),
+        Output::Topic(_) => Vec::new(),
+    });
+    spec.routes.iter().filter_map(|route| misfit(spec, route, plan)).chain(of_files).collect()
+}
+
+/// What the layout of Parquet files asks of columns.
+fn layout_misfits(spec: &Spec, out: &ParquetOutput, plan: &Plan) -> Vec<Mistake> {
+    let made = plan.output();
+    let mistake = |at: &Named, message: String| Mistake {
+        file: spec.file.clone(),
+        line: at.line,
+        column: at.column,
+        field: Some(at.field.clone()),
+        message,
+    };
+    let twice = out.source.iter().filter(|column| made.field_with_name(column.name()).is_ok());
+    let twice = twice.zip(&out.source_at).map(|(column, at)| {
+        mistake(
+            at,
+            format!("{} is made by the steps already: leave it out there, or name the others here", column.name()),
+        )
+    });
+    let schema = source::schema(out, made);
+    let sorted = out.sort.iter().map(|key| (&key.column, false));
+    let unfit = sorted
+        .chain(out.bloom.iter().map(|column| (column, true)))
+        .filter_map(|(column, is_bloom)| unfit(&schema, &column.name, is_bloom).map(|reason| mistake(column, reason)));
+    twice.chain(unfit).collect()
+}
+
+/// Why rows cannot be sorted by a column, or why it has no bloom filter.
+fn unfit(schema: &Schema, name: &str, is_bloom: bool) -> Option<String> {
+    match schema.field_with_name(name) {
+        Err(_) => {
+            let known: Vec<&str> = schema.fields().iter().map(|field| field.name().as_str()).collect();
+            let to_do = match nearest(name, &known) {
+                Some(meant) => format!("did you mean {meant}?"),
+                None if source::SourceColumn::ALL.iter().any(|column| column.name() == name) => {
+                    "source-columns = true adds it".to_owned()
+                }
+                None => format!("known: {}", known.join(", ")),
+            };
+            Some(format!("\"{name}\" is no column of the output; {to_do}"))
+        }
+        Ok(column) if column.data_type().is_nested() => {
+            Some(format!("\"{name}\" is a list or a struct; take a column of one value"))
+        }
+        Ok(column) if is_bloom && *column.data_type() == DataType::Boolean => {
+            Some(format!("\"{name}\" is only true and false; a bloom filter spares nothing there"))
+        }
+        Ok(_) => None,
+    }
 }
 
 fn misfit(spec: &Spec, route: &Route, plan: &Plan) -> Option<Mistake> {

@@ -20,6 +20,7 @@ mod offline;
 mod opening;
 mod output;
 mod parse;
+mod parse_parquet;
 mod parse_route;
 mod parse_step;
 mod plan;

@@ -6,6 +6,8 @@ use super::load::{self, Job};
 use super::rows::{Decoder, ROWS_BYTES_MAX, ROWS_MAX};
 use super::sink::lake::{self, Claim, Owner};
 use super::sink::parquet::{CutName, Parquet};
+use super::sink::place::Place;
+use super::sink::source;
 use super::sink::staged::finish;
 use super::spec::{Output, ParquetOutput, Route};
 use super::state::{Remembered, States};
@@ -19,6 +21,7 @@ use bytes::Bytes;
 use serde_json::Value;
 use std::io::{self, BufRead, Write};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use uuid::Uuid;
 
 /// A recorded event is not longer.
@@ -264,13 +267,15 @@ impl Folder {
         let failed = |source| RunError::Io { what: "use the folder", source };
         // Nobody's pipeline: the folder of a real one is refused, one of an earlier run is gone on with.
         let (cluster, pipeline, name) = (Uuid::nil(), Uuid::nil(), job.spec.name.clone());
-        let folder = out.join(&spec.folder);
+        // What a bucket would get stays here too: trying a file must not write into it.
+        let spec = ParquetOutput { store: None, ..spec.clone() };
+        let place = Place::Folder(out.join(&spec.folder));
         let mut owner = Owner { cluster, pipeline, name, generation: 0 };
-        if let Claim::Ours(generation) = lake::whose(&folder, &owner, None).map_err(failed)? {
+        if let Claim::Ours(generation) = lake::whose(&place, &owner, None).map_err(failed)? {
             owner.generation = generation + 1;
         }
-        let schema = job.plan.output().clone();
-        let sink = Parquet::open(spec.clone(), schema, out, &owner, &[]).map_err(failed)?;
+        let schema = source::schema(&spec, job.plan.output());
+        let sink = Parquet::open(spec, schema, place, &owner, &[], Arc::new(|| {})).map_err(failed)?;
         Ok(Folder { sink: Box::new(sink), generation: owner.generation, cut: 0 })
     }
 

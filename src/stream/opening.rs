@@ -8,10 +8,13 @@ use super::load::Job;
 use super::output::{Line, Outlet};
 use super::runner::{Fail, Open, Runner};
 use super::sink::Sink;
+use super::sink::bucket::Beat;
 use super::sink::journal::{self, Journal, SourceTopic};
 use super::sink::lake::{self, Claim, Owner};
 use super::sink::parquet::Parquet;
-use super::sink::staged::{Finished, finish};
+use super::sink::place::Place;
+use super::sink::source;
+use super::sink::staged::{Finished, finish_all};
 use super::sink::topic::TopicSink;
 use super::spec::{From, Output, ParquetOutput, RecordField, TopicOutput};
 use super::state::States;
@@ -134,9 +137,11 @@ impl Runner {
 
     /// Gives the files of an output's last cut their names, unless that was done.
     pub(super) fn finish_files(&mut self, output: &str) -> Result<(), String> {
+        let beat = self.beat();
         let Some(state) = self.checkpoint.outputs.get_mut(output) else { return Ok(()) };
-        for file in &state.files {
-            match finish(file).map_err(|error| error.to_string())? {
+        for done in finish_all(&state.files, &beat).map_err(|error| error.to_string())?.zip(&state.files) {
+            let (done, file) = done;
+            match done.map_err(|error| error.to_string())? {
                 Finished::Already => {}
                 Finished::Renamed => self.hooks.at(super::hooks::Step::Renamed),
                 Finished::TakenAway => {
@@ -249,18 +254,24 @@ impl Runner {
 
     fn settle_folder(&self, state: &mut OutputState, out: &ParquetOutput) -> Result<(), Fail> {
         let failed = |error: std::io::Error| Fail::Down(error.to_string());
-        let folder = self.options.out.join(&out.folder);
-        lake::check_schema(&folder, self.job.plan.output()).map_err(failed)?;
-        match lake::whose(&folder, &self.owner(state.generation), out.adopt.as_deref()).map_err(failed)? {
+        let place = Place::of(out, &self.options.out).map_err(failed)?;
+        lake::check_schema(&place, &source::schema(out, self.job.plan.output())).map_err(failed)?;
+        match lake::whose(&place, &self.owner(state.generation), out.adopt.as_deref()).map_err(failed)? {
             // An output that was taken out of the pipeline and comes back, or a checkpoint that is older than its folder.
             Claim::Ours(generation) => state.generation = state.generation.max(generation),
             Claim::Nobodys => {}
             Claim::Adopted(generation) => {
-                info!(pipeline = self.job.spec.name, folder = %folder.display(), "adopted");
+                info!(pipeline = self.job.spec.name, folder = %place, "adopted");
                 state.generation = state.generation.max(generation + 1);
             }
         }
         Ok(())
+    }
+
+    /// A sign of life, for who waits for others.
+    fn beat(&self) -> Beat {
+        let life = self.life.clone();
+        Arc::new(move || life.beat())
     }
 
     fn owner(&self, generation: u64) -> Owner {
@@ -294,9 +305,10 @@ impl Runner {
     fn sink(&self, topic: &Arc<Topic>, to: &Output, state: &OutputState) -> Result<Sink, Fail> {
         match to {
             Output::Parquet(out) => {
-                let schema = self.job.plan.output().clone();
+                let schema = source::schema(out, self.job.plan.output());
                 let owner = self.owner(state.generation);
-                let sink = Parquet::open(out.clone(), schema, &self.options.out, &owner, &state.files);
+                let place = Place::of(out, &self.options.out).map_err(|error| error.to_string())?;
+                let sink = Parquet::open(out.clone(), schema, place, &owner, &state.files, self.beat());
                 Ok(Sink::Parquet(Box::new(sink.map_err(|error| error.to_string())?)))
             }
             Output::Topic(out) => {

@@ -316,7 +316,11 @@ impl Runner {
             }
             let mut has_read = false;
             for partition in 0..open.topic.partition_count() {
-                has_read |= self.turn(open, PartitionId(partition))?;
+                if self.turn(open, PartitionId(partition))? {
+                    has_read = true;
+                    // Not only once all partitions were read: what is open by then is bounded by one read.
+                    self.cut_due(open)?;
+                }
                 self.life.beat();
                 if self.life.is_stopping() {
                     break;

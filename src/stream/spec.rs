@@ -191,6 +191,9 @@ pub enum Output {
 impl std::fmt::Display for Output {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
+            Output::Parquet(ParquetOutput { store: Some(at), folder, .. }) => {
+                write!(f, "parquet {at}/{}", folder.display())
+            }
             Output::Parquet(out) => write!(f, "parquet {}", out.folder.display()),
             Output::Topic(out) => write!(f, "topic {}", out.topic),
         }
@@ -205,10 +208,12 @@ pub struct TopicOutput {
     pub key: Option<String>,
 }
 
-/// A folder of Parquet files.
+/// A folder of Parquet files, on this machine or in a bucket.
 #[derive(Clone, Debug)]
 pub struct ParquetOutput {
-    /// Relative to `--out`, cleaned.
+    /// Where the bucket is that the folder is in; `None` = this machine.
+    pub(super) store: Option<super::sink::bucket::Address>,
+    /// Relative to `--out` or to the bucket, cleaned.
     pub folder: PathBuf,
     /// strftime pattern such as `dt=%Y-%m-%d/hour=%H`; empty = none.
     pub partition: Option<String>,
@@ -218,8 +223,22 @@ pub struct ParquetOutput {
     pub roll_bytes: u64,
     /// zstd level, 1 by default.
     pub compression_level: i32,
+    /// What rows are sorted by within each row group.
+    pub sort: Vec<SortKey>,
+    /// Columns with a bloom filter.
+    pub bloom: Vec<Named>,
+    /// Columns that say where a row comes from.
+    pub(super) source: Vec<super::sink::source::SourceColumn>,
+    pub source_at: Option<Named>,
     /// Takes over a folder that this other pipeline owned.
     pub adopt: Option<String>,
+}
+
+/// A column to sort by; null stands last.
+#[derive(Clone, Debug)]
+pub struct SortKey {
+    pub column: Named,
+    pub is_descending: bool,
 }
 
 /// What becomes of records that fail.

@@ -105,6 +105,7 @@ impl Runner {
         gauge(names::STREAM_STALLED, f64::from(u8::from(state == State::Stalled)));
         gauge(names::STREAM_LAST_CUT_AGE, self.status.cut_at.map_or(0.0, |at| at.elapsed().as_secs_f64()));
         let output = |route: &Route| match &route.to {
+            Output::Parquet(out) if out.store.is_some() => route.to.to_string(),
             Output::Parquet(out) => format!("parquet {}", self.options.out.join(&out.folder).display()),
             Output::Topic(out) => format!("topic {}", out.topic),
         };

@@ -5,7 +5,8 @@ use super::hooks::Hooks;
 use super::life::{Life, Seat};
 use super::load::{self, Job};
 use super::opening::state_mismatch;
-use super::sink::lake;
+use super::sink::place::Place;
+use super::sink::{lake, source};
 use super::spec::Output;
 use super::{Options, runner};
 use crate::control::{Answer, Command, PipelineStatus, Request, ResetTo, State};
@@ -190,8 +191,12 @@ impl Supervisor {
         })?;
         for route in &job.spec.routes {
             let Output::Parquet(out) = &route.to else { continue };
-            let folder = self.options.out.join(&out.folder);
-            match lake::check_schema(&folder, job.plan.output()) {
+            // A store is asked by the pipeline itself: this thread must not wait for it.
+            if out.store.is_some() {
+                continue;
+            }
+            let folder = Place::Folder(self.options.out.join(&out.folder));
+            match lake::check_schema(&folder, &source::schema(out, job.plan.output())) {
                 Err(error) if error.kind() == io::ErrorKind::InvalidInput => return Err(error.to_string()),
                 // A folder that is not there yet, a disk that is mounted late: the pipeline waits for it.
                 _ => {}

@@ -1,10 +1,15 @@
 //! Where rows go: a folder of Parquet files, or a topic.
 
+pub(super) mod bucket;
 mod encode;
 pub(super) mod journal;
 pub(super) mod lake;
 pub(super) mod parquet;
 mod partition;
+pub(super) mod place;
+mod share;
+mod sorting;
+pub(super) mod source;
 pub(super) mod staged;
 pub(super) mod topic;
 
@@ -74,7 +79,9 @@ impl Sink {
         match (self, shaped) {
             (Sink::Parquet(parquet), Shaped::Rows(rows)) if rows.num_rows() > 0 => {
                 let times: Vec<i64> = sources.iter().map(|at| records[*at as usize].timestamp).collect();
-                let written = parquet.write(rows, &times, name);
+                let written = source::with_source(parquet.spec(), rows, partition, sources, records)
+                    .map_err(std::io::Error::other)
+                    .and_then(|rows| parquet.write(&rows, &times, name));
                 written.map_err(|error| WriteError::Down(format!("cannot write Parquet: {error}")))
             }
             (Sink::Topic(topic), Shaped::Lines(lines)) => {
@@ -86,8 +93,22 @@ impl Sink {
     }
 
     /// Whether it is time for a cut because of size or count.
-    pub(super) fn is_full(&self) -> bool {
-        matches!(self, Sink::Parquet(parquet) if parquet.is_full())
+    pub(super) fn is_full(&mut self) -> bool {
+        match self {
+            Sink::Parquet(parquet) => parquet.is_full(),
+            Sink::Topic(_) => false,
+        }
+    }
+
+    /// Gives up memory that it has no share of any more.
+    ///
+    /// # Errors
+    /// The disk's, the store's.
+    pub(super) fn relieve(&mut self) -> std::io::Result<()> {
+        match self {
+            Sink::Parquet(parquet) => parquet.relieve(),
+            Sink::Topic(_) => Ok(()),
+        }
     }
 
     pub(super) fn is_empty(&self) -> bool {

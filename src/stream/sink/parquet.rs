@@ -1,16 +1,18 @@
-//! Rows to Parquet files in a folder of partitions, exactly once.
+//! Rows to Parquet files in a folder of partitions, or in a bucket, exactly once.
 //!
-//! Open files are staged under `<folder>/_inrush/<pipeline>/` with names that do not end in `.parquet`, so no reader's glob meets half a
-//! file. A cut closes and syncs all of them; the checkpoint then names them; then they are renamed into place. A start finishes the
-//! renames of the last checkpoint and removes what no checkpoint names.
+//! Open files are staged where no reader's glob meets half a file (see [`super::place`]). A cut closes all of them and makes their bytes
+//! durable; the checkpoint then names them; then they get their names. A start finishes the files of the last checkpoint and removes what
+//! no checkpoint names.
 
-use super::super::checkpoint::{Staged, make_folder, sync_folder};
+use super::super::checkpoint::Staged;
 use super::super::lanes;
 use super::super::spec::ParquetOutput;
+use super::bucket::Beat;
 use super::encode::{Encoder, disk_error};
 use super::lake::{self, Owner};
 use super::partition::places;
-use super::staged::StagedFile;
+use super::place::Place;
+use super::share::Share;
 use crate::metrics as names;
 use arrow::array::UInt32Array;
 use arrow::compute::take;
@@ -18,35 +20,33 @@ use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
 use parquet::file::metadata::KeyValue;
 use std::collections::BTreeMap;
-use std::fs;
 use std::io;
-use std::path::{Path, PathBuf};
 
-/// Files that are open at a time; one more cuts all.
-const OPEN_MAX: usize = 64;
-/// Memory of all open row groups together; past it the largest one is written early. Many small partitions would take 32 MiB each.
-const OPEN_BYTES_MAX: usize = 64 << 20;
+/// Files that are open at a time; one more cuts all. Memory mostly cuts before.
+const OPEN_MAX: usize = 1_024;
 
 /// One output folder.
 pub(in crate::stream) struct Parquet {
     spec: ParquetOutput,
     schema: SchemaRef,
     pipeline: String,
-    /// `<out>/<folder>`.
-    folder: PathBuf,
-    staging: PathBuf,
+    place: Place,
     /// Of this opening: a run that was given up and still holds a file meets no name of ours.
     tag: u32,
     schema_version: u32,
     open: BTreeMap<String, Open>,
+    /// Bytes that the open files hold in memory, all together.
+    held: usize,
+    share: Share,
     /// Files of this cut so far, for their names.
     made: u64,
+    beat: Beat,
 }
 
 struct Open {
     encoder: Encoder,
-    staged: PathBuf,
-    finished: PathBuf,
+    /// Its part of `held`.
+    held: usize,
 }
 
 /// A place in the run of a pipeline, for file names and footers.
@@ -61,46 +61,47 @@ pub(in crate::stream) struct CutName {
 }
 
 impl Parquet {
-    /// Makes the folders, claims the output for `owner`, and removes what was staged but for `files`, which the checkpoint names.
+    /// Makes the folders, claims the output for `owner`, and removes what was staged but for `files`, which the checkpoint names. `beat` is
+    /// called while it waits for others.
     ///
     /// # Errors
-    /// The system's; `InvalidInput` if the schema does not fit the folder's.
+    /// The system's, the store's; `InvalidInput` if the schema does not fit the folder's.
     pub(in crate::stream) fn open(
         spec: ParquetOutput,
         schema: SchemaRef,
-        out: &Path,
+        place: Place,
         owner: &Owner,
         files: &[Staged],
+        beat: Beat,
     ) -> io::Result<Parquet> {
-        let folder = out.join(&spec.folder);
-        let staging = folder.join("_inrush").join(&owner.name);
-        make_folder(&staging)?;
-        let schema_version = lake::schema_version(&folder, &schema)?;
-        lake::claim(&folder, owner)?;
-        for entry in fs::read_dir(&staging)? {
-            let path = entry?.path();
-            let is_open = path.extension().is_some_and(|extension| extension == "open");
-            if is_open && !files.iter().any(|file| file.staged == path) {
-                fs::remove_file(path)?;
-            }
-        }
+        place.make(&owner.name)?;
+        let schema_version = lake::schema_version(&place, &schema)?;
+        lake::claim(&place, owner)?;
+        place.prepare(&owner.name, files)?;
         Ok(Parquet {
             spec,
             schema,
             pipeline: owner.name.clone(),
-            folder,
-            staging,
+            place,
             tag: fastrand::u32(..),
             schema_version,
             open: BTreeMap::new(),
+            held: 0,
+            share: Share::default(),
             made: 0,
+            beat,
         })
+    }
+
+    /// What the file says of this output.
+    pub(in crate::stream) fn spec(&self) -> &ParquetOutput {
+        &self.spec
     }
 
     /// Writes rows into the files of their partitions. `time` is the record's own time of each row, for `time = "_timestamp"`.
     ///
     /// # Errors
-    /// The disk's: what was written since the last cut is then to be thrown away.
+    /// The disk's, the store's: what was written since the last cut is then to be thrown away.
     pub(in crate::stream) fn write(&mut self, rows: &RecordBatch, times: &[i64], name: &CutName) -> io::Result<()> {
         let found = places(&self.spec, rows, times, name.now_ms);
         if found.late > 0 {
@@ -117,32 +118,52 @@ impl Parquet {
                 }
             };
             if !self.open.contains_key(&partition) {
-                let file = self.begin(&partition, name, &part)?;
-                self.open.insert(partition.clone(), file);
+                let encoder = self.begin(&partition, name, &part)?;
+                self.open.insert(partition.clone(), Open { encoder, held: 0 });
             }
             let Some(file) = self.open.get_mut(&partition) else { continue };
             file.encoder.write(&part).map_err(disk_error)?;
+            self.held -= file.weigh();
+            self.held += file.held;
             self.relieve()?;
         }
         Ok(())
     }
 
-    /// Writes the largest row group to its file while all together hold too much.
-    fn relieve(&mut self) -> io::Result<()> {
-        // With one file open the row group's own limit holds.
-        while self.open.len() > 1
-            && self.open.values().map(|file| file.encoder.memory_size()).sum::<usize>() > OPEN_BYTES_MAX
-        {
-            let Some(largest) = self.open.values_mut().max_by_key(|file| file.encoder.memory_size()) else { break };
-            largest.encoder.end_row_group().map_err(disk_error)?;
+    /// Writes the largest row groups to their files while all together hold more than the output's share of memory. To be called from time
+    /// to time also while nothing is written: the share becomes less when other outputs begin.
+    ///
+    /// # Errors
+    /// As [`Parquet::write`].
+    pub(in crate::stream) fn relieve(&mut self) -> io::Result<()> {
+        let allowed = self.share.allowed(!self.open.is_empty());
+        if self.held <= allowed {
+            return Ok(());
+        }
+        let mut largest: Vec<&mut Open> = self.open.values_mut().collect();
+        largest.sort_by_key(|file| std::cmp::Reverse(file.encoder.row_group_memory()));
+        // Half of the share, or it would be one row group after the other.
+        for file in largest {
+            if self.held <= allowed / 2 || file.encoder.row_group_memory() == 0 {
+                break;
+            }
+            file.encoder.end_row_group().map_err(disk_error)?;
+            self.held -= file.weigh();
+            self.held += file.held;
         }
         Ok(())
     }
 
-    /// Whether it is time for a cut because of size or count.
-    pub(in crate::stream) fn is_full(&self) -> bool {
+    /// Whether it is time for a cut because of size, count or memory that only a cut frees.
+    pub(in crate::stream) fn is_full(&mut self) -> bool {
         let size = |file: &Open| file.encoder.size() as u64;
-        self.open.len() >= OPEN_MAX || self.open.values().map(size).max().unwrap_or(0) >= self.spec.roll_bytes
+        self.open.len() >= OPEN_MAX
+            || self.is_pressed()
+            || self.open.values().map(size).max().unwrap_or(0) >= self.spec.roll_bytes
+    }
+
+    fn is_pressed(&mut self) -> bool {
+        self.held > self.share.allowed(!self.open.is_empty())
     }
 
     /// Files that are open.
@@ -154,44 +175,167 @@ impl Parquet {
         self.open.is_empty()
     }
 
-    /// Closes and syncs all files; they can be named in a checkpoint then. `offsets` says which records the cut is made of, for footers.
+    /// Closes all files and makes their bytes durable; they can be named in a checkpoint then. `offsets` says which records the cut is made
+    /// of, for footers.
     ///
     /// # Errors
-    /// The disk's.
+    /// The disk's, the store's.
     pub(in crate::stream) fn close(&mut self, offsets: &str) -> io::Result<Vec<Staged>> {
-        let mut staged = Vec::with_capacity(self.open.len());
-        for (_, file) in std::mem::take(&mut self.open) {
+        let mut closing = Vec::with_capacity(self.open.len());
+        let open = std::mem::take(&mut self.open);
+        (self.held, self.made) = (0, 0);
+        self.share.allowed(false);
+        for (_, file) in open {
             let offsets = KeyValue::new("inrush.offsets".to_owned(), offsets.to_owned());
-            let (size, crc) = file.encoder.close(offsets).map_err(disk_error)?.finish()?;
-            staged.push(Staged { size, crc, staged: file.staged, finished: file.finished });
+            closing.push(file.encoder.close(offsets).map_err(disk_error)?.close()?);
+            (self.beat)();
         }
-        if !staged.is_empty() {
-            sync_folder(&self.staging)?;
-        }
-        self.made = 0;
-        Ok(staged)
+        self.place.settle(&self.pipeline, closing, &self.beat)
     }
 
     /// Throws away what is open: after an error, the records are read again from the last cut.
     pub(in crate::stream) fn discard(&mut self) {
         for (_, file) in std::mem::take(&mut self.open) {
-            drop(file.encoder);
-            let _ = fs::remove_file(file.staged);
+            file.encoder.discard();
         }
-        self.made = 0;
+        (self.held, self.made) = (0, 0);
+        self.share.allowed(false);
     }
 
-    fn begin(&mut self, partition: &str, name: &CutName, first: &RecordBatch) -> io::Result<Open> {
+    fn begin(&mut self, partition: &str, name: &CutName, first: &RecordBatch) -> io::Result<Encoder> {
         let file_name = format!("{}-{}-{}-{}.parquet", self.pipeline, name.generation, name.cut, self.made);
         self.made += 1;
-        let staged = self.staging.join(format!("{file_name}.{:08x}.open", self.tag));
-        let finished = self.folder.join(partition).join(&file_name);
+        let file = self.place.begin(&self.pipeline, partition, &file_name, self.tag, &self.beat)?;
         let metadata = vec![
             KeyValue::new("inrush.pipeline".to_owned(), self.pipeline.clone()),
             KeyValue::new("inrush.schema-version".to_owned(), self.schema_version.to_string()),
         ];
-        let (file, level) = (StagedFile::create(&staged)?, self.spec.compression_level);
-        let encoder = Encoder::new(file, &lanes::pool(), level, metadata, self.schema.clone(), first);
-        Ok(Open { encoder: encoder.map_err(disk_error)?, staged, finished })
+        Encoder::new(file, &lanes::pool(), &self.spec, metadata, self.schema.clone(), first).map_err(disk_error)
+    }
+}
+
+impl Open {
+    /// Takes its size in memory anew; gives what it was.
+    fn weigh(&mut self) -> usize {
+        std::mem::replace(&mut self.held, self.encoder.memory_size())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::super::spec::Output;
+    use super::super::share::BYTES_MAX;
+    use super::super::staged::finish;
+    use super::*;
+    use arrow::array::{AsArray, Int64Array, StringArray, TimestampMicrosecondArray};
+    use arrow::datatypes::{Int64Type, Schema};
+    use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+    use std::path::Path;
+    use std::sync::Arc;
+    use uuid::Uuid;
+
+    const ROWS: i64 = 8_192;
+
+    fn output(folder: &Path, more: &str) -> Parquet {
+        let text = format!(
+            "from = \"topic:t\"\nto = {{ parquet = \"x\"{more} }}\n[columns]\nts = \"timestamp\"\nn = \"int64\"\nuser = \"string\"\n"
+        );
+        let job =
+            super::super::super::load::text(Path::new("p.toml"), &text).unwrap_or_else(|wrong| panic!("{wrong:#?}"));
+        let Output::Parquet(spec) = job.spec.routes[0].to.clone() else { panic!("{:?}", job.spec.routes) };
+        let owner = Owner { cluster: Uuid::nil(), pipeline: Uuid::nil(), name: "p".to_owned(), generation: 0 };
+        let place = Place::of(&spec, folder).unwrap();
+        let schema = job.plan.output().clone();
+        Parquet::open(spec, schema, place, &owner, &[], Arc::new(|| {})).unwrap()
+    }
+
+    /// Rows numbered from `from`; row n lies on day `day(n)` of the years after 2001.
+    fn rows(schema: &Arc<Schema>, from: i64, day: impl Fn(i64) -> i64) -> RecordBatch {
+        let numbers = from..from + ROWS;
+        let times = numbers.clone().map(|n| (day(n) + 11_323) * 86_400_000_000);
+        let users = numbers.clone().map(|n| format!("user {:x}", n.wrapping_mul(0x9e37_79b9_7f4a_7c15u64 as i64)));
+        let columns: Vec<arrow::array::ArrayRef> = vec![
+            Arc::new(TimestampMicrosecondArray::from_iter_values(times).with_timezone("UTC")),
+            Arc::new(Int64Array::from_iter_values(numbers)),
+            Arc::new(StringArray::from_iter_values(users)),
+        ];
+        RecordBatch::try_new(schema.clone(), columns).unwrap()
+    }
+
+    fn name(cut: u64) -> CutName {
+        CutName { generation: 0, cut, now_ms: 1_700_000_000_000, is_mark: false }
+    }
+
+    fn finish_cut(parquet: &mut Parquet) -> Vec<std::path::PathBuf> {
+        let files = parquet.close("").unwrap();
+        files.iter().for_each(|file| assert_ne!(finish(file).unwrap(), super::super::staged::Finished::TakenAway));
+        files.into_iter().map(|file| file.finished).collect()
+    }
+
+    fn read(file: &Path) -> ParquetRecordBatchReaderBuilder<std::fs::File> {
+        ParquetRecordBatchReaderBuilder::try_new(std::fs::File::open(file).unwrap()).unwrap()
+    }
+
+    fn numbers(file: &Path) -> Vec<i64> {
+        let rows = read(file).build().unwrap();
+        rows.flat_map(|rows| rows.unwrap()["n"].as_primitive::<Int64Type>().values().to_vec()).collect()
+    }
+
+    #[test]
+    fn a_thousand_partitions_wide_open_and_a_backfill_of_two_thousand_hold_the_budget() {
+        for (days, batches) in [(1_000, 4), (2_000, 2)] {
+            // In memory, where there is such a place: thousands of files are synced.
+            let folder = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap();
+            let mut parquet = output(folder.path(), ", partition = \"dt=%Y-%m-%d\", time = \"ts\"");
+            let (mut cut, mut most, mut most_open, mut files) = (0, 0, 0, Vec::new());
+            for batch in 0..batches {
+                let rows = rows(&parquet.schema.clone(), batch * ROWS, |n| n * 7 % days);
+                parquet.write(&rows, &[], &name(cut)).unwrap();
+                most = most.max(parquet.held);
+                most_open = most_open.max(parquet.open_files());
+                if parquet.is_full() {
+                    files.extend(finish_cut(&mut parquet));
+                    cut += 1;
+                }
+            }
+            files.extend(finish_cut(&mut parquet));
+            // Other tests of this process hold shares too: the budget is the bound that always holds.
+            assert!(most < BYTES_MAX / 2, "{days} days: {most} bytes in {most_open} files");
+            assert!(most_open <= OPEN_MAX + days as usize, "{most_open}");
+            let mut all: Vec<i64> = files.iter().flat_map(|file| numbers(file)).collect();
+            all.sort_unstable();
+            assert_eq!(all, (0..batches * ROWS).collect::<Vec<_>>());
+        }
+    }
+
+    #[test]
+    fn rows_are_sorted_within_each_row_group_and_the_footer_says_so() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut parquet = output(folder.path(), ", sort = [\"ts desc\", \"n\"], bloom = [\"user\"]");
+        for batch in 0..3 {
+            let rows = rows(&parquet.schema.clone(), batch * ROWS, |n| n * 7_919 % 400);
+            parquet.write(&rows, &[], &name(0)).unwrap();
+        }
+        let file = finish_cut(&mut parquet).remove(0);
+        let reader = read(&file);
+        let group = reader.metadata().row_group(0);
+        let sorted = group.sorting_columns().unwrap();
+        assert_eq!((sorted[0].column_idx, sorted[0].descending, sorted[1].column_idx), (0, true, 1));
+        assert!(group.column(2).bloom_filter_offset().is_some() && group.column(1).bloom_filter_offset().is_none());
+        assert!(group.column(0).column_index_offset().is_some(), "pages have statistics of what is sorted by");
+        let mut before = (i64::MAX, i64::MIN);
+        let mut count = 0;
+        for rows in reader.build().unwrap() {
+            let rows = rows.unwrap();
+            let times = rows["ts"].as_primitive::<arrow::datatypes::TimestampMicrosecondType>();
+            let numbers = rows["n"].as_primitive::<Int64Type>();
+            for at in 0..rows.num_rows() {
+                let now = (times.value(at), numbers.value(at));
+                assert!(now.0 < before.0 || now.0 == before.0 && now.1 > before.1, "{before:?} {now:?}");
+                before = now;
+                count += 1;
+            }
+        }
+        assert_eq!(count, 3 * ROWS);
     }
 }

@@ -1,6 +1,7 @@
 //! One file on its way into a lake: written under a name that no reader's glob meets, synced, and renamed once a checkpoint names it.
 
 use super::super::checkpoint::{Staged, make_folder, sync_folder};
+use super::bucket::{self, Beat, Job};
 use std::ffi::CString;
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
@@ -68,11 +69,36 @@ pub(in crate::stream) enum Finished {
     TakenAway,
 }
 
+/// [`finish`] of each file: of those on this machine one after the other as the result is asked for, of objects several at a time.
+///
+/// # Errors
+/// The system has no thread to give; those of the files are in the results.
+pub(in crate::stream) fn finish_all<'a>(
+    files: &'a [Staged],
+    beat: &'a Beat,
+) -> io::Result<impl Iterator<Item = io::Result<Finished>> + 'a> {
+    let begin = |file: &'a Staged| match &file.upload {
+        None => Ok((file, None)),
+        Some(_) => {
+            let own = file.clone();
+            Job::start(move || finish(&own)).map(|job| (file, Some(job)))
+        }
+    };
+    let begun = files.iter().map(begin).collect::<io::Result<Vec<_>>>()?;
+    Ok(begun.into_iter().map(|(file, job)| match job {
+        None => finish(file),
+        Some(job) => job.join(&**beat)?,
+    }))
+}
+
 /// Gives a file of a checkpoint its name, whatever a crash left of that. The name is durable when it returns, up to the lake's root.
 ///
 /// # Errors
 /// `AlreadyExists` if another file has the name; `InvalidData` if the staged one is not what the checkpoint says; the system's.
 pub(in crate::stream) fn finish(file: &Staged) -> io::Result<Finished> {
+    if let Some(upload) = &file.upload {
+        return bucket::finish(file, upload);
+    }
     let Staged { staged, finished, .. } = file;
     // `<root>/_inrush/<pipeline>/<name>`
     let root = staged.ancestors().nth(3).unwrap_or(Path::new("/"));
@@ -183,7 +209,7 @@ mod tests {
         let mut file = StagedFile::create(&path).unwrap();
         file.write_all(text.as_bytes()).unwrap();
         let (size, crc) = file.finish().unwrap();
-        Staged { staged: path, finished: root.join("dt=1/x.parquet"), size, crc }
+        Staged { staged: path, finished: root.join("dt=1/x.parquet"), size, crc, upload: None }
     }
 
     #[test]
