@@ -18,6 +18,7 @@ import duckdb
 
 INRUSH, GATEWAY, FOLDER, KILLS = sys.argv[1], sys.argv[2], sys.argv[3], int(sys.argv[4])
 BUCKET, TOPIC, PARTITIONS = "lake", "clicks", 3
+PLACES = ("raw/clicks", "whole")
 KEYS = {"AWS_ACCESS_KEY_ID": "AKTEST", "AWS_SECRET_ACCESS_KEY": "the-secret-of-the-test"}
 passed = 0
 started = time.time()
@@ -46,7 +47,7 @@ def wait(what, is_there, seconds=60):
         try:
             if is_there():
                 return
-        except (OSError, http.client.HTTPException, botocore.exceptions.BotoCoreError):
+        except (OSError, http.client.HTTPException, botocore.exceptions.BotoCoreError, duckdb.Error):
             pass
         time.sleep(0.1)
     sys.exit(f"failed: waited too long for {what}")
@@ -113,7 +114,7 @@ class Load:
         number = 0
         while not self.is_over:
             moment = 1_767_225_600 + number // 4_000 * 1_800
-            lines = [json.dumps({"ts": moment, "n": number + at, "user": f"user-{(number + at) * 7919 % 100_003}", "pad": os.urandom(60).hex()})
+            lines = [json.dumps({"ts": moment, "n": number + at, "user": f"user-{(number + at) * 7919 % 100_003}", "pad": os.urandom(500).hex()})
                      for at in range(200)]
             number += 200
             try:
@@ -137,8 +138,19 @@ n    = "int64"
 user = "string"
 pad  = "string"
 """
-with open(f"{FOLDER}/pipelines/clicks.toml", "w") as file:
-    file.write(pipeline)
+# Files of several parts, whose uploads are open while the kills come.
+whole = f"""
+from   = "topic:{TOPIC}"
+select = "n, pad"
+to     = {{ parquet = "s3://{BUCKET}/whole", endpoint = "http://127.0.0.1:{server.port}", roll = "3s or 64MiB", source-columns = true }}
+
+[columns]
+n   = "int64"
+pad = "string"
+"""
+for name, text in (("clicks", pipeline), ("whole", whole)):
+    with open(f"{FOLDER}/pipelines/{name}.toml", "w") as file:
+        file.write(text)
 
 without = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
 told = subprocess.run([INRUSH, "pipeline", "check", f"{FOLDER}/pipelines/clicks.toml"], capture_output=True, text=True, env=without)
@@ -194,36 +206,37 @@ say(f"{load.taken} events taken")
 
 
 def ends():
-    return {part["partition"]: part["tail"] - part["start"] for part in daemon.ask("GET", f"/v1/topics/{TOPIC}")["partitions"]}
+    return {part["partition"]: part["tail"] - part["start"] for part in daemon.ask("GET", f"/v1/topics/{TOPIC}")["partition_list"]}
 
 
-def table():
+def table(place):
     parts = ends()
     with duckdb.connect() as db:
-        files = f"read_parquet('{FOLDER}/objects/{BUCKET}/raw/clicks/**/*.parquet', union_by_name = true, hive_partitioning = true)"
+        files = f"read_parquet('{FOLDER}/objects/{BUCKET}/{place}/**/*.parquet', union_by_name = true, hive_partitioning = true)"
         return parts, db.sql(f"select _partition, count(*), count(distinct _offset), min(_offset), max(_offset) from {files} group by 1 order by 1").fetchall()
 
 
 def is_complete():
-    parts, rows = table()
-    return sum(row[1] for row in rows) >= sum(parts.values())
+    return all(sum(row[1] for row in rows) >= sum(parts.values()) for parts, rows in map(table, PLACES))
 
 
 wait("the last records", is_complete, 120)
 daemon.kill(signal.SIGTERM)
 check("the daemon ends well", daemon.process.returncode == 0)
 daemon.start()
-parts, rows = table()
-total = sum(row[1] for row in rows)
-say(f"{total} rows in {len([key for key in objects() if key.endswith('.parquet')])} objects")
-check("the log has at least what was taken", sum(parts.values()) >= load.taken > 0)
-check("every partition had records", len(rows) == len([part for part in parts.values() if part]))
-for partition, count, distinct, first, last in rows:
-    check(f"no record of partition {partition} is lost or twice", count == distinct == parts[partition] and (first, last) == (0, count - 1))
+for place in PLACES:
+    parts, rows = table(place)
+    say(f"{place}: {sum(row[1] for row in rows)} rows in {len([key for key in objects() if key.startswith(place) and key.endswith('.parquet')])} objects")
+    check("the log has at least what was taken", sum(parts.values()) >= load.taken > 0)
+    check("every partition had records", len(rows) == len([part for part in parts.values() if part]))
+    for partition, count, distinct, first, last in rows:
+        check(f"no record of partition {partition} is lost or twice", count == distinct == parts[partition] and (first, last) == (0, count - 1))
+tags = [entry["ETag"].strip('"') for entry in client.list_objects_v2(Bucket=BUCKET, Prefix="whole/")["Contents"]]
+check("some objects have several parts", any("-" in tag and int(tag.rpartition("-")[2]) > 1 for tag in tags))
 check("no upload is open", not client.list_multipart_uploads(Bucket=BUCKET).get("Uploads"))
 check("nothing is staged where readers look", all("_inrush" not in key for key in objects() if key.endswith(".parquet")))
 check("owner and schema are there", {"raw/clicks/_inrush/owner.json", "raw/clicks/_inrush/schema.json"} <= set(objects()))
-body = client.get_object(Bucket=BUCKET, Key=next(key for key in objects() if key.endswith(".parquet")))["Body"].read()
+body = client.get_object(Bucket=BUCKET, Key=next(key for key in objects() if key.startswith("raw/") and key.endswith(".parquet")))["Body"].read()
 with open(f"{FOLDER}/one.parquet", "wb") as file:
     file.write(body)
 with duckdb.connect() as db:

@@ -47,6 +47,19 @@ impl Runner {
         }
     }
 
+    /// Cuts those of a crowd that hold as much as they may, between two batches of records; who falls by that leaves the crowd.
+    pub(super) fn cut_full(&mut self, open: &mut Open, crowd: &mut Vec<usize>) -> Result<(), Fail> {
+        let is_full = |at: &usize| open.outlets[*at].line.as_mut().is_some_and(|line| line.sink.is_full());
+        let full: Vec<usize> = crowd.iter().copied().filter(is_full).collect();
+        match self.job.plan.is_stateful() {
+            _ if full.is_empty() => return Ok(()),
+            true => self.cut_together(open)?,
+            false => full.into_iter().try_for_each(|at| self.cut(open, at))?,
+        }
+        crowd.retain(|at| open.outlets[*at].is_up());
+        Ok(())
+    }
+
     fn roll_age(&self, at: usize) -> Duration {
         let age = match &self.job.spec.routes[at].to {
             Output::Parquet(out) => out.roll_age,

@@ -14,7 +14,7 @@ use super::sink::lake::{self, Claim, Owner};
 use super::sink::parquet::Parquet;
 use super::sink::place::Place;
 use super::sink::source;
-use super::sink::staged::{Finished, finish_all};
+use super::sink::staged::{Finished, finish_all, sync_names};
 use super::sink::topic::TopicSink;
 use super::spec::{From, Output, ParquetOutput, RecordField, TopicOutput};
 use super::state::States;
@@ -141,6 +141,7 @@ impl Runner {
         let Some(state) = self.checkpoint.outputs.get_mut(output) else { return Ok(()) };
         for done in finish_all(&state.files, &beat).map_err(|error| error.to_string())?.zip(&state.files) {
             let (done, file) = done;
+            beat();
             match done.map_err(|error| error.to_string())? {
                 Finished::Already => {}
                 Finished::Renamed => self.hooks.at(super::hooks::Step::Renamed),
@@ -151,6 +152,7 @@ impl Runner {
                 }
             }
         }
+        sync_names(&state.files).map_err(|error| error.to_string())?;
         // The names are durable: the next checkpoint need not carry them.
         state.files.clear();
         Ok(())

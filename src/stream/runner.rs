@@ -316,11 +316,7 @@ impl Runner {
             }
             let mut has_read = false;
             for partition in 0..open.topic.partition_count() {
-                if self.turn(open, PartitionId(partition))? {
-                    has_read = true;
-                    // Not only once all partitions were read: what is open by then is bounded by one read.
-                    self.cut_due(open)?;
-                }
+                has_read |= self.turn(open, PartitionId(partition))?;
                 self.life.beat();
                 if self.life.is_stopping() {
                     break;
@@ -433,6 +429,7 @@ impl Runner {
             match outcome {
                 Outcome::Piece(piece) => {
                     self.process(open, &mut crowd, id, piece.kind, &piece.records, Some(piece.ready))?;
+                    self.cut_full(open, &mut crowd)?;
                 }
                 Outcome::Undecodable { batch, reason } => self.undecodable(open, &crowd, id, &batch, reason)?,
                 Outcome::Down(reason) => return Err(Ended::Fail(Fail::Down(reason))),

@@ -33,8 +33,12 @@ const PAGE_ROWS_MAX: usize = 100_000;
 /// First rows that are looked at to find columns of ever new values; fewer than the least tell nothing.
 const SAMPLE_ROWS_MAX: usize = 2_048;
 const SAMPLE_ROWS_MIN: usize = 256;
-/// What an open file takes beside its rows: buffers, schema, footer.
-const FILE_BYTES: usize = 32 << 10;
+/// What an open file takes beside its rows: buffers and schema; writers of its columns; what the footer will say of a column of a row group.
+const FILE_BYTES: usize = 24 << 10;
+const COLUMN_BYTES: usize = 3 << 10;
+const CHUNK_BYTES: usize = 1 << 10;
+/// A row group that holds less is not ended early: thousands of small ones would take more memory than they free.
+const EARLY_MIN: usize = 256 << 10;
 /// A bloom filter is told wrongly that a value may be there this often, and has room for so many values of a row group. It is folded to
 /// what it needs when the row group ends.
 const BLOOM_WRONG: f64 = 0.01;
@@ -140,11 +144,17 @@ impl Encoder {
 
     /// What the file takes in memory.
     pub(super) fn memory_size(&self) -> usize {
-        self.row_group_memory() + self.file.inner().memory_size() + FILE_BYTES
+        let leaves = self.file.schema_descr().num_columns();
+        let fixed = FILE_BYTES + leaves * (COLUMN_BYTES + CHUNK_BYTES * self.file.flushed_row_groups().len());
+        self.row_group_memory() + self.file.inner().memory_size() + fixed
     }
 
-    /// What of that [`Encoder::end_row_group`] brings on its way.
-    pub(super) fn row_group_memory(&self) -> usize {
+    /// What of that [`Encoder::end_row_group`] frees, if it is worth it.
+    pub(super) fn freed_early(&self) -> Option<usize> {
+        Some(self.row_group_memory()).filter(|bytes| *bytes >= EARLY_MIN)
+    }
+
+    fn row_group_memory(&self) -> usize {
         let waiting = self.sorting.as_ref().map_or(0, Sorting::memory_size);
         let writers = self.columns.iter().flat_map(|column| &column.writers);
         waiting + writers.map(ArrowColumnWriter::memory_size).sum::<usize>()

@@ -13,6 +13,7 @@ use super::lake::{self, Owner};
 use super::partition::places;
 use super::place::Place;
 use super::share::Share;
+use super::staged::descriptors;
 use crate::metrics as names;
 use arrow::array::UInt32Array;
 use arrow::compute::take;
@@ -22,8 +23,10 @@ use parquet::file::metadata::KeyValue;
 use std::collections::BTreeMap;
 use std::io;
 
-/// Files that are open at a time; one more cuts all. Memory mostly cuts before.
-const OPEN_MAX: usize = 1_024;
+/// Files that are open at a time; one more cuts all. Memory mostly cuts before; so that the machine's descriptors last, an output takes at
+/// most one of so many.
+const OPEN_MAX: usize = 4_096;
+const DESCRIPTORS_PART: usize = 8;
 
 /// One output folder.
 pub(in crate::stream) struct Parquet {
@@ -34,6 +37,7 @@ pub(in crate::stream) struct Parquet {
     /// Of this opening: a run that was given up and still holds a file meets no name of ours.
     tag: u32,
     schema_version: u32,
+    open_max: usize,
     open: BTreeMap<String, Open>,
     /// Bytes that the open files hold in memory, all together.
     held: usize,
@@ -85,6 +89,7 @@ impl Parquet {
             place,
             tag: fastrand::u32(..),
             schema_version,
+            open_max: OPEN_MAX.min(descriptors() / DESCRIPTORS_PART),
             open: BTreeMap::new(),
             held: 0,
             share: Share::default(),
@@ -140,11 +145,12 @@ impl Parquet {
         if self.held <= allowed {
             return Ok(());
         }
-        let mut largest: Vec<&mut Open> = self.open.values_mut().collect();
-        largest.sort_by_key(|file| std::cmp::Reverse(file.encoder.row_group_memory()));
+        let mut largest: Vec<(usize, &mut Open)> =
+            self.open.values_mut().filter_map(|file| Some((file.encoder.freed_early()?, file))).collect();
+        largest.sort_by_key(|(bytes, _)| std::cmp::Reverse(*bytes));
         // Half of the share, or it would be one row group after the other.
-        for file in largest {
-            if self.held <= allowed / 2 || file.encoder.row_group_memory() == 0 {
+        for (_, file) in largest {
+            if self.held <= allowed / 2 {
                 break;
             }
             file.encoder.end_row_group().map_err(disk_error)?;
@@ -157,7 +163,7 @@ impl Parquet {
     /// Whether it is time for a cut because of size, count or memory that only a cut frees.
     pub(in crate::stream) fn is_full(&mut self) -> bool {
         let size = |file: &Open| file.encoder.size() as u64;
-        self.open.len() >= OPEN_MAX
+        self.open.len() >= self.open_max
             || self.is_pressed()
             || self.open.values().map(size).max().unwrap_or(0) >= self.spec.roll_bytes
     }
@@ -301,7 +307,7 @@ mod tests {
             files.extend(finish_cut(&mut parquet));
             // Other tests of this process hold shares too: the budget is the bound that always holds.
             assert!(most < BYTES_MAX / 2, "{days} days: {most} bytes in {most_open} files");
-            assert!(most_open <= OPEN_MAX + days as usize, "{most_open}");
+            assert!(most_open <= parquet.open_max + days as usize, "{most_open}");
             let mut all: Vec<i64> = files.iter().flat_map(|file| numbers(file)).collect();
             all.sort_unstable();
             assert_eq!(all, (0..batches * ROWS).collect::<Vec<_>>());
