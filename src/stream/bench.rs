@@ -11,12 +11,15 @@ use super::rows::{Decoder, ROWS_BYTES_MAX, ROWS_MAX};
 use super::sink::journal::Last;
 use super::sink::lake::Owner;
 use super::sink::parquet::{CutName, Parquet};
-use super::spec::Output;
+use super::sink::place::Place;
+use super::sink::source;
+use super::spec::{Output, ParquetOutput};
 use super::state::States;
 use super::step::{Found, JsonLines, Rows};
 use crate::config::Mistake;
 use crate::record::Record;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 use uuid::Uuid;
 
@@ -339,10 +342,9 @@ impl<'a> Course<'a> {
             let since = Instant::now();
             match &mut sinks[at] {
                 Some(sink) => {
-                    let times: Vec<i64> = rows.sources.iter().map(|at| records[*at as usize].timestamp).collect();
                     let now_ms = crate::clock::Clock::System.now_ms();
                     let name = CutName { generation: self.number, cut: 0, now_ms, last: Last::Whole };
-                    sink.write(&rows.batch, &times, &name)?;
+                    sink.write_of(0, &rows.batch, &rows.sources, records, &name)?;
                     if sink.is_full() {
                         sink.close("")?;
                     }
@@ -366,7 +368,11 @@ impl<'a> Course<'a> {
         let schema = self.job.plan.output();
         let sink = |route: &super::spec::Route| match &route.to {
             Output::Parquet(out) => {
-                Parquet::open(out.clone(), schema.clone(), &self.folder.path, &owner, &owner.name, &[]).map(Some)
+                // What a bucket or files beside the rows cost is no matter of this machine's cores.
+                let out = ParquetOutput { store: None, ..out.clone() };
+                let place = Place::Folder(self.folder.path.join(&out.folder));
+                let schema = source::schema(&out, schema);
+                Parquet::open(out, schema, place, &owner, &owner.name, &[], Arc::new(|| {})).map(Some)
             }
             Output::Topic(_) | Output::Kafka(_) | Output::Http(_) | Output::Stdout => Ok(None),
         };

@@ -7,7 +7,8 @@ use super::fault::Reason;
 use super::kinds;
 use super::load::{self, Job};
 use super::rows::Decoder;
-use super::sink::lake;
+use super::sink::place::Place;
+use super::sink::{bucket, lake};
 use super::spec::{Column, Expect, Given, Output, Rule, Step, Test};
 use super::state::States;
 use super::step::{JsonLines, Rows};
@@ -57,7 +58,11 @@ pub fn check(path: &Path, out: Option<&Path>) -> Result<Report, Vec<Mistake>> {
     let job = load::file(path)?;
     for route in &job.spec.routes {
         let (Output::Parquet(to), Some(out)) = (&route.to, out) else { continue };
-        lake::check_schema(&out.join(&to.folder), &route.schema(job.plan.output())).map_err(|error| {
+        if to.store.is_some() {
+            continue;
+        }
+        let place = Place::Folder(out.join(&to.folder));
+        lake::check_schema(&place, &route.schema(job.plan.output())).map_err(|error| {
             let made_by = job.spec.steps.iter().rev().find_map(|step| match step {
                 Step::Select(sql) | Step::Sql(sql) => Some(sql),
                 _ => None,
@@ -76,6 +81,11 @@ pub fn check(path: &Path, out: Option<&Path>) -> Result<Report, Vec<Mistake>> {
     if job.spec.routes.iter().all(|route| matches!(route.rule, Rule::Where(_) | Rule::Late)) {
         warnings.push("rows that no route takes are left out; a route with otherwise = true takes them".to_owned());
     }
+    let stores = job.spec.routes.iter().filter_map(|route| match &route.to {
+        Output::Parquet(to) => to.store.as_ref(),
+        Output::Topic(_) | Output::Kafka(_) | Output::Http(_) | Output::Stdout => None,
+    });
+    warnings.extend(stores.filter_map(bucket::lacks));
     let fields = job.plan.output().fields().iter();
     Ok(Report {
         name: job.spec.name.clone(),

@@ -120,11 +120,16 @@ pub(super) struct End {
 /// One file of a cut.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Staged {
+    /// Empty for an object.
     pub(super) staged: PathBuf,
+    /// An object's is its key.
     pub(super) finished: PathBuf,
     pub(super) size: u64,
     /// CRC-32C of its bytes.
     pub(super) crc: u32,
+    /// Where its bytes wait, if it is an object.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) upload: Option<super::sink::bucket::Upload>,
 }
 
 /// What became of the records so far, before they came to an output.

@@ -26,17 +26,37 @@ const DURABLE_PATIENCE: Duration = Duration::from_secs(10);
 impl Runner {
     /// Cuts the outputs whose time has come.
     pub(super) fn cut_due(&mut self, open: &mut Open) -> Result<(), Fail> {
-        let is_due = |at: usize| {
-            let outlet = &open.outlets[at];
-            let is_full = outlet.line.as_ref().is_some_and(|line| line.sink.is_full());
-            is_full || outlet.since.is_some_and(|since| since.elapsed() >= self.roll_age(at))
-        };
-        let due: Vec<usize> = (0..open.outlets.len()).filter(|at| is_due(*at)).collect();
+        let mut due = Vec::new();
+        for at in 0..open.outlets.len() {
+            let outlet = &mut open.outlets[at];
+            let relieved = outlet.line.as_mut().map_or(Ok(()), |line| line.sink.relieve());
+            if let Err(error) = relieved {
+                self.fall(open, at, format!("cannot write Parquet: {error}"))?;
+                continue;
+            }
+            let is_full = outlet.line.as_mut().is_some_and(|line| line.sink.is_full());
+            if is_full || outlet.since.is_some_and(|since| since.elapsed() >= self.roll_age(at)) {
+                due.push(at);
+            }
+        }
         match self.job.plan.is_stateful() {
             true if due.is_empty() => Ok(()),
             true => self.cut_together(open),
             false => due.into_iter().try_for_each(|at| self.cut(open, at)),
         }
+    }
+
+    /// Cuts those of a crowd that hold as much as they may, between two batches of records; who falls by that leaves the crowd.
+    pub(super) fn cut_full(&mut self, open: &mut Open, crowd: &mut Vec<usize>) -> Result<(), Fail> {
+        let is_full = |at: &usize| open.outlets[*at].line.as_mut().is_some_and(|line| line.sink.is_full());
+        let full: Vec<usize> = crowd.iter().copied().filter(is_full).collect();
+        match self.job.plan.is_stateful() {
+            _ if full.is_empty() => return Ok(()),
+            true => self.cut_together(open)?,
+            false => full.into_iter().try_for_each(|at| self.cut(open, at))?,
+        }
+        crowd.retain(|at| open.outlets[*at].is_up());
+        Ok(())
     }
 
     fn roll_age(&self, at: usize) -> Duration {

@@ -2,10 +2,10 @@
 
 use super::parse::parse_all;
 use super::plan::Plan;
-use super::sink::store;
-use super::spec::{Output, Route, Rule, Spec};
-use crate::config::Mistake;
-use arrow::datatypes::DataType;
+use super::sink::{source, store};
+use super::spec::{Named, Output, ParquetOutput, Route, Rule, Spec};
+use crate::config::{Mistake, nearest};
+use arrow::datatypes::{DataType, Schema};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -72,7 +72,11 @@ pub(super) fn text(path: &Path, text: &str) -> Result<Job, Vec<Mistake>> {
 /// What outputs ask of columns and do not find in them.
 fn misfits(spec: &Spec, plan: &Plan) -> Vec<Mistake> {
     let mistakes = |route| misfit(spec, route, plan).into_iter().chain(unstorable(spec, route, plan));
-    spec.routes.iter().flat_map(mistakes).collect()
+    let of_files = spec.routes.iter().flat_map(|route| match &route.to {
+        Output::Parquet(out) => layout_misfits(spec, route, out, plan),
+        Output::Topic(_) | Output::Kafka(_) | Output::Http(_) | Output::Stdout => Vec::new(),
+    });
+    spec.routes.iter().flat_map(mistakes).chain(of_files).collect()
 }
 
 /// What is wrong with the column whose bytes become files.
@@ -94,6 +98,55 @@ fn unstorable(spec: &Spec, route: &Route, plan: &Plan) -> Option<Mistake> {
     };
     let (line, column) = wanted.at;
     Some(Mistake { file: spec.file.clone(), line, column, field: Some("to.store".to_owned()), message })
+}
+
+/// What the layout of Parquet files asks of columns.
+fn layout_misfits(spec: &Spec, route: &Route, out: &ParquetOutput, plan: &Plan) -> Vec<Mistake> {
+    let made = plan.output();
+    let mistake = |at: &Named, message: String| Mistake {
+        file: spec.file.clone(),
+        line: at.line,
+        column: at.column,
+        field: Some(at.field.clone()),
+        message,
+    };
+    let twice = out.source.iter().filter(|column| made.field_with_name(column.name()).is_ok());
+    let twice = twice.zip(&out.source_at).map(|(column, at)| {
+        mistake(
+            at,
+            format!("{} is made by the steps already: leave it out there, or name the others here", column.name()),
+        )
+    });
+    let schema = route.schema(made);
+    let sorted = out.sort.iter().map(|key| (&key.column, false));
+    let unfit = sorted
+        .chain(out.bloom.iter().map(|column| (column, true)))
+        .filter_map(|(column, is_bloom)| unfit(&schema, &column.name, is_bloom).map(|reason| mistake(column, reason)));
+    twice.chain(unfit).collect()
+}
+
+/// Why rows cannot be sorted by a column, or why it has no bloom filter.
+fn unfit(schema: &Schema, name: &str, is_bloom: bool) -> Option<String> {
+    match schema.field_with_name(name) {
+        Err(_) => {
+            let known: Vec<&str> = schema.fields().iter().map(|field| field.name().as_str()).collect();
+            let to_do = match nearest(name, &known) {
+                Some(meant) => format!("did you mean {meant}?"),
+                None if source::SourceColumn::ALL.iter().any(|column| column.name() == name) => {
+                    "source-columns = true adds it".to_owned()
+                }
+                None => format!("known: {}", known.join(", ")),
+            };
+            Some(format!("\"{name}\" is no column of the output; {to_do}"))
+        }
+        Ok(column) if column.data_type().is_nested() => {
+            Some(format!("\"{name}\" is a list or a struct; take a column of one value"))
+        }
+        Ok(column) if is_bloom && *column.data_type() == DataType::Boolean => {
+            Some(format!("\"{name}\" is only true and false; a bloom filter spares nothing there"))
+        }
+        Ok(_) => None,
+    }
 }
 
 fn misfit(spec: &Spec, route: &Route, plan: &Plan) -> Option<Mistake> {

@@ -28,6 +28,7 @@ mod opening;
 mod output;
 mod parse;
 mod parse_kafka;
+mod parse_parquet;
 mod parse_route;
 mod parse_step;
 mod parse_window;

@@ -9,6 +9,7 @@ use super::rows::{Decoder, ROWS_BYTES_MAX, ROWS_MAX};
 use super::sink::journal::Last;
 use super::sink::lake::{self, Claim, Owner};
 use super::sink::parquet::{CutName, Parquet};
+use super::sink::place::Place;
 use super::sink::staged::finish;
 use super::sink::store::Store;
 use super::spec::{Output, ParquetOutput, Route};
@@ -21,6 +22,7 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::io::{self, BufRead, Write};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use uuid::Uuid;
 
 /// Where rows go.
@@ -296,7 +298,6 @@ impl Run<'_> {
             }
             Out::Folders(folders) => {
                 let Some(Some(folder)) = folders.get_mut(route) else { return Ok(()) };
-                let times: Vec<i64> = rows.sources.iter().map(|at| records[*at as usize].timestamp).collect();
                 let name = CutName {
                     generation: folder.generation,
                     cut: folder.cut,
@@ -304,7 +305,8 @@ impl Run<'_> {
                     last: Last::Whole,
                 };
                 let kept = folder.store.as_mut().map(|store| store.keep(&rows.batch)).transpose().map_err(failed)?;
-                folder.sink.write(kept.as_ref().unwrap_or(&rows.batch), &times, &name).map_err(failed)?;
+                let batch = kept.as_ref().unwrap_or(&rows.batch);
+                folder.sink.write_of(0, batch, &rows.sources, records, &name).map_err(failed)?;
                 if folder.sink.is_full() { folder.cut(&mut self.ran) } else { Ok(()) }
             }
         }
@@ -354,13 +356,16 @@ impl Folder {
         let failed = |source| RunError::Io { what: "use the folder", source };
         // Nobody's pipeline: the folder of a real one is refused, one of an earlier run is gone on with.
         let (cluster, pipeline, name) = (Uuid::nil(), Uuid::nil(), job.spec.name.clone());
-        let folder = out.join(&spec.folder);
+        // What a bucket would get stays here too: trying a file must not write into it.
+        let spec = ParquetOutput { store: None, ..spec.clone() };
+        let place = Place::Folder(out.join(&spec.folder));
         let mut owner = Owner { cluster, pipeline, name, generation: 0 };
-        if let Claim::Ours(generation) = lake::whose(&folder, &owner, None).map_err(failed)? {
+        if let Claim::Ours(generation) = lake::whose(&place, &owner, None).map_err(failed)? {
             owner.generation = generation + 1;
         }
         let schema = route.schema(job.plan.output());
-        let sink = Parquet::open(spec.clone(), schema, out, &owner, &owner.name, &[]).map_err(failed)?;
+        let name = owner.name.clone();
+        let sink = Parquet::open(spec, schema, place, &owner, &name, &[], Arc::new(|| {})).map_err(failed)?;
         let store = route.store.as_ref().map(|store| Store::open(store, out, "run", &route.to.to_string()));
         let store = store.transpose().map_err(failed)?;
         Ok(Folder { sink: Box::new(sink), store, generation: owner.generation, cut: 0 })

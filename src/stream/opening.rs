@@ -9,12 +9,14 @@ use super::load::Job;
 use super::output::{Line, Outlet};
 use super::runner::{Fail, Open, Runner};
 use super::sink::Sink;
+use super::sink::bucket::Beat;
 use super::sink::http::{self, HttpSink, Opened, Patience};
 use super::sink::journal::{self, Journal, SourceTopic};
 use super::sink::kafka::{self, KafkaSink};
 use super::sink::lake::{self, Claim, Owner};
 use super::sink::parquet::Parquet;
-use super::sink::staged::{Finished, finish};
+use super::sink::place::Place;
+use super::sink::staged::{Finished, finish_all, sync_names};
 use super::sink::store::Store;
 use super::sink::topic::TopicSink;
 use super::source::Source;
@@ -169,9 +171,12 @@ impl Runner {
 
     /// Gives the files of an output's last cut their names, unless that was done.
     pub(super) fn finish_files(&mut self, output: &str) -> Result<(), String> {
+        let beat = self.beat();
         let Some(state) = self.checkpoint.outputs.get_mut(output) else { return Ok(()) };
-        for file in &state.files {
-            match finish(file).map_err(|error| error.to_string())? {
+        for done in finish_all(&state.files, &beat).map_err(|error| error.to_string())?.zip(&state.files) {
+            let (done, file) = done;
+            beat();
+            match done.map_err(|error| error.to_string())? {
                 Finished::Already => {}
                 Finished::Renamed => self.hooks.at(super::hooks::Step::Renamed),
                 Finished::TakenAway => {
@@ -181,6 +186,7 @@ impl Runner {
                 }
             }
         }
+        sync_names(&state.files).map_err(|error| error.to_string())?;
         // The names are durable: the next checkpoint need not carry them.
         state.files.clear();
         Ok(())
@@ -299,18 +305,24 @@ impl Runner {
 
     fn settle_folder(&self, state: &mut OutputState, route: &Route, out: &ParquetOutput) -> Result<(), Fail> {
         let failed = |error: std::io::Error| Fail::Down(error.to_string());
-        let folder = self.options.out.join(&out.folder);
-        lake::check_schema(&folder, &route.schema(self.job.plan.output())).map_err(failed)?;
-        match lake::whose(&folder, &self.owner(state.generation), out.adopt.as_deref()).map_err(failed)? {
+        let place = Place::of(out, &self.options.out).map_err(failed)?;
+        lake::check_schema(&place, &route.schema(self.job.plan.output())).map_err(failed)?;
+        match lake::whose(&place, &self.owner(state.generation), out.adopt.as_deref()).map_err(failed)? {
             // An output that was taken out of the pipeline and comes back, or a checkpoint that is older than its folder.
             Claim::Ours(generation) => state.generation = state.generation.max(generation),
             Claim::Nobodys => {}
             Claim::Adopted(generation) => {
-                info!(pipeline = self.job.spec.name, folder = %folder.display(), "adopted");
+                info!(pipeline = self.job.spec.name, folder = %place, "adopted");
                 state.generation = state.generation.max(generation + 1);
             }
         }
         Ok(())
+    }
+
+    /// A sign of life, for who waits for others.
+    fn beat(&self) -> Beat {
+        let life = self.life.clone();
+        Arc::new(move || life.beat())
     }
 
     fn owner(&self, generation: u64) -> Owner {
@@ -347,7 +359,8 @@ impl Runner {
                 let schema = route.schema(self.job.plan.output());
                 let owner = self.owner(state.generation);
                 let name = self.replay.as_ref().map_or_else(|| owner.name.clone(), |replay| replay.file_name());
-                let sink = Parquet::open(out.clone(), schema, &self.options.out, &owner, &name, &state.files);
+                let place = Place::of(out, &self.options.out).map_err(|error| error.to_string())?;
+                let sink = Parquet::open(out.clone(), schema, place, &owner, &name, &state.files, self.beat());
                 Ok(Sink::Parquet(Box::new(sink.map_err(|error| error.to_string())?)))
             }
             Output::Kafka(_) => Err(Fail::Down("a topic elsewhere is opened with its cluster".to_owned())),

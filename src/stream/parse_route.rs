@@ -2,19 +2,13 @@
 
 use super::parse::{misplaced, sql_of};
 use super::parse_kafka;
+use super::parse_parquet;
 use super::spec::{Compression, HttpOutput, Output, ParquetOutput, Route, Rule, StoreColumn, TopicOutput};
-use crate::config::{Section, duration, size};
+use crate::config::Section;
 use crate::record::TopicName;
-use std::path::{Component, Path, PathBuf};
-use std::time::Duration;
 
-/// What a file rolls at unless it says otherwise.
-const ROLL_AGE: Duration = Duration::from_secs(300);
-const ROLL_BYTES: u64 = 128 << 20;
 /// Outputs of one pipeline.
 const ROUTES_MAX: usize = 32;
-/// Of zstd, unless the file says otherwise.
-const LEVEL: i64 = 1;
 /// The keys of which an output has one.
 const KINDS: [&str; 6] = ["parquet", "topic", "kafka", "http", "files", "stdout"];
 const KNOWN: &str = "to = { parquet = \"FOLDER\" }, { topic = \"NAME\" }, { kafka = \"NAME\", servers = [\"HOST:PORT\"] }, { http = \"https://…\" }, { files = \"FOLDER\" } or { stdout = true }";
@@ -90,7 +84,7 @@ fn output(section: &Section<'_>) -> Option<To> {
     let at = at.map_or((0, 0), |place| crate::config::position(section.mistakes().text, place.start));
     let kinds: Vec<&str> = KINDS.into_iter().filter(|kind| to.has(kind)).collect();
     let output = match kinds.as_slice() {
-        ["parquet"] => parquet(&to).map(Output::Parquet),
+        ["parquet"] => parse_parquet::read(&to, "parquet").map(Output::Parquet),
         ["files"] => files(&to).map(Output::Parquet),
         ["topic"] => topic_output(&to).map(Output::Topic),
         ["kafka"] => parse_kafka::output(&to).map(Output::Kafka),
@@ -135,7 +129,7 @@ fn store(to: &Section<'_>) -> Option<StoreColumn> {
     if column.is_none() || folder.is_none() {
         store.wrong("", "say which bytes become files, and where: store = { column = \"picture\", folder = \"pictures\", as = \"picture_path\" }");
     }
-    let folder = folder.and_then(|folder| clean_folder(&store, "folder", &folder.value));
+    let folder = folder.and_then(|folder| parse_parquet::folder_here(&store, "folder", &folder.value));
     store.finish();
     let column = column?.value;
     Some(StoreColumn { name: name.unwrap_or_else(|| column.clone()), column, folder: folder?, at })
@@ -151,7 +145,7 @@ fn files(to: &Section<'_>) -> Option<ParquetOutput> {
     }
     let level = |out: &ParquetOutput| out.compression_level;
     let compression = to.string("compression").map_or("zstd".to_owned(), |compression| compression.value);
-    let out = folder_output(to, "files")?;
+    let out = parse_parquet::read(to, "files")?;
     let lines = match compression.as_str() {
         "zstd" => Compression::Zstd(level(&out)),
         "gzip" => Compression::Gzip,
@@ -162,10 +156,6 @@ fn files(to: &Section<'_>) -> Option<ParquetOutput> {
         }
     };
     Some(ParquetOutput { lines: Some(lines), ..out })
-}
-
-fn parquet(to: &Section<'_>) -> Option<ParquetOutput> {
-    folder_output(to, "parquet")
 }
 
 pub(super) fn topic_output(to: &Section<'_>) -> Option<TopicOutput> {
@@ -185,75 +175,12 @@ pub(super) fn topic_output(to: &Section<'_>) -> Option<TopicOutput> {
     Some(TopicOutput { topic, key: to.string("key").map(|key| key.value) })
 }
 
-fn folder_output(to: &Section<'_>, kind: &'static str) -> Option<ParquetOutput> {
-    let folder = to.string(kind).and_then(|folder| clean_folder(to, kind, &folder.value));
-    let partition = to.string("partition").map(|pattern| pattern.value);
-    let time = to.string("time").map(|time| time.value);
-    if let Some(pattern) = &partition {
-        let is_bad =
-            chrono::format::StrftimeItems::new(pattern).any(|item| matches!(item, chrono::format::Item::Error));
-        if is_bad || pattern.split('/').any(|part| part.is_empty() || part == "." || part == "..") {
-            to.wrong("partition", format!("\"{pattern}\" is not a pattern like dt=%Y-%m-%d/hour=%H"));
-        }
-        if time.is_none() {
-            to.wrong("partition", "say which column the partition is made from: time = \"ts\" (or \"_timestamp\")");
-        }
-    }
-    let roll = to.read("roll", roll).map_or((ROLL_AGE, ROLL_BYTES), |roll| roll.value);
-    let compression_level = to.integer("compression-level").map_or(LEVEL, |level| level.value);
-    if !(1..=22).contains(&compression_level) {
-        to.wrong("compression-level", "zstd has levels 1 to 22");
-    }
-    let adopt = to.string("adopt").map(|name| name.value);
-    Some(ParquetOutput {
-        folder: folder?,
-        partition,
-        time,
-        roll_age: roll.0,
-        roll_bytes: roll.1,
-        compression_level: compression_level as i32,
-        adopt,
-        lines: None,
-    })
-}
-
-/// Output paths are relative to `--out` and stay below it.
-fn clean_folder(to: &Section<'_>, key: &str, text: &str) -> Option<PathBuf> {
-    let path = Path::new(text);
-    let is_clean =
-        !text.is_empty() && path.components().all(|part| matches!(part, Component::Normal(_) | Component::CurDir));
-    if is_clean {
-        return Some(path.components().filter(|part| matches!(part, Component::Normal(_))).collect());
-    }
-    to.wrong(
-        key,
-        format!("\"{text}\" must be a folder below the output folder (--out), without .. and without a leading /"),
-    );
-    None
-}
-
-/// `5m`, `128MiB`, or both: `5m or 128MiB`.
-fn roll(text: &str) -> Result<(Duration, u64), String> {
-    let mut found = (None, None);
-    for part in text.split(" or ") {
-        match (duration(part.trim()), size(part.trim())) {
-            (Ok(age), _) if found.0.is_none() => found.0 = Some(age),
-            (_, Ok(bytes)) if found.1.is_none() => found.1 = Some(bytes),
-            _ => return Err(format!("\"{text}\" is not a roll; write an age, a size, or both: \"5m or 128MiB\"")),
-        }
-    }
-    let (age, bytes) = (found.0.unwrap_or(ROLL_AGE), found.1.unwrap_or(ROLL_BYTES));
-    if age < Duration::from_millis(100) || bytes < 64 << 10 {
-        return Err("files roll at 100ms and 64KiB at the least".to_owned());
-    }
-    Ok((age, bytes))
-}
-
 #[cfg(test)]
 mod tests {
     use super::super::parse::parse;
     use super::super::spec::Step;
     use super::*;
+    use std::path::Path;
 
     fn mistakes(text: &str) -> Vec<String> {
         parse(Path::new("p.toml"), text).unwrap_err().iter().map(ToString::to_string).collect()

@@ -408,7 +408,7 @@ impl Runner {
                     Next::Undecodable(batch, reason) => self.undecodable(open, &all, *id, &batch, reason)?,
                 }
                 let is_full =
-                    open.outlets.iter().filter_map(|outlet| outlet.line.as_ref()).any(|line| line.sink.is_full());
+                    open.outlets.iter_mut().filter_map(|outlet| outlet.line.as_mut()).any(|line| line.sink.is_full());
                 if is_full || cut_at.elapsed() > CUT_AGE {
                     self.cut_together(open)?;
                     cut_at = Instant::now();

@@ -512,6 +512,7 @@ impl Runner {
             match outcome {
                 Outcome::Piece(piece) => {
                     self.process(open, &mut crowd, id, piece.kind, &piece.records, Some(piece.ready))?;
+                    self.cut_full(open, &mut crowd)?;
                 }
                 Outcome::Undecodable { batch, reason } => self.undecodable(open, &crowd, id, &batch, reason)?,
                 Outcome::Down(reason) => return Err(Ended::Fail(Fail::Down(reason))),

@@ -57,24 +57,29 @@ pub(super) fn fill(text: &str, pipeline: &Path) -> std::result::Result<String, S
 /// # Errors
 /// It is missing or empty.
 pub(super) fn named(name: &str, pipeline: &Path) -> std::result::Result<String, String> {
-    read(name, pipeline).map_err(|error| match error {
-        datafusion_common::DataFusionError::Plan(message) => message,
-        other => other.to_string(),
-    })
+    text_of(name, pipeline)
 }
 
 pub(super) fn read(name: &str, pipeline: &Path) -> Result<String> {
+    text_of(name, pipeline).or_else(|reason| plan_err!("{reason}"))
+}
+
+/// What the file of a secret holds.
+///
+/// # Errors
+/// For people; they name the file and nothing of what is in it.
+pub(super) fn text_of(name: &str, pipeline: &Path) -> std::result::Result<String, String> {
     // A file's name as a topic's: nothing that leaves the folder.
     if TopicName::new(name).is_err() {
-        return plan_err!("\"{name}\" is no name of a secret: use letters, digits, '.', '_' and '-'");
+        return Err(format!("\"{name}\" is no name of a secret: use letters, digits, '.', '_' and '-'"));
     }
     let beside = pipeline.parent().unwrap_or(Path::new(".")).join("secrets").join(name);
     let of_systemd = std::env::var_os("CREDENTIALS_DIRECTORY").map(|folder| PathBuf::from(folder).join(name));
     let path = of_systemd.filter(|path| path.exists()).unwrap_or(beside);
     match std::fs::read_to_string(&path) {
         Ok(text) if !text.trim_end_matches('\n').is_empty() => Ok(text.trim_end_matches('\n').to_owned()),
-        Ok(_) => plan_err!("the secret {} is empty", path.display()),
-        Err(error) => plan_err!("cannot read the secret {}: {error}", path.display()),
+        Ok(_) => Err(format!("the secret {} is empty", path.display())),
+        Err(error) => Err(format!("cannot read the secret {}: {error}", path.display())),
     }
 }
 

@@ -211,7 +211,11 @@ pub struct Route {
 impl Route {
     /// The columns that its output gets, where `rows` come to it.
     pub(super) fn schema(&self, rows: &SchemaRef) -> SchemaRef {
-        self.store.as_ref().map_or_else(|| rows.clone(), |store| super::sink::store::schema(store, rows))
+        let rows = self.store.as_ref().map_or_else(|| rows.clone(), |store| super::sink::store::schema(store, rows));
+        match &self.to {
+            Output::Parquet(out) => super::sink::source::schema(out, &rows),
+            Output::Topic(_) | Output::Kafka(_) | Output::Http(_) | Output::Stdout => rows,
+        }
     }
 }
 
@@ -312,6 +316,9 @@ pub enum Output {
 impl std::fmt::Display for Output {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
+            Output::Parquet(out @ ParquetOutput { store: Some(at), folder, .. }) => {
+                write!(f, "{} {at}/{}", out.kind(), folder.display())
+            }
             Output::Parquet(out) => write!(f, "{} {}", out.kind(), out.folder.display()),
             Output::Topic(out) => write!(f, "topic {}", out.topic),
             Output::Kafka(out) => write!(f, "kafka {}", out.topic),
@@ -339,10 +346,12 @@ pub struct KafkaOutput {
     pub cluster: crate::kafka::Settings,
 }
 
-/// A folder of Parquet files, or of JSON lines.
+/// A folder of Parquet files, or of JSON lines, on this machine or in a bucket.
 #[derive(Clone, Debug)]
 pub struct ParquetOutput {
-    /// Relative to `--out`, cleaned.
+    /// Where the bucket is that the folder is in; `None` = this machine.
+    pub(super) store: Option<super::sink::bucket::Address>,
+    /// Relative to `--out` or to the bucket, cleaned.
     pub folder: PathBuf,
     /// strftime pattern such as `dt=%Y-%m-%d/hour=%H`; empty = none.
     pub partition: Option<String>,
@@ -352,6 +361,13 @@ pub struct ParquetOutput {
     pub roll_bytes: u64,
     /// zstd level, 1 by default.
     pub compression_level: i32,
+    /// What rows are sorted by within each row group.
+    pub sort: Vec<SortKey>,
+    /// Columns with a bloom filter.
+    pub bloom: Vec<Named>,
+    /// Columns that say where a row comes from.
+    pub(super) source: Vec<super::sink::source::SourceColumn>,
+    pub source_at: Option<Named>,
     /// Takes over a folder that this other pipeline owned.
     pub adopt: Option<String>,
     /// Files of JSON lines, so compressed; `None` = Parquet.
@@ -381,6 +397,13 @@ pub enum Compression {
     None,
     Gzip,
     Zstd(i32),
+}
+
+/// A column to sort by; null stands last.
+#[derive(Clone, Debug)]
+pub struct SortKey {
+    pub column: Named,
+    pub is_descending: bool,
 }
 
 /// What becomes of records that fail.

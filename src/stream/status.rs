@@ -112,6 +112,7 @@ impl Runner {
         gauge(names::STREAM_STALLED, f64::from(u8::from(state == State::Stalled)));
         gauge(names::STREAM_LAST_CUT_AGE, self.status.cut_at.map_or(0.0, |at| at.elapsed().as_secs_f64()));
         let output = |route: &Route| match &route.to {
+            Output::Parquet(out) if out.store.is_some() => route.to.to_string(),
             Output::Parquet(out) => format!("{} {}", out.kind(), self.options.out.join(&out.folder).display()),
             Output::Kafka(out) => format!("kafka {} at {}", out.topic, out.cluster.servers.join(",")),
             other => other.to_string(),

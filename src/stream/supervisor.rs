@@ -7,6 +7,7 @@ use super::load::{self, Job};
 use super::opening::state_mismatch;
 use super::replays::Replays;
 use super::sink::lake;
+use super::sink::place::Place;
 use super::spec::Output;
 use super::{Options, runner, source};
 use crate::control::{Answer, Command, PipelineStatus, Request, ResetTo, State, Tap};
@@ -213,7 +214,11 @@ impl Supervisor {
         })?;
         for route in &job.spec.routes {
             let Output::Parquet(out) = &route.to else { continue };
-            let folder = self.options.out.join(&out.folder);
+            // A store is asked by the pipeline itself: this thread must not wait for it.
+            if out.store.is_some() {
+                continue;
+            }
+            let folder = Place::Folder(self.options.out.join(&out.folder));
             match lake::check_schema(&folder, &route.schema(job.plan.output())) {
                 Err(error) if error.kind() == io::ErrorKind::InvalidInput => return Err(error.to_string()),
                 // A folder that is not there yet, a disk that is mounted late: the pipeline waits for it.

@@ -9,6 +9,7 @@ mod remembered;
 mod replays;
 mod routes;
 mod steering;
+mod stores;
 mod tables;
 mod taps;
 mod windows;

@@ -1,12 +1,11 @@
-//! What stands in `<folder>/_inrush/` beside the staged files: `owner.json`, whose folder it is, and `schema.json`, which columns its files
+//! What stands in `_inrush/` of an output: `owner.json`, whose folder it is, and `schema.json`, which columns its files
 //! have had. A folder belongs to one pipeline; its columns only grow.
 
-use super::super::checkpoint::replace;
+use super::bucket::Note;
+use super::place::Place;
 use arrow::datatypes::Schema;
 use serde::{Deserialize, Serialize};
-use std::fs;
 use std::io;
-use std::path::{Path, PathBuf};
 use uuid::Uuid;
 
 /// `owner.json`
@@ -48,31 +47,24 @@ struct Column {
     r#type: String,
 }
 
-fn owner_path(folder: &Path) -> PathBuf {
-    folder.join("_inrush").join("owner.json")
-}
+const OWNER: &str = "owner.json";
+const SCHEMA: &str = "schema.json";
 
-fn schema_path(folder: &Path) -> PathBuf {
-    folder.join("_inrush").join("schema.json")
-}
-
-fn read<T: serde::de::DeserializeOwned>(path: &Path) -> io::Result<Option<T>> {
-    match fs::read(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(error),
-        Ok(bytes) => serde_json::from_slice(&bytes).map(Some).map_err(|error| {
-            let message = format!("cannot understand {}: {error}; put a copy of it back", path.display());
-            io::Error::new(io::ErrorKind::InvalidData, message)
-        }),
-    }
+fn read<T: serde::de::DeserializeOwned>(place: &Place, name: &str) -> io::Result<Option<(T, Note)>> {
+    let Some(note) = place.note(name)? else { return Ok(None) };
+    let read = serde_json::from_slice(&note.bytes).map_err(|error| {
+        let message = format!("cannot understand {place}/_inrush/{name}: {error}; put a copy of it back");
+        io::Error::new(io::ErrorKind::InvalidData, message)
+    });
+    read.map(|value| Some((value, note)))
 }
 
 /// Whose the folder is; writes nothing.
 ///
 /// # Errors
 /// `AlreadyExists` if it is another pipeline's and `adopt` does not name that one; the system's.
-pub(in crate::stream) fn whose(folder: &Path, own: &Owner, adopt: Option<&str>) -> io::Result<Claim> {
-    let Some(owner) = read::<Owner>(&owner_path(folder))? else { return Ok(Claim::Nobodys) };
+pub(in crate::stream) fn whose(place: &Place, own: &Owner, adopt: Option<&str>) -> io::Result<Claim> {
+    let Some((owner, _)) = read::<Owner>(place, OWNER)? else { return Ok(Claim::Nobodys) };
     if (owner.cluster, owner.pipeline) == (own.cluster, own.pipeline) {
         return Ok(Claim::Ours(owner.generation));
     }
@@ -81,8 +73,7 @@ pub(in crate::stream) fn whose(folder: &Path, own: &Owner, adopt: Option<&str>) 
     }
     let (name, pipeline) = (owner.name, owner.pipeline);
     let message = format!(
-        "{} belongs to pipeline \"{name}\" ({pipeline} of cluster {}); choose another folder, or take it over with adopt = \"{name}\"",
-        folder.display(),
+        "{place} belongs to pipeline \"{name}\" ({pipeline} of cluster {}); choose another folder, or take it over with adopt = \"{name}\"",
         owner.cluster
     );
     Err(io::Error::new(io::ErrorKind::AlreadyExists, message))
@@ -92,22 +83,22 @@ pub(in crate::stream) fn whose(folder: &Path, own: &Owner, adopt: Option<&str>) 
 ///
 /// # Errors
 /// The system's.
-pub(in crate::stream) fn claim(folder: &Path, own: &Owner) -> io::Result<()> {
-    let path = owner_path(folder);
-    if read::<Owner>(&path)?.as_ref() == Some(own) {
+pub(in crate::stream) fn claim(place: &Place, own: &Owner) -> io::Result<()> {
+    let known = read::<Owner>(place, OWNER)?;
+    if known.as_ref().is_some_and(|(owner, _)| owner == own) {
         return Ok(());
     }
-    replace(&path, serde_json::to_string(own)?.as_bytes())
+    place.set_note(OWNER, serde_json::to_string(own)?.into_bytes(), known.as_ref().map(|(_, note)| note))
 }
 
 /// Whether files with this schema may go into the folder; writes nothing.
 ///
 /// # Errors
 /// `InvalidInput` says which column has changed and the two ways out; the system's.
-pub(in crate::stream) fn check_schema(folder: &Path, schema: &Schema) -> io::Result<()> {
-    let known: Versions = read(&schema_path(folder))?.unwrap_or_default();
-    match known.versions.last() {
-        Some(last) => fits(last, schema, folder),
+pub(in crate::stream) fn check_schema(place: &Place, schema: &Schema) -> io::Result<()> {
+    let known = read::<Versions>(place, SCHEMA)?;
+    match known.as_ref().and_then(|(known, _)| known.versions.last()) {
+        Some(last) => fits(last, schema, place),
         None => Ok(()),
     }
 }
@@ -116,8 +107,9 @@ pub(in crate::stream) fn check_schema(folder: &Path, schema: &Schema) -> io::Res
 ///
 /// # Errors
 /// As [`check_schema`].
-pub(in crate::stream) fn schema_version(folder: &Path, schema: &Schema) -> io::Result<u32> {
-    let mut known: Versions = read(&schema_path(folder))?.unwrap_or_default();
+pub(in crate::stream) fn schema_version(place: &Place, schema: &Schema) -> io::Result<u32> {
+    let (mut known, before) =
+        read::<Versions>(place, SCHEMA)?.map_or_else(Default::default, |(known, note)| (known, Some(note)));
     let column = |field: &arrow::datatypes::FieldRef| Column {
         name: field.name().clone(),
         r#type: field.data_type().to_string(),
@@ -125,19 +117,19 @@ pub(in crate::stream) fn schema_version(folder: &Path, schema: &Schema) -> io::R
     let columns: Vec<Column> = schema.fields().iter().map(column).collect();
     let mut version = 1;
     if let Some(last) = known.versions.last() {
-        fits(last, schema, folder)?;
+        fits(last, schema, place)?;
         if last.columns.len() == columns.len() {
             return Ok(last.version);
         }
         version = last.version + 1;
     }
     known.versions.push(Version { version, columns });
-    replace(&schema_path(folder), serde_json::to_string_pretty(&known)?.as_bytes())?;
+    place.set_note(SCHEMA, serde_json::to_string_pretty(&known)?.into_bytes(), before.as_ref())?;
     Ok(version)
 }
 
 /// Every column of the last version must still be there, as what it was; what is new can be null.
-fn fits(last: &Version, schema: &Schema, folder: &Path) -> io::Result<()> {
+fn fits(last: &Version, schema: &Schema, place: &Place) -> io::Result<()> {
     let mut changed = Vec::new();
     for old in &last.columns {
         match schema.field_with_name(&old.name) {
@@ -153,8 +145,7 @@ fn fits(last: &Version, schema: &Schema, folder: &Path) -> io::Result<()> {
         return Ok(());
     }
     let message = format!(
-        "the columns of {} may only grow, and {}; give the column its old name and type, or write into a new folder",
-        folder.display(),
+        "the columns of {place} may only grow, and {}; give the column its old name and type, or write into a new folder",
         changed.join("; ")
     );
     Err(io::Error::new(io::ErrorKind::InvalidInput, message))
@@ -169,46 +160,47 @@ mod tests {
         Owner { cluster: Uuid::new_v4(), pipeline: Uuid::new_v4(), name: name.to_owned(), generation: 3 }
     }
 
-    fn folder() -> tempfile::TempDir {
+    fn folder() -> (tempfile::TempDir, Place) {
         let folder = tempfile::tempdir().unwrap();
-        fs::create_dir(folder.path().join("_inrush")).unwrap();
-        folder
+        std::fs::create_dir(folder.path().join("_inrush")).unwrap();
+        let place = Place::Folder(folder.path().to_owned());
+        (folder, place)
     }
 
     #[test]
     fn a_folder_belongs_to_one_pipeline_of_one_cluster() {
-        let folder = folder();
+        let (_folder, place) = folder();
         let (a, b) = (owner("a"), owner("b"));
-        assert_eq!(whose(folder.path(), &a, None).unwrap(), Claim::Nobodys);
-        claim(folder.path(), &a).unwrap();
-        assert_eq!(whose(folder.path(), &a, None).unwrap(), Claim::Ours(3));
+        assert_eq!(whose(&place, &a, None).unwrap(), Claim::Nobodys);
+        claim(&place, &a).unwrap();
+        assert_eq!(whose(&place, &a, None).unwrap(), Claim::Ours(3));
         let elsewhere = Owner { cluster: Uuid::new_v4(), ..a.clone() };
-        assert!(whose(folder.path(), &elsewhere, None).is_err());
-        assert!(whose(folder.path(), &b, None).unwrap_err().to_string().contains("adopt = \"a\""));
-        assert_eq!(whose(folder.path(), &b, Some("a")).unwrap(), Claim::Adopted(3));
-        claim(folder.path(), &b).unwrap();
-        assert_eq!(whose(folder.path(), &b, Some("a")).unwrap(), Claim::Ours(3));
+        assert!(whose(&place, &elsewhere, None).is_err());
+        assert!(whose(&place, &b, None).unwrap_err().to_string().contains("adopt = \"a\""));
+        assert_eq!(whose(&place, &b, Some("a")).unwrap(), Claim::Adopted(3));
+        claim(&place, &b).unwrap();
+        assert_eq!(whose(&place, &b, Some("a")).unwrap(), Claim::Ours(3));
     }
 
     #[test]
     fn columns_only_grow() {
-        let folder = folder();
+        let (_folder, place) = folder();
         let time = DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into()));
         let schema = |fields: &[(&str, DataType)]| {
             Schema::new(fields.iter().map(|(name, kind)| Field::new(*name, kind.clone(), true)).collect::<Vec<_>>())
         };
         let first = schema(&[("a", DataType::Int64), ("t", time.clone())]);
-        assert_eq!(schema_version(folder.path(), &first).unwrap(), 1);
-        assert_eq!(schema_version(folder.path(), &first).unwrap(), 1);
+        assert_eq!(schema_version(&place, &first).unwrap(), 1);
+        assert_eq!(schema_version(&place, &first).unwrap(), 1);
         let moved = schema(&[("t", time.clone()), ("a", DataType::Int64)]);
-        assert_eq!(schema_version(folder.path(), &moved).unwrap(), 1, "the order of columns means nothing");
+        assert_eq!(schema_version(&place, &moved).unwrap(), 1, "the order of columns means nothing");
         let grown = schema(&[("a", DataType::Int64), ("b", DataType::Utf8), ("t", time.clone())]);
-        check_schema(folder.path(), &grown).unwrap();
-        assert_eq!(schema_version(folder.path(), &grown).unwrap(), 2);
+        check_schema(&place, &grown).unwrap();
+        assert_eq!(schema_version(&place, &grown).unwrap(), 2);
         let gone = schema(&[("a", DataType::Int64), ("t", time.clone())]);
-        let error = schema_version(folder.path(), &gone).unwrap_err().to_string();
+        let error = schema_version(&place, &gone).unwrap_err().to_string();
         assert!(error.contains("arrow_cast(NULL, 'Utf8') as b") && error.contains("new folder"), "{error}");
         let retyped = schema(&[("a", DataType::Utf8), ("b", DataType::Utf8), ("t", time)]);
-        assert!(check_schema(folder.path(), &retyped).unwrap_err().to_string().contains("a was Int64"));
+        assert!(check_schema(&place, &retyped).unwrap_err().to_string().contains("a was Int64"));
     }
 }

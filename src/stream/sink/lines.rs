@@ -1,7 +1,7 @@
 //! One file of JSON lines that grows, compressed or not. Knows nothing of folders, names or cuts.
 
 use super::super::spec::Compression;
-use super::staged::StagedFile;
+use super::place::Unfinished;
 use arrow::json::writer::{LineDelimited, WriterBuilder};
 use arrow::record_batch::RecordBatch;
 use flate2::write::GzEncoder;
@@ -12,15 +12,15 @@ const BUFFER_SIZE: usize = 256 << 10;
 
 /// A file that rows are written into, a JSON object a line.
 pub(super) enum LineEncoder {
-    Plain(BufWriter<StagedFile>),
-    Gzip(GzEncoder<BufWriter<StagedFile>>),
-    Zstd(zstd::Encoder<'static, BufWriter<StagedFile>>),
+    Plain(BufWriter<Unfinished>),
+    Gzip(GzEncoder<BufWriter<Unfinished>>),
+    Zstd(zstd::Encoder<'static, BufWriter<Unfinished>>),
 }
 
 impl LineEncoder {
     /// # Errors
     /// The system has no memory for it.
-    pub(super) fn new(file: StagedFile, compression: Compression) -> io::Result<LineEncoder> {
+    pub(super) fn new(file: Unfinished, compression: Compression) -> io::Result<LineEncoder> {
         let file = BufWriter::with_capacity(BUFFER_SIZE, file);
         Ok(match compression {
             Compression::None => LineEncoder::Plain(file),
@@ -43,19 +43,39 @@ impl LineEncoder {
 
     /// Bytes so far, but for what the compression holds back.
     pub(super) fn size(&self) -> u64 {
-        let out = match self {
+        let out = self.buffer();
+        out.get_ref().size() + out.buffer().len() as u64
+    }
+
+    /// Lines go to the disk as they come; to a bucket they go by parts.
+    pub(super) fn memory_size(&self) -> usize {
+        let out = self.buffer();
+        out.capacity() + out.get_ref().memory_size()
+    }
+
+    fn buffer(&self) -> &BufWriter<Unfinished> {
+        match self {
             LineEncoder::Plain(out) => out,
             LineEncoder::Gzip(out) => out.get_ref(),
             LineEncoder::Zstd(out) => out.get_ref(),
+        }
+    }
+
+    /// Takes away what is there of the file.
+    pub(super) fn discard(mut self) {
+        let out = match &mut self {
+            LineEncoder::Plain(out) => out,
+            LineEncoder::Gzip(out) => out.get_mut(),
+            LineEncoder::Zstd(out) => out.get_mut(),
         };
-        out.get_ref().size() + out.buffer().len() as u64
+        out.get_mut().discard();
     }
 
     /// Writes what is left; durable is it after the file's own finish.
     ///
     /// # Errors
     /// The disk's.
-    pub(super) fn close(self) -> io::Result<StagedFile> {
+    pub(super) fn close(self) -> io::Result<Unfinished> {
         let out = match self {
             LineEncoder::Plain(out) => out,
             LineEncoder::Gzip(out) => out.finish()?,

@@ -1,5 +1,6 @@
 //! Where rows go: a folder of files, a topic, a web address, the standard output.
 
+pub(super) mod bucket;
 mod encode;
 pub(super) mod http;
 pub(super) mod journal;
@@ -8,6 +9,10 @@ pub(super) mod lake;
 mod lines;
 pub(super) mod parquet;
 mod partition;
+pub(super) mod place;
+mod share;
+mod sorting;
+pub(super) mod source;
 pub(super) mod staged;
 mod stdout;
 pub(super) mod store;
@@ -125,8 +130,7 @@ impl Sink {
     ) -> Result<(), WriteError> {
         match (self, shaped) {
             (Sink::Parquet(parquet), Shaped::Rows(rows)) if rows.num_rows() > 0 => {
-                let times: Vec<i64> = sources.iter().map(|at| records[*at as usize].timestamp).collect();
-                let written = parquet.write(rows, &times, name);
+                let written = parquet.write_of(partition, rows, sources, records, name);
                 written.map_err(|error| WriteError::Down(format!("cannot write Parquet: {error}")))
             }
             (Sink::Topic(topic), Shaped::Lines(lines)) => {
@@ -146,8 +150,22 @@ impl Sink {
     }
 
     /// Whether it is time for a cut because of size or count.
-    pub(super) fn is_full(&self) -> bool {
-        matches!(self, Sink::Parquet(parquet) if parquet.is_full())
+    pub(super) fn is_full(&mut self) -> bool {
+        match self {
+            Sink::Parquet(parquet) => parquet.is_full(),
+            Sink::Topic(_) | Sink::Kafka(_) | Sink::Http(_) | Sink::Stdout => false,
+        }
+    }
+
+    /// Gives up memory that it has no share of any more.
+    ///
+    /// # Errors
+    /// The disk's, the store's.
+    pub(super) fn relieve(&mut self) -> std::io::Result<()> {
+        match self {
+            Sink::Parquet(parquet) => parquet.relieve(),
+            Sink::Topic(_) | Sink::Kafka(_) | Sink::Http(_) | Sink::Stdout => Ok(()),
+        }
     }
 
     pub(super) fn is_empty(&self) -> bool {

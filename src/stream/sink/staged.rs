@@ -1,6 +1,8 @@
 //! One file on its way into a lake: written under a name that no reader's glob meets, synced, and renamed once a checkpoint names it.
 
 use super::super::checkpoint::{Staged, make_folder, sync_folder};
+use super::bucket::{self, Beat, Job};
+use std::collections::BTreeSet;
 use std::ffi::CString;
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
@@ -62,6 +64,14 @@ impl Write for StagedFile {
     }
 }
 
+/// How many files the process may have open.
+pub(super) fn descriptors() -> usize {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: `limit` is an rlimit to be filled; it outlives the call.
+    let is_known = unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit) } == 0;
+    if is_known { usize::try_from(limit.rlim_cur).unwrap_or(usize::MAX) } else { 1_024 }
+}
+
 /// What became of a file of a checkpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::stream) enum Finished {
@@ -73,37 +83,87 @@ pub(in crate::stream) enum Finished {
     TakenAway,
 }
 
+/// [`finish`] of each file: of those on this machine one after the other as the result is asked for, of objects several at a time. The names
+/// of the former are durable after [`sync_names`].
+///
+/// # Errors
+/// The system has no thread to give; those of the files are in the results.
+pub(in crate::stream) fn finish_all<'a>(
+    files: &'a [Staged],
+    beat: &'a Beat,
+) -> io::Result<impl Iterator<Item = io::Result<Finished>> + 'a> {
+    let begin = |file: &'a Staged| match &file.upload {
+        None => Ok((file, None)),
+        Some(_) => {
+            let own = file.clone();
+            Job::start(move || finish(&own)).map(|job| (file, Some(job)))
+        }
+    };
+    let begun = files.iter().map(begin).collect::<io::Result<Vec<_>>>()?;
+    Ok(begun.into_iter().map(|(file, job)| match job {
+        None => put(file),
+        Some(job) => job.join(&**beat)?,
+    }))
+}
+
 /// Gives a file of a checkpoint its name, whatever a crash left of that. The name is durable when it returns, up to the lake's root.
 ///
 /// # Errors
 /// `AlreadyExists` if another file has the name; `InvalidData` if the staged one is not what the checkpoint says; the system's.
 pub(in crate::stream) fn finish(file: &Staged) -> io::Result<Finished> {
+    if let Some(upload) = &file.upload {
+        return bucket::finish(file, upload);
+    }
+    let done = put(file)?;
+    sync_names(std::slice::from_ref(file))?;
+    Ok(done)
+}
+
+/// Makes the names of files durable, up to the lake's root: each folder once, however many files are in it.
+///
+/// # Errors
+/// The system's.
+pub(in crate::stream) fn sync_names(files: &[Staged]) -> io::Result<()> {
+    let mut folders = BTreeSet::new();
+    for file in files.iter().filter(|file| file.upload.is_none()) {
+        let root = root(file);
+        let own = file.finished.ancestors().skip(1).take_while(|folder| folder.starts_with(root));
+        folders.extend(own.chain(file.staged.parent()));
+    }
+    for folder in folders {
+        match sync_folder(folder) {
+            // Taken away with what was in it.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            done => done?,
+        }
+    }
+    Ok(())
+}
+
+/// Staged files are `<root>/_inrush/<pipeline>/<name>`.
+fn root(file: &Staged) -> &Path {
+    file.staged.ancestors().nth(3).unwrap_or(Path::new("/"))
+}
+
+/// As [`finish`], but for the last sync.
+fn put(file: &Staged) -> io::Result<Finished> {
     let Staged { staged, finished, .. } = file;
-    // `<root>/_inrush/<pipeline>/<name>`
-    let root = staged.ancestors().nth(3).unwrap_or(Path::new("/"));
-    let folder = finished.parent().unwrap_or(root);
-    let done = match (is_there(staged)?, is_there(finished)?) {
-        (false, false) => return Ok(Finished::TakenAway),
-        (false, true) => Finished::Already,
+    let folder = finished.parent().unwrap_or(root(file));
+    match (is_there(staged)?, is_there(finished)?) {
+        (false, false) => Ok(Finished::TakenAway),
+        (false, true) => Ok(Finished::Already),
         (true, false) => {
             check(file)?;
             make_folder(folder)?;
             rename(staged, finished).map_err(|error| blocked(file, &error))?;
-            Finished::Renamed
+            Ok(Finished::Renamed)
         }
         (true, true) if is_same(file)? => {
             fs::remove_file(staged)?;
-            Finished::Already
+            Ok(Finished::Already)
         }
-        (true, true) => return Err(blocked(file, &io::Error::from(io::ErrorKind::AlreadyExists))),
-    };
-    for folder in folder.ancestors().take_while(|folder| folder.starts_with(root)) {
-        sync_folder(folder)?;
+        (true, true) => Err(blocked(file, &io::Error::from(io::ErrorKind::AlreadyExists))),
     }
-    if let Some(staging) = staged.parent() {
-        sync_folder(staging)?;
-    }
-    Ok(done)
 }
 
 fn is_there(path: &Path) -> io::Result<bool> {
@@ -188,7 +248,7 @@ mod tests {
         let mut file = StagedFile::create(&path).unwrap();
         file.write_all(text.as_bytes()).unwrap();
         let (size, crc) = file.finish().unwrap();
-        Staged { staged: path, finished: root.join("dt=1/x.parquet"), size, crc }
+        Staged { staged: path, finished: root.join("dt=1/x.parquet"), size, crc, upload: None }
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use super::encode::{Encoder, disk_error};
 use super::lines::LineEncoder;
-use super::staged::StagedFile;
+use super::place::Unfinished;
 use arrow::record_batch::RecordBatch;
 use parquet::file::metadata::KeyValue;
 use std::io;
@@ -31,12 +31,26 @@ impl Written {
         }
     }
 
-    /// What [`Written::relieve`] would set free.
+    /// What of its memory [`Written::relieve`] would set free, if it is worth it.
+    pub(super) fn freed_early(&self) -> Option<usize> {
+        match self {
+            Written::Parquet(encoder) => encoder.freed_early(),
+            Written::Lines(_) => None,
+        }
+    }
+
+    /// Takes away what is there of the file.
+    pub(super) fn discard(self) {
+        match self {
+            Written::Parquet(encoder) => encoder.discard(),
+            Written::Lines(encoder) => encoder.discard(),
+        }
+    }
+
     pub(super) fn memory_size(&self) -> usize {
         match self {
             Written::Parquet(encoder) => encoder.memory_size(),
-            // Lines go to the disk as they come.
-            Written::Lines(_) => 0,
+            Written::Lines(encoder) => encoder.memory_size(),
         }
     }
 
@@ -55,7 +69,7 @@ impl Written {
     ///
     /// # Errors
     /// The disk's.
-    pub(super) fn close(self, offsets: &str) -> io::Result<StagedFile> {
+    pub(super) fn close(self, offsets: &str) -> io::Result<Unfinished> {
         match self {
             Written::Parquet(encoder) => {
                 let offsets = KeyValue::new("inrush.offsets".to_owned(), offsets.to_owned());

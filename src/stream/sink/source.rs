@@ -1,0 +1,74 @@
+//! `source-columns`: where in its topic each row comes from, as columns of a Parquet output, without a word of it in the SQL.
+
+use super::super::spec::ParquetOutput;
+use crate::record::Record;
+use arrow::array::{ArrayRef, Int32Array, Int64Array, TimestampMicrosecondArray};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
+use arrow::error::ArrowError;
+use arrow::record_batch::RecordBatch;
+use std::sync::Arc;
+
+/// One of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::stream) enum SourceColumn {
+    Partition,
+    Offset,
+    Timestamp,
+}
+
+impl SourceColumn {
+    pub(in crate::stream) const ALL: [SourceColumn; 3] =
+        [SourceColumn::Partition, SourceColumn::Offset, SourceColumn::Timestamp];
+
+    pub(in crate::stream) fn name(self) -> &'static str {
+        match self {
+            SourceColumn::Partition => "_partition",
+            SourceColumn::Offset => "_offset",
+            SourceColumn::Timestamp => "_timestamp",
+        }
+    }
+
+    fn kind(self) -> DataType {
+        match self {
+            SourceColumn::Partition => DataType::Int32,
+            SourceColumn::Offset => DataType::Int64,
+            SourceColumn::Timestamp => DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into())),
+        }
+    }
+
+    fn of(self, partition: i32, sources: &[u32], records: &[Record]) -> ArrayRef {
+        let record = |at: &u32| &records[*at as usize];
+        match self {
+            SourceColumn::Partition => Arc::new(Int32Array::from(vec![partition; sources.len()])),
+            SourceColumn::Offset => Arc::new(sources.iter().map(|at| record(at).offset.0).collect::<Int64Array>()),
+            SourceColumn::Timestamp => {
+                let micros = sources.iter().map(|at| record(at).timestamp.saturating_mul(1_000));
+                Arc::new(TimestampMicrosecondArray::from_iter_values(micros).with_timezone("UTC"))
+            }
+        }
+    }
+}
+
+/// The columns of an output's files, of those that the steps make.
+pub(in crate::stream) fn schema(spec: &ParquetOutput, rows: &SchemaRef) -> SchemaRef {
+    if spec.source.is_empty() {
+        return rows.clone();
+    }
+    let own = spec.source.iter().map(|column| Arc::new(Field::new(column.name(), column.kind(), true)));
+    Arc::new(Schema::new(rows.fields().iter().cloned().chain(own).collect::<Vec<_>>()))
+}
+
+/// Rows of one source partition with the columns of [`schema`]; `sources` says which record each comes from.
+pub(super) fn with_source(
+    spec: &ParquetOutput,
+    rows: &RecordBatch,
+    partition: i32,
+    sources: &[u32],
+    records: &[Record],
+) -> Result<RecordBatch, ArrowError> {
+    if spec.source.is_empty() {
+        return Ok(rows.clone());
+    }
+    let own = spec.source.iter().map(|column| column.of(partition, sources, records));
+    RecordBatch::try_new(schema(spec, &rows.schema()), rows.columns().iter().cloned().chain(own).collect())
+}
