@@ -95,7 +95,8 @@ fn events(seed: u64, partition: usize) -> Vec<Event> {
             _ => Some(now),
         };
         let page = (random.u8(0..20) > 0).then(|| format!("p{}", random.u8(0..3)));
-        let (user, ms, price) = (format!("u{}", random.u8(0..9)), random.i64(1..500), random.i64(0..400) as f64 / 4.0);
+        let (user, ms, price) =
+            (8_u64.pow(random.u32(0..9)).to_string(), random.i64(1..500), random.i64(0..400) as f64 / 4.0);
         let is_bad = random.u8(0..25) == 0;
         Event { arrived: now, time, page, user, n: partition as i64 * 1_000 + at, ms, price, is_bad }
     };
