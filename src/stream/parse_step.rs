@@ -41,7 +41,7 @@ fn step(section: &Section<'_>) -> Option<Step> {
             None
         }
         ["sample"] => sample(section).map(Step::Sample),
-        ["window"] => windows::read(section).map(Step::Window),
+        ["window"] => windows::read(section).map(|window| Step::Window(Box::new(window))),
         [kind] => keyed(section, kind).map(Step::Keyed),
         [_, second, ..] => {
             know(section);
