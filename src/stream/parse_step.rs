@@ -43,7 +43,7 @@ fn step(section: &Section<'_>) -> Option<Step> {
         }
         ["enrich"] => enrich::read(section).map(Step::Enrich),
         ["sample"] => sample(section).map(Step::Sample),
-        ["window"] => windows::read(section).map(Step::Window),
+        ["window"] => windows::read(section).map(|window| Step::Window(Box::new(window))),
         [kind] => keyed(section, kind).map(Step::Keyed),
         [_, second, ..] => {
             know(section);

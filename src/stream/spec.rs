@@ -83,7 +83,7 @@ pub enum Step {
     /// Remembers something of each key.
     Keyed(Keyed),
     /// Makes one row of the many of a window.
-    Window(Window),
+    Window(Box<Window>),
 }
 
 /// Rows of a stretch of time and a key become one, when the time of all partitions is past it.

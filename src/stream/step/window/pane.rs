@@ -29,6 +29,9 @@ enum Held {
     Sessions(Sessions),
 }
 
+/// A group as it is saved: start, end, rows, key and what is kept.
+type Saved<'p> = (i64, i64, i64, &'p Key, &'p [Partial]);
+
 /// What became of a row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Taken {
@@ -232,13 +235,13 @@ impl Pane {
     /// # Errors
     /// As Arrow's.
     pub(in crate::stream) fn save(&self, window: &Window) -> Result<RecordBatch, ArrowError> {
-        let mut rows: Vec<(i64, i64, i64, &Key, &[Partial])> = match &self.held {
+        let mut rows: Vec<Saved<'_>> = match &self.held {
             Held::Spans(spans) => spans.entries().map(|(end, key, group)| (end, end, 0, key, group)).collect(),
             Held::Sessions(sessions) => sessions.entries().collect(),
         };
         rows.sort_unstable_by_key(|(start, _, _, key, _)| (*start, *key));
         let mut columns = window.keys(rows.iter().map(|(_, _, _, key, _)| *key))?;
-        let number = |of: &dyn Fn(&(i64, i64, i64, &Key, &[Partial])) -> i64| -> ArrayRef {
+        let number = |of: &dyn Fn(&Saved<'_>) -> i64| -> ArrayRef {
             Arc::new(rows.iter().map(|row| Some(of(row))).collect::<Int64Array>())
         };
         columns.extend([number(&|row| row.0), number(&|row| row.1), number(&|row| row.2)]);

@@ -60,7 +60,8 @@ impl Sessions {
         stretch.end = stretch.end.max(time);
         stretch.count += 1;
         room.add(&mut stretch.partials);
-        stretch.size += room.size() - before;
+        // The greatest text may be shorter than the one before.
+        stretch.size = (stretch.size + room.size()).saturating_sub(before);
         // The row has closed a gap.
         for other in rest.drain(..) {
             self.ends.remove(&(other.end, key.clone()));

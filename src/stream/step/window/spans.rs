@@ -59,7 +59,8 @@ impl Spans {
                     span.groups.insert(Key::from(key), group);
                 }
             }
-            span.size += room.size() - before;
+            // The greatest text may be shorter than the one before.
+            span.size = (span.size + room.size()).saturating_sub(before);
         }
         Taken::Yes
     }
