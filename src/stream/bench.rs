@@ -64,7 +64,7 @@ pub struct Part {
     pub name: String,
     /// Of a round.
     pub ms: Spread,
-    /// Of the round's time, in percent.
+    /// Of the time of all rounds, in percent.
     pub share_percent: f64,
     /// 10^6 bytes of events a second, if there were only this part.
     pub mb_per_second: f64,
@@ -141,7 +141,9 @@ fn summed(job: &Job, course: &Course<'_>, rounds: &[Round], measured: Measured) 
     for (at, name) in course.names.iter().enumerate() {
         let ms = Spread::of(rounds.iter().map(|round| round.parts[at].time.as_secs_f64() * 1e3));
         let rows = rounds.last().map_or(0, |round| round.parts[at].rows);
-        let share_percent = ms.median / 10.0 / whole.median.max(1e-9);
+        // Of all rounds together, so that shares are of one whole; medians are each of another round.
+        let took: f64 = rounds.iter().map(|round| round.parts[at].time.as_secs_f64()).sum();
+        let share_percent = took * 100.0 / rounds.iter().map(seconds).sum::<f64>().max(1e-9);
         let mb_per_second = bytes as f64 / 1e3 / ms.median.max(1e-6);
         parts.push(Part { name: name.clone(), ms, share_percent, mb_per_second, rows });
     }

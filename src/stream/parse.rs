@@ -27,7 +27,7 @@ const BACKOFF_MAX: Duration = Duration::from_secs(300);
 const BREAKER: Breaker = Breaker { percent: 90, window: 10_000 };
 
 /// What is wrong with a test that says nothing of what it expects.
-pub(super) const NO_EXPECT: &str = "a test has expect = '{…}', expect = \"filtered\" or expect-error = \"REASON\"";
+pub(super) const NO_EXPECT: &str = "a test has expect = '{…}', expect = \"filtered\" or expect-error = \"REASON\"; inrush pipeline test --update writes what comes out";
 
 /// Reads and checks a pipeline file's text. With mistakes there may be a spec all the same, in which what is wrong has a stand-in: enough
 /// to judge the SQL.
