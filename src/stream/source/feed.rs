@@ -395,7 +395,13 @@ impl Reader {
         let Ok(mut member) = member.try_lock() else { return Ok(()) };
         let to_commit = self.shared.state().to_commit.take();
         let standing = match to_commit.filter(|positions| !positions.is_empty()) {
-            Some(positions) => member.commit(&positions)?,
+            Some(positions) => match member.commit(&positions) {
+                Ok(standing) => standing,
+                Err(error) => {
+                    self.shared.state().to_commit.get_or_insert(positions);
+                    return Err(error);
+                }
+            },
             None if self.heard.elapsed() >= HEARTBEAT => member.heartbeat()?,
             None => return Ok(()),
         };
