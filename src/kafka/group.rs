@@ -3,7 +3,7 @@
 //! Partitions are divided as Kafka's range assignor does it, so that members which are not ours may be in the group too. All are given back
 //! before they are divided anew (eager): whoever holds one has finished with it first.
 
-use super::cluster::{Cluster, name};
+use super::cluster::{Cluster, END, START, name};
 use super::{Error, check};
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use kafka_protocol::ResponseError;
@@ -200,6 +200,18 @@ impl Member {
             }
         }
         Ok(committed)
+    }
+
+    /// Starts and tails of the topic's partitions, as committed records go.
+    ///
+    /// # Errors
+    /// A leader does not answer.
+    pub fn bounds(&mut self) -> Result<BTreeMap<i32, (i64, i64)>, Error> {
+        self.cluster.topic(&self.topic)?;
+        let starts = self.cluster.offsets(&self.topic, START, true)?;
+        let tails = self.cluster.offsets(&self.topic, END, true)?;
+        let both = |(id, start): (i32, i64)| Some((id, (start, *tails.get(&id)?)));
+        Ok(starts.into_iter().filter_map(both).collect())
     }
 
     /// Goes, so that others need not wait for its silence.

@@ -12,6 +12,7 @@ use kafka_protocol::ResponseError;
 use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
 use tracing::{info, warn};
@@ -43,6 +44,7 @@ pub(in crate::stream) struct Feed {
     from: Elsewhere,
     topic: TopicName,
     shared: Arc<Shared>,
+    thread: Option<JoinHandle<()>>,
 }
 
 struct Shared {
@@ -128,6 +130,10 @@ impl Drop for Feed {
     fn drop(&mut self) {
         self.shared.is_stopped.store(true, Ordering::Release);
         self.shared.changed.notify_all();
+        // It commits what was cut and leaves its group, or others would wait for its partitions.
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
     }
 }
 
@@ -176,7 +182,7 @@ impl Feed {
             Reader { shared: own, cluster, topic: topic.as_str().to_owned(), id: view.id, heard: Instant::now() };
         let thread = std::thread::Builder::new().name(format!("inrush-{pipeline}-feed"));
         let failed = |error: std::io::Error| Error::Silent(format!("a thread for \"{topic}\" ({error})"));
-        thread.spawn(move || reader.run()).map_err(failed)?;
+        let thread = thread.spawn(move || reader.run()).map_err(failed)?;
         Ok(Some(Feed {
             topic_id: view.id,
             max_message_bytes: limits.max_message_bytes,
@@ -184,6 +190,7 @@ impl Feed {
             from: from.clone(),
             topic: topic.clone(),
             shared,
+            thread: Some(thread),
         }))
     }
 
@@ -322,10 +329,18 @@ impl Shared {
         self.is_joining.store(false, Ordering::Release);
         let own = own?;
         let committed = member.committed(&own)?;
+        // What others had was not looked at meanwhile.
+        let bounds = member.bounds()?;
         info!(partitions = ?own, "Kafka's group has divided its partitions");
         let mut state = self.state();
         (state.own, state.committed, state.to_commit) = (Some(own), committed, None);
         state.standing = Some(Standing::Steady);
+        for (id, (start, tail)) in bounds {
+            if let Some(ahead) = state.partitions.get_mut(id as usize) {
+                (ahead.start, ahead.tail) = (start, tail);
+                ahead.seek(tail);
+            }
+        }
         drop(state);
         self.tell();
         Ok(())
@@ -380,7 +395,13 @@ impl Reader {
         let Ok(mut member) = member.try_lock() else { return Ok(()) };
         let to_commit = self.shared.state().to_commit.take();
         let standing = match to_commit.filter(|positions| !positions.is_empty()) {
-            Some(positions) => member.commit(&positions)?,
+            Some(positions) => match member.commit(&positions) {
+                Ok(standing) => standing,
+                Err(error) => {
+                    self.shared.state().to_commit.get_or_insert(positions);
+                    return Err(error);
+                }
+            },
             None if self.heard.elapsed() >= HEARTBEAT => member.heartbeat()?,
             None => return Ok(()),
         };
@@ -561,6 +582,7 @@ mod tests {
                 member: None,
                 is_joining: Arc::default(),
             }),
+            thread: None,
         }
     }
 
