@@ -1,10 +1,8 @@
 //! Pipelines against a real store, killed at every step of a cut, refused by their sink, hung, reloaded: each record ends in one row, or
 //! filtered, or one dead letter.
 
-mod files;
 mod formats;
-mod http;
-mod receiver;
+mod outputs;
 mod remembered;
 mod replays;
 mod routes;

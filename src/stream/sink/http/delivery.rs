@@ -117,8 +117,8 @@ impl Sender {
             match self.ask(&request, &target).await? {
                 Verdict::Done => return Ok(Ok(())),
                 Verdict::Refused(message) => return Ok(Err(message)),
-                Verdict::Down(reason) => return Err(self.down(&reason, Duration::ZERO)),
-                Verdict::Later { wait, why } if waited + wait > LATER_MAX => return Err(self.down(&why, wait)),
+                Verdict::Down(reason) => return Err(down(&reason, Duration::ZERO)),
+                Verdict::Later { wait, why } if waited + wait > LATER_MAX => return Err(down(&why, wait)),
                 Verdict::Later { wait, .. } => {
                     // A word of "now" is none: whoever is busy is not asked in a circle.
                     let wait = wait.max(Duration::from_secs(1));
@@ -129,9 +129,9 @@ impl Sender {
                     redirects += 1;
                     target = match self.settings.address.redirected(&location) {
                         Some(target) if redirects <= REDIRECTS_MAX => target,
-                        Some(_) => return Err(self.down("it redirects in a circle", Duration::ZERO)),
+                        Some(_) => return Err(down("it redirects in a circle", Duration::ZERO)),
                         None => {
-                            return Err(self.down("it redirects to another host: name that address", Duration::ZERO));
+                            return Err(down("it redirects to another host: name that address", Duration::ZERO));
                         }
                     };
                 }
@@ -154,17 +154,13 @@ impl Sender {
         drop(permit);
         match answered {
             Ok(Ok(answer)) => Ok(Verdict::of(&answer, self.clock.now_ms() / 1_000)),
-            Ok(Err(reason)) => Err(self.down(&reason, Duration::ZERO)),
+            Ok(Err(reason)) => Err(down(&reason, Duration::ZERO)),
             Err(_) => {
                 self.connection.close();
                 let reason = format!("no answer within {} ms", self.settings.timeout.as_millis());
-                Err(self.down(&reason, Duration::ZERO))
+                Err(down(&reason, Duration::ZERO))
             }
         }
-    }
-
-    fn down(&self, reason: &str, wait: Duration) -> Down {
-        Down { reason: format!("{}: {reason}", self.settings.name), wait: wait.min(RETRY_AFTER_MAX) }
     }
 
     fn request(&self, units: &[Arc<Unit>]) -> Request {
@@ -225,6 +221,10 @@ impl Sender {
         headers.extend(self.settings.headers.clone());
         headers
     }
+}
+
+fn down(reason: &str, wait: Duration) -> Down {
+    Down { reason: reason.to_owned(), wait: wait.min(RETRY_AFTER_MAX) }
 }
 
 /// Lines as one JSON array.
