@@ -27,6 +27,8 @@ pub(super) struct Replays {
     silence_max: Duration,
     running: BTreeMap<String, Running>,
     seats: BTreeMap<String, Arc<Seat>>,
+    /// Those whose last run is still writing its checkpoint.
+    late: Vec<Arc<Replay>>,
 }
 
 struct Running {
@@ -46,6 +48,7 @@ impl Replays {
             silence_max,
             running: BTreeMap::new(),
             seats: BTreeMap::new(),
+            late: Vec::new(),
         }
     }
 
@@ -241,7 +244,7 @@ impl Replays {
 
     /// Tells of those that ended, and starts panicked and silent ones again.
     pub(super) fn look(&mut self) {
-        let mut again = Vec::new();
+        let mut again = std::mem::take(&mut self.late);
         let silence_max = self.silence_max;
         let options = self.options.clone();
         self.running.retain(|name, running| {
@@ -295,10 +298,8 @@ impl Replays {
         let now_ms = self.options.clock.now_ms();
         self.options.control.publish(line(&replay, State::Starting, None, now_ms));
         let Some(life) = Life::begin(self.seats.entry(name.clone()).or_default()) else {
-            // Its last run is still writing its checkpoint.
-            if let Some(running) = self.running.get_mut(&name) {
-                running.restart_at = Some(Instant::now() + RESTART_PAUSE);
-            }
+            self.running.remove(&name);
+            self.late.push(replay);
             return;
         };
         let file: PathBuf = self.options.folder.join(format!("{name}.toml"));

@@ -129,22 +129,6 @@ impl Bench {
         Runs { life, thread: std::thread::spawn(move || runner::run(&options, &job, &own, &hooks, false)) }
     }
 
-    /// What runs the files of the folder.
-    fn supervised(&self) -> (Control, supervisor::Running) {
-        let (control, requests) = Control::new();
-        let options = Options {
-            store: self.store.clone(),
-            control: control.clone(),
-            clock: Clock::System,
-            folder: self.options.folder.clone(),
-            out: self.options.out.clone(),
-            data: self.options.data.clone(),
-            runtime: self.runtime.handle().clone(),
-        };
-        let running = supervisor::start_with(options, requests, Hooks::default(), PATIENCE).unwrap();
-        (control, running)
-    }
-
     fn reload(&self, control: &Control) -> Answer {
         self.runtime.block_on(control.ask(Command::Reload { pipeline: None, drop_state: false })).unwrap()
     }

@@ -49,7 +49,6 @@ impl Transform {
                     let failing = failing(self.expression(at), &passed.batch);
                     let fault =
                         |message: String| Fault { reason: Reason::Expression, column: None, message: message.into() };
-                    let none = failing.is_empty();
                     let new = failing.into_iter().map(|(row, error)| (passed.sources[row], fault(readable(&error))));
                     let before = dead.len();
                     for (source, fault) in new {
@@ -57,7 +56,7 @@ impl Transform {
                             found.faults.push((source, fault));
                         }
                     }
-                    if none || dead.len() == before {
+                    if dead.len() == before {
                         // It fails on all together and on none alone: no expression of ours does, and nothing may be lost by one.
                         let all = passed.sources.iter().filter(|source| dead.insert(**source)).copied();
                         let why = "the expression fails on these rows together";
@@ -83,6 +82,11 @@ impl Transform {
     fn evaluate(&self, all: &Rows) -> Result<(Rows, Found), (Failed, Rows)> {
         let mut found = Found::default();
         let mut rows = all.clone();
+        // A constant that cannot be evaluated fails without any row, too; it is no row's fault.
+        let none = || Rows { batch: RecordBatch::new_empty(self.output.clone()), sources: Vec::new() };
+        if all.len() == 0 {
+            return Ok((if self.projections.is_some() { none() } else { rows }, found));
+        }
         if let Some(filter) = &self.filter {
             let answers = filter.evaluate(&rows.batch).and_then(|answers| answers.into_array(rows.len()));
             let Ok(answers) = answers else { return Err((Failed::Filter, rows)) };
@@ -93,6 +97,9 @@ impl Transform {
             rows = passed;
         }
         let Some(projections) = &self.projections else { return Ok((rows, found)) };
+        if rows.len() == 0 {
+            return Ok((none(), found));
+        }
         let mut arrays = Vec::with_capacity(projections.len());
         let mut faults = Vec::new();
         for (at, (expression, field)) in projections.iter().zip(self.output.fields()).enumerate() {

@@ -42,8 +42,12 @@ impl Bench {
         std::fs::write(self.options.folder.join("p.toml"), text).unwrap();
     }
 
-    /// The supervisor with this bench's hooks.
-    pub(super) fn steered(&self) -> Supervised<'_> {
+    /// What runs the files of the folder, without hooks.
+    pub(super) fn supervised(&self) -> (Control, supervisor::Running) {
+        self.supervised_with(Hooks::default())
+    }
+
+    fn supervised_with(&self, hooks: Hooks) -> (Control, supervisor::Running) {
         let (control, requests) = Control::new();
         let options = Options {
             store: self.store.clone(),
@@ -54,7 +58,13 @@ impl Bench {
             data: self.options.data.clone(),
             runtime: self.runtime.handle().clone(),
         };
-        let running = supervisor::start_with(options, requests, self.hooks.clone(), PATIENCE).unwrap();
+        let running = supervisor::start_with(options, requests, hooks, PATIENCE).unwrap();
+        (control, running)
+    }
+
+    /// The same with this bench's hooks.
+    pub(super) fn steered(&self) -> Supervised<'_> {
+        let (control, running) = self.supervised_with(self.hooks.clone());
         Supervised { bench: self, control, running: Some(running) }
     }
 
