@@ -152,11 +152,10 @@ pub(super) fn within(size: usize, size_max: usize) -> Result<(), String> {
     }
 }
 
-fn parquet_rows(
-    bytes: &Bytes,
-    shape: &Shape,
-    add: &mut dyn FnMut(&[ArrayRef], Vec<ArrayRef>) -> Result<(), String>,
-) -> Result<(), String> {
+/// Takes columns of a key and those beside it, of some rows.
+type Add<'a> = &'a mut dyn FnMut(&[ArrayRef], Vec<ArrayRef>) -> Result<(), String>;
+
+fn parquet_rows(bytes: &Bytes, shape: &Shape, add: Add<'_>) -> Result<(), String> {
     let builder = ParquetRecordBatchReaderBuilder::try_new(bytes.clone()).map_err(no_parquet)?;
     let known = builder.schema().clone();
     let all = || shape.keys.iter().chain(&shape.columns);
