@@ -318,6 +318,14 @@ pub const STREAM_STATE_EVICTED: Metric = metric(
     "pipeline",
     "keys that a step forgot before their time, because it may remember no more",
 );
+pub const STREAM_TABLE_BYTES: Metric =
+    metric("inrush_stream_table_bytes", Kind::Gauge, "pipeline", "memory of the tables that enrich looks up in");
+pub const STREAM_TABLE_CHANGES: Metric = metric(
+    "inrush_stream_table_changes_total",
+    Kind::Counter,
+    "pipeline, result",
+    "files of tables that were swapped in or refused, and records of their topics that are no row (bad-record)",
+);
 pub const STREAM_UP: Metric =
     metric("inrush_stream_up", Kind::Gauge, "pipeline", "0 while the pipeline is stalled or has failed");
 pub const STREAM_SILENCE_SECONDS: Metric = metric(
@@ -438,6 +446,8 @@ pub const ALL: &[Metric] = &[
     STREAM_STATE_EVICTED,
     STREAM_FILES,
     STREAM_CUT_SECONDS,
+    STREAM_TABLE_BYTES,
+    STREAM_TABLE_CHANGES,
     STREAM_UP,
     STREAM_SILENCE_SECONDS,
     // -- daemon

@@ -251,3 +251,34 @@ fn a_reload_swaps_a_pipeline_and_a_broken_file_leaves_the_old_one() {
     wait_for("the new pipeline", || parquet_numbers(&out) == [1, 2, 3, 400]);
     assert!(daemon.terminate());
 }
+
+#[test]
+fn a_file_is_proposed_out_of_a_topic_and_runs_as_it_is() {
+    let folder = tempfile::tempdir().unwrap();
+    let pipelines = folder.path().join("pipelines");
+    std::fs::create_dir(&pipelines).unwrap();
+    let daemon = Daemon::start(folder.path(), "auto");
+    let events: String = (1..=50)
+        .map(|n| format!("{{\"n\":{n},\"ts\":\"2026-01-02T03:04:{n:02}Z\",\"page\":{{\"url\":\"/{n}\"}}}}\n"))
+        .collect();
+    json(&daemon.http, "POST", "/v1/topics/numbers/events", &events);
+    let file = pipelines.join("numbers.toml");
+    let new = || {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_inrush"));
+        command.args(["pipeline", "new", "numbers", "--from", "topic:numbers", "--samples", "20", "--json"]);
+        command.args(["--http", &daemon.http, "--output"]).arg(&file).output().unwrap()
+    };
+    let made = new();
+    let found: Value = serde_json::from_slice(&made.stdout).unwrap_or_else(|_| panic!("{made:?}"));
+    assert_eq!((found["samples"].as_u64(), found["fields"].as_array().unwrap().len()), (Some(20), 3), "{found}");
+    assert_eq!(found["fields"][2]["column"], "page_url");
+    assert!(!new().status.success(), "it is there already");
+    let tested = Command::new(env!("CARGO_BIN_EXE_inrush")).args(["pipeline", "test"]).arg(&file).output().unwrap();
+    assert!(tested.status.success(), "{tested:?}");
+    let text = std::fs::read_to_string(&file).unwrap().replace("5m or 128MiB", "100ms");
+    std::fs::write(&file, text).unwrap();
+    assert_eq!(json(&daemon.admin, "POST", "/api/pipelines/reload", "")[0]["ok"], true);
+    let out = folder.path().join("out/numbers");
+    wait_for("all rows", || parquet_numbers(&out) == (1..=50).collect::<Vec<_>>());
+    assert!(daemon.terminate());
+}

@@ -8,6 +8,7 @@ mod generate;
 mod log;
 mod pipeline;
 mod produce;
+mod propose;
 mod quota;
 mod serve;
 mod topic;

@@ -1,4 +1,4 @@
-//! `inrush pipeline check|test|run|status|reload|reset`.
+//! `inrush pipeline check|test|run|new|schema|status|reload|reset`.
 
 use super::Outcome;
 use crate::client::Client;
@@ -46,7 +46,14 @@ enum Action {
         /// A folder for Parquet, or `stdout` for JSON lines.
         #[arg(long, value_name = "DIR", default_value = "stdout")]
         to: PathBuf,
+        /// Records of a topic that `enrich` looks up in, as `inrush consume` prints them; else it is empty.
+        #[arg(long = "table", value_name = "TOPIC=FILE", value_parser = table)]
+        tables: Vec<(String, PathBuf)>,
     },
+    /// Samples a topic, or a file of events, and writes a pipeline file with types, comments and a test.
+    New(super::propose::Arguments),
+    /// Prints the JSON Schema of pipeline files, for editors.
+    Schema,
     /// What each pipeline does and where it stands.
     Status,
     /// Reads the files again and swaps what changed.
@@ -74,7 +81,12 @@ enum StateChange {
 pub(super) fn run(arguments: Arguments) -> Result<Outcome> {
     match arguments.action {
         Action::Check { files, out } => check(&files, out.as_deref(), arguments.json),
-        Action::Run { file, from, to } => run_file(&file, &from, &to, arguments.json),
+        Action::Run { file, from, to, tables } => run_file(&file, &tables, &from, &to, arguments.json),
+        Action::New(wish) => super::propose::run(&wish, arguments.json),
+        Action::Schema => {
+            println!("{:#}", stream::file_schema());
+            Ok(Outcome::Done)
+        }
         Action::Test { files } => test(&files, arguments.json),
         Action::Status => {
             let pipelines = Client::new(arguments.admin)?.json(Method::GET, "/api/pipelines", None)?;
@@ -103,12 +115,29 @@ fn check(files: &[PathBuf], out: Option<&Path>, json: bool) -> Result<Outcome> {
             Ok(report) => {
                 println!("{}: right; reads {} of {}", file.display(), report.reads.join(", "), report.source);
                 report.writes.iter().for_each(|(name, kind)| println!("  {name:<24} {kind}"));
+                if !report.schema_columns.is_empty() {
+                    let of = report.schema_columns.iter().map(|(name, kind)| format!("{name} {kind}"));
+                    println!("  columns of the JSON Schema: {}", of.collect::<Vec<_>>().join(", "));
+                }
+                report.tables.iter().for_each(print_table);
                 report.warnings.iter().for_each(|warning| println!("  warning: {warning}"));
             }
             Err(mistakes) => is_right = tell(&mistakes, json),
         }
     }
     Ok(if is_right { Outcome::Done } else { Outcome::Wrong })
+}
+
+fn print_table(table: &stream::TableReport) {
+    let columns = |columns: &[(String, String)]| {
+        let shown = columns.iter().map(|(name, kind)| match table.inferred.contains(name) {
+            true => format!("{name} {kind} (by its cells)"),
+            false => format!("{name} {kind}"),
+        });
+        shown.collect::<Vec<_>>().join(", ")
+    };
+    let rows = table.rows.map_or(String::new(), |rows| format!(" of {rows} rows"));
+    println!("  table {}{rows}: by {}: {}", table.from, columns(&table.key), columns(&table.columns));
 }
 
 fn test(files: &[PathBuf], json: bool) -> Result<Outcome> {
@@ -143,7 +172,13 @@ fn test(files: &[PathBuf], json: bool) -> Result<Outcome> {
     Ok(if failed == 0 { Outcome::Done } else { Outcome::Found })
 }
 
-fn run_file(file: &Path, from: &Path, to: &Path, json: bool) -> Result<Outcome> {
+/// `users=users.ndjson`
+fn table(text: &str) -> std::result::Result<(String, PathBuf), String> {
+    let (topic, file) = text.split_once('=').ok_or("write TOPIC=FILE")?;
+    Ok((topic.to_owned(), file.into()))
+}
+
+fn run_file(file: &Path, tables: &[(String, PathBuf)], from: &Path, to: &Path, json: bool) -> Result<Outcome> {
     let mut events: Box<dyn BufRead> = match from.to_str() {
         Some("-") => Box::new(std::io::stdin().lock()),
         _ => {
@@ -164,7 +199,8 @@ fn run_file(file: &Path, from: &Path, to: &Path, json: bool) -> Result<Outcome> 
             eprintln!("line {}: {}{column}: {}", dead.line, dead.reason, dead.message);
         }
     };
-    let ran = match stream::run(file, &mut events, to, &crate::clock::Clock::System, &mut tell_dead) {
+    let ran = match stream::run_with_tables(file, tables, &mut events, to, &crate::clock::Clock::System, &mut tell_dead)
+    {
         Err(stream::RunError::Mistakes(mistakes)) => {
             tell(&mistakes, false);
             return Ok(Outcome::Wrong);

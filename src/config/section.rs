@@ -18,7 +18,7 @@ pub struct Section<'a> {
     path: String,
     place: Option<Range<usize>>,
     mistakes: &'a Mistakes<'a>,
-    asked: RefCell<Vec<&'static str>>,
+    asked: RefCell<Vec<&'a str>>,
 }
 
 /// A value with its place.
@@ -74,7 +74,7 @@ impl<'a> Section<'a> {
     }
 
     /// The raw item of a key.
-    pub fn item(&self, key: &'static str) -> Option<&'a Item> {
+    pub fn item(&self, key: &'a str) -> Option<&'a Item> {
         self.asked.borrow_mut().push(key);
         self.table.get(key)
     }
@@ -152,7 +152,7 @@ impl<'a> Section<'a> {
     }
 
     /// Tables written as `[[key]]` (or a list of inline tables).
-    pub fn tables(&self, key: &'static str) -> Vec<Section<'a>> {
+    pub fn tables(&self, key: &'a str) -> Vec<Section<'a>> {
         let Some(item) = self.item(key) else { return Vec::new() };
         if let Some(tables) = item.as_array_of_tables() {
             let section = |(at, table): (usize, &'a toml_edit::Table)| {

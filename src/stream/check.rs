@@ -1,7 +1,9 @@
 //! `inrush pipeline check` and `test`: a file judged, and its own tests run through the real decoder and plan, without a daemon.
 
 use super::checkpoint::Checkpoint;
+use super::enrich::TableReport;
 use super::fault::Reason;
+use super::kinds;
 use super::load::{self, Job};
 use super::rows::Decoder;
 use super::sink::lake;
@@ -26,6 +28,10 @@ pub struct Report {
     pub reads: Vec<String>,
     /// Name and Arrow type of what comes out.
     pub writes: Vec<(String, String)>,
+    /// Columns that come of a JSON Schema, and their types.
+    pub schema_columns: Vec<(String, String)>,
+    /// What `enrich` looks up in.
+    pub tables: Vec<TableReport>,
     pub tests: usize,
     /// What is right and perhaps not meant.
     pub warnings: Vec<String>,
@@ -59,7 +65,9 @@ pub fn check(path: &Path, out: Option<&Path>) -> Result<Report, Vec<Mistake>> {
         })?;
     }
     let is_unread = |column: &&Column| !job.plan.columns().iter().any(|read| read.name == column.name);
-    let unread = job.spec.columns.iter().filter(is_unread);
+    // A schema has what others need too.
+    let is_own = |column: &&Column| !job.spec.schema_columns.contains(&column.name);
+    let unread = job.spec.columns.iter().filter(is_unread).filter(is_own);
     let mut warnings: Vec<String> =
         unread.map(|column| format!("column {} is read by no step and no route", column.name)).collect();
     if job.spec.routes.iter().all(|route| matches!(route.rule, Rule::Where(_))) {
@@ -71,9 +79,16 @@ pub fn check(path: &Path, out: Option<&Path>) -> Result<Report, Vec<Mistake>> {
         source: format!("topic:{}", job.spec.from),
         reads: job.plan.columns().iter().map(|column| column.name.clone()).collect(),
         writes: fields.map(|field| (field.name().clone(), field.data_type().to_string())).collect(),
+        schema_columns: schema_columns(&job),
+        tables: job.plan.look_ups().map(|table| table.report()).collect(),
         tests: job.spec.tests.len(),
         warnings,
     })
+}
+
+fn schema_columns(job: &Job) -> Vec<(String, String)> {
+    let of = job.spec.columns.iter().filter(|column| job.spec.schema_columns.contains(&column.name));
+    of.map(|column| (column.name.clone(), kinds::word(&column.kind))).collect()
 }
 
 /// Runs a file's tests.
@@ -130,6 +145,9 @@ struct Came {
 }
 
 fn run(job: &Job, test: &Test) -> Tested {
+    job.plan.set_tables(
+        &test.tables.iter().map(|(topic, rows)| (topic.as_str(), rows.iter().map(given).collect())).collect(),
+    );
     let records: Vec<(i32, Record)> = test.given.iter().map(|one| (one.partition, given(one))).collect();
     let became = transform(job, &records, test.quiet);
     let passed = match (&test.expect, &became) {

@@ -9,7 +9,7 @@ pub(super) const RECORD_FIELDS: [&str; 6] = ["_key", "_value", "_offset", "_part
 
 const KINDS: &str = "bool, int32, int64, uint64, float64, decimal(p,s), string, binary, date, timestamp, timestamp(s|ms|us), json, [\"TYPE\"], { name = \"TYPE\" }";
 /// Of these the ones that are one word.
-const KIND_NAMES: [&str; 13] = [
+pub(super) const KIND_NAMES: [&str; 13] = [
     "bool",
     "int32",
     "int64",
@@ -27,7 +27,7 @@ const KIND_NAMES: [&str; 13] = [
 
 /// Reads all columns but the keys that belong elsewhere; mistakes are noted.
 pub(super) fn read(section: &Section<'_>, elsewhere: &[&str]) -> Vec<Column> {
-    let entries = section.entries().into_iter().filter(|(name, _)| !elsewhere.contains(name));
+    let entries = section.entries().into_iter().filter(|(name, _)| *name != "from-schema" && !elsewhere.contains(name));
     entries.filter_map(|(name, item)| column(section, name, item)).collect()
 }
 

@@ -29,6 +29,8 @@ pub enum Reason {
     MissingRequired,
     /// A SQL expression failed on it.
     Expression,
+    /// `enrich` found no row of its key, and the step wants one.
+    NoMatch,
     /// A timestamp cannot be written.
     TimeOutOfRange,
     /// Larger than the output takes.
@@ -68,7 +70,7 @@ impl Fault {
 }
 
 impl Reason {
-    pub const ALL: [Reason; 15] = [
+    pub const ALL: [Reason; 16] = [
         Reason::BadBatch,
         Reason::NotJson,
         Reason::NotCsv,
@@ -81,6 +83,7 @@ impl Reason {
         Reason::DuplicateField,
         Reason::MissingRequired,
         Reason::Expression,
+        Reason::NoMatch,
         Reason::TimeOutOfRange,
         Reason::TooLarge,
         Reason::SinkRefused,
@@ -100,6 +103,7 @@ impl Reason {
             Reason::DuplicateField => "duplicate-field",
             Reason::MissingRequired => "missing-required",
             Reason::Expression => "expression",
+            Reason::NoMatch => "no-match",
             Reason::TimeOutOfRange => "time-out-of-range",
             Reason::TooLarge => "too-large",
             Reason::SinkRefused => "sink-refused",
@@ -121,6 +125,7 @@ impl Reason {
             | Reason::DuplicateField
             | Reason::MissingRequired => "columns",
             Reason::Expression | Reason::TimeOutOfRange => "select",
+            Reason::NoMatch => "enrich",
             Reason::TooLarge | Reason::SinkRefused => "to",
         }
     }
@@ -139,7 +144,7 @@ impl Reason {
             | Reason::Overflow
             | Reason::DuplicateField
             | Reason::MissingRequired => "org.springframework.kafka.support.serializer.DeserializationException",
-            Reason::Expression | Reason::TimeOutOfRange => {
+            Reason::Expression | Reason::NoMatch | Reason::TimeOutOfRange => {
                 "org.springframework.kafka.support.converter.ConversionException"
             }
             Reason::TooLarge => "org.apache.kafka.common.errors.RecordTooLargeException",

@@ -1,6 +1,6 @@
 //! What each column type is in Arrow.
 
-use super::spec::{Column, Kind};
+use super::spec::{Column, Kind, Unit};
 use arrow::datatypes::{DataType, Field, Fields, TimeUnit};
 use std::sync::Arc;
 
@@ -34,4 +34,29 @@ pub(super) fn field(column: &Column) -> Field {
 /// `_headers`: a list of (name, value).
 pub(super) fn headers() -> Kind {
     Kind::List(Box::new(Kind::Struct(vec![("name".to_owned(), Kind::String), ("value".to_owned(), Kind::Binary)])))
+}
+
+/// What a type is called in a pipeline file.
+pub(super) fn word(kind: &Kind) -> String {
+    match kind {
+        Kind::Bool => "bool".to_owned(),
+        Kind::Int32 => "int32".to_owned(),
+        Kind::Int64 => "int64".to_owned(),
+        Kind::Uint64 => "uint64".to_owned(),
+        Kind::Float64 => "float64".to_owned(),
+        Kind::Decimal(precision, scale) => format!("decimal({precision},{scale})"),
+        Kind::String => "string".to_owned(),
+        Kind::Binary => "binary".to_owned(),
+        Kind::Date => "date".to_owned(),
+        Kind::Timestamp => "timestamp".to_owned(),
+        Kind::EpochTimestamp(Unit::Seconds) => "timestamp(s)".to_owned(),
+        Kind::EpochTimestamp(Unit::Millis) => "timestamp(ms)".to_owned(),
+        Kind::EpochTimestamp(Unit::Micros) => "timestamp(us)".to_owned(),
+        Kind::Json => "json".to_owned(),
+        Kind::List(inner) => format!("[{}]", word(inner)),
+        Kind::Struct(fields) => {
+            let fields = fields.iter().map(|(name, kind)| format!("{name} {}", word(kind)));
+            format!("{{ {} }}", fields.collect::<Vec<_>>().join(", "))
+        }
+    }
 }

@@ -60,6 +60,8 @@ pub enum RunError {
     Mistakes(Vec<Mistake>),
     #[error("the pipeline writes into {0}, which is no folder; leave out --to to see its rows")]
     NoFolder(String),
+    #[error("no enrich step looks up in topic {0}")]
+    NoTable(String),
     #[error("{0}")]
     Down(String),
     #[error("cannot {what}: {source}")]
@@ -78,7 +80,23 @@ pub fn run<'a>(
     clock: &'a Clock,
     dead: &mut dyn FnMut(Dead),
 ) -> Result<Ran, RunError> {
+    run_with_tables(file, &[], events, to, clock, dead)
+}
+
+/// As [`run`], with files of records that topics which `enrich` looks up in hold; a topic that is not named is empty.
+///
+/// # Errors
+/// As there; a file of records cannot be read.
+pub fn run_with_tables<'a>(
+    file: &Path,
+    tables: &[(String, PathBuf)],
+    events: &mut dyn BufRead,
+    to: Destination<'a>,
+    clock: &'a Clock,
+    dead: &mut dyn FnMut(Dead),
+) -> Result<Ran, RunError> {
     let job = load::file(file).map_err(RunError::Mistakes)?;
+    fill(&job, tables, clock)?;
     let mut run = Run {
         decoder: Decoder::new(&job.spec.format, job.plan.columns().to_vec(), job.plan.input().clone()),
         out: Out::open(&job, to)?,
@@ -112,6 +130,22 @@ pub fn run<'a>(
             return Ok(run.ran);
         }
     }
+}
+
+/// Puts records of files into the tables that are topics.
+fn fill(job: &Job, tables: &[(String, PathBuf)], clock: &Clock) -> Result<(), RunError> {
+    for (topic, file) in tables {
+        let mut of_topic = job.plan.look_ups().filter(|table| table.topic() == Some(topic)).peekable();
+        if of_topic.peek().is_none() {
+            return Err(RunError::NoTable(topic.clone()));
+        }
+        let text =
+            std::fs::read(file).map_err(|source| RunError::Io { what: "read the records of a table", source })?;
+        let lines = text.split(|byte| *byte == b'\n').map(<[u8]>::trim_ascii).filter(|line| !line.is_empty());
+        let records: Vec<Record> = lines.zip(0..).map(|(line, number)| record(line, number, clock)).collect();
+        of_topic.for_each(|table| table.take(&records));
+    }
+    Ok(())
 }
 
 struct Run<'a> {
@@ -283,6 +317,11 @@ impl Folder {
         self.cut += 1;
         Ok(())
     }
+}
+
+/// A record as a line says it: as `inrush consume` prints one, or else the line is its value. `number` is its offset then, and now its time.
+pub fn record_of_line(line: &[u8], number: i64) -> Record {
+    record(line, number, &Clock::System)
 }
 
 /// A line as `inrush consume` prints it (an object with `offset`, `timestamp`, `key`, `value`, `headers`), or else the value itself.

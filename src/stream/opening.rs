@@ -27,6 +27,7 @@ impl Runner {
     /// Opens source and outputs; the positions are those of the checkpoint then. An output that cannot be opened is down.
     pub(super) fn open(&mut self, topic: Arc<Topic>) -> Result<Open, Fail> {
         self.life.beat();
+        self.fill_tables()?;
         let mut next = self.checkpoint.clone();
         next.text.clone_from(&self.job.spec.text);
         self.settle_source(&mut next, &topic);

@@ -2,9 +2,13 @@
 //! long one, which has `[[step]]` and `[[route]]` in place of `where`, `select` and `to`.
 
 use super::columns;
+use super::enrich;
 use super::fault::Reason;
 use super::format;
-use super::spec::{Breaker, Expect, Given, OnError, Output, Route, Rule, Spec, Sql, Step, Test, TopicOutput};
+use super::schema_columns::with_schema;
+use super::spec::{
+    Breaker, Enrich, Expect, Given, OnError, Output, Route, Rule, Spec, Sql, Step, TableFrom, Test, TopicOutput,
+};
 use super::{parse_route as routes, parse_step as steps};
 use crate::config::{Document, Mistake, Mistakes, Section, Value};
 use crate::record::TopicName;
@@ -45,11 +49,12 @@ fn read(root: &Section<'_>, file: &Path, text: &str) -> Option<Spec> {
     if TopicName::new(&name).is_err() {
         root.wrong("", format!("the file name \"{name}\" names the pipeline: use letters, digits, '.', '_' and '-'"));
     }
-    let mut moved = Vec::new();
+    let (mut moved, mut schema_columns) = (Vec::new(), Vec::new());
     let format = format::read(root);
     let columns = root.table("columns").map(|section| {
         moved = misplaced(&section, "[columns]", is_top_value);
-        let columns = columns::read(&section, &moved);
+        let columns;
+        (columns, schema_columns) = with_schema(&section, columns::read(&section, &moved));
         format::misfits(&format, &section, &columns);
         columns
     });
@@ -75,7 +80,7 @@ fn read(root: &Section<'_>, file: &Path, text: &str) -> Option<Spec> {
     }
     let on_error = on_error(root, from_topic.as_ref());
     routes.iter().for_each(|route| circles(root, from_topic.as_ref(), &route.to, on_error.as_ref()));
-    let tests = root.tables("test").iter().filter_map(|section| test(section)).collect();
+    let tests = root.tables("test").iter().filter_map(|section| test(section, &steps)).collect();
     root.finish();
     let stand_in = TopicName::new("unknown").ok()?;
     Some(Spec {
@@ -85,6 +90,7 @@ fn read(root: &Section<'_>, file: &Path, text: &str) -> Option<Spec> {
         from: from_topic.unwrap_or_else(|| stand_in.clone()),
         format,
         columns: columns.unwrap_or_default(),
+        schema_columns,
         steps,
         routes: if routes.is_empty() { vec![unknown_route(&stand_in)] } else { routes },
         on_error: on_error.unwrap_or_else(|| default_on_error(stand_in)),
@@ -262,7 +268,7 @@ fn breaker(text: &str) -> Result<Option<Breaker>, String> {
     }
 }
 
-fn test(section: &Section<'_>) -> Option<Test> {
+fn test(section: &Section<'_>, steps: &[Step]) -> Option<Test> {
     let line = line_of(section);
     misplaced(section, "[[test]]", |_, _| true);
     let given = match section.item("given") {
@@ -300,12 +306,22 @@ fn test(section: &Section<'_>) -> Option<Test> {
             None
         }
     };
+    let tables = enrich::test_tables(section, &topics(steps));
     section.finish();
-    Some(Test { line, given: given?, quiet, expect: expect? })
+    Some(Test { line, tables, given: given?, quiet, expect: expect? })
+}
+
+/// Topics that steps look up in.
+fn topics(steps: &[Step]) -> Vec<&str> {
+    let topic = |step| match step {
+        &Step::Enrich(Enrich { from: TableFrom::Topic(ref topic), .. }) => Some(topic.as_str()),
+        _ => None,
+    };
+    steps.iter().filter_map(topic).collect()
 }
 
 /// A test's record; `number` is its offset, if it does not say another.
-fn given(section: &Section<'_>, number: i64) -> Given {
+pub(super) fn given(section: &Section<'_>, number: i64) -> Given {
     let read = Given {
         key: section.string("key").map(|key| key.value.into_bytes()),
         value: value(section),

@@ -1,5 +1,6 @@
 //! `[[step]]`: what is done to rows, one table a step.
 
+use super::enrich;
 use super::parse::{misplaced, sql_of};
 use super::spec::{Keyed, Memory, Named, Sample, Step, Unnest};
 use super::step::SAMPLE_WHOLE;
@@ -7,7 +8,8 @@ use crate::config::{Section, Value, position};
 use toml_edit::Item;
 
 /// What a step can do; each is the key of its table.
-const KINDS: [&str; 9] = ["where", "select", "sql", "unnest", "sample", "dedupe", "debounce", "sessionize", "last"];
+pub(super) const KINDS: [&str; 10] =
+    ["where", "select", "sql", "unnest", "sample", "enrich", "dedupe", "debounce", "sessionize", "last"];
 /// What a step remembers of one partition, unless it says otherwise.
 const STATE_SIZE_MAX: u64 = 64 << 20;
 /// Steps of one pipeline.
@@ -38,6 +40,7 @@ fn step(section: &Section<'_>) -> Option<Step> {
             section.wrong("", format!("a step does one thing: {}", KINDS.join(", ")));
             None
         }
+        ["enrich"] => enrich::read(section).map(Step::Enrich),
         ["sample"] => sample(section).map(Step::Sample),
         [kind] => keyed(section, kind).map(Step::Keyed),
         [_, second, ..] => {

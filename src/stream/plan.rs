@@ -1,7 +1,10 @@
 //! A pipeline file planned once: which columns are read, the steps that rows go through, and which output takes which rows. Kept as
 //! physical expressions that only evaluate.
 
+mod enrich;
+
 use super::columns::RECORD_FIELDS;
+use super::enrich::LookUp;
 use super::fault::Fault;
 use super::kinds;
 use super::spec::{self, Column, From, Kind, Named, RecordField, Rule, Spec};
@@ -147,6 +150,7 @@ impl Plan {
                 Stage::Transform(transform) => transform.run(rows, found),
                 Stage::Unnest(unnest) => unnest.run(rows, found),
                 Stage::Sample(sample) => sample.run(rows, found),
+                Stage::Enrich(enrich) => enrich.run(rows, found),
                 Stage::Keyed(keyed) => match (tables.next(), course.as_deref_mut()) {
                     (Some(table), Some(course)) => keyed.run(rows, table, course, found),
                     _ => rows,
@@ -216,6 +220,7 @@ enum Logical {
     Select(Selected),
     Unnest { list: String, field: FieldRef, keep_empty: bool },
     Sample { share: u32, key: Vec<String> },
+    Enrich { on: Vec<String>, table: Arc<LookUp> },
     Keyed { key: Vec<String>, time_ms: i64, size_max: usize, what: Memory },
 }
 
@@ -277,6 +282,7 @@ impl<'a> Draft<'a> {
             },
             spec::Step::Unnest(unnest) => self.unnest(unnest),
             spec::Step::Sample(sample) => self.sample(sample),
+            spec::Step::Enrich(step) => self.enrich(step),
             spec::Step::Keyed(keyed) => self.keyed(keyed),
         }
     }
@@ -489,6 +495,7 @@ impl<'a> Draft<'a> {
                     let converter = Arc::new(RowConverter::new(fields.collect())?);
                     stages.push(Stage::Sample(Sample { share: *share, key, converter }));
                 }
+                Logical::Enrich { on, table } => stages.push(enrich::stage(on, table, &mut schema)?),
                 Logical::Keyed { key, time_ms, size_max, what } => {
                     head.get_or_insert((stages.len(), schema.clone()));
                     let places = key.iter().map(|name| schema.index_of(name)).collect::<Result<Vec<_>, _>>()?;

@@ -309,6 +309,7 @@ impl Runner {
     fn turns_until_stop(&mut self, open: &mut Open) -> Result<(), Fail> {
         while !self.life.is_stopping() && !open.topic.is_deleted() && !self.is_replayed(open) {
             self.revive(open)?;
+            self.tend_tables(open)?;
             if self.job.plan.is_stateful() && open.topic.partition_count() != open.partitions {
                 // Keys may come in other partitions now: it is judged as a whole.
                 self.cut_together(open)?;
@@ -424,6 +425,7 @@ impl Runner {
             Err(ReadError::Deleted) => return Ok(false),
             Err(error) => return Err(Fail::Down(error.to_string())),
         };
+        self.follow_tables()?;
         let lanes = open.lanes.clone();
         let ran = lanes.run(id, next.0..until, &batches, |outcome| {
             match outcome {

@@ -14,6 +14,8 @@ pub struct Spec {
     pub from: crate::record::TopicName,
     pub(super) format: super::format::Format,
     pub columns: Vec<Column>,
+    /// Names of those that come of a JSON Schema.
+    pub schema_columns: Vec<String>,
     /// In the order in which rows go through them; `where` and `select` of the short form are two of them.
     pub steps: Vec<Step>,
     /// At least one, each with another output; `to` of the short form is one that takes every row.
@@ -54,8 +56,48 @@ pub enum Step {
     Unnest(Unnest),
     /// Keeps a share of the rows.
     Sample(Sample),
+    /// Adds columns of a table.
+    Enrich(Enrich),
     /// Remembers something of each key.
     Keyed(Keyed),
+}
+
+/// Looks rows up in a table.
+#[derive(Clone, Debug)]
+pub struct Enrich {
+    pub from: TableFrom,
+    /// Columns of the rows, one for each of `key`.
+    pub on: Vec<Named>,
+    /// Columns of the table; of a topic they are (parts of) its records' key.
+    pub key: Vec<Named>,
+    /// Columns of the table, and what rows have them as; `None` = all others.
+    pub columns: Option<Vec<(Named, String)>>,
+    pub types: Vec<(Named, Kind)>,
+    pub missing: Missing,
+    /// Bytes of memory of the table.
+    pub size_max: u64,
+    /// Where the step stands.
+    pub at: Named,
+}
+
+/// Where a table comes from; files as the pipeline file names them.
+#[derive(Clone, Debug)]
+pub enum TableFrom {
+    Csv {
+        file: PathBuf,
+        delimiter: u8,
+    },
+    Parquet(PathBuf),
+    /// Compacted, of JSON objects.
+    Topic(crate::record::TopicName),
+}
+
+/// What becomes of a row that the table does not have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Missing {
+    Null,
+    Drop,
+    Dead,
 }
 
 /// A step with a memory by key, which stream time empties.
@@ -246,6 +288,8 @@ pub struct Breaker {
 #[derive(Clone, Debug)]
 pub struct Test {
     pub line: usize,
+    /// By topic that steps look up in, what is in it.
+    pub tables: Vec<(String, Vec<Given>)>,
     /// One record, or several, one after the other.
     pub given: Vec<Given>,
     /// For so long no record comes after the last one.

@@ -115,7 +115,14 @@ impl Runner {
             file: self.job.spec.file.display().to_string(),
             state,
             reason,
-            warnings: self.status.warnings.iter().cloned().chain(self.life.note()).collect(),
+            warnings: self
+                .status
+                .warnings
+                .iter()
+                .cloned()
+                .chain(self.life.note())
+                .chain(self.table_warnings())
+                .collect(),
             source: format!("topic:{}", self.job.spec.from),
             outputs: outputs.chain([format!("dead letters {}", self.job.spec.on_error.then)]).collect(),
             positions: progress.positions,

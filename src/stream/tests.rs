@@ -4,6 +4,7 @@
 mod formats;
 mod remembered;
 mod routes;
+mod tables;
 
 use super::checkpoint::Checkpoint;
 use super::hooks::{Hooks, Step};

@@ -1,11 +1,13 @@
 //! Steps: what is done to rows between columns and routes, one after the other.
 
+mod enrich;
 mod keyed;
 mod sample;
 mod table;
 mod transform;
 mod unnest;
 
+pub(super) use enrich::Enrich;
 pub(super) use keyed::{Course, Keyed, LetGo, What, session_fields};
 pub(super) use sample::{SAMPLE_WHOLE, Sample};
 pub(super) use table::{Keys, RowShape, Table};
@@ -37,6 +39,7 @@ pub(super) enum Stage {
     Transform(Transform),
     Unnest(Unnest),
     Sample(Sample),
+    Enrich(Enrich),
     Keyed(Keyed),
 }
 
@@ -71,6 +74,8 @@ pub(super) enum Sieve {
     Sample,
     /// No route takes it.
     NoRoute,
+    /// `enrich` found no row of its key.
+    NoMatch,
     /// `dedupe` has seen its key.
     Duplicate,
     /// `debounce` has sent one of its key.
@@ -80,13 +85,14 @@ pub(super) enum Sieve {
 }
 
 impl Sieve {
-    pub(super) const ALL: [Sieve; 9] = [
+    pub(super) const ALL: [Sieve; 10] = [
         Sieve::False,
         Sieve::Null,
         Sieve::ContentType,
         Sieve::Empty,
         Sieve::Sample,
         Sieve::NoRoute,
+        Sieve::NoMatch,
         Sieve::Duplicate,
         Sieve::CoolDown,
         Sieve::Replaced,
@@ -100,6 +106,7 @@ impl Sieve {
             Sieve::Empty => "empty",
             Sieve::Sample => "sample",
             Sieve::NoRoute => "no-route",
+            Sieve::NoMatch => "no-match",
             Sieve::Duplicate => "duplicate",
             Sieve::CoolDown => "cool-down",
             Sieve::Replaced => "replaced",
@@ -143,7 +150,7 @@ impl Stage {
     pub(super) fn keyed(&self) -> Option<&Keyed> {
         match self {
             Stage::Keyed(keyed) => Some(keyed),
-            Stage::Transform(_) | Stage::Unnest(_) | Stage::Sample(_) => None,
+            Stage::Transform(_) | Stage::Unnest(_) | Stage::Sample(_) | Stage::Enrich(_) => None,
         }
     }
 }

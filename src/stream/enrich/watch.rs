@@ -1,0 +1,168 @@
+//! Notices that a table's file has changed, loads the new one aside on a thread of its own, and keeps it until the pipeline swaps it in
+//! between two reads. A file that is broken leaves the old table as it is.
+
+use super::{Contents, LookUp, TableFrom, file};
+use sha2::{Digest, Sha256};
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::sync::{Arc, PoisonError};
+use std::time::{Duration, Instant};
+
+/// How often a file is looked at.
+#[cfg(not(test))]
+const LOOK_INTERVAL: Duration = Duration::from_secs(2);
+#[cfg(test)]
+const LOOK_INTERVAL: Duration = Duration::from_millis(20);
+
+/// What tells a file from what it was, without reading it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Identity {
+    device: u64,
+    inode: u64,
+    size: u64,
+    modified_ns: (i64, i64),
+    changed_ns: (i64, i64),
+}
+
+/// What is known of a table's file.
+#[derive(Default)]
+pub(super) struct Watch {
+    /// The file that was read last, broken or not.
+    seen: Option<Identity>,
+    /// Of what the table was made of.
+    hash: Vec<u8>,
+    looked_at: Option<Instant>,
+    is_looking: bool,
+    /// Loaded and not swapped in.
+    next: Option<(Contents, Vec<u8>)>,
+    trouble: Option<String>,
+    /// Files that were refused since somebody asked.
+    refused: u64,
+}
+
+impl Identity {
+    /// # Errors
+    /// It is not there, or is no file.
+    pub(super) fn of(file: &Path) -> Result<Identity, String> {
+        let found = std::fs::metadata(file).map_err(|error| format!("cannot read it: {error}"))?;
+        if !found.is_file() {
+            return Err("it is no file".to_owned());
+        }
+        Ok(Identity {
+            device: found.dev(),
+            inode: found.ino(),
+            size: found.len(),
+            modified_ns: (found.mtime(), found.mtime_nsec()),
+            changed_ns: (found.ctime(), found.ctime_nsec()),
+        })
+    }
+
+    pub(super) fn size(&self) -> u64 {
+        self.size
+    }
+}
+
+impl Watch {
+    pub(super) fn of(seen: Identity, bytes: &[u8]) -> Watch {
+        Watch { seen: Some(seen), hash: Sha256::digest(bytes).to_vec(), ..Watch::default() }
+    }
+}
+
+impl LookUp {
+    /// Looks at the file if that is due; returns at once. A disk that hangs holds up nothing but the thread that looks.
+    pub(super) fn look(self: &Arc<Self>) {
+        if matches!(self.from, TableFrom::Topic(_)) {
+            return;
+        }
+        let mut watch = self.watch();
+        if watch.is_looking || watch.looked_at.is_some_and(|at| at.elapsed() < LOOK_INTERVAL) {
+            return;
+        }
+        watch.looked_at = Some(Instant::now());
+        let own = self.clone();
+        let thread = std::thread::Builder::new().name("inrush-table".to_owned());
+        // Without a thread it is looked at again later.
+        watch.is_looking = thread.spawn(move || own.look_here()).is_ok();
+    }
+
+    fn look_here(&self) {
+        let looked = self.changed();
+        let mut watch = self.watch();
+        watch.is_looking = false;
+        match looked {
+            Ok(None) => {}
+            Ok(Some((seen, hash, contents))) => {
+                watch.seen = Some(seen);
+                watch.trouble = None;
+                // The same bytes as now, also after a broken file between.
+                watch.next = contents.map(|contents| (contents, hash));
+            }
+            Err((seen, reason)) => {
+                let text = format!("{}: {reason}; the table goes on as it was", self.from);
+                let is_new = watch.trouble.as_ref() != Some(&text) || watch.seen != seen;
+                watch.refused += u64::from(is_new);
+                watch.seen = seen;
+                // What was good a moment ago and is not there any more is not swapped in either.
+                watch.next = None;
+                watch.trouble = Some(text);
+            }
+        }
+    }
+
+    /// The file, if it is another one than was read last; without contents if it says what the table says.
+    #[allow(clippy::type_complexity)]
+    fn changed(&self) -> Result<Option<(Identity, Vec<u8>, Option<Contents>)>, (Option<Identity>, String)> {
+        let (TableFrom::Csv { file, .. } | TableFrom::Parquet(file)) = &self.from else { return Ok(None) };
+        let seen = Identity::of(file).map_err(|reason| (None, reason))?;
+        let (known, hash) = {
+            let watch = self.watch();
+            (watch.seen, watch.hash.clone())
+        };
+        if known == Some(seen) {
+            return Ok(None);
+        }
+        let (bytes, seen) = file::read(file).map_err(|reason| (Some(seen), reason))?;
+        // Who writes into a file in place is met half-way: it is read again when it has come to rest.
+        if Identity::of(file).ok() != Some(seen) {
+            return Ok(None);
+        }
+        let found = Sha256::digest(&bytes).to_vec();
+        if found == hash {
+            return Ok(Some((seen, found, None)));
+        }
+        let contents = self.load(&bytes).map_err(|reason| (Some(seen), reason))?;
+        Ok(Some((seen, found, Some(contents))))
+    }
+
+    /// Whether a new table waits.
+    pub(super) fn has_next(&self) -> bool {
+        self.watch().next.is_some()
+    }
+
+    /// Puts the table that waits in the place of the old one; how many rows it has.
+    pub(super) fn swap(&self) -> Option<usize> {
+        let mut watch = self.watch();
+        let (contents, hash) = watch.next.take()?;
+        watch.hash = hash;
+        drop(watch);
+        let count = contents.len();
+        // The old one is let go outside the lock.
+        let _old = std::mem::replace(&mut *self.contents_mut(), contents);
+        Some(count)
+    }
+
+    /// Files that were refused since the last time this was asked, and what is wrong with the last one, if it still is.
+    pub(super) fn trouble(&self) -> (u64, Option<String>) {
+        let mut watch = self.watch();
+        (std::mem::take(&mut watch.refused), watch.trouble.clone())
+    }
+
+    /// What is wrong with the file as it is now.
+    pub(super) fn standing_trouble(&self) -> Option<String> {
+        self.watch().trouble.clone()
+    }
+
+    fn watch(&self) -> std::sync::MutexGuard<'_, Watch> {
+        self.watch.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,389 @@
+//! What was seen of one field of sampled objects, and which type of column holds all of it.
+
+use super::Object;
+use crate::stream::kinds;
+use crate::stream::spec::{Kind, Unit};
+use serde::Serialize;
+use serde_json::Value;
+
+/// Objects within objects that are looked into; what lies deeper is JSON text.
+const DEPTH_MAX: usize = 4;
+/// An object with more keys than that is a map whose keys are data, unless one of them is in every tenth sample.
+const KEYS_MAX: usize = 40;
+/// Fields that are kept count of; an object of that many is read whole.
+const FIELDS_MAX: usize = 2_000;
+/// Of a field that holds less than one in so many samples it is said.
+const RARE: usize = 50;
+/// Characters of an example.
+const EXAMPLE_MAX: usize = 40;
+const EXAMPLES: usize = 2;
+
+/// One field: what was seen, and what it becomes.
+#[derive(Clone, Debug, Serialize)]
+pub struct Field {
+    /// Its name in each object on the way.
+    pub path: Vec<String>,
+    /// The column.
+    pub column: String,
+    /// The column's type, as a pipeline file writes it.
+    #[serde(rename = "type", serialize_with = "as_word")]
+    pub(super) kind: Kind,
+    /// Objects that have it, null or not.
+    pub seen: usize,
+    pub nulls: usize,
+    /// Of how many objects.
+    pub of: usize,
+    /// What kinds of values it had.
+    pub values: Vec<&'static str>,
+    pub examples: Vec<String>,
+    /// Its values are not shown: by its name they are nobody's business.
+    pub is_secret: bool,
+}
+
+fn as_word<S: serde::Serializer>(kind: &Kind, out: S) -> Result<S::Ok, S::Error> {
+    out.serialize_str(&kinds::word(kind))
+}
+
+impl Field {
+    /// Reads it as JSON text, which every value is; whether that is something new.
+    pub(super) fn make_json(&mut self) -> bool {
+        let was = std::mem::replace(&mut self.kind, Kind::Json);
+        was != Kind::Json
+    }
+
+    pub(super) fn is_rare(&self) -> bool {
+        self.seen * RARE < self.of
+    }
+
+    /// Whether it is a time that every object has.
+    pub(super) fn is_clock(&self) -> bool {
+        matches!(self.kind, Kind::Timestamp | Kind::EpochTimestamp(_)) && self.seen == self.of && self.nulls == 0
+    }
+
+    /// What a comment says of it.
+    pub(super) fn note(&self) -> String {
+        let share = match self.seen * 100 / self.of.max(1) {
+            100 if self.seen == self.of => "always".to_owned(),
+            0 => format!("{} of {}", self.seen, self.of),
+            percent => format!("{percent}%"),
+        };
+        let mut note = share;
+        if self.is_rare() {
+            note.push_str(", rare");
+        }
+        if self.nulls > 0 {
+            note.push_str(&format!(", null {}%", (self.nulls * 100).div_ceil(self.seen)));
+        }
+        if self.values.len() > 1 {
+            note.push_str(&format!(", mixed: {}", self.values.join(", ")));
+        }
+        match self.is_secret {
+            true => note.push_str("; not shown"),
+            false if self.examples.is_empty() => {}
+            false => note.push_str(&format!("; {}", self.examples.join(", "))),
+        }
+        note
+    }
+}
+
+/// What was seen of a field while objects are gone through.
+#[derive(Default)]
+struct Seen {
+    seen: usize,
+    nulls: usize,
+    values: Values,
+    children: Vec<(String, Seen)>,
+    /// Of an object: how often it was one.
+    objects: usize,
+    examples: Vec<String>,
+}
+
+/// Which kinds of values there were.
+#[derive(Default)]
+struct Values {
+    bools: usize,
+    ints: Option<(i128, i128)>,
+    floats: Option<(f64, f64)>,
+    texts: usize,
+    times: usize,
+    dates: usize,
+    lists: Vec<Kind>,
+    is_mixed_list: bool,
+}
+
+/// The fields of objects, in the order in which they were first seen.
+pub(super) fn of(objects: &[&Object]) -> Vec<Field> {
+    let mut root = Seen::default();
+    let mut left = FIELDS_MAX;
+    objects.iter().for_each(|object| root.enter(object, 0, &mut left));
+    let mut fields = Vec::new();
+    root.flatten(&mut Vec::new(), objects.len(), &mut fields);
+    fields
+}
+
+/// Leaves the fields that are seen most often, in their order.
+pub(super) fn limit(fields: &mut Vec<Field>, count_max: usize) {
+    let mut counts: Vec<usize> = fields.iter().map(|field| field.seen).collect();
+    counts.sort_unstable_by(|a, b| b.cmp(a));
+    let Some(least) = counts.get(count_max.saturating_sub(1)).copied().filter(|_| counts.len() > count_max) else {
+        return;
+    };
+    let mut at_least = count_max - counts.iter().filter(|count| **count > least).count();
+    fields.retain(|field| {
+        let is_last = field.seen == least && at_least > 0;
+        at_least -= usize::from(is_last);
+        field.seen > least || is_last
+    });
+}
+
+impl Seen {
+    fn enter(&mut self, object: &Object, depth: usize, left: &mut usize) {
+        self.objects += 1;
+        for (name, value) in object {
+            let at = match self.children.iter().position(|(known, _)| known == name) {
+                Some(at) => at,
+                None if *left == 0 => continue,
+                None => {
+                    *left -= 1;
+                    self.children.push((name.clone(), Seen::default()));
+                    self.children.len() - 1
+                }
+            };
+            self.children[at].1.see(value, depth + 1, left);
+        }
+    }
+
+    fn see(&mut self, value: &Value, depth: usize, left: &mut usize) {
+        self.seen += 1;
+        match value {
+            Value::Null => self.nulls += 1,
+            Value::Object(object) if depth < DEPTH_MAX => self.enter(object, depth, left),
+            Value::Object(_) => self.objects += 1,
+            other => self.values.see(other),
+        }
+        if !value.is_null() && !value.is_object() && self.examples.len() < EXAMPLES {
+            let shown = shown(value);
+            if !self.examples.contains(&shown) {
+                self.examples.push(shown);
+            }
+        }
+    }
+
+    fn flatten(self, path: &mut Vec<String>, of: usize, fields: &mut Vec<Field>) {
+        let often = self.children.iter().map(|(_, child)| child.seen).max().unwrap_or(0);
+        let is_map = !path.is_empty() && self.children.len() > KEYS_MAX && often * 10 < self.objects;
+        let is_plain = self.objects > 0 && !self.values.is_any() && !self.children.is_empty() && !is_map;
+        if path.is_empty() || is_plain {
+            for (name, child) in self.children {
+                path.push(name);
+                child.flatten(path, of, fields);
+                path.pop();
+            }
+            return;
+        }
+        let is_secret =
+            path.iter().any(|name| is_secret_name(name)) || self.examples.iter().any(|text| is_secret_text(text));
+        let kind = match self.objects > 0 {
+            true => Kind::Json,
+            false => self.values.kind(path.last().map_or("", String::as_str)),
+        };
+        let mut values = self.values.words();
+        if self.objects > 0 {
+            values.push("objects");
+        }
+        fields.push(Field {
+            path: path.clone(),
+            column: String::new(),
+            kind,
+            seen: self.seen,
+            nulls: self.nulls,
+            of,
+            values,
+            examples: if is_secret { Vec::new() } else { self.examples },
+            is_secret,
+        });
+    }
+}
+
+impl Values {
+    fn see(&mut self, value: &Value) {
+        match value {
+            Value::Bool(_) => self.bools += 1,
+            Value::Number(number) => match number.as_i64().map(i128::from).or(number.as_u64().map(i128::from)) {
+                Some(int) => {
+                    let (low, high) = self.ints.unwrap_or((int, int));
+                    self.ints = Some((low.min(int), high.max(int)));
+                }
+                None => {
+                    let float = number.as_f64().unwrap_or(0.0);
+                    let (low, high) = self.floats.unwrap_or((float, float));
+                    self.floats = Some((low.min(float), high.max(float)));
+                }
+            },
+            Value::String(text) => {
+                self.texts += 1;
+                self.times += usize::from(chrono::DateTime::parse_from_rfc3339(text).is_ok());
+                self.dates +=
+                    usize::from(text.len() == 10 && chrono::NaiveDate::parse_from_str(text, "%Y-%m-%d").is_ok());
+            }
+            Value::Array(items) => {
+                let mut inner = Values::default();
+                let is_flat = items.iter().all(|item| !item.is_array() && !item.is_object());
+                items.iter().filter(|item| !item.is_null()).for_each(|item| inner.see(item));
+                match is_flat && inner.words().len() <= 1 {
+                    true => {
+                        let kind = match inner.kind("") {
+                            _ if !inner.is_any() => return self.lists.push(Kind::List(Box::new(Kind::String))),
+                            kind @ (Kind::Bool | Kind::Int64 | Kind::Uint64 | Kind::Float64) => kind,
+                            _ => Kind::String,
+                        };
+                        self.lists.push(Kind::List(Box::new(kind)));
+                        self.lists.dedup();
+                    }
+                    false => self.is_mixed_list = true,
+                }
+            }
+            Value::Null | Value::Object(_) => {}
+        }
+    }
+
+    fn is_any(&self) -> bool {
+        !self.words().is_empty()
+    }
+
+    fn words(&self) -> Vec<&'static str> {
+        let all = [
+            (self.bools > 0, "true and false"),
+            (self.ints.is_some() || self.floats.is_some(), "numbers"),
+            (self.texts > 0, "text"),
+            (!self.lists.is_empty() || self.is_mixed_list, "lists"),
+        ];
+        all.into_iter().filter(|(is_there, _)| *is_there).map(|(_, word)| word).collect()
+    }
+
+    /// The type of a column that takes all of these values.
+    fn kind(&self, name: &str) -> Kind {
+        let numbers = self.ints.is_some() || self.floats.is_some();
+        let lists = !self.lists.is_empty() || self.is_mixed_list;
+        match (self.bools > 0, numbers, self.texts > 0, lists) {
+            (false, false, false, false) => Kind::Json,
+            (true, false, false, false) => Kind::Bool,
+            (false, true, false, false) => self.number(name),
+            (false, false, true, false) if self.times == self.texts => Kind::Timestamp,
+            (false, false, true, false) if self.dates == self.texts => Kind::Date,
+            // A string takes any single value as its text.
+            (_, _, _, false) => Kind::String,
+            (false, false, false, true) if !self.is_mixed_list => self.list(),
+            _ => Kind::Json,
+        }
+    }
+
+    fn list(&self) -> Kind {
+        let item = |kind: &Kind| if let Kind::List(item) = kind { item.as_ref().clone() } else { Kind::Json };
+        let kinds: Vec<Kind> = self.lists.iter().map(item).collect();
+        let is_number = |kind: &Kind| matches!(kind, Kind::Int64 | Kind::Uint64 | Kind::Float64);
+        let common = match kinds.as_slice() {
+            [first, rest @ ..] if rest.iter().all(|kind| kind == first) => first.clone(),
+            all if all.iter().all(is_number) => Kind::Float64,
+            // Empty lists among others say nothing; where that is wrong, the samples tell.
+            _ => Kind::String,
+        };
+        Kind::List(Box::new(common))
+    }
+
+    fn number(&self, name: &str) -> Kind {
+        let (low, high) = match (self.ints, self.floats) {
+            (Some((low, high)), None) => (low as f64, high as f64),
+            (None, Some(floats)) => floats,
+            (Some((low, high)), Some((least, most))) => (least.min(low as f64), most.max(high as f64)),
+            (None, None) => (0.0, 0.0),
+        };
+        if let Some(unit) = epoch(low, high, name) {
+            return Kind::EpochTimestamp(unit);
+        }
+        match (self.ints, self.floats) {
+            (Some((_, high)), None) if high <= i128::from(i64::MAX) => Kind::Int64,
+            (Some((low, _)), None) if low >= 0 => Kind::Uint64,
+            _ => Kind::Float64,
+        }
+    }
+}
+
+/// The unit in which numbers are times between 2001 and 2065, if their name says that they are times.
+fn epoch(low: f64, high: f64, name: &str) -> Option<Unit> {
+    let is_time = {
+        let lower = name.to_lowercase();
+        let ends = ["at", "ts", "on"].iter().any(|end| {
+            name.ends_with(&format!("_{end}")) || name.ends_with(&format!("{}{}", end[..1].to_uppercase(), &end[1..]))
+        });
+        let words = [
+            "time", "date", "when", "created", "updated", "sent", "received", "epoch", "start", "end", "seen", "expire",
+        ];
+        ends || lower == "ts" || lower == "t" || lower == "at" || words.iter().any(|word| lower.contains(word))
+    };
+    let within = |unit: f64| low >= 1e9 * unit && high <= 3e9 * unit;
+    match () {
+        () if !is_time => None,
+        () if within(1.0) => Some(Unit::Seconds),
+        () if within(1e3) => Some(Unit::Millis),
+        () if within(1e6) => Some(Unit::Micros),
+        () => None,
+    }
+}
+
+/// A value as an example, short.
+fn shown(value: &Value) -> String {
+    let text = value.to_string();
+    match text.char_indices().nth(EXAMPLE_MAX) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text,
+    }
+}
+
+/// Names whose values do not belong into a file that is shown around.
+pub(super) fn is_secret_name(name: &str) -> bool {
+    const WORDS: [&str; 18] = [
+        "pass",
+        "secret",
+        "token",
+        "auth",
+        "cookie",
+        "credential",
+        "apikey",
+        "privatekey",
+        "accesskey",
+        "session",
+        "cvv",
+        "cvc",
+        "cardnumber",
+        "creditcard",
+        "iban",
+        "ssn",
+        "signature",
+        "jwt",
+    ];
+    let plain: String = name.to_lowercase().chars().filter(|c| c.is_alphanumeric()).collect();
+    WORDS.iter().any(|word| plain.contains(word)) || plain == "pin"
+}
+
+/// Texts that look like a key or a token, as JSON.
+fn is_secret_text(text: &str) -> bool {
+    const BEGINNINGS: [&str; 9] = ["eyJ", "Bearer ", "Basic ", "sk_", "sk-", "ghp_", "AKIA", "xox", "-----BEGIN"];
+    BEGINNINGS.iter().any(|start| text.trim_start_matches('"').starts_with(start))
+}
+
+/// The same value without what is not to be shown: secrets, and what makes texts long.
+pub(super) fn masked(value: &Value, is_secret: bool, text_max: usize) -> Value {
+    match value {
+        Value::Object(fields) => fields
+            .iter()
+            .map(|(name, inner)| (name.clone(), masked(inner, is_secret || is_secret_name(name), text_max)))
+            .collect::<Object>()
+            .into(),
+        Value::Array(items) => items.iter().map(|item| masked(item, is_secret, text_max)).collect(),
+        Value::String(text) if is_secret || is_secret_text(text) => "hidden".into(),
+        Value::String(text) => text.char_indices().nth(text_max).map_or(text.as_str(), |(end, _)| &text[..end]).into(),
+        Value::Number(_) if is_secret => 0.into(),
+        other => other.clone(),
+    }
+}

@@ -1,0 +1,163 @@
+//! Sampled records: what their values are, and one of them as the proposal's test.
+
+use super::field::masked;
+use super::write::Draft;
+use super::{Object, TRIALS_MAX, reads_fields};
+use crate::record::Record;
+use crate::stream::check::Trial;
+use crate::stream::load::Job;
+use crate::stream::rows::Decoder;
+use serde_json::Value;
+use std::collections::BTreeMap;
+
+/// Characters of a text in the test's record.
+const TEXT_MAX: usize = 200;
+/// Bytes of a value that is not looked into, in the test's record.
+const RAW_MAX: usize = 64;
+/// Names of headers that are told.
+const HEADERS_MAX: usize = 50;
+
+/// What most values are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// One JSON object.
+    Json,
+    /// A JSON object a line.
+    Ndjson,
+    Raw,
+}
+
+/// The test of a proposal.
+pub(super) struct Test {
+    pub(super) given: Given,
+    pub(super) timestamp: i64,
+    pub(super) expect: Expect,
+}
+
+pub(super) enum Given {
+    Text(String),
+    Bytes(Vec<u8>),
+}
+
+pub(super) enum Expect {
+    Row(Value),
+    Dead(&'static str),
+}
+
+impl Kind {
+    pub(super) fn of(samples: &[Record]) -> Kind {
+        let count = |kind: Kind| {
+            samples.iter().filter(|sample| kind.objects_of(sample).iter().any(|object| !object.is_empty())).count()
+        };
+        match (count(Kind::Json), count(Kind::Ndjson)) {
+            (0, 0) => Kind::Raw,
+            // One line is both.
+            (single, lines) if single >= lines => Kind::Json,
+            _ => Kind::Ndjson,
+        }
+    }
+
+    pub(super) fn word(self) -> &'static str {
+        match self {
+            Kind::Json => "json",
+            Kind::Ndjson => "ndjson",
+            Kind::Raw => "raw",
+        }
+    }
+
+    /// The objects of one value; none if it is not of this kind.
+    fn objects_of(self, sample: &Record) -> Vec<Object> {
+        let value = sample.value.as_deref().unwrap_or_default();
+        match self {
+            Kind::Json => serde_json::from_slice(value).into_iter().collect(),
+            Kind::Ndjson => {
+                let lines = value.split(|byte| *byte == b'\n').filter(|line| !line.trim_ascii().is_empty());
+                lines.map(serde_json::from_slice).collect::<Result<Vec<Object>, _>>().unwrap_or_default()
+            }
+            Kind::Raw => Vec::new(),
+        }
+    }
+
+    pub(super) fn objects(self, samples: &[Record]) -> Vec<Object> {
+        samples.iter().flat_map(|sample| self.objects_of(sample)).collect()
+    }
+
+    /// Samples that are not of this kind.
+    pub(super) fn strangers(self, samples: &[Record]) -> usize {
+        match self {
+            Kind::Raw => 0,
+            _ => samples.iter().filter(|sample| self.objects_of(sample).is_empty()).count(),
+        }
+    }
+}
+
+pub(super) fn headers(samples: &[Record]) -> BTreeMap<String, usize> {
+    let mut headers = BTreeMap::new();
+    for (name, _) in samples.iter().flat_map(|sample| &sample.headers) {
+        let name = String::from_utf8_lossy(name).into_owned();
+        if headers.len() < HEADERS_MAX || headers.contains_key(&name) {
+            *headers.entry(name).or_insert(0) += 1;
+        }
+    }
+    headers
+}
+
+/// A sample, without what is not to be shown, and what the proposal makes of it: of the first that becomes a row, else of the first.
+pub(super) fn test(job: &Job, samples: &[Record], draft: &Draft<'_>) -> Option<Test> {
+    let trial = Trial::new(&draft.text()).ok()?;
+    let shown = |sample: &Record| shown(sample, draft.kind);
+    let first = samples.iter().take(TRIALS_MAX).map(shown).find_map(|(given, record)| {
+        let row = trial.run(&record)?;
+        Some(Test { given, timestamp: record.timestamp, expect: Expect::Row(without_variables(row)) })
+    });
+    first.or_else(|| {
+        let (given, record) = shown(samples.first()?);
+        let decoder = Decoder::new(&job.spec.format, job.plan.columns().to_vec(), job.plan.input().clone());
+        let decoded = decoder.decode(0, std::slice::from_ref(&record));
+        let (_, fault) = decoded.faults.first().filter(|_| reads_fields(job))?;
+        Some(Test { given, timestamp: record.timestamp, expect: Expect::Dead(fault.reason.as_str()) })
+    })
+}
+
+/// As it stands in the test.
+fn shown(sample: &Record, kind: Kind) -> (Given, Record) {
+    let value = sample.value.as_deref().unwrap_or_default();
+    let object = || kind.objects_of(sample).into_iter().next();
+    let given = match kind {
+        Kind::Json | Kind::Ndjson => match object() {
+            Some(object) => Given::Text(masked(&object.into(), false, TEXT_MAX).to_string()),
+            None => Given::Bytes(value[..value.len().min(RAW_MAX)].to_vec()),
+        },
+        Kind::Raw => Given::Bytes(value[..value.len().min(RAW_MAX)].to_vec()),
+    };
+    // Within values of a file `${NAME}` is a variable of the environment.
+    let given = match given {
+        Given::Text(text) if text.contains("${") => Given::Bytes(text.into_bytes()),
+        Given::Bytes(bytes) => match String::from_utf8(bytes) {
+            Ok(text) if kind == Kind::Raw && !text.contains("${") && !text.contains('\0') => Given::Text(text),
+            Ok(text) => Given::Bytes(text.into_bytes()),
+            Err(error) => Given::Bytes(error.into_bytes()),
+        },
+        given => given,
+    };
+    let bytes = match &given {
+        Given::Text(text) => text.clone().into_bytes(),
+        Given::Bytes(bytes) => bytes.clone(),
+    };
+    let timestamp = sample.timestamp;
+    let record = Record {
+        offset: crate::record::Offset(0),
+        timestamp,
+        key: None,
+        value: Some(bytes.into()),
+        headers: Vec::new(),
+    };
+    (given, record)
+}
+
+/// Without nulls, which are compared as if they were not there, and without texts that a file could not say.
+fn without_variables(row: Value) -> Value {
+    let Value::Object(columns) = row else { return row };
+    let kept = columns.into_iter().filter(|(_, value)| !value.is_null() && !value.to_string().contains("${"));
+    kept.collect::<Object>().into()
+}

@@ -1,0 +1,206 @@
+//! Tables that change while a pipeline runs: files that are swapped under load, broken or taken away, topics that are followed, and kills
+//! at any point.
+
+use super::*;
+
+const ASKED: &str = "[columns]\nn = \"int64\"\nuser = \"string\"\n[[step]]\nenrich = { from = \"users.csv\", key = \"user\", on = \"user\", columns = [\"score\"] }\n";
+const ROUTES: &str = "[[route]]\nwhere = \"n % 3 = 0\"\nto = { parquet = \"third\", roll = \"100ms\" }\n[[route]]\nto = { topic = \"out\", key = \"n\" }\n";
+
+fn pipeline() -> String {
+    format!("from = \"topic:in\"\n{ASKED}{ROUTES}")
+}
+
+/// Of every user the same score.
+fn users(score: i64) -> String {
+    let rows: String = (0..7).map(|user| format!("u{user},{score}\n")).collect();
+    format!("user,score\n{rows}")
+}
+
+impl Bench {
+    /// Puts a table beside the pipeline's file, in one move as a careful writer does.
+    fn table(&self, text: &str) {
+        let folder = self.folder.path();
+        std::fs::write(folder.join("users.csv.new"), text).unwrap();
+        std::fs::rename(folder.join("users.csv.new"), folder.join("users.csv")).unwrap();
+    }
+
+    fn table_job(&self, text: &str) -> Job {
+        load::text(&self.folder.path().join("p.toml"), text).unwrap_or_else(|mistakes| panic!("{mistakes:#?}"))
+    }
+
+    /// `n` and what was looked up, of every row in the topic, sorted.
+    fn looked_up(&self, column: &str) -> Vec<(i64, Option<String>)> {
+        let row = |record: Record| {
+            let value: serde_json::Value = serde_json::from_slice(&record.value.unwrap()).unwrap();
+            let found = &value[column];
+            (value["n"].as_i64().unwrap(), (!found.is_null()).then(|| found.to_string()))
+        };
+        let mut rows: Vec<_> = self.records("out").into_iter().map(row).collect();
+        rows.sort();
+        rows
+    }
+
+    fn put(&self, topic: &Topic, key: &str, value: Option<&str>) {
+        let mut builder = BatchBuilder::new();
+        let (key, value) = (Some(key.as_bytes()), value.map(str::as_bytes));
+        builder.push(NewRecord { timestamp: 0, key, value, headers: &[] });
+        let batch = builder.build(Codec::None).unwrap();
+        let home = topic.partition(PartitionId(0)).unwrap();
+        home.append_blocking(Append { batch, lease: None, leader_epoch: -1 }).unwrap();
+    }
+}
+
+#[test]
+fn a_changed_file_is_swapped_in_whole_under_load_and_no_row_is_lost_or_doubled() {
+    let bench = Bench::new();
+    let source = bench.topic("in", 2, &[]);
+    bench.topic("out", 2, &[]);
+    bench.table(&users(0));
+    let job = bench.table_job(&pipeline());
+    let runs = bench.run(&job);
+    let mut sent = 1;
+    for score in 0..5 {
+        bench.table(&users(score));
+        // Rows come all the while; each round ends when the new scores are seen.
+        wait_for("the new table", || {
+            bench.send(&source, (sent % 2) as i32, sent..sent + 9);
+            sent += 9;
+            bench.looked_up("score").iter().any(|(_, found)| *found == Some(score.to_string()))
+        });
+    }
+    runs.stop();
+    bench.finish(&job);
+    let rows = bench.looked_up("score");
+    let numbers: Vec<i64> = rows.iter().map(|(n, _)| *n).collect();
+    assert_eq!(numbers, good(1..sent));
+    assert!(rows.iter().all(|(_, score)| score.is_some()), "there is a table at every moment");
+    // In the order of the log scores only rise: old and new never stand side by side.
+    for part in 0..2 {
+        let own = rows.iter().filter(|(n, _)| (n - 1) / 9 % 2 == 1 - part);
+        let scores: Vec<i64> = own.map(|(_, score)| score.as_ref().unwrap().parse().unwrap()).collect();
+        assert!(scores.is_sorted(), "{scores:?}");
+    }
+}
+
+#[test]
+fn a_broken_or_missing_file_leaves_the_table_and_is_told_until_it_is_right_again() {
+    let bench = Bench::new();
+    let source = bench.topic("in", 1, &[]);
+    bench.topic("out", 1, &[]);
+    bench.table(&users(1));
+    let job = bench.table_job(&pipeline());
+    let runs = bench.run(&job);
+    let warning =
+        |part: &str| bench.status().is_some_and(|status| status.warnings.iter().any(|warning| warning.contains(part)));
+    bench.table("user,score\nu1,1\nu1,2\n");
+    wait_for("the warning", || warning("line 3 has the same user as line 2"));
+    bench.send(&source, 0, 1..9);
+    wait_for("rows", || bench.looked_up("score").len() == 8);
+    std::fs::remove_file(bench.folder.path().join("users.csv")).unwrap();
+    wait_for("the warning", || warning("cannot read it"));
+    bench.table("user,other\nu1,1\n");
+    wait_for("the warning", || warning("no column \"score\" any more"));
+    bench.table("user,score\nu1,high\n");
+    wait_for("the warning", || warning("\"high\" is no int64"));
+    bench.send(&source, 0, 11..19);
+    wait_for("rows", || bench.looked_up("score").len() == 16);
+    assert!(bench.looked_up("score").iter().all(|(_, score)| score.as_deref() == Some("1")));
+    bench.table(&users(2));
+    wait_for("no warning", || bench.status().is_some_and(|status| status.warnings.is_empty()));
+    wait_for("the new table", || {
+        bench.send(&source, 0, 21..22);
+        bench.looked_up("score").iter().any(|(_, score)| score.as_deref() == Some("2"))
+    });
+    assert_eq!(bench.status().unwrap().state, State::Running);
+    runs.stop();
+}
+
+#[test]
+fn a_row_sees_every_record_that_its_table_s_topic_had_before_it() {
+    let bench = Bench::new();
+    let source = bench.topic("in", 1, &[]);
+    bench.topic("out", 1, &[]);
+    let users = bench.topic("users", 1, &[("cleanup.policy", "compact")]);
+    let asked = "[columns]\nn = \"int64\"\nuser = \"string\"\n[[step]]\nenrich = { from = \"topic:users\", on = \"user\", types = { score = \"int64\" } }\n";
+    let job = bench.table_job(&format!("from = \"topic:in\"\n{asked}{ROUTES}"));
+    bench.put(&users, "u1", Some("{\"score\":-1}"));
+    bench.put(&users, "u1", Some("{\"score\":0}"));
+    let runs = bench.run(&job);
+    // 1, 8, 15, … are of u1: whatever is put before an event is sent, that event has.
+    for round in 0..40 {
+        let value = format!("{{\"score\":{round}}}");
+        bench.put(&users, "u1", (round % 4 != 3).then_some(value.as_str()));
+        let n = 1 + 70 * round;
+        bench.send(&source, 0, n..n + 1);
+        if round % 3 == 0 {
+            wait_for("the row", || bench.looked_up("score").len() as i64 == round + 1);
+        }
+    }
+    wait_for("all rows", || bench.looked_up("score").len() == 40);
+    for (round, (_, score)) in bench.looked_up("score").into_iter().enumerate() {
+        let at_least = |score: &String| score.parse::<usize>().unwrap() >= round;
+        // Later ones may have come too, a tombstone among them.
+        assert!(score.as_ref().is_none_or(at_least), "row {round} has the older score {score:?}");
+    }
+    // Every third row was waited for: nothing came after its own record.
+    let settled = |round: usize| bench.looked_up("score")[round].1.clone();
+    assert_eq!((settled(0), settled(3), settled(6)), (Some("0".into()), None, Some("6".into())));
+    bench.put(&users, "u1", Some("no json"));
+    wait_for("the warning", || {
+        bench
+            .status()
+            .is_some_and(|status| status.warnings.iter().any(|warning| warning.contains("no row of the table")))
+    });
+    runs.stop();
+}
+
+#[test]
+fn a_pipeline_waits_for_the_topic_of_its_table() {
+    let bench = Bench::new();
+    let source = bench.topic("in", 1, &[]);
+    bench.topic("out", 1, &[]);
+    bench.send(&source, 0, 1..9);
+    let asked = "[columns]\nn = \"int64\"\nuser = \"string\"\n[[step]]\nenrich = { from = \"topic:users\", on = \"user\", types = { score = \"int64\" } }\n";
+    let job = bench.table_job(&format!("from = \"topic:in\"\n{asked}{ROUTES}"));
+    let runs = bench.run(&job);
+    wait_for("the reason", || {
+        bench
+            .status()
+            .and_then(|status| status.reason)
+            .is_some_and(|reason| reason.contains("topic users does not exist"))
+    });
+    let users = bench.topic("users", 1, &[]);
+    bench.put(&users, "u1", Some("{\"score\":5}"));
+    wait_for("rows", || bench.looked_up("score").len() == 8);
+    runs.stop();
+}
+
+#[test]
+fn every_row_is_there_once_with_its_look_up_after_a_kill_at_any_point() {
+    let steps = [Step::Appended, Step::Written, Step::Lettered, Step::Staged, Step::Saved, Step::Renamed];
+    let run = |crash: Option<(Step, usize)>| {
+        let bench = Bench::new();
+        let source = bench.topic("in", 2, &[]);
+        bench.topic("out", 3, &[]);
+        bench.table("user,score\nu1,1\nu2,2\nu3,3\n");
+        let job = bench.table_job(&pipeline());
+        if let Some((step, nth)) = crash {
+            bench.hooks.crash_at(step, nth);
+        }
+        for stage in [1..60, 60..61, 61..150] {
+            bench.send(&source, 0, stage.clone());
+            bench.send(&source, 1, stage.start + 1_000..stage.end + 1_000);
+            bench.finish(&job);
+        }
+        let mut files = parquet_rows(&bench.options.out.join("third"));
+        files.sort_unstable();
+        (bench.looked_up("score"), files, bench.letters("in-dlt"))
+    };
+    let whole = run(None);
+    assert_eq!(whole.0.len(), good(1..150).len() * 2);
+    let mut random = fastrand::Rng::with_seed(11);
+    for _ in 0..5 {
+        let crash = (steps[random.usize(0..steps.len())], random.usize(1..7));
+        assert!(run(Some(crash)) == whole, "killed at {crash:?}");
+    }
+}
