@@ -20,6 +20,9 @@ use std::collections::{BTreeMap, HashMap};
 use std::time::{Duration, Instant};
 use uuid::Uuid;
 
+/// By producer id the epoch and the last sequence.
+pub type LastSequences = HashMap<i64, (i32, i32)>;
+
 /// Times that stand for places.
 pub const END: i64 = -1;
 pub const START: i64 = -2;
@@ -310,7 +313,7 @@ impl Cluster {
     ///
     /// # Errors
     /// The leader does not answer.
-    pub fn producers(&mut self, topic: &str, partition: i32) -> Result<Option<HashMap<i64, (i32, i32)>>, Error> {
+    pub fn producers(&mut self, topic: &str, partition: i32) -> Result<Option<LastSequences>, Error> {
         let leader = self.leader(topic, partition)?;
         let asked = TopicRequest::default().with_name(name(topic)).with_partition_indexes(vec![partition]);
         let request = DescribeProducersRequest::default().with_topics(vec![asked]);

@@ -371,7 +371,7 @@ impl<'a> Course<'a> {
         let sink = |route: &super::spec::Route| match &route.to {
             Output::Parquet(out) => {
                 // What a bucket or files beside the rows cost is no matter of this machine's cores.
-                let out = ParquetOutput { store: None, ..out.clone() };
+                let out = ParquetOutput { store: None, ..(**out).clone() };
                 let place = Place::Folder(self.folder.path.join(&out.folder));
                 let schema = source::schema(&out, schema);
                 Parquet::open(out, schema, place, &owner, &owner.name, &[], Arc::new(|| {})).map(Some)

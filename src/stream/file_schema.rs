@@ -248,7 +248,18 @@ mod tests {
         within(&PROTOBUF, &["format = { protobuf = { % } }", "format = { protobuf = { registry = \"http://x\", % } }"]);
         within(&LONG_COLUMN, &["[columns]\na = { type = \"string\", % }"]);
         within(&PARQUET, &["to = { parquet = \"x\", % }"]);
+        within(&FILES, &["to = { files = \"x\", % }"]);
         within(&TOPIC, &["to = { topic = \"x\", % }"]);
+        within(&KAFKA, &["to = { kafka = \"x\", % }"]);
+        within(&HTTP, &["to = { http = \"http://x/\", % }"]);
+        within(&STDOUT, &["to = { stdout = true, % }"]);
+        within(&STORED, &["to = { topic = \"x\", store = { % } }"]);
+        within(&SOURCE, &["from = { kafka = \"x\", % }"]);
+        within(&LOGIN, &["from = { kafka = \"x\", sasl = { % } }"]);
+        within(&CERTIFICATES, &["from = { kafka = \"x\", tls = { % } }"]);
+        within(&WINDOW, &[&step("window")]);
+        within(&HOPPING, &[&step("window").replace('%', "hopping = { % }")]);
+        within(&LATE_TO, &[&step("window").replace('%', "late-to = { topic = \"x\", % }")]);
         within(&ON_ERROR, &["from = \"topic:t\"\non-error = { % }"]);
         within(&RETRY, &["from = \"topic:t\"\non-error = { retry = { % } }"]);
         within(&STEP, &["[[step]]\n%"]);

@@ -55,7 +55,11 @@ use Takes::{Any, Duration, Flag, Map, MapWith, Names, Size, Tables, Text, Texts,
 
 pub(super) static FILE: Table = table(
     &[
-        key("from", Text, "what is read: \"topic:NAME\""),
+        key(
+            "from",
+            Any(&[Text, Takes::Table(&SOURCE)]),
+            "what is read: \"topic:NAME\", or a topic of a Kafka cluster elsewhere",
+        ),
         key(
             "format",
             Any(&[Words(&["json", "ndjson", "raw"]), Takes::Table(&FORMAT)]),
@@ -92,16 +96,50 @@ pub(super) static CSV: Table = table(
     &[],
 );
 
+const SERVERS: Key = key("servers", Text, "some of the brokers: \"kafka-1:9092,kafka-2:9092\"");
+const TRUST: Takes = Any(&[Flag, Takes::Table(&CERTIFICATES)]);
+const TLS: Key = key("tls", TRUST, "true, or { ca = \"FILE\" }: whose certificates are believed");
+const SASL: Key = key("sasl", Takes::Table(&LOGIN), "who logs in");
+
+pub(super) static SOURCE: Table = table(
+    &[
+        key("kafka", Text, "a topic of a cluster elsewhere"),
+        SERVERS,
+        TLS,
+        SASL,
+        key("group", Text, "the consumer group whose members share the partitions; all partitions if it is left out"),
+    ],
+    &["kafka", "servers"],
+);
+
+pub(super) static CERTIFICATES: Table = table(&[key("ca", Text, "a PEM file")], &["ca"]);
+
+pub(super) static LOGIN: Table = table(
+    &[
+        key("mechanism", Words(&["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"]), "how"),
+        key("username", Text, "who"),
+        key("password", Text, "\"secret('NAME')\" or \"${NAME}\""),
+    ],
+    &["mechanism", "username", "password"],
+);
+
 const FRAMING: Key = key("framing", Words(&["confluent"]), "Confluent's 5 bytes stand before each value");
 const REGISTRY: Key = key("registry", Text, "a schema registry: \"http://HOST:PORT\"");
+const USER: Key = key("user", Text, "who asks the registry");
+const PASSWORD: Key = key("password", Text, "its password: \"{secret:NAME}\"");
+const CA: Key = key("ca", Text, "a PEM file with the certificates to believe, and no others");
 
-pub(super) static AVRO: Table = table(&[key("schema", Text, "a file with the schema"), REGISTRY, FRAMING], &[]);
+pub(super) static AVRO: Table =
+    table(&[key("schema", Text, "a file with the schema"), REGISTRY, USER, PASSWORD, CA, FRAMING], &[]);
 
 pub(super) static PROTOBUF: Table = table(
     &[
         key("descriptor", Text, "a file that protoc --descriptor_set_out wrote"),
         key("message", Text, "the message: \"package.Message\""),
         REGISTRY,
+        USER,
+        PASSWORD,
+        CA,
         FRAMING,
     ],
     &[],
@@ -127,23 +165,113 @@ pub(super) static LONG_COLUMN: Table = table(
     &["type"],
 );
 
-pub(super) const OUTPUT: Takes = Any(&[Takes::Table(&PARQUET), Takes::Table(&TOPIC)]);
+pub(super) const OUTPUT: Takes = Any(&[
+    Takes::Table(&PARQUET),
+    Takes::Table(&FILES),
+    Takes::Table(&TOPIC),
+    Takes::Table(&KAFKA),
+    Takes::Table(&HTTP),
+    Takes::Table(&STDOUT),
+]);
+
+const STORE: Key = key("store", Takes::Table(&STORED), "a column's bytes become files named by their content");
+const PARTITION: Key = key("partition", Text, "folders by time: \"dt=%Y-%m-%d/hour=%H\"");
+const TIME: Key = key("time", Text, "the column that partitions are made from, or _timestamp");
+const ROLL: Key = key("roll", Text, "when a file is finished: \"5m or 128MiB\"");
+const LEVEL: Key = key("compression-level", Whole, "of zstd, 1 to 22");
+const ADOPT: Key = key("adopt", Text, "takes over a folder of the pipeline of this name");
+const ENDPOINT: Key = key("endpoint", Text, "of a bucket, where it is not Amazon's: \"https://HOST\"");
+const REGION: Key = key("region", Text, "of a bucket");
+const PATH_STYLE: Key = key("path-style", Flag, "the bucket's name stands in the path, not in the host");
+const CREDENTIALS: Key = key("credentials", Text, "the secret with a bucket's keys; else AWS_*, or a role");
+const SOME_OR_ALL: Takes = Any(&[Flag, Names]);
+const SOURCE_COLUMNS: Key = key("source-columns", SOME_OR_ALL, "adds _partition, _offset, _timestamp, or some of them");
 
 pub(super) static PARQUET: Table = table(
     &[
-        key("parquet", Text, "a folder below the daemon's output folder"),
-        key("partition", Text, "folders by time: \"dt=%Y-%m-%d/hour=%H\""),
-        key("time", Text, "the column that partitions are made from, or _timestamp"),
-        key("roll", Text, "when a file is finished: \"5m or 128MiB\""),
-        key("compression-level", Whole, "of zstd, 1 to 22"),
-        key("adopt", Text, "takes over a folder of the pipeline of this name"),
+        key("parquet", Text, "a folder below the daemon's output folder, or s3://BUCKET/FOLDER"),
+        PARTITION,
+        TIME,
+        ROLL,
+        LEVEL,
+        key("sort", Names, "columns that rows are sorted by within each row group: \"ts desc\""),
+        key("bloom", Names, "columns with a bloom filter"),
+        SOURCE_COLUMNS,
+        ADOPT,
+        ENDPOINT,
+        REGION,
+        PATH_STYLE,
+        CREDENTIALS,
+        STORE,
     ],
     &["parquet"],
 );
 
-pub(super) static TOPIC: Table = table(
-    &[key("topic", Text, "a topic here; rows are JSON"), key("key", Text, "the column that becomes the record's key")],
-    &["topic"],
+pub(super) static FILES: Table = table(
+    &[
+        key("files", Text, "a folder of JSON lines below the daemon's output folder, or s3://BUCKET/FOLDER"),
+        key("format", Words(&["ndjson"]), "a JSON object a line; there is no other"),
+        key("compression", Words(&["zstd", "gzip", "none"]), "zstd if it is left out"),
+        PARTITION,
+        TIME,
+        ROLL,
+        LEVEL,
+        SOURCE_COLUMNS,
+        ADOPT,
+        ENDPOINT,
+        REGION,
+        PATH_STYLE,
+        CREDENTIALS,
+        STORE,
+    ],
+    &["files"],
+);
+
+const ROW_KEY: Key = key("key", Text, "the column that becomes the record's key");
+
+pub(super) static TOPIC: Table =
+    table(&[key("topic", Text, "a topic here; rows are JSON"), ROW_KEY, STORE], &["topic"]);
+
+pub(super) static KAFKA: Table = table(
+    &[
+        key("kafka", Text, "a topic of a Kafka cluster elsewhere; rows are JSON"),
+        SERVERS,
+        ROW_KEY,
+        key("compression", Words(&["zstd", "lz4", "none"]), "zstd if it is left out"),
+        TLS,
+        SASL,
+        STORE,
+    ],
+    &["kafka", "servers"],
+);
+
+pub(super) static HTTP: Table = table(
+    &[
+        key("http", Text, "a web address that rows are posted to"),
+        key("batch", Text, "rows and bytes of one request: \"500 or 1MiB\""),
+        key("linger", Duration, "so long a row waits for others"),
+        key("body", Words(&["json", "ndjson"]), "one array, or an object a line"),
+        key("compression", Words(&["none", "gzip"]), "of the body"),
+        key("headers", Map(&Text), "names and values; {secret:NAME} is a secret's text"),
+        key("sign", Text, "the secret whose key signs"),
+        key("timeout", Duration, "from the connection to the answer"),
+        key("in-flight", Whole, "requests at a time, of all source partitions together"),
+        CA,
+        STORE,
+    ],
+    &["http"],
+);
+
+pub(super) static STDOUT: Table =
+    table(&[key("stdout", Flag, "true: the process's standard output, a JSON object a line"), STORE], &["stdout"]);
+
+pub(super) static STORED: Table = table(
+    &[
+        key("column", Text, "the column of bytes"),
+        key("folder", Text, "where the files are, below the daemon's output folder"),
+        key("as", Text, "what the column of paths is called; as the column if it is left out"),
+    ],
+    &["column", "folder"],
 );
 
 pub(super) static ON_ERROR: Table = table(
@@ -176,6 +304,7 @@ pub(super) static STEP: Table = Table {
         key("debounce", Takes::Table(&DEBOUNCE), "lets a row of a key pass, then none for a while"),
         key("sessionize", Takes::Table(&SESSIONIZE), "tells each row the session that it is of"),
         key("last", Takes::Table(&LAST), "lets the last row of a key go on"),
+        key("window", Takes::Table(&WINDOW), "one row for those of a stretch of time and a key"),
     ],
     needs: &[],
     is_choice: true,
@@ -231,6 +360,28 @@ pub(super) static LAST: Table = table(
     ],
     &["key", "ttl"],
 );
+
+pub(super) static WINDOW: Table = table(
+    &[
+        key("tumbling", Duration, "windows of this length, one after the other"),
+        key("hopping", Takes::Table(&HOPPING), "windows that overlap"),
+        key("session", Duration, "rows of a key between which no longer gap lies"),
+        key("time", Text, "the column that says when a row was; _timestamp if it is left out"),
+        BY,
+        key("late", Duration, "so long a window waits for rows that come late"),
+        key("late-to", Takes::Table(&LATE_TO), "the topic of rows that are in no window"),
+        key("select", Text, "aggregates: \"count(*) as views, avg(ms) as mean\""),
+        STATE_SIZE_MAX,
+    ],
+    &["select"],
+);
+
+pub(super) static HOPPING: Table = table(
+    &[key("size", Duration, "how long each is"), key("every", Duration, "from one's begin to the next one's")],
+    &["size", "every"],
+);
+
+pub(super) static LATE_TO: Table = table(&[key("topic", Text, "a topic here"), ROW_KEY], &["topic"]);
 
 pub(super) static ROUTE: Table = table(
     &[

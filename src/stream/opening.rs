@@ -360,7 +360,7 @@ impl Runner {
                 let owner = self.owner(state.generation);
                 let name = self.replay.as_ref().map_or_else(|| owner.name.clone(), |replay| replay.file_name());
                 let place = Place::of(out, &self.options.out).map_err(|error| error.to_string())?;
-                let sink = Parquet::open(out.clone(), schema, place, &owner, &name, &state.files, self.beat());
+                let sink = Parquet::open((**out).clone(), schema, place, &owner, &name, &state.files, self.beat());
                 Ok(Sink::Parquet(Box::new(sink.map_err(|error| error.to_string())?)))
             }
             Output::Kafka(_) => Err(Fail::Down("a topic elsewhere is opened with its cluster".to_owned())),

@@ -259,7 +259,7 @@ mod tests {
     fn read(to: &str) -> ParquetOutput {
         let job = load::text(Path::new("p.toml"), &text(to)).unwrap_or_else(|wrong| panic!("{to}: {wrong:#?}"));
         match &job.spec.routes[0].to {
-            Output::Parquet(out) => out.clone(),
+            Output::Parquet(out) => (**out).clone(),
             other => panic!("{other:?}"),
         }
     }
@@ -272,7 +272,7 @@ mod tests {
             (at.bucket.as_str(), at.endpoint.as_deref(), out.folder.as_path()),
             ("lake", Some("http://minio:9000"), Path::new("raw/clicks"))
         );
-        assert_eq!(Output::Parquet(out).to_string(), "parquet s3://lake/raw/clicks");
+        assert_eq!(Output::Parquet(Box::new(out)).to_string(), "parquet s3://lake/raw/clicks");
         for (to, told) in [
             ("parquet = \"s3://lake\"", "names no folder"),
             ("parquet = \"s3://lake/../x\"", "names no folder"),

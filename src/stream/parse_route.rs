@@ -11,7 +11,7 @@ use crate::record::TopicName;
 const ROUTES_MAX: usize = 32;
 /// The keys of which an output has one.
 const KINDS: [&str; 6] = ["parquet", "topic", "kafka", "http", "files", "stdout"];
-const KNOWN: &str = "to = { parquet = \"FOLDER\" }, { topic = \"NAME\" }, { kafka = \"NAME\", servers = [\"HOST:PORT\"] }, { http = \"https://…\" }, { files = \"FOLDER\" } or { stdout = true }";
+const KNOWN: &str = "to = { parquet = \"FOLDER\" }, { topic = \"NAME\" }, { kafka = \"NAME\", servers = \"HOST:PORT\" }, { http = \"https://…\" }, { files = \"FOLDER\" } or { stdout = true }";
 
 /// `to` of the short form: one route that takes every row.
 pub(super) fn short(root: &Section<'_>) -> Option<Route> {
@@ -84,8 +84,8 @@ fn output(section: &Section<'_>) -> Option<To> {
     let at = at.map_or((0, 0), |place| crate::config::position(section.mistakes().text, place.start));
     let kinds: Vec<&str> = KINDS.into_iter().filter(|kind| to.has(kind)).collect();
     let output = match kinds.as_slice() {
-        ["parquet"] => parse_parquet::read(&to, "parquet").map(Output::Parquet),
-        ["files"] => files(&to).map(Output::Parquet),
+        ["parquet"] => parse_parquet::read(&to, "parquet").map(|out| Output::Parquet(Box::new(out))),
+        ["files"] => files(&to).map(|out| Output::Parquet(Box::new(out))),
         ["topic"] => topic_output(&to).map(Output::Topic),
         ["kafka"] => parse_kafka::output(&to).map(Output::Kafka),
         ["http"] => HttpOutput::read(&to).map(|out| Output::Http(Box::new(out))),

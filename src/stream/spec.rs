@@ -305,7 +305,7 @@ pub enum Unit {
 /// Where rows go.
 #[derive(Clone, Debug)]
 pub enum Output {
-    Parquet(ParquetOutput),
+    Parquet(Box<ParquetOutput>),
     Topic(TopicOutput),
     Kafka(KafkaOutput),
     Http(Box<HttpOutput>),
@@ -316,10 +316,10 @@ pub enum Output {
 impl std::fmt::Display for Output {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Output::Parquet(out @ ParquetOutput { store: Some(at), folder, .. }) => {
-                write!(f, "{} {at}/{}", out.kind(), folder.display())
-            }
-            Output::Parquet(out) => write!(f, "{} {}", out.kind(), out.folder.display()),
+            Output::Parquet(out) => match &out.store {
+                Some(at) => write!(f, "{} {at}/{}", out.kind(), out.folder.display()),
+                None => write!(f, "{} {}", out.kind(), out.folder.display()),
+            },
             Output::Topic(out) => write!(f, "topic {}", out.topic),
             Output::Kafka(out) => write!(f, "kafka {}", out.topic),
             Output::Http(out) => write!(f, "http {}", out.name),

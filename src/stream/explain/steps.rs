@@ -217,7 +217,7 @@ fn names(key: &[Named]) -> String {
 pub(super) fn time(time: Duration) -> String {
     let ms = time.as_millis();
     let units = [("d", 86_400_000), ("h", 3_600_000), ("min", 60_000), ("s", 1_000)];
-    match units.into_iter().find(|(_, size)| ms >= *size && ms % size == 0) {
+    match units.into_iter().find(|(_, size)| ms >= *size && ms.is_multiple_of(*size)) {
         Some((unit, size)) => format!("{} {unit}", ms / size),
         None => format!("{ms} ms"),
     }

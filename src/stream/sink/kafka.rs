@@ -126,8 +126,8 @@ pub(in crate::stream) fn settle(
         }
     };
     for source in 0..source_partitions {
-        if !state.producers.contains_key(&source) {
-            state.producers.insert(source, cluster.new_producer()?);
+        if let std::collections::btree_map::Entry::Vacant(vacant) = state.producers.entry(source) {
+            vacant.insert(cluster.new_producer()?);
         }
     }
     Ok((cluster, state))

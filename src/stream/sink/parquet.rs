@@ -282,7 +282,7 @@ mod tests {
         let owner = Owner { cluster: Uuid::nil(), pipeline: Uuid::nil(), name: "p".to_owned(), generation: 0 };
         let place = Place::of(&spec, folder).unwrap();
         let schema = job.plan.output().clone();
-        Parquet::open(spec, schema, place, &owner, "p", &[], Arc::new(|| {})).unwrap()
+        Parquet::open(*spec, schema, place, &owner, "p", &[], Arc::new(|| {})).unwrap()
     }
 
     /// Rows numbered from `from`; row n lies on day `day(n)` of the years after 2001.

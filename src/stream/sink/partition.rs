@@ -101,7 +101,7 @@ mod tests {
             "from = \"topic:t\"\nto = {{ parquet = \"x\", partition = \"{pattern}\", time = \"{time}\" }}\n[columns]\na = \"string\"\n"
         );
         match super::super::super::parse::parse(std::path::Path::new("p.toml"), &text).unwrap().routes.remove(0).to {
-            super::super::super::spec::Output::Parquet(spec) => spec,
+            super::super::super::spec::Output::Parquet(spec) => *spec,
             other => panic!("{other:?}"),
         }
     }

@@ -30,12 +30,12 @@ pub(in crate::stream) struct Bucket {
 /// A file that is being written; nobody sees it.
 pub(in crate::stream) enum Unfinished {
     File { file: StagedFile, staged: PathBuf, finished: PathBuf },
-    Object(ObjectFile),
+    Object(Box<ObjectFile>),
 }
 
 /// A file whose bytes are on their way to being durable.
 pub(in crate::stream) enum Closing {
-    File(Staged),
+    File(Box<Staged>),
     Object(Job<io::Result<bucket::Sealed>>),
 }
 
@@ -140,7 +140,7 @@ impl Place {
             Place::Bucket(bucket) => {
                 let within = if partition.is_empty() { name.to_owned() } else { format!("{partition}/{name}") };
                 let (objects, at, key) = (bucket.objects.clone(), bucket.at.clone(), bucket.key(&within));
-                Ok(Unfinished::Object(ObjectFile::create(objects, at, key, beat.clone())))
+                Ok(Unfinished::Object(Box::new(ObjectFile::create(objects, at, key, beat.clone()))))
             }
         }
     }
@@ -176,7 +176,7 @@ impl Unfinished {
         match self {
             Unfinished::File { file, staged, finished } => {
                 let (size, crc) = file.finish()?;
-                Ok(Closing::File(Staged { staged, finished, size, crc, upload: None }))
+                Ok(Closing::File(Box::new(Staged { staged, finished, size, crc, upload: None })))
             }
             Unfinished::Object(object) => Ok(Closing::Object(object.seal()?)),
         }
@@ -212,7 +212,7 @@ impl Unfinished {
 impl Closing {
     fn join(self, beat: &Beat) -> io::Result<Staged> {
         match self {
-            Closing::File(file) => Ok(file),
+            Closing::File(file) => Ok(*file),
             Closing::Object(job) => {
                 let bucket::Sealed { key, upload, size, crc } = job.join(&**beat)??;
                 Ok(Staged { staged: PathBuf::new(), finished: key.into(), size, crc, upload: Some(upload) })

@@ -82,7 +82,8 @@ impl Sender {
     /// Somebody is down; any part of the units may have been taken.
     pub(super) async fn deliver(&mut self, units: &[Arc<Unit>]) -> Result<Delivered, Down> {
         let mut delivered = Delivered::default();
-        let mut left = Vec::from_iter([0..units.len()]);
+        let mut left = Vec::new();
+        left.push(0..units.len());
         while let Some(range) = left.pop() {
             let Err(message) = self.send(&units[range.clone()]).await? else { continue };
             match range.len() {
