@@ -406,6 +406,12 @@ pub struct SortKey {
     pub is_descending: bool,
 }
 
+impl std::fmt::Display for SortKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}{}", self.column.name, if self.is_descending { " desc" } else { "" })
+    }
+}
+
 /// What becomes of records that fail.
 #[derive(Clone, Debug)]
 pub struct OnError {

@@ -27,18 +27,20 @@ pub struct SettingTold {
 pub(super) fn told(output: &Output, spec: &Spec) -> OutputTold {
     let (memory, settings) = match output {
         Output::Parquet(out) => {
-            let folder = format!("OUT/{}", out.folder.display());
+            let folder = match &out.store {
+                Some(bucket) => format!("{bucket}/{}", out.folder.display()),
+                None => format!("OUT/{}", out.folder.display()),
+            };
             let partition = match (&out.partition, &out.time) {
                 (Some(partition), Some(time)) => format!("{partition} of {time}, in UTC"),
                 _ => "none: all files in the folder itself".to_owned(),
             };
             let roll = format!("after {} or at {}", time(out.roll_age), size(out.roll_bytes));
-            let name = format!(
-                "{}-GENERATION-CUT-N.{}; while it is written under {folder}/_inrush/{}",
-                spec.name,
-                out.extension(),
-                spec.name
-            );
+            let unfinished = match &out.store {
+                Some(_) => "an upload that is not completed".to_owned(),
+                None => format!("under {folder}/_inrush/{}", spec.name),
+            };
+            let name = format!("{}-GENERATION-CUT-N.{}; while it is written {unfinished}", spec.name, out.extension());
             let compression = match out.lines {
                 None => format!("zstd level {}", out.compression_level),
                 Some(Compression::None) => "none".to_owned(),
@@ -52,6 +54,14 @@ pub(super) fn told(output: &Output, spec: &Spec) -> OutputTold {
                 ("compression", compression),
                 ("files", name),
             ];
+            let names = |columns: &[&str]| Some(columns.join(", ")).filter(|names| !names.is_empty());
+            let sort: Vec<String> = out.sort.iter().map(ToString::to_string).collect();
+            let sort = names(&sort.iter().map(String::as_str).collect::<Vec<_>>());
+            settings.extend(sort.map(|names| ("sort", format!("by {names}, within each row group"))));
+            let bloom = names(&out.bloom.iter().map(|column| column.name.as_str()).collect::<Vec<_>>());
+            settings.extend(bloom.map(|names| ("bloom filters", names)));
+            let source = names(&out.source.iter().map(|column| column.name()).collect::<Vec<_>>());
+            settings.extend(source.map(|names| ("source columns", names)));
             settings.extend(out.adopt.as_ref().map(|old| ("adopt", format!("takes the folder over from {old}"))));
             (memory_max(), settings)
         }
