@@ -9,7 +9,7 @@ import sys
 import time
 
 import pyarrow.parquet as parquet
-from confluent_kafka import Consumer
+from confluent_kafka import OFFSET_BEGINNING, Consumer, TopicPartition
 
 RATE = 10_000
 COLUMNS = """
@@ -61,11 +61,13 @@ def late_rows(inrush, folder, seconds):
     daemon = Daemon(inrush, folder, {"totopic": TO_TOPIC, "toparquet": TO_PARQUET})
     subprocess.run([inrush, "topic", "create", "clicks", "--http", daemon.http], check=True, capture_output=True)
     load = [inrush, "gen", "clicks", "--http", daemon.http, "--rate", f"{RATE}/s", "--seconds", str(seconds), "--connections", "64", "--json"]
+    consumer = Consumer({"bootstrap.servers": daemon.kafka, "group.id": "bench", "fetch.wait.max.ms": 10, "queued.min.messages": 1})
+    while not (topic := consumer.list_topics(timeout=10).topics.get("hosts")) or topic.error:
+        time.sleep(0.1)
+    consumer.assign([TopicPartition("hosts", partition, OFFSET_BEGINNING) for partition in topic.partitions])
     load = subprocess.Popen(load, stdout=subprocess.PIPE, text=True)
-    consumer = Consumer({"bootstrap.servers": daemon.kafka, "group.id": "bench", "auto.offset.reset": "earliest", "fetch.wait.max.ms": 10})
-    consumer.subscribe(["hosts"])
-    # The first second is everybody's beginning.
-    began, waits, files, ages = time.time() + 1, [], set(), []
+    # The first two seconds are everybody's beginning.
+    began, waits, files, ages = time.time() + 2, [], set(), []
     while load.poll() is None or time.time() < began + seconds + 1:
         for message in consumer.consume(500, 0.01):
             if message.error() is None and time.time() > began:

@@ -59,6 +59,7 @@ pub(super) fn cluster(section: &Section<'_>) -> Option<Settings> {
     }
     let servers = section.read("servers", servers);
     let tls = tls(section);
+    let _ = section.item("sasl");
     let sasl = section.has("sasl").then(|| section.table("sasl").and_then(|sasl| login(&sasl)));
     Some(Settings { servers: servers?.value, tls, sasl: sasl.unwrap_or_default() })
 }

@@ -79,7 +79,11 @@ fn output(section: &Section<'_>) -> Option<To> {
     }
     let to = section.table("to")?;
     misplaced(&to, "[to]", |_, _| true);
-    let named = if to.has("topic") || to.has("kafka") { to.string("key") } else { to.string("time") };
+    let named = match ["topic", "kafka", "parquet", "files"].into_iter().find(|kind| to.has(kind)) {
+        Some("topic" | "kafka") => to.string("key"),
+        Some(_) => to.string("time"),
+        None => None,
+    };
     let at = named.as_ref().and_then(|named| named.place.clone());
     let at = at.map_or((0, 0), |place| crate::config::position(section.mistakes().text, place.start));
     let kinds: Vec<&str> = KINDS.into_iter().filter(|kind| to.has(kind)).collect();
@@ -101,7 +105,13 @@ fn output(section: &Section<'_>) -> Option<To> {
             None
         }
     };
-    let store = if to.has("store") { store(&to) } else { None };
+    let store = match to.has("store") {
+        true => store(&to),
+        false => {
+            let _ = to.item("store");
+            None
+        }
+    };
     to.finish();
     Some(To { output, store, named_at: at })
 }
@@ -137,6 +147,7 @@ fn store(to: &Section<'_>) -> Option<StoreColumn> {
 
 /// `to = { files = "FOLDER" }`: as Parquet, but for the form of its files.
 fn files(to: &Section<'_>) -> Option<ParquetOutput> {
+    let _ = to.item("format");
     if to.has("format") && to.string("format").is_some_and(|format| format.value != "ndjson") {
         to.wrong(
             "format",

@@ -23,6 +23,8 @@ pub(super) fn read(section: &Section<'_>) -> Option<Window> {
     let table = section.table("window")?;
     let frame = frame(&table);
     let time = table.string("time").map(|time| named(&table, "time", time));
+    // Asked for where they are not, so that a typo is told from them.
+    let _ = (table.item("key"), table.item("late"), table.item("late-to"), table.item("select"));
     let key = if table.has("key") { names(&table, "key") } else { Some(Vec::new()) };
     let late = if table.has("late") { length(&table, "late", Duration::ZERO) } else { Some(Duration::ZERO) };
     let late_to = late_to(&table);

@@ -149,9 +149,9 @@ impl Encoder {
         self.row_group_memory() + self.file.inner().memory_size() + fixed
     }
 
-    /// What of that [`Encoder::end_row_group`] frees, if it is worth it.
-    pub(super) fn freed_early(&self) -> Option<usize> {
-        Some(self.row_group_memory()).filter(|bytes| *bytes >= EARLY_MIN)
+    /// What of that [`Encoder::end_row_group`] frees, if it is worth it, or in `need` if it is anything.
+    pub(super) fn freed_early(&self, need: bool) -> Option<usize> {
+        Some(self.row_group_memory()).filter(|bytes| *bytes >= if need { 1 } else { EARLY_MIN })
     }
 
     fn row_group_memory(&self) -> usize {

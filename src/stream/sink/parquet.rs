@@ -171,8 +171,15 @@ impl Parquet {
         if self.held <= allowed {
             return Ok(());
         }
+        self.free(allowed, false)?;
+        // Rows of one batch can lie in thousands of folders: then each has a row group of its own, as the cut behind the batch would give it.
+        if self.held > allowed { self.free(allowed, true) } else { Ok(()) }
+    }
+
+    fn free(&mut self, allowed: usize, need: bool) -> io::Result<()> {
+        let freed = |file: &Open| file.written.freed_early(need);
         let mut largest: Vec<(usize, &mut Open)> =
-            self.open.values_mut().filter_map(|file| Some((file.written.freed_early()?, file))).collect();
+            self.open.values_mut().filter_map(|file| Some((freed(file)?, file))).collect();
         largest.sort_by_key(|(bytes, _)| std::cmp::Reverse(*bytes));
         // Half of the share, or it would be one row group after the other.
         for (_, file) in largest {

@@ -31,10 +31,10 @@ impl Written {
         }
     }
 
-    /// What of its memory [`Written::relieve`] would set free, if it is worth it.
-    pub(super) fn freed_early(&self) -> Option<usize> {
+    /// What of its memory [`Written::relieve`] would set free, if it is worth it, or in `need` if it is anything.
+    pub(super) fn freed_early(&self, need: bool) -> Option<usize> {
         match self {
-            Written::Parquet(encoder) => encoder.freed_early(),
+            Written::Parquet(encoder) => encoder.freed_early(need),
             Written::Lines(_) => None,
         }
     }
