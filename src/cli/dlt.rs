@@ -336,6 +336,9 @@ fn send(door: &mut Door, name: &str, which: Which, to: &str, way: Way) -> Result
     } else {
         let done = if way.is_dry { "would be sent" } else { "were sent" };
         println!("{} letters {done} to {to}; every reader of {to} gets them", sent["letters"]);
+        if let Some(rows) = sent["window_rows"].as_u64().filter(|rows| *rows > 0) {
+            println!("{rows} others are rows that windows made, and no records: they stay");
+        }
     }
     Ok(Outcome::Done)
 }

@@ -228,3 +228,18 @@ fn a_record_is_as_it_was_before_it_failed_in_this_source_however_often() {
     assert_eq!(Letter::of(0, &record).origin(Some("first")).offset, Some(1));
     assert_eq!(Letter::of(0, &record).origin(None).offset, Some(1));
 }
+
+#[test]
+fn rows_that_windows_made_are_told_from_records() {
+    let of = |partition: i32| Record {
+        offset: Offset(0),
+        timestamp: 0,
+        key: None,
+        value: None,
+        headers: vec![
+            ("kafka_dlt-original-topic".into(), Some("in".into())),
+            ("kafka_dlt-original-partition".into(), Some(partition.to_be_bytes().to_vec().into())),
+        ],
+    };
+    assert!(Letter::of(0, &of(-1)).is_row_of_window() && !Letter::of(0, &of(1)).is_row_of_window());
+}

@@ -2,17 +2,18 @@
 //! one more partition, whose offsets are the moments at which windows close. Where a partition says nothing a mark moves its time.
 
 use super::hooks::Step;
-use super::plan::Plan;
+use super::plan::{Plan, Watch};
 use super::runner::{Fail, Open, Runner};
 use super::sink::journal::Last;
-use super::state::{Remembered, States};
+use super::state::{Remembered, States, closed};
 use super::step::Pane;
+use super::tap::{Look, Passed};
 use super::writing::letters;
 
 use crate::metrics as names;
 use crate::record::{PartitionId, TimestampType};
 use std::collections::BTreeMap;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// What rows of windows say where others say their partition. No position is kept of it: what is remembered at a cut says which windows
 /// come next.
@@ -21,6 +22,8 @@ pub(super) const WINDOWS: i32 = -1;
 /// What windows wait for.
 pub(super) struct Waits {
     began: Instant,
+    /// When marks were last thought of.
+    marked: Instant,
     /// By partition when rows last moved its window time.
     moved: BTreeMap<i32, Instant>,
     /// By partition when it was last read to its end.
@@ -35,11 +38,16 @@ impl Waits {
     pub(super) fn new() -> Waits {
         Waits {
             began: Instant::now(),
+            marked: Instant::now(),
             moved: BTreeMap::new(),
             caught_up: BTreeMap::new(),
             held: i64::MIN,
             enough: None,
         }
+    }
+
+    pub(super) fn since_marks(&self) -> Duration {
+        self.marked.elapsed()
     }
 
     pub(super) fn moved(&mut self, id: i32) {
@@ -88,6 +96,8 @@ impl Runner {
         if open.states.closed() < open.waits.held && (!is_idle || is_waiting) {
             return Ok(());
         }
+        // No position says which rows of windows are still on their way.
+        self.settle_all(open, 0..open.outlets.len())?;
         open.states.admit(&plan, open.partitions);
         self.cut_now(open)
     }
@@ -121,7 +131,18 @@ impl Runner {
         // A partition that is new takes part in all windows that are not out yet.
         let is_whole = open.states.members() >= open.topic.partition_count();
         let moment = if is_whole { passed } else { passed.min(open.waits.held) };
-        open.states.close(&plan, moment).into_iter().try_for_each(|done| self.let_out(open, &done))
+        for made in open.states.close(&plan, moment).into_iter().flatten() {
+            // A replay of an older text is not shown.
+            let mut look = self.life.taps().look().filter(|_| open.until.is_none());
+            let done = closed(&plan, made, look.as_mut().map(|look| look as &mut dyn Watch));
+            self.let_out(open, &done)?;
+            if let Some(sights) = look.map(Look::into_sights) {
+                let Remembered { records, routes, bad, .. } = &done;
+                let passed = Passed { partition: WINDOWS, records, routes, bad, passed_over: 0, sights: &sights };
+                self.life.taps().show(&self.job.spec, &passed);
+            }
+        }
+        Ok(())
     }
 
     /// Writes rows of windows, all of a moment in one call.
@@ -146,18 +167,25 @@ impl Runner {
         Ok(())
     }
 
+    /// Notes which partitions are read to their end. Whose end nobody can see now was not, and has to be read to it again.
+    pub(super) fn look_for_ends(&self, open: &mut Open) {
+        for partition in open.topic.partitions().iter().filter(|_| self.job.plan.window().is_some()) {
+            let id = partition.id().0;
+            if !partition.is_fresh() {
+                open.waits.caught_up.remove(&id);
+            } else if self.positions.get(&id).is_some_and(|next| *next >= partition.tail().0) {
+                open.waits.caught_up(id);
+            }
+        }
+    }
+
     /// Moves the window time of partitions that say nothing, as far as it lets something go, and no further than `limit` (ms).
     pub(super) fn mark_windows(&mut self, open: &mut Open, limit: i64) -> Result<(), Fail> {
         let plan = self.job.plan.clone();
         if plan.window().is_none() {
             return Ok(());
         }
-        for partition in open.topic.partitions().iter() {
-            let id = partition.id().0;
-            if self.positions.get(&id).is_some_and(|next| *next >= partition.tail().0) {
-                open.waits.caught_up(id);
-            }
-        }
+        open.waits.marked = Instant::now();
         let marks = self.window_marks_due(open, &plan, limit);
         if marks.is_empty() {
             return Ok(());
@@ -185,8 +213,8 @@ impl Runner {
         let quiet_after = self.hooks.quiet_after();
         let moved = open.waits.moved.get(&id).copied().unwrap_or(open.waits.began);
         let was_at_end = open.waits.caught_up.get(&id).is_some_and(|at| at.elapsed() < quiet_after);
-        let is_there = open.topic.partition(PartitionId(id)).is_some();
-        is_there && was_at_end && moved.elapsed() >= quiet_after && !self.is_held(id)
+        let is_fresh = open.topic.partition(PartitionId(id)).is_some_and(|partition| partition.is_fresh());
+        is_fresh && was_at_end && moved.elapsed() >= quiet_after && !self.is_held(id)
     }
 
     /// Moves window time as the marks of the checkpoint say.

@@ -167,7 +167,7 @@ impl Runner {
         for outlet in &mut open.outlets[which] {
             let Some(line) = &mut outlet.line else { continue };
             let state = &self.checkpoint.outputs[&outlet.name];
-            line.sink.cut(state.topic.as_ref(), &state.positions);
+            line.sink.cut(state.topic.as_ref(), &open.states.floor(&state.positions));
             line.sink.cut_kafka(state.kafka.as_ref(), &state.positions);
             if let Some(letters) = &state.letters {
                 line.letters.cut(letters, &state.positions);

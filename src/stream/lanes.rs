@@ -248,7 +248,7 @@ impl Work {
                     for record in found.into_iter().filter(|record| offsets.contains(&record.offset.0)) {
                         size += self.decoder.weight(&record.by_ref());
                         records.push(record);
-                        if records.len() >= ROWS_MAX || size >= ROWS_BYTES_MAX {
+                        if records.len() >= self.plan.records_max() || size >= ROWS_BYTES_MAX {
                             size = 0;
                             self.finish(partition, kind, &mut records, &mut outcomes);
                         }

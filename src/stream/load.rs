@@ -13,6 +13,10 @@ use std::sync::Arc;
 /// A pipeline file is not larger.
 const FILE_SIZE_MAX: u64 = 1 << 20;
 
+/// Why members of a group cannot remember.
+pub(super) const SHARED_AND_REMEMBERED: &str =
+    "what steps remember does not move with a partition: leave out group in from, or the steps that remember";
+
 /// A planned pipeline.
 #[derive(Clone)]
 pub(super) struct Job {
@@ -76,7 +80,22 @@ fn misfits(spec: &Spec, plan: &Plan) -> Vec<Mistake> {
         Output::Parquet(out) => layout_misfits(spec, route, out, plan),
         Output::Topic(_) | Output::Kafka(_) | Output::Http(_) | Output::Stdout => Vec::new(),
     });
-    spec.routes.iter().flat_map(mistakes).chain(of_files).collect()
+    spec.routes.iter().flat_map(mistakes).chain(of_files).chain(unshareable(spec, plan)).collect()
+}
+
+/// Whether what steps remember would have to move with a partition.
+fn unshareable(spec: &Spec, plan: &Plan) -> Option<Mistake> {
+    spec.elsewhere.as_ref().filter(|from| from.group.is_some() && plan.is_stateful())?;
+    let lines = || spec.text.lines().zip(1..);
+    let at = |(text, line): (&str, usize)| Some((line, text.find("group")? + 1));
+    let (line, column) = lines().skip_while(|(text, _)| !text.contains("from")).find_map(at).unwrap_or((0, 0));
+    Some(Mistake {
+        file: spec.file.clone(),
+        line,
+        column,
+        field: Some("from.group".to_owned()),
+        message: SHARED_AND_REMEMBERED.to_owned(),
+    })
 }
 
 /// What is wrong with the column whose bytes become files.

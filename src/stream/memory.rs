@@ -60,16 +60,22 @@ impl Runner {
 
     /// Moves the time of partitions in which nothing comes and a row waits for it.
     pub(super) fn mark_quiet(&mut self, open: &mut Open) -> Result<(), Fail> {
+        self.look_for_ends(open);
         let pause = MARK_PAUSE_MIN.max(self.status.cut_took * CUT_SHARE);
         let is_soon = self.status.cut_at.is_some_and(|at| at.elapsed() < pause);
-        if !self.job.plan.is_stateful() || open.until.is_some() || is_soon {
+        let quiet_after = self.hooks.quiet_after();
+        // Cuts that take long come one behind the other, and windows wait no longer for that.
+        let is_starved = self.job.plan.window().is_some() && open.waits.since_marks() >= quiet_after;
+        if !self.job.plan.is_stateful() || open.until.is_some() || is_soon && !is_starved {
             return Ok(());
         }
-        let quiet_after = self.hooks.quiet_after();
         let time = self.options.clock.now_ms().saturating_sub(quiet_after.as_millis().min(i64::MAX as u128) as i64);
         let is_quiet = |id: &i32| {
-            let tail = open.topic.partition(PartitionId(*id)).map(|partition| partition.tail().0);
-            tail == self.positions.get(id).copied()
+            // First: the tail is at least as new.
+            let partition = open.topic.partition(PartitionId(*id)).filter(|partition| partition.is_fresh());
+            let tail = partition.map(|partition| partition.tail().0);
+            tail.is_some()
+                && tail == self.positions.get(id).copied()
                 && !self.is_held(*id)
                 && open.quiet.get(id).is_some_and(|since| since.elapsed() >= quiet_after)
         };

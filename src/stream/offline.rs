@@ -13,7 +13,7 @@ use super::sink::place::Place;
 use super::sink::staged::finish;
 use super::sink::store::Store;
 use super::spec::{Output, ParquetOutput, Route};
-use super::state::{Remembered, States};
+use super::state::{Remembered, States, closed};
 use super::step::{Filtered, JsonLines, Rows, Sieve};
 use crate::clock::Clock;
 use crate::config::Mistake;
@@ -226,8 +226,9 @@ impl Run<'_> {
             };
             self.finish(done, &line, dead)?;
             // All events are of one partition here.
-            let closed = self.states.passed(&plan).map_or(Vec::new(), |moment| self.states.close(&plan, moment));
-            return closed.into_iter().try_for_each(|done| self.finish(done, &|_| 0, dead));
+            let pieces = self.states.passed(&plan).and_then(|moment| self.states.close(&plan, moment));
+            let mut pieces = pieces.into_iter().flatten();
+            return pieces.try_for_each(|made| self.finish(closed(&plan, made, None), &|_| 0, dead));
         }
         let done = Remembered {
             records: records.into(),

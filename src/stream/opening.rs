@@ -5,7 +5,7 @@ use super::checkpoint::{Checkpoint, ONLY_OUTPUT, OutputState};
 use super::closing::{WINDOWS, Waits};
 use super::dead_letters::{self, DeadLetters, Sender, Start};
 use super::lanes::{self, Lanes};
-use super::load::Job;
+use super::load::{self, Job};
 use super::output::{Line, Outlet};
 use super::runner::{Fail, Open, Runner};
 use super::sink::Sink;
@@ -79,8 +79,7 @@ impl Runner {
             return Ok(States::default());
         }
         if topic.is_shared() {
-            let why = "what steps remember does not move with a partition: leave out group in from, or the steps that remember";
-            return Err(Fail::Broken(why.to_owned()));
+            return Err(Fail::Broken(load::SHARED_AND_REMEMBERED.to_owned()));
         }
         if topic.partition_count() > 1 {
             keyed_by(topic, &self.job).map_err(Fail::Broken)?;
@@ -136,7 +135,8 @@ impl Runner {
                 }
             }
             Output::Kafka(out) => {
-                let settled = kafka::settle(out, state.kafka.as_ref(), open.topic.partition_count(), &self.life);
+                let sources = kafka::sources(open.topic.partition_count(), self.job.plan.window().is_some());
+                let settled = kafka::settle(out, state.kafka.as_ref(), sources, &self.life);
                 let (cluster, settled) = settled.map_err(|error| Fail::Down(error.to_string()))?;
                 state.kafka = Some(settled);
                 elsewhere = Some(cluster);
@@ -159,7 +159,7 @@ impl Runner {
                 }
                 Sink::Kafka(Box::new(sink))
             }
-            _ => self.sink(&open.topic, &route, state)?,
+            _ => self.sink(open, &route, state)?,
         };
         let store = self.file_store(&route)?;
         let start = Start { pipeline: self.checkpoint.id, state: state.letters.as_ref(), positions: &state.positions };
@@ -353,7 +353,8 @@ impl Runner {
             .map_err(|error| Fail::Down(error.to_string()))
     }
 
-    fn sink(&self, topic: &Arc<Source>, route: &Route, state: &OutputState) -> Result<Sink, Fail> {
+    fn sink(&self, open: &Open, route: &Route, state: &OutputState) -> Result<Sink, Fail> {
+        let topic = &open.topic;
         match &route.to {
             Output::Parquet(out) => {
                 let schema = route.schema(self.job.plan.output());
@@ -364,7 +365,7 @@ impl Runner {
                 Ok(Sink::Parquet(Box::new(sink.map_err(|error| error.to_string())?)))
             }
             Output::Kafka(_) => Err(Fail::Down("a topic elsewhere is opened with its cluster".to_owned())),
-            Output::Http(out) => self.http(topic, out, &route.to.to_string(), state),
+            Output::Http(out) => self.http(open, out, &route.to.to_string(), state),
             Output::Stdout => Ok(Sink::Stdout),
             Output::Topic(out) => {
                 let output = self.output_topic(out, topic)?;
@@ -379,18 +380,18 @@ impl Runner {
         }
     }
 
-    fn http(&self, topic: &Source, out: &HttpOutput, name: &str, state: &OutputState) -> Result<Sink, Fail> {
+    fn http(&self, open: &Open, out: &HttpOutput, name: &str, state: &OutputState) -> Result<Sink, Fail> {
         let on_error = &self.job.spec.on_error;
         let opened = Opened {
             pipeline: self.checkpoint.id,
-            topic: topic.id,
+            topic: open.topic.id,
             generation: state.generation,
             patience: Patience { retries: on_error.retries, backoff: on_error.backoff },
             clock: self.options.clock.clone(),
             stands_together: self.job.plan.is_stateful(),
         };
         let begun = http::begun_path(self.path.parent().unwrap_or(Path::new(".")), name);
-        let sink = HttpSink::open(out, opened, &begun, &state.positions);
+        let sink = HttpSink::open(out, opened, &begun, &open.states.floor(&state.positions));
         Ok(Sink::Http(sink.map_err(|error| format!("cannot use {}: {error}", begun.display()))?))
     }
 

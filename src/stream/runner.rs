@@ -71,7 +71,7 @@ impl From<String> for Fail {
 
 /// Why the rest of a read is left for later.
 enum Ended {
-    /// No output is there any more for it.
+    /// No output is there any more for it, or no room.
     Left,
     Fail(Fail),
 }
@@ -517,7 +517,8 @@ impl Runner {
                 Outcome::Undecodable { batch, reason } => self.undecodable(open, &crowd, id, &batch, reason)?,
                 Outcome::Down(reason) => return Err(Ended::Fail(Fail::Down(reason))),
             }
-            if crowd.is_empty() { Err(Ended::Left) } else { Ok(()) }
+            // What waits for other partitions has a limit too.
+            if crowd.is_empty() || !self.windows_take(open, id) { Err(Ended::Left) } else { Ok(()) }
         });
         match ran {
             Ok(()) => {

@@ -4,9 +4,10 @@
 //! the checkpoint. Times are stream time in ms.
 
 use super::checkpoint::{StateFile, sync_folder};
+use super::closing::WINDOWS;
 use super::fault::Fault;
 use super::plan::{Plan, Watch};
-use super::step::{Course, Filtered, JsonLines, LetGo, Made, Pane, Rows, Table};
+use super::step::{Course, Filtered, JsonLines, LetGo, Made, Pane, Pieces, Rows, Table};
 use crate::record::{Offset, Record};
 use arrow_ipc::reader::StreamReader;
 use arrow_ipc::writer::StreamWriter;
@@ -126,6 +127,15 @@ impl States {
         self.closed
     }
 
+    /// What nothing comes below again: of the source's partitions, and of windows, whose rows say their moment as an offset.
+    pub(super) fn floor(&self, positions: &BTreeMap<i32, i64>) -> BTreeMap<i32, i64> {
+        let mut floor = positions.clone();
+        if self.members > 0 {
+            floor.insert(WINDOWS, self.closed.saturating_add(1));
+        }
+        floor
+    }
+
     pub(super) fn pane(&self, partition: i32) -> Option<&Pane> {
         self.partitions.get(&partition)?.pane.as_ref()
     }
@@ -141,15 +151,13 @@ impl States {
         self.panes().map(|(_, pane)| window.time_of(pane)).min()
     }
 
-    /// Closes the windows whose moment (ms) has come. Rows of one moment are in one piece, and pieces are ascending.
-    pub(super) fn close(&mut self, plan: &Plan, moment: i64) -> Vec<Remembered<'static>> {
-        let Some(window) = plan.window() else { return Vec::new() };
-        if moment <= self.closed {
-            return Vec::new();
-        }
+    /// Closes the windows whose moment (ms) has come. Rows of one moment are in one piece, and pieces are ascending; each is made when it is
+    /// asked for.
+    pub(super) fn close<'p>(&mut self, plan: &'p Plan, moment: i64) -> Option<Pieces<'p>> {
+        let window = plan.window().filter(|_| moment > self.closed)?;
         self.closed = moment;
         let mut panes: Vec<&mut Pane> = self.partitions.values_mut().filter_map(|state| state.pane.as_mut()).collect();
-        window.close(&mut panes, moment).into_iter().map(|made| closed(plan, made)).collect()
+        Some(window.close(&mut panes, moment))
     }
 
     /// Partitions in which a row is let go at this time.
@@ -174,7 +182,7 @@ impl States {
             Remembered { records: done.records.into_owned().into(), ..done }
         };
         let mut gone: Vec<Remembered<'static>> = self.partitions.iter_mut().map(go).collect();
-        gone.extend(self.close(plan, i64::MAX));
+        gone.extend(self.close(plan, i64::MAX).into_iter().flatten().map(|made| closed(plan, made, None)));
         gone
     }
 
@@ -351,7 +359,7 @@ impl State {
 
 /// Rows of windows that closed, on their way to the outputs. Each has a place of its own, as if it were a record: its offset is the moment
 /// at which it closed, and its value the row.
-fn closed(plan: &Plan, made: Made) -> Remembered<'static> {
+pub(super) fn closed(plan: &Plan, made: Made, watch: Option<&mut (dyn Watch + '_)>) -> Remembered<'static> {
     let Made { rows, places, faults: mut bad } = made;
     // No type of ours has no JSON form.
     let lines = JsonLines::of(&rows.batch)
@@ -365,7 +373,7 @@ fn closed(plan: &Plan, made: Made) -> Remembered<'static> {
         headers: Vec::new(),
     };
     let records: Vec<Record> = places.into_iter().map(record).collect();
-    let done = plan.behind_window(rows.without(&bad));
+    let done = plan.behind_window(rows.without(&bad), watch);
     bad.extend(done.faults);
     bad.sort_by_key(|(index, _)| *index);
     bad.dedup_by_key(|(index, _)| *index);

@@ -148,12 +148,14 @@ fn look(
             if to.id == topic.id {
                 return Err(Refused::Asked(format!("the letters are in {} already", topic.name)));
             }
-            // A batch that could not be decoded is no record.
-            let chosen = letters.choose(&topic, &asked.filter, asked.again, |letter| !letter.is_batch())?;
-            match asked.dry {
-                true => json!({ "letters": chosen.count }),
-                false => json!(letters.send_to(&topic, &chosen, &to)?),
-            }
+            // A batch that could not be decoded is no record, nor is a row of a window.
+            let mut window_rows = 0_u64;
+            let chosen = letters.choose(&topic, &asked.filter, asked.again, |letter| {
+                window_rows += u64::from(letter.is_row_of_window());
+                !letter.is_batch() && !letter.is_row_of_window()
+            })?;
+            let sent = if asked.dry { chosen.count } else { letters.send_to(&topic, &chosen, &to)?.letters };
+            json!({ "letters": sent, "window_rows": window_rows })
         }
         _ => {
             let known = "list, show, drop, send; replay, backfill and stop with a pipeline";

@@ -1,5 +1,6 @@
 //! The `window` step of a plan: typed against what is in scope, then physical, and how rows go into it and what comes out.
 
+use super::super::rows::ROWS_MAX;
 use super::super::spec;
 use super::super::sql::{Call, Scope};
 use super::super::step::{
@@ -50,12 +51,19 @@ impl Plan {
     }
 
     /// Takes rows of windows that closed to their routes.
-    pub(in crate::stream) fn behind_window(&self, rows: Rows) -> Transformed {
+    pub(in crate::stream) fn behind_window(&self, rows: Rows, watch: Option<&mut (dyn Watch + '_)>) -> Transformed {
         let mut found = Found::default();
+        let mut watch = watch;
+        watch.iter_mut().for_each(|watch| watch.after(self.window_at(), &rows, &found));
         let stages = (self.window_at() + 1).min(self.stages.len())..self.stages.len();
-        let rows = self.run_stages(stages, rows, &mut found, None, &mut None);
-        let routes = self.route(rows, &mut found);
+        let rows = self.run_stages(stages, rows, &mut found, None, &mut watch);
+        let routes = self.route_watched(rows, &mut found, &mut watch);
         Transformed::new(routes, found)
+    }
+
+    /// So many records are taken through it at a time.
+    pub(in crate::stream) fn records_max(&self) -> usize {
+        self.window().map_or(ROWS_MAX, Window::records_max)
     }
 
     fn window_at(&self) -> usize {

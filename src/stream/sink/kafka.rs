@@ -7,6 +7,7 @@
 //! of the other, or says that sequences do not follow, and the partition is looked at once more.
 
 use super::super::checkpoint::KafkaState;
+use super::super::closing::WINDOWS;
 use super::super::fault::Fault;
 use super::super::hooks::{Hooks, Step};
 use super::super::life::Life;
@@ -93,15 +94,20 @@ fn pulse(life: &Arc<Life>) -> Pulse {
     })
 }
 
+/// Whose rows have producers: the source's partitions, and windows if there are any.
+pub(in crate::stream) fn sources(partitions: i32, has_window: bool) -> impl Iterator<Item = i32> {
+    (0..partitions).chain(has_window.then_some(WINDOWS))
+}
+
 /// Connects, makes the topic if it is not there, and says what the checkpoint is to say before the first row is written: `known`, if that
-/// is of this topic, with a producer for each of the source's partitions.
+/// is of this topic, with a producer for each of `sources`.
 ///
 /// # Errors
 /// Why it cannot be used now.
 pub(in crate::stream) fn settle(
     out: &KafkaOutput,
     known: Option<&KafkaState>,
-    source_partitions: i32,
+    sources: impl Iterator<Item = i32>,
     life: &Arc<Life>,
 ) -> Result<(Cluster, KafkaState), Error> {
     let topic = out.topic.as_str();
@@ -125,7 +131,7 @@ pub(in crate::stream) fn settle(
             }
         }
     };
-    for source in 0..source_partitions {
+    for source in sources {
         if let std::collections::btree_map::Entry::Vacant(vacant) = state.producers.entry(source) {
             vacant.insert(cluster.new_producer()?);
         }
@@ -541,6 +547,11 @@ mod tests {
         assert_eq!((sticky(1, 0, 3), sticky(1, STICKY_OFFSETS - 1, 3), sticky(1, STICKY_OFFSETS, 3)), (1, 1, 2));
         let used: BTreeSet<i32> = (0..12).map(|n| sticky(0, n * STICKY_OFFSETS, 4)).collect();
         assert_eq!(used.len(), 4);
+    }
+
+    #[test]
+    fn rows_of_windows_have_a_producer_of_their_own() {
+        assert!(sources(2, false).eq([0, 1]) && sources(2, true).eq([0, 1, WINDOWS]));
     }
 
     #[test]

@@ -33,6 +33,8 @@ const ROOM_WAIT: Duration = Duration::from_millis(100);
 const VIEW_AGE_MAX: Duration = Duration::from_secs(30);
 /// Between signs of life to a group.
 const HEARTBEAT: Duration = Duration::from_secs(3);
+/// A tail that nobody has told for so long may lie behind the partition's end.
+const TAIL_AGE_MAX: Duration = Duration::from_secs(5);
 /// Between attempts to reach a cluster.
 const PAUSE: Duration = Duration::from_secs(1);
 
@@ -89,6 +91,8 @@ impl State {
 struct Ahead {
     start: i64,
     tail: i64,
+    /// When the cluster last told the tail.
+    heard: Option<Instant>,
     batches: VecDeque<Batch>,
     size: usize,
     /// What is read ahead begins at an offset and ends before one, which is fetched next.
@@ -100,7 +104,7 @@ struct Ahead {
 
 impl Ahead {
     fn at(start: i64, tail: i64) -> Ahead {
-        Ahead { start, tail, from: tail, until: tail, ..Ahead::default() }
+        Ahead { start, tail, heard: Some(Instant::now()), from: tail, until: tail, ..Ahead::default() }
     }
 
     fn seek(&mut self, to: i64) {
@@ -257,6 +261,13 @@ impl Feed {
         self.shared.state().partitions.get(id as usize).map_or((0, 0), |ahead| (ahead.start, ahead.tail))
     }
 
+    /// Whether the tail of a partition is the end that it has now, as far as anybody can know.
+    pub(super) fn is_fresh(&self, id: i32) -> bool {
+        let state = self.shared.state();
+        let heard = state.partitions.get(id as usize).and_then(|ahead| ahead.heard);
+        state.trouble.is_none() && heard.is_some_and(|heard| heard.elapsed() < TAIL_AGE_MAX)
+    }
+
     /// As [`super::Stretch::read_blocking`].
     pub(super) fn read(&self, id: i32, next: i64, size_max: usize) -> Result<Slice, ReadError> {
         let mut state = self.shared.state();
@@ -337,7 +348,7 @@ impl Shared {
         state.standing = Some(Standing::Steady);
         for (id, (start, tail)) in bounds {
             if let Some(ahead) = state.partitions.get_mut(id as usize) {
-                (ahead.start, ahead.tail) = (start, tail);
+                (ahead.start, ahead.tail, ahead.heard) = (start, tail, Some(Instant::now()));
                 ahead.seek(tail);
             }
         }
@@ -476,7 +487,7 @@ impl Reader {
         let is_news = ahead.tail != fetched.tail.0 || !batches.is_empty();
         // Old brokers do not tell the start here.
         ahead.start = ahead.start.max(fetched.start.0);
-        ahead.tail = fetched.tail.0;
+        (ahead.tail, ahead.heard) = (fetched.tail.0, Some(Instant::now()));
         // The pipeline may have gone elsewhere meanwhile.
         if ahead.until == from && !ahead.is_outside {
             for batch in batches {
@@ -617,6 +628,19 @@ mod tests {
         assert!(offsets(10, 1 << 20).is_empty());
         answer(&feed, vec![batch(10)], 50);
         assert_eq!((offsets(12, 1 << 20), feed.bounds(0)), (vec![10], (0, 50)));
+    }
+
+    #[test]
+    fn the_tail_of_a_cluster_that_does_not_answer_is_no_end() {
+        let feed = feed(0, 40);
+        assert!(feed.is_fresh(0) && !feed.is_fresh(1));
+        feed.shared.state().trouble = Some("nobody answers".to_owned());
+        assert!(!feed.is_fresh(0));
+        feed.shared.state().trouble = None;
+        feed.shared.state().partitions[0].heard = Instant::now().checked_sub(TAIL_AGE_MAX);
+        assert!(!feed.is_fresh(0), "a connection hangs");
+        answer(&feed, Vec::new(), 40);
+        assert!(feed.is_fresh(0));
     }
 
     #[test]

@@ -172,6 +172,14 @@ impl Stretch {
         }
     }
 
+    /// Whether the tail is where the partition ends now; of one elsewhere nobody knows it while its cluster does not answer.
+    pub(super) fn is_fresh(&self) -> bool {
+        match self {
+            Stretch::Log(_) => true,
+            Stretch::Kafka { feed, id, .. } => feed.is_fresh(*id),
+        }
+    }
+
     /// Whole batches from the one that holds `next` on; empty = nothing there now.
     ///
     /// # Errors

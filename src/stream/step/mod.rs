@@ -16,11 +16,13 @@ pub(super) use sample::{SAMPLE_WHOLE, Sample};
 pub(super) use table::{Keys, RowShape, Table};
 pub(super) use transform::{Transform, output_type};
 pub(super) use unnest::Unnest;
-pub(super) use window::{Aggregate, Frame, Hop, Made, Pane, Parts, Window, output_fields as window_fields, output_of};
+pub(super) use window::{
+    Aggregate, Frame, Hop, Made, Pane, Parts, Pieces, Window, output_fields as window_fields, output_of,
+};
 
 use super::fault::{Fault, Reason};
 use super::sql::readable;
-use arrow::array::{AsArray, BooleanArray, UInt32Array};
+use arrow::array::{ArrayRef, AsArray, BooleanArray, UInt32Array};
 use arrow::compute::{filter_record_batch, take_record_batch};
 use arrow::error::ArrowError;
 use arrow::record_batch::RecordBatch;
@@ -196,13 +198,22 @@ const PARTS: usize = 8;
 
 /// The rows that an expression fails on, which fails on the batch: ascending, each with its error.
 fn failing(expression: &Arc<dyn PhysicalExpr>, batch: &RecordBatch) -> Vec<(usize, DataFusionError)> {
+    let evaluate = |part: &RecordBatch| expression.evaluate(part).and_then(|array| array.into_array(part.num_rows()));
+    failing_by(&evaluate, batch)
+}
+
+/// As [`failing`].
+fn failing_by(
+    evaluate: &dyn Fn(&RecordBatch) -> SqlResult<ArrayRef>,
+    batch: &RecordBatch,
+) -> Vec<(usize, DataFusionError)> {
     let mut found = Vec::new();
-    look(expression, batch, 0, &mut found);
+    look(evaluate, batch, 0, &mut found);
     found
 }
 
 fn look(
-    expression: &Arc<dyn PhysicalExpr>,
+    evaluate: &dyn Fn(&RecordBatch) -> SqlResult<ArrayRef>,
     batch: &RecordBatch,
     first: usize,
     found: &mut Vec<(usize, DataFusionError)>,
@@ -210,11 +221,10 @@ fn look(
     let size = batch.num_rows().div_ceil(PARTS);
     for from in (0..batch.num_rows()).step_by(size.max(1)) {
         let part = batch.slice(from, size.min(batch.num_rows() - from));
-        let evaluated = expression.evaluate(&part).and_then(|array| array.into_array(part.num_rows()));
-        match evaluated {
+        match evaluate(&part) {
             Ok(_) => {}
             Err(error) if part.num_rows() == 1 => found.push((first + from, error)),
-            Err(_) => look(expression, &part, first + from, found),
+            Err(_) => look(evaluate, &part, first + from, found),
         }
     }
 }

@@ -182,3 +182,24 @@ fn a_pipeline_that_is_changed_ends_its_taps() {
     assert!(lines.last().unwrap()["end"].as_str().unwrap().contains("changed"), "{lines:?}");
     running.stop(PATIENCE);
 }
+
+#[test]
+fn rows_that_windows_let_go_are_seen_behind_the_window_and_as_they_go_out() {
+    let bench = Bench::new();
+    let source = bench.topic("in", 1, &[]);
+    let job = bench.job("from = \"topic:in\"\n[columns]\nn = \"int64\"\nts = \"timestamp(ms)\"\n[[step]]\nwindow = { tumbling = \"1s\", time = \"ts\", key = \"n\", select = \"count(*) as views\" }\n[[step]]\nwhere = \"n > 1\"\n[[route]]\nto = { topic = \"low\" }\n");
+    let mut readers: Vec<Reader> = ["window", "where", "routes"]
+        .into_iter()
+        .map(|after| bench.tapped(&job, |lines| tap(after, lines)).unwrap())
+        .collect();
+    let event = |n: i64| {
+        let time = 1_700_000_000_000 + n * 1_000;
+        (time, format!("k{n}"), format!("{{\"n\":{n},\"ts\":{time}}}"))
+    };
+    bench.send_events(&source, 0, &(1..=4).map(event).collect::<Vec<_>>());
+    let runs = bench.run(&job);
+    assert_eq!(numbers(&readers[0].read(3)), [1, 2, 3]);
+    assert_eq!(numbers(&readers[1].read(2)), [2, 3]);
+    assert_eq!(numbers(&readers[2].read(2)), [2, 3]);
+    runs.end().unwrap();
+}

@@ -602,3 +602,48 @@ fn what_a_window_cannot_be_is_told_with_its_place() {
             .contains("behind a window")
     );
 }
+
+#[test]
+fn a_partition_that_runs_ahead_is_read_no_further_than_its_windows_have_room() {
+    let bench = Bench::new();
+    bench.hooks.set_quiet_after(Duration::from_secs(1 << 40));
+    let source = bench.topic("in", 2, &[]);
+    let text = "from = \"topic:in\"\n[columns]\nn = \"int64\"\nts = \"timestamp(ms)\"\n[[step]]\nwindow = { hopping = { size = \"100s\", every = \"1s\" }, time = \"ts\", key = \"n\", state-size-max = \"64KiB\", select = \"count(*) as views, count(null) as none\" }\n[[step]]\nselect = \"n, none\"\n[[route]]\nto = { topic = \"out\" }\n";
+    let job = bench.job(text);
+    let rows: Vec<_> = (1..=600).map(|n| row(n, BEGAN + n * 1_000_000, "p")).collect();
+    bench.send_events(&source, 0, &rows);
+    let runs = bench.run(&job);
+    let position = || bench.status().and_then(|status| status.positions.get(&0).copied()).unwrap_or(0);
+    wait_for("a piece", || position() > 0);
+    std::thread::sleep(Duration::from_millis(500));
+    assert!(position() < 300, "{} of 600 rows wait", position());
+    bench.send_events(&source, 1, &[row(1, BEGAN + 700_000_000, "p")]);
+    wait_for("the rest", || position() == 600 && numbers(&bench, "out").len() == 599 * 100);
+    runs.end().unwrap();
+    let nothing = |record: &Record| String::from_utf8_lossy(record.value.as_deref().unwrap()).contains("\"none\":0");
+    assert!(bench.records("out").iter().all(nothing), "null is no value");
+}
+
+#[test]
+fn a_group_and_steps_that_remember_are_refused_by_the_file() {
+    let text = COUNTING.replace("\"topic:in\"", "{ kafka = \"in\", servers = \"127.0.0.1:9\", group = \"g\" }");
+    let mistakes = load::text(Path::new("p.toml"), &text).err().unwrap();
+    let told = mistakes.iter().map(ToString::to_string).collect::<String>();
+    assert!(told.contains("p.toml:1:") && told.contains("leave out group"), "{told}");
+}
+
+#[test]
+fn a_session_of_one_key_with_very_many_stretches_is_no_quadratic_work() {
+    let bench = Bench::new();
+    bench.hooks.set_quiet_after(Duration::from_secs(1 << 40));
+    let source = bench.topic("in", 2, &[]);
+    let job = bench.job(&COUNTING.replace("tumbling = \"1s\"", "session = \"1ms\""));
+    for from in (1..=60_000).step_by(5_000) {
+        let rows: Vec<_> = (from..from + 5_000).map(|n| row(n, BEGAN + n * 10, "p")).collect();
+        bench.send_events(&source, 0, &rows);
+    }
+    bench.send_events(&source, 1, &[row(1, BEGAN + 86_400_000, "end")]);
+    bench.send_events(&source, 0, &[row(1, BEGAN + 86_400_000, "end")]);
+    bench.finish(&job);
+    assert_eq!(bench.records("out").len(), 60_000);
+}

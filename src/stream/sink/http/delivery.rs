@@ -189,6 +189,9 @@ impl Sender {
             hash.update(unit.place.to_be_bytes());
             unit.records.iter().for_each(|record| hash.update(record.timestamp.to_be_bytes()));
         }
+        // Parts of one moment may be alike.
+        let part = units.first().filter(|unit| !unit.is_mark && unit.place > 0);
+        part.iter().for_each(|unit| hash.update(unit.place.to_be_bytes()));
         hash.update(lines);
         let hash: String = hash.finalize().iter().take(8).map(|byte| format!("{byte:02x}")).collect();
         format!("{}_{partition}_{}_{}_{hash}", pipeline.simple(), offsets.start, offsets.end)

@@ -11,7 +11,8 @@ use tokio::time::Instant;
 /// So many batches' bytes wait in a lane, and one read of the log on top.
 const BATCHES_WAITING_MAX: usize = 2;
 
-/// All rows at one offset: they are sent, taken and refused together. Of a mark, which may let go much at one offset, those of one record.
+/// All rows at one offset: they are sent, taken and refused together. Of a mark and of windows, which may let go much at one offset, those
+/// of one record.
 pub(super) struct Unit {
     pub(super) offset: i64,
     pub(super) rows: u64,
@@ -21,7 +22,7 @@ pub(super) struct Unit {
     pub(super) records: Vec<Record>,
     /// Time has let the rows go; others with this offset may follow behind a cut.
     pub(super) is_mark: bool,
-    /// Among the units of its mark, or 0.
+    /// Among the units of its mark, or of its moment, or 0.
     pub(super) place: u32,
 }
 
@@ -114,22 +115,28 @@ impl Lane {
         while waiting.begun.front().is_some_and(|range| range.end <= first.offset) {
             waiting.begun.pop_front();
         }
-        let is_new = !first.is_mark && waiting.begun.front().is_none_or(|range| first.offset < range.start);
+        let is_new =
+            !first.is_mark && first.place == 0 && waiting.begun.front().is_none_or(|range| first.offset < range.start);
         let count = match waiting.begun.front() {
-            Some(range) if !first.is_mark && !is_new => {
+            Some(range) if !first.is_mark && range.start <= first.offset => {
                 let end = range.end;
                 let count = waiting.units.iter().take_while(|unit| !unit.is_mark && unit.offset < end).count();
                 let is_whole = count < waiting.units.len() || waiting.passed >= end;
                 // Without room the rest of it would never come.
-                if !is_whole && waiting.size < self.size_max * BATCHES_WAITING_MAX {
+                // Nor would it where whoever hurries waits for what is here.
+                if !is_whole && !waiting.is_hurried && waiting.size < self.size_max * BATCHES_WAITING_MAX {
                     return None;
                 }
-                waiting.begun.pop_front();
+                let is_one_offset = waiting.units[count - 1].offset == first.offset;
+                let count = if is_one_offset { self.whole(&waiting.units, &first, end).0.min(count) } else { count };
+                if waiting.units.get(count).is_none_or(|next| next.offset >= end) {
+                    waiting.begun.pop_front();
+                }
                 count
             }
             next => {
                 let end = next.map_or(i64::MAX, |range| range.start);
-                let (count, is_full) = self.fitting(&waiting.units, &first, end);
+                let (count, is_full) = self.whole(&waiting.units, &first, end);
                 if !is_full && !is_late && !waiting.is_hurried && count == waiting.units.len() && !first.is_mark {
                     return None;
                 }
@@ -139,6 +146,21 @@ impl Lane {
         let units: Vec<Arc<Unit>> = waiting.units.drain(..count).collect();
         waiting.size -= units.iter().map(|unit| unit.lines.len()).sum::<usize>();
         Some(Batch { units, is_new })
+    }
+
+    /// As [`Lane::fitting`], in whole offsets or a part of one alone: a batch of windows that was begun is known by its offsets, and all rows
+    /// of one come at once.
+    fn whole(&self, units: &VecDeque<Arc<Unit>>, first: &Unit, end: i64) -> (usize, bool) {
+        let (count, is_full) = self.fitting(units, first, end);
+        let of_first = units.iter().take(count + 1).take_while(|unit| unit.offset == first.offset).count();
+        if first.is_mark {
+            (count, is_full)
+        } else if first.place > 0 || of_first > count {
+            (count.min(of_first), true)
+        } else {
+            let is_whole = |unit: &&Arc<Unit>| units.get(count).is_none_or(|next| next.offset != unit.offset);
+            (units.iter().take(count).filter(is_whole).count(), is_full)
+        }
     }
 
     /// How many of the first units make one batch, at least one, and whether no more would fit.
@@ -241,6 +263,46 @@ mod tests {
             lane.push(&[unit(25, 1)], 26);
             let third = lane.next().await;
             assert_eq!((offsets(&third), third.is_new), (vec![25], true));
+        });
+    }
+
+    #[test]
+    fn a_moment_of_windows_is_sent_in_parts_and_again_in_the_same_ones() {
+        let part = |offset, place| {
+            let lines = b"{}\n".to_vec();
+            Arc::new(Unit { offset, rows: 1, lines, records: Vec::new(), is_mark: false, place })
+        };
+        let moments = [(5, 2), (6, 1), (7, 7), (8, 1), (9, 1)];
+        let units: Vec<_> =
+            moments.iter().flat_map(|(offset, count)| (0..*count).map(|place| part(*offset, place))).collect();
+        let wanted = [vec![5, 5, 6], vec![7; 3], vec![7; 3], vec![7], vec![8, 9]];
+        run(async {
+            let first = lane("batch = \"3\"\nlinger = \"10ms\"", &[]);
+            first.push(&units, 10);
+            let mut begun = Vec::new();
+            for wanted in &wanted {
+                let batch = first.next().await;
+                assert_eq!(offsets(&batch), *wanted);
+                begun.extend(batch.is_new.then(|| (wanted[0], wanted[wanted.len() - 1] + 1)));
+            }
+            assert_eq!(begun, [(5, 7), (7, 8), (8, 10)]);
+            let second = lane("batch = \"3\"\nlinger = \"10ms\"", &begun);
+            second.push(&units, 10);
+            for wanted in wanted {
+                let batch = second.next().await;
+                assert_eq!((offsets(&batch), batch.is_new), (wanted, false));
+            }
+        });
+    }
+
+    #[test]
+    fn a_begun_batch_whose_rest_does_not_come_goes_when_somebody_waits_for_it() {
+        run(async {
+            let lane = lane("batch = \"100\"", &[(3, 9)]);
+            lane.push(&[unit(3, 1), unit(4, 1)], 5);
+            lane.hurry();
+            let next = tokio::time::timeout(std::time::Duration::from_secs(5), lane.next()).await;
+            assert_eq!(next.map(|batch| offsets(&batch)).ok(), Some(vec![3, 4]));
         });
     }
 

@@ -14,6 +14,7 @@ mod verdict;
 pub(in crate::stream) use delivery::Patience;
 pub use settings::HttpOutput;
 
+use super::super::closing::WINDOWS;
 use super::super::step::JsonLines;
 use super::super::web::Connection;
 use super::{Downed, Refused, Settled, WriteError};
@@ -173,7 +174,7 @@ impl HttpSink {
         if !sources.is_empty() && !is_mark && !course.lane.has_room() {
             return Err(WriteError::Full);
         }
-        let units = units(objects, sources, records, is_mark);
+        let units = units(objects, sources, records, (partition, is_mark));
         course.unsettled.extend(units.iter().cloned());
         course.lane.push(&units, passed);
         Ok(())
@@ -245,7 +246,8 @@ impl HttpSink {
                 course.held_back.push(Refused { partition, records, message, is_mark });
             }
             // Letters of one offset are sent together.
-            if course.unsettled.front().is_none_or(|unit| !unit.is_mark) {
+            let last = units.last().map(|unit| unit.offset);
+            if course.unsettled.front().is_none_or(|unit| !unit.is_mark && Some(unit.offset) != last) {
                 settled.refused.append(&mut course.held_back);
             }
         }
@@ -292,20 +294,25 @@ async fn run(partition: i32, lane: Arc<Lane>, mut sender: Sender, begun: Arc<Beg
     }
 }
 
-/// Rows by their records' offset; those that a mark lets go by record.
-fn units(objects: &Objects, sources: &[u32], records: &[Record], is_mark: bool) -> Vec<Arc<Unit>> {
+/// Rows by their records' offset; those that a mark lets go, and those of windows, by record: there may be very many at one offset.
+fn units(objects: &Objects, sources: &[u32], records: &[Record], of: (i32, bool)) -> Vec<Arc<Unit>> {
+    let (partition, is_mark) = of;
     let mut units: Vec<Unit> = Vec::new();
     let mut last = None;
     for (row, source) in sources.iter().enumerate() {
         let record = &records[*source as usize];
         let line = &objects.json[objects.lines[row].clone()];
         let is_same_record = last == Some(*source);
-        let joins = |unit: &&mut Unit| if is_mark { is_same_record } else { unit.offset == record.offset.0 };
-        let place = units.len() as u32;
+        let is_alone = is_mark || partition == WINDOWS;
+        let joins = |unit: &&mut Unit| if is_alone { is_same_record } else { unit.offset == record.offset.0 };
+        let place = match units.last() {
+            _ if is_mark => units.len() as u32,
+            Some(before) if before.offset == record.offset.0 => before.place + 1,
+            _ => 0,
+        };
         let unit = match units.last_mut().filter(joins) {
             Some(unit) => unit,
             None => {
-                let place = if is_mark { place } else { 0 };
                 units.push(Unit {
                     offset: record.offset.0,
                     rows: 0,

@@ -4,15 +4,16 @@ use super::super::super::fault::{Fault, Reason};
 use super::super::super::sql::{Call, Fold, readable};
 use super::super::sample::hash;
 use super::super::table::converter;
-use super::super::{Found, Rows, output_type, truths};
+use super::super::{Found, Rows, failing_by, output_type, truths};
 use super::distinct::Distinct;
 use super::percentile::Percentile;
 use arrow::array::{
-    Array, ArrayRef, AsArray, BinaryArray, BooleanArray, Decimal128Array, Float64Array, Int64Array, UInt32Array,
-    UInt64Array, new_null_array,
+    Array, ArrayRef, ArrowPrimitiveType, AsArray, BinaryArray, BooleanArray, Decimal128Array, Float64Array, Int64Array,
+    UInt32Array, UInt64Array, new_empty_array, new_null_array,
 };
-use arrow::compute::{CastOptions, cast_with_options, concat, take};
-use arrow::datatypes::{DataType, Decimal128Type, Field, Float64Type, Int64Type, UInt64Type};
+use arrow::buffer::BooleanBuffer;
+use arrow::compute::{CastOptions, cast_with_options, filter_record_batch, take};
+use arrow::datatypes::{DataType, Decimal128Type, Field, Float16Type, Float32Type, Float64Type, Int64Type, UInt64Type};
 use arrow::error::ArrowError;
 use arrow::record_batch::RecordBatch;
 use arrow::row::RowConverter;
@@ -205,12 +206,20 @@ impl Aggregate {
             }
         };
         match &self.keeps {
-            Keeps::Count => Values::Present(array),
+            // A null of the type null says so nowhere in its array.
+            Keeps::Count => match array.logical_nulls() {
+                None => Values::Rows,
+                Some(nulls) => {
+                    Values::Present(Arc::new(BooleanArray::new(BooleanBuffer::new_set(array.len()), Some(nulls))))
+                }
+            },
             Keeps::Whole => Values::Whole(wholes(&array)),
             Keeps::Float | Keeps::Percentile => Values::Float(array.as_primitive::<Float64Type>().clone()),
             Keeps::Extreme(order) => {
-                let columns = std::slice::from_ref(&array);
-                let rows = order.converter.convert_columns(columns).expect("the converter was made for this type");
+                let rows = order
+                    .converter
+                    .convert_columns(&[canonical(&array)])
+                    .expect("the converter was made for this type");
                 Values::Ordered(rows, array)
             }
             Keeps::Distinct => Values::Hashes(hashes(&array)),
@@ -225,21 +234,33 @@ impl Aggregate {
             let is_as_wanted = array.data_type() == &self.kind || matches!(self.keeps, Keeps::Count);
             Ok(if is_as_wanted { array } else { cast_with_options(&array, &self.kind, &options)? })
         };
-        if let Ok(array) = whole(&rows.batch) {
-            return array;
-        }
-        let mut one = |row: usize| match whole(&rows.batch.slice(row, 1)) {
-            Ok(array) => array,
-            Err(error) => {
-                let message = readable(&error).into();
-                let fault = Fault { reason: Reason::Expression, column: Some(self.name.clone()), message };
-                found.faults.push((rows.sources[row], fault));
-                new_null_array(&self.kind, 1)
+        let first = match whole(&rows.batch) {
+            Ok(array) => return array,
+            Err(error) => readable(&error),
+        };
+        let mut why: Vec<Option<String>> = vec![None; rows.len()];
+        failing_by(&whole, &rows.batch).into_iter().for_each(|(row, error)| why[row] = Some(readable(&error)));
+        let is_good: BooleanArray = why.iter().map(|why| Some(why.is_none())).collect();
+        let good = filter_record_batch(&rows.batch, &is_good).map_err(Into::into).and_then(|good| whole(&good));
+        // As in `truths`.
+        let good = good.unwrap_or_else(|_| {
+            why.iter_mut().for_each(|why| *why = why.take().or_else(|| Some(first.clone())));
+            new_empty_array(&self.kind)
+        });
+        let mut next = 0;
+        let mut place = |(row, why): (usize, Option<String>)| match why {
+            None => {
+                next += 1;
+                Some(next - 1)
+            }
+            Some(message) => {
+                let (column, message) = (Some(self.name.clone()), message.into());
+                found.faults.push((rows.sources[row], Fault { reason: Reason::Expression, column, message }));
+                None
             }
         };
-        let parts: Vec<ArrayRef> = (0..rows.len()).map(&mut one).collect();
-        let parts: Vec<&dyn Array> = parts.iter().map(AsRef::as_ref).collect();
-        concat(&parts).expect("all are of one type")
+        let places: UInt32Array = why.into_iter().enumerate().map(&mut place).collect();
+        take(&good, &places, None).expect("places are of values")
     }
 
     /// Takes a row in.
@@ -478,6 +499,28 @@ fn hashed(kind: &DataType) -> DataType {
     }
 }
 
+/// Zero is zero and NaN is NaN, whatever their bits: one value each, and NaN the greatest.
+pub(super) fn canonical(array: &ArrayRef) -> ArrayRef {
+    type F16 = <Float16Type as ArrowPrimitiveType>::Native;
+    let half = |value: F16| match value {
+        _ if value.is_nan() => F16::NAN,
+        _ if value == F16::ZERO => F16::ZERO,
+        _ => value,
+    };
+    match array.data_type() {
+        DataType::Float16 => Arc::new(array.as_primitive::<Float16Type>().unary::<_, Float16Type>(half)),
+        DataType::Float32 => {
+            let plain = |value: f32| if value.is_nan() { f32::NAN } else { value + 0.0 };
+            Arc::new(array.as_primitive::<Float32Type>().unary::<_, Float32Type>(plain))
+        }
+        DataType::Float64 => {
+            let plain = |value: f64| if value.is_nan() { f64::NAN } else { value + 0.0 };
+            Arc::new(array.as_primitive::<Float64Type>().unary::<_, Float64Type>(plain))
+        }
+        _ => array.clone(),
+    }
+}
+
 fn hashes(array: &ArrayRef) -> Vec<Option<u64>> {
     match array.data_type() {
         DataType::Binary => array.as_binary::<i32>().iter().map(|value| value.map(hash)).collect(),
@@ -492,9 +535,9 @@ fn hashes(array: &ArrayRef) -> Vec<Option<u64>> {
             .map(|value| value.map(|value| hash(&value.to_le_bytes())))
             .collect(),
         DataType::Float64 => {
-            // Zero is zero, whatever its sign.
-            let bytes = |value: f64| if value == 0.0 { 0.0_f64 } else { value }.to_le_bytes();
-            array.as_primitive::<Float64Type>().iter().map(|value| value.map(|value| hash(&bytes(value)))).collect()
+            let array = canonical(array);
+            let hash_of = |value: f64| hash(&value.to_le_bytes());
+            array.as_primitive::<Float64Type>().iter().map(|value| value.map(hash_of)).collect()
         }
         DataType::Int64 => array
             .as_primitive::<Int64Type>()
@@ -502,5 +545,20 @@ fn hashes(array: &ArrayRef) -> Vec<Option<u64>> {
             .map(|value| value.map(|value| hash(&value.to_le_bytes())))
             .collect(),
         _ => array.as_string::<i32>().iter().map(|value| value.map(|value| hash(value.as_bytes()))).collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn there_is_one_nan_and_one_zero() {
+        let odd: ArrayRef = Arc::new(Float64Array::from(vec![Some(-f64::NAN), Some(f64::NAN), Some(-0.0), None]));
+        let plain = canonical(&odd);
+        let plain = plain.as_primitive::<Float64Type>();
+        let bits = |at: usize| plain.value(at).to_bits();
+        assert_eq!((bits(0), bits(2)), (bits(1), 0));
+        assert!(plain.value(0).is_sign_positive() && plain.is_null(3));
     }
 }

@@ -17,6 +17,7 @@ pub(in crate::stream) use pane::Pane;
 pub(in crate::stream) use spans::Hop;
 
 use super::super::fault::Fault;
+use super::super::rows::ROWS_MAX;
 use super::keyed::Course;
 use super::table::converter;
 use super::{Found, Rows, Sieve};
@@ -34,6 +35,9 @@ type Key = Arc<[u8]>;
 
 /// Rows of closed windows that go on together, at the least: all of one moment do.
 const ROWS_WANTED: usize = 8_192;
+
+/// However many windows each is in, so many records are taken at a time.
+const RECORDS_MIN: usize = 16;
 
 /// A window step, planned.
 #[derive(Clone)]
@@ -70,6 +74,24 @@ pub(in crate::stream) struct Made {
     pub(in crate::stream) places: Vec<(i64, i64)>,
     /// Of rows that cannot be made, by row.
     pub(in crate::stream) faults: Vec<(u32, Fault)>,
+}
+
+/// Windows that closed, made rows when they are asked for: those of one moment in one piece.
+pub(in crate::stream) struct Pieces<'w> {
+    window: &'w Window,
+    rest: std::vec::IntoIter<Closed>,
+}
+
+impl Iterator for Pieces<'_> {
+    type Item = Made;
+
+    fn next(&mut self) -> Option<Made> {
+        let rest = self.rest.as_slice();
+        let last = rest.get(rest.len().min(ROWS_WANTED).checked_sub(1)?)?.moment;
+        let count = rest.partition_point(|one| one.moment <= last);
+        let closed: Vec<Closed> = self.rest.by_ref().take(count).collect();
+        Some(self.window.made(&closed))
+    }
 }
 
 /// What comes out of a window step.
@@ -126,6 +148,13 @@ impl Window {
             output: Arc::new(Schema::new(output)),
             identity,
         })
+    }
+
+    /// Records of which not too many groups are made before they can be let go.
+    pub(in crate::stream) fn records_max(&self) -> usize {
+        let Frame::Hop(hop) = self.frame else { return ROWS_MAX };
+        let windows = usize::try_from(hop.size / hop.every.max(1)).unwrap_or(ROWS_MAX);
+        (ROWS_MAX / windows.max(1)).max(RECORDS_MIN)
     }
 
     /// What its state goes by: a step whose identity differs does not take over another one's.
@@ -211,9 +240,8 @@ impl Window {
         pane.last_moment(self, limit)
     }
 
-    /// Takes out what closes no later than `moment` (ms), of all partitions in their order: rows of one moment in one piece, by their start
-    /// and key.
-    pub(in crate::stream) fn close(&self, panes: &mut [&mut Pane], moment: i64) -> Vec<Made> {
+    /// Takes out what closes no later than `moment` (ms), of all partitions in their order: by its moment, start and key.
+    pub(in crate::stream) fn close(&self, panes: &mut [&mut Pane], moment: i64) -> Pieces<'_> {
         let merge = |group: &mut [Partial], other: &[Partial]| pane::merge(&self.aggregates, group, other);
         let mut closed = match self.frame {
             Frame::Hop(_) => self.close_spans(panes, moment),
@@ -223,16 +251,7 @@ impl Window {
             }
         };
         closed.sort_by(|a, b| (a.moment, a.start, &a.key).cmp(&(b.moment, b.start, &b.key)));
-        let mut made = Vec::new();
-        let mut rest = closed.as_slice();
-        while !rest.is_empty() {
-            let wanted = rest.len().min(ROWS_WANTED);
-            let count = rest.partition_point(|one| one.moment <= rest[wanted - 1].moment);
-            let (now, later) = rest.split_at(count);
-            made.push(self.made(now));
-            rest = later;
-        }
-        made
+        Pieces { window: self, rest: closed.into_iter() }
     }
 
     fn close_spans(&self, panes: &mut [&mut Pane], moment: i64) -> Vec<Closed> {
@@ -273,7 +292,8 @@ impl Window {
     /// Keys of rows; none if there are no columns of a key.
     fn key_bytes(&self, columns: &[ArrayRef]) -> Option<arrow::row::Rows> {
         let converter = self.converter.as_ref()?;
-        Some(converter.convert_columns(columns).expect("the converter was made for these columns"))
+        let columns: Vec<ArrayRef> = columns.iter().map(aggregate::canonical).collect();
+        Some(converter.convert_columns(&columns).expect("the converter was made for these columns"))
     }
 
     /// The key of one row.

@@ -7,6 +7,8 @@ use std::collections::BTreeMap;
 
 /// Bits of a float that are left out: of its 52 bits of fraction the first 6 count.
 const DROPPED: u32 = 52 - 6;
+/// What a product of floats may be off by, and more.
+const ROUNDING: f64 = 1e-12;
 /// Memory of one count, about.
 const COUNT_SIZE: usize = 24;
 
@@ -33,7 +35,9 @@ impl Percentile {
     /// The value that `share` of the values do not exceed; none of none.
     pub(super) fn at(&self, share: f64) -> Option<f64> {
         let all: u64 = self.counts.values().sum();
-        let rank = ((share * all as f64).ceil() as u64).clamp(1, all.max(1));
+        // 0.07 of 100 is a little more than 7 in floats.
+        let exact = share * all as f64;
+        let rank = ((exact - exact * ROUNDING).ceil() as u64).clamp(1, all.max(1));
         let mut below = 0;
         let stretch = self.counts.iter().find_map(|(stretch, count)| {
             below += count;
@@ -100,6 +104,17 @@ mod tests {
         assert_eq!(of(&[1.0, f64::NAN]).at(1.0), Some(f64::INFINITY));
         assert_eq!(of(&[f64::NEG_INFINITY, 1.0]).at(0.0), Some(f64::NEG_INFINITY));
         assert!(of(&[f64::MAX]).at(0.5).unwrap().is_finite());
+    }
+
+    #[test]
+    fn a_rank_is_not_moved_by_how_floats_round() {
+        // Each number lies in a stretch of its own.
+        let values: Vec<f64> = (1..=100).map(f64::from).collect();
+        for percent in 1..=100_u32 {
+            let told = of(&values).at(f64::from(percent) / 100.0).unwrap();
+            assert!((told - f64::from(percent)).abs() < 0.5 + f64::from(percent) / 128.0, "p{percent}: {told}");
+        }
+        assert!((of(&values).at(0.07).unwrap() - 7.0).abs() < 0.5);
     }
 
     #[test]

@@ -4,19 +4,22 @@
 use super::Key;
 use super::aggregate::Partial;
 use super::pane::{Closed, Pane, Room, Taken};
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::ops::Bound::{Excluded, Unbounded};
 
 /// Times are µs.
 #[derive(Default)]
 pub(super) struct Sessions {
-    by_key: HashMap<Key, Vec<Stretch>>,
+    by_key: HashMap<Key, Stretches>,
     /// All stretches by their end.
     ends: BTreeSet<(i64, Key)>,
 }
 
-/// From the first row to the last; of one key they are ascending and further apart than the gap.
+/// Of one key by their start; further apart than the gap.
+type Stretches = BTreeMap<i64, Stretch>;
+
+/// From the first row to the last.
 struct Stretch {
-    start: i64,
     end: i64,
     count: i64,
     size: usize,
@@ -28,51 +31,47 @@ impl Sessions {
     pub(super) fn take(&mut self, gap: i64, time: i64, key: &[u8], room: &mut Room<'_>) -> Taken {
         let key = &self.by_key.get_key_value(key).map_or_else(|| Key::from(key), |(key, _)| key.clone());
         let known = self.by_key.get_mut(key);
-        let near = known.as_ref().map_or(0..0, |stretches| {
-            let from = stretches.partition_point(|stretch| stretch.end.saturating_add(gap) < time);
-            let count =
-                stretches[from..].iter().take_while(|stretch| stretch.start.saturating_sub(gap) <= time).count();
-            from..from + count
+        let (before, after) = known.as_ref().map_or((None, None), |stretches| {
+            let before = stretches.range(..=time).next_back().filter(|(_, one)| one.end.saturating_add(gap) >= time);
+            let after = stretches.range((Excluded(time), Unbounded)).next();
+            let after = after.filter(|(start, _)| start.saturating_sub(gap) <= time);
+            (before.map(|(start, _)| *start), after.map(|(start, _)| *start))
         });
-        if room.is_full() && (near.is_empty() || room.grows()) {
+        let near = before.or(after);
+        if room.is_full() && (near.is_none() || room.grows()) {
             return Taken::Full;
         }
-        let before = room.size();
+        let size_before = room.size();
         let stretches = match known {
             Some(stretches) => stretches,
             None => self.by_key.entry(key.clone()).or_default(),
         };
-        if near.is_empty() {
+        let Some((start, mut stretch)) = near.and_then(|start| stretches.remove_entry(&start)) else {
             let mut partials = room.begin(key);
             room.add(&mut partials);
-            let size = room.size() - before;
-            stretches.insert(
-                near.start.max(stretches.partition_point(|stretch| stretch.end < time)),
-                Stretch { start: time, end: time, count: 1, size, partials },
-            );
+            let size = room.size() - size_before;
+            stretches.insert(time, Stretch { end: time, count: 1, size, partials });
             self.ends.insert((time, key.clone()));
             return Taken::Yes;
-        }
-        let mut rest: Vec<Stretch> = stretches.drain(near.start + 1..near.end).collect();
-        let stretch = &mut stretches[near.start];
+        };
         self.ends.remove(&(stretch.end, key.clone()));
-        stretch.start = stretch.start.min(time);
         stretch.end = stretch.end.max(time);
         stretch.count += 1;
         room.add(&mut stretch.partials);
         // The greatest text may be shorter than the one before.
-        stretch.size = (stretch.size + room.size()).saturating_sub(before);
+        stretch.size = (stretch.size + room.size()).saturating_sub(size_before);
         // The row has closed a gap.
-        for other in rest.drain(..) {
+        if let Some(other) = before.and(after).and_then(|start| stretches.remove(&start)) {
             self.ends.remove(&(other.end, key.clone()));
             stretch.end = stretch.end.max(other.end);
             stretch.count += other.count;
-            let before = room.size();
+            let size_before = room.size();
             room.merge(&mut stretch.partials, &other.partials);
             room.forget(key, &other.partials);
-            stretch.size = (stretch.size + room.size() + other.size).saturating_sub(before);
+            stretch.size = (stretch.size + room.size() + other.size).saturating_sub(size_before);
         }
         self.ends.insert((stretch.end, key.clone()));
+        stretches.insert(start.min(time), stretch);
         Taken::Yes
     }
 
@@ -83,8 +82,8 @@ impl Sessions {
         }
         let range = self.ends.range((from, Key::from([]))..(to, Key::from([])));
         let of = |(end, key): &(i64, Key)| {
-            let stretches = self.by_key.get(key).map_or(&[][..], Vec::as_slice);
-            stretches.iter().find(|stretch| stretch.end == *end).map_or(0, |stretch| stretch.size)
+            let last = self.by_key.get(key).and_then(|stretches| stretches.range(..=*end).next_back());
+            last.map_or(0, |(_, stretch)| stretch.size)
         };
         range.map(of).sum()
     }
@@ -100,8 +99,7 @@ impl Sessions {
 
     fn remove(&mut self, key: &Key, start: i64) -> Option<Stretch> {
         let stretches = self.by_key.get_mut(key)?;
-        let at = stretches.iter().position(|stretch| stretch.start == start)?;
-        let stretch = stretches.remove(at);
+        let stretch = stretches.remove(&start)?;
         self.ends.remove(&(stretch.end, key.clone()));
         if stretches.is_empty() {
             self.by_key.remove(key);
@@ -112,7 +110,7 @@ impl Sessions {
     /// Start, end, count, key and what is kept.
     pub(super) fn entries(&self) -> impl Iterator<Item = (i64, i64, i64, &Key, &[Partial])> {
         self.by_key.iter().flat_map(|(key, stretches)| {
-            stretches.iter().map(move |one| (one.start, one.end, one.count, key, one.partials.as_ref()))
+            stretches.iter().map(move |(start, one)| (*start, one.end, one.count, key, one.partials.as_ref()))
         })
     }
 
@@ -120,9 +118,7 @@ impl Sessions {
     pub(super) fn restore(&mut self, times: (i64, i64), count: i64, key: Key, partials: Box<[Partial]>, size: usize) {
         let (start, end) = times;
         self.ends.insert((end, key.clone()));
-        let stretches = self.by_key.entry(key).or_default();
-        let at = stretches.partition_point(|stretch| stretch.start < start);
-        stretches.insert(at, Stretch { start, end, count, size, partials });
+        self.by_key.entry(key).or_default().insert(start, Stretch { end, count, size, partials });
     }
 }
 
@@ -140,8 +136,10 @@ pub(super) fn close(
         // (start, partition, end) of the key's stretches everywhere.
         let mut parts: Vec<(i64, usize, i64)> = Vec::new();
         for (at, pane) in panes.iter().enumerate() {
-            let stretches = pane.sessions().by_key.get(&key).map_or(&[][..], Vec::as_slice);
-            parts.extend(stretches.iter().map(|stretch| (stretch.start, at, stretch.end)));
+            let stretches = pane.sessions().by_key.get(&key).into_iter();
+            // What begins later is of no session that ends before `limit`.
+            let stretches = stretches.flat_map(|stretches| stretches.range(..=limit.saturating_add(gap)));
+            parts.extend(stretches.map(|(start, stretch)| (*start, at, stretch.end)));
         }
         parts.sort_unstable();
         let mut from = 0;

@@ -359,3 +359,71 @@ fn a_changed_file_sends_nothing_twice_in_two_forms() {
     bench.finish(&bench.job(&new));
     assert_eq!(receiver.rows(), good(1..50));
 }
+
+/// Windows of a second, for tests of rows that all have one moment.
+fn windowed(to: &str) -> String {
+    format!(
+        "from = \"topic:in\"\non-error = {{ retry = 0 }}\n[columns]\nn = \"int64\"\nts = \"timestamp(ms)\"\n[[step]]\nwindow = {{ tumbling = \"1s\", time = \"ts\", key = \"n\", select = \"count(*) as views\" }}\n[[step]]\nselect = \"n\"\n[[route]]\nto = {to}\n"
+    )
+}
+
+fn event(n: i64, at: i64) -> (i64, String, String) {
+    let time = 1_700_000_000_000 + at;
+    (time, format!("k{n}"), format!("{{\"n\":{n},\"ts\":{time}}}"))
+}
+
+#[test]
+fn rows_of_one_moment_are_sent_in_batches_and_only_the_refused_ones_are_letters() {
+    let bench = Bench::new();
+    let is_bad = |n: &i64| *n == 13 || *n == 37;
+    let receiver = Receiver::start(move |one| match one.numbers.iter().any(is_bad) {
+        true => Reply::Status(422, "no".to_owned()),
+        false => Reply::Status(200, String::new()),
+    });
+    let source = bench.topic("in", 1, &[]);
+    let job = bench.job(&windowed(&receiver.to(", batch = \"10\"")));
+    let mut events: Vec<_> = (1..=40).map(|n| event(n, 100)).collect();
+    events.push(event(99, 5_000));
+    bench.send_events(&source, 0, &events);
+    bench.finish(&job);
+    let largest = receiver.received().iter().map(|one| one.numbers.len()).max();
+    assert_eq!(largest, Some(10));
+    assert_eq!(receiver.rows(), (1..=40).filter(|n| !is_bad(n)).collect::<Vec<_>>());
+    let letters: Vec<String> = bench
+        .records("in-dlt")
+        .iter()
+        .map(|letter| String::from_utf8_lossy(letter.value.as_deref().unwrap()).into_owned())
+        .collect();
+    assert_eq!(letters.len(), 2, "{letters:?}");
+    assert!(letters[0].contains("\"n\":13,") && letters[1].contains("\"n\":37,"), "{letters:?}");
+    // What is delivered is not noted for ever.
+    bench.send_events(&source, 0, &[event(99, 5_001)]);
+    bench.finish(&job);
+    let folder = bench.folder.path().join("data/pipelines/p");
+    let files = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    let begun: Vec<_> = files.filter(|path| path.extension().is_some_and(|end| end == "begun")).collect();
+    assert_eq!((begun.len(), std::fs::read_to_string(&begun[0]).unwrap().as_str()), (1, ""));
+}
+
+#[test]
+fn rows_of_windows_that_are_on_their_way_when_a_partition_is_added_are_not_lost() {
+    let bench = Bench::new();
+    bench.hooks.set_quiet_after(Duration::from_secs(1 << 40));
+    let receiver = Receiver::start(|_| Reply::Hang(Duration::from_secs(600)));
+    let source = bench.topic("in", 1, &[]);
+    let job = bench.job(&windowed(&receiver.to(", timeout = \"1s\"")));
+    bench.send_events(&source, 0, &(1..=4).map(|n| event(n, n * 1_000)).collect::<Vec<_>>());
+    let runs = bench.run(&job);
+    wait_for("a request", || !receiver.received().is_empty());
+    let thief = Life::begin(&bench.seat);
+    drop(thief);
+    let _ = runs.end();
+    bench.runtime.block_on(bench.store.add_partitions(&TopicName::new("in").unwrap(), 2)).unwrap();
+    let asked = receiver.received().len();
+    let runs = bench.run(&job);
+    wait_for("the same request", || receiver.received().len() > asked);
+    wait_for("a stall", || bench.status().is_some_and(|status| status.state == State::Stalled));
+    receiver.script(|_| Reply::Status(200, String::new()));
+    wait_for("the rows", || receiver.rows() == [1, 2, 3]);
+    runs.stop();
+}
