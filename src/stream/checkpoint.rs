@@ -242,7 +242,7 @@ impl Checkpoint {
     /// Replaces the file; durable when it returns.
     ///
     /// # Errors
-    /// The system's; the old file then stands.
+    /// As [`replace`]: either file may stand then.
     pub(super) fn save(&self, path: &Path) -> io::Result<()> {
         let json = serde_json::to_string(self)?;
         replace(path, format!("{:08x}\n{json}", crc32c::crc32c(json.as_bytes())).as_bytes())
@@ -269,14 +269,16 @@ fn of_today(mut value: serde_json::Value) -> serde_json::Value {
 /// Replaces a small file as a whole; durable when it returns.
 ///
 /// # Errors
-/// The system's; the old file then stands.
+/// The system's; the old file then stands, unless it was the folder's sync that failed.
 pub(super) fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    // Before the rename: behind it nothing fails for want of a descriptor.
+    let folder = File::open(path.parent().unwrap_or(Path::new(".")))?;
     let temporary = path.with_extension("new");
     let mut file = File::create(&temporary)?;
     file.write_all(bytes)?;
     file.sync_all()?;
     fs::rename(&temporary, path)?;
-    sync_folder(path.parent().unwrap_or(Path::new(".")))
+    folder.sync_all()
 }
 
 /// Makes names in a folder durable.

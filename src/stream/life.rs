@@ -27,6 +27,8 @@ pub(super) struct Life {
     stop: AtomicBool,
     beats: AtomicU64,
     note: Mutex<Option<String>>,
+    /// A write of the checkpoint failed, before its rename or behind it: nobody knows which one the disk has.
+    is_unsure: AtomicBool,
 }
 
 impl Life {
@@ -45,6 +47,7 @@ impl Life {
             stop: AtomicBool::new(false),
             beats: AtomicU64::new(0),
             note: Mutex::default(),
+            is_unsure: AtomicBool::new(false),
         }))
     }
 
@@ -91,7 +94,20 @@ impl Life {
         if !self.has_seat() {
             return Err(io::Error::new(io::ErrorKind::PermissionDenied, "another run of this pipeline has begun"));
         }
-        checkpoint.save(path)
+        // Relaxed: the thread whose life it is asks for it.
+        self.is_unsure.store(true, Ordering::Relaxed);
+        checkpoint.save(path)?;
+        self.is_unsure.store(false, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// As [`Life::save`], unless the disk has it already: it says what `known` says, which was the last that was written.
+    ///
+    /// # Errors
+    /// As [`Life::save`].
+    pub(super) fn keep(&self, checkpoint: &Checkpoint, known: &Checkpoint, path: &Path) -> io::Result<()> {
+        let is_on_disk = checkpoint == known && !self.is_unsure.load(Ordering::Relaxed) && path.exists();
+        if is_on_disk { Ok(()) } else { self.save(checkpoint, path) }
     }
 }
 
@@ -111,5 +127,22 @@ mod tests {
         assert!(first.save(&Checkpoint::new("late"), &path).is_err());
         second.save(&Checkpoint::new("second"), &path).unwrap();
         assert_eq!(Checkpoint::load(&path).unwrap().unwrap().text, "second");
+    }
+
+    #[test]
+    fn behind_a_failed_write_the_checkpoint_is_written_also_if_it_says_nothing_new() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("checkpoint");
+        let life = Life::begin(&Arc::default()).unwrap();
+        let (old, new) = (Checkpoint::new("old"), Checkpoint::new("new"));
+        life.save(&old, &path).unwrap();
+        assert!(life.save(&new, &folder.path().join("gone/checkpoint")).is_err());
+        // As where the rename was done and the sync behind it failed.
+        new.save(&path).unwrap();
+        life.keep(&old, &old, &path).unwrap();
+        assert_eq!(Checkpoint::load(&path).unwrap().unwrap().text, "old");
+        new.save(&path).unwrap();
+        life.keep(&old, &old, &path).unwrap();
+        assert_eq!(Checkpoint::load(&path).unwrap().unwrap().text, "new", "it was written without need");
     }
 }

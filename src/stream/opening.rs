@@ -403,11 +403,9 @@ impl Runner {
 
     /// Makes a checkpoint durable, if it says anything new.
     fn store(&mut self, next: Checkpoint) -> Result<(), Fail> {
-        if next != self.checkpoint || !self.path.exists() {
-            self.life
-                .save(&next, &self.path)
-                .map_err(|error| format!("cannot write the checkpoint {}: {error}", self.path.display()))?;
-        }
+        self.life
+            .keep(&next, &self.checkpoint, &self.path)
+            .map_err(|error| format!("cannot write the checkpoint {}: {error}", self.path.display()))?;
         self.checkpoint = next;
         Ok(())
     }

@@ -380,7 +380,7 @@ impl ParquetOutput {
         if self.lines.is_some() { "files" } else { "parquet" }
     }
 
-    /// What its files' names end in.
+    /// What its files' names end in, one of [`EXTENSIONS`].
     pub(super) fn extension(&self) -> &'static str {
         match self.lines {
             None => "parquet",
@@ -390,6 +390,9 @@ impl ParquetOutput {
         }
     }
 }
+
+/// What names of files of outputs end in.
+pub(super) const EXTENSIONS: [&str; 4] = ["parquet", "ndjson", "ndjson.gz", "ndjson.zst"];
 
 /// Of JSON lines; zstd with its level.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

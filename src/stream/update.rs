@@ -52,9 +52,16 @@ pub fn update(path: &Path) -> Result<Vec<Change>, UpdateError> {
     };
     let (new, changes) = updated(path, &text)?;
     if !changes.is_empty() {
-        replace(path, &new).map_err(|source| UpdateError::Write { file: path.display().to_string(), source })?;
+        replace(path, &text, &ends_as(&text, new))
+            .map_err(|source| UpdateError::Write { file: path.display().to_string(), source })?;
     }
     Ok(changes)
+}
+
+/// A new text with the line ends of the old one, which the writer of TOML does not keep.
+fn ends_as(old: &str, new: String) -> String {
+    let is_crlf = old.contains("\r\n") && !old.replace("\r\n", "").contains('\n');
+    if is_crlf { new.replace("\r\n", "\n").replace('\n', "\r\n") } else { new }
 }
 
 /// The text with its tests mended, and what was done.
@@ -217,8 +224,8 @@ fn said(table: &Table) -> Vec<String> {
     ["expect", "outputs", "expect-error"].iter().filter_map(line).collect()
 }
 
-/// Puts a text in a file's place, whole or not at all.
-fn replace(path: &Path, text: &str) -> io::Result<()> {
+/// Puts a text in a file's place, whole or not at all, unless somebody has changed what it was made of.
+fn replace(path: &Path, old: &str, text: &str) -> io::Result<()> {
     let path = std::fs::canonicalize(path)?;
     let folder = path.parent().unwrap_or(Path::new("."));
     let new = folder.join(format!(".inrush-update-{}-{:08x}", std::process::id(), fastrand::u32(..)));
@@ -227,6 +234,9 @@ fn replace(path: &Path, text: &str) -> io::Result<()> {
         file.set_permissions(std::fs::metadata(&path)?.permissions())?;
         file.write_all(text.as_bytes())?;
         file.sync_all()?;
+        if std::fs::read(&path)? != old.as_bytes() {
+            return Err(io::Error::other("it was changed while its tests ran; run it again"));
+        }
         std::fs::rename(&new, &path)
     };
     let written = write();
@@ -296,6 +306,27 @@ given = { value = '{"n":13}' }
         assert_eq!(update(&file).unwrap(), []);
         assert_eq!(std::fs::read_to_string(&file).unwrap(), wanted);
         assert!(crate::stream::test(&file).unwrap().iter().all(|test| test.passed));
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn line_ends_stay_as_they_are() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("p.toml");
+        std::fs::write(&file, text().replace('\n', "\r\n")).unwrap();
+        assert_eq!(update(&file).unwrap().len(), 4);
+        let written = std::fs::read_to_string(&file).unwrap();
+        assert!(written.contains("expect   = '{\"m\":10}'"), "{written}");
+        assert_eq!(written.matches('\n').count(), written.matches("\r\n").count(), "{written:?}");
+    }
+
+    #[test]
+    fn an_edit_that_was_saved_meanwhile_is_not_written_over() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("p.toml");
+        std::fs::write(&file, "edited").unwrap();
+        assert!(replace(&file, "as it was", "new").unwrap_err().to_string().contains("run it again"));
+        assert_eq!(std::fs::read_to_string(&file).unwrap(), "edited");
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
     }
 

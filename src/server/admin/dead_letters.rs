@@ -14,14 +14,17 @@ use super::{Admin, command, json};
 use crate::control::{Command, Replay};
 use crate::letters::{Error, Filter, Letters, Place};
 use bytes::Bytes;
-use http_body_util::{BodyExt, Full, Limited};
-use hyper::body::Incoming;
+use http_body_util::{BodyExt, Collected, Full, Limited};
+use hyper::body::{Body, Incoming};
 use hyper::{Method, Request, Response, StatusCode};
 use serde::Deserialize;
 use serde_json::{Value, json};
+use std::time::Duration;
 
 /// No question is larger.
 const BODY_SIZE_MAX: usize = 64 << 10;
+/// How long a client may take to send it: it has one of few connections.
+const BODY_PATIENCE: Duration = Duration::from_secs(10);
 /// What stands before the name of a question.
 pub(super) const PATH: &str = "/api/dead-letters/";
 /// How a pipeline's status names its dead letter topic.
@@ -65,8 +68,8 @@ pub(super) async fn answer(admin: &Admin, request: Request<Incoming>) -> Respons
     }
     let what = request.uri().path().trim_start_matches(PATH).to_owned();
     let refuse = |error: String| json(StatusCode::BAD_REQUEST, &json!({ "error": error }));
-    let body = match Limited::new(request.into_body(), BODY_SIZE_MAX).collect().await {
-        Ok(body) => body.to_bytes(),
+    let body = match read(request.into_body(), BODY_PATIENCE).await {
+        Ok(body) => body,
         Err(error) => return refuse(format!("the question cannot be read: {error}")),
     };
     let asked: Asked = match serde_json::from_slice(&body) {
@@ -112,6 +115,17 @@ pub(super) async fn answer(admin: &Admin, request: Request<Incoming>) -> Respons
             json(status, &json!({ "error": error.to_string() }))
         }
         Err(error) => json(StatusCode::INTERNAL_SERVER_ERROR, &json!({ "error": error.to_string() })),
+    }
+}
+
+async fn read<B>(body: B, patience: Duration) -> Result<Bytes, String>
+where
+    B: Body,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    match tokio::time::timeout(patience, Limited::new(body, BODY_SIZE_MAX).collect()).await {
+        Ok(read) => read.map(Collected::to_bytes).map_err(|error| error.to_string()),
+        Err(_) => Err(format!("its end did not come within {} seconds", patience.as_secs())),
     }
 }
 
@@ -162,4 +176,31 @@ fn look(
             return Err(Refused::Asked(format!("nothing answers {PATH}{what}; there are {known}")));
         }
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use hyper::body::Frame;
+    use std::convert::Infallible;
+    use std::pin::Pin;
+    use std::task::{Context, Poll};
+
+    struct Endless;
+
+    impl Body for Endless {
+        type Data = Bytes;
+        type Error = Infallible;
+
+        fn poll_frame(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+            Poll::Pending
+        }
+    }
+
+    #[tokio::test]
+    async fn a_question_that_does_not_end_is_refused() {
+        let refused = read(Endless, Duration::from_millis(1)).await.unwrap_err();
+        assert!(refused.contains("did not come"), "{refused}");
+        assert_eq!(read(Full::new(Bytes::from_static(b"{}")), BODY_PATIENCE).await.unwrap(), "{}");
+    }
 }

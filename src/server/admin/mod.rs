@@ -47,6 +47,8 @@ use tracing::{debug, warn};
 
 /// Connections at a time; a scraper and a few commands need no more.
 const CONNECTIONS_MAX: usize = 64;
+/// Of these those that tap a pipeline, which may last for days: the others are for probes and scrapers.
+const TAPS_MAX: usize = 32;
 /// How long a client may take to send its request's head.
 const HEAD_PATIENCE: Duration = Duration::from_secs(5);
 /// How long running requests may take once the door closes.
@@ -72,6 +74,7 @@ pub struct Admin {
 /// Serves until `stop` turns true; running requests get [`CLOSE_PATIENCE`] to end.
 pub async fn serve(listener: TcpListener, admin: Arc<Admin>, mut stop: watch::Receiver<bool>) {
     let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    let taps = Arc::new(Semaphore::new(TAPS_MAX));
     let mut beat = tokio::time::interval(crate::pulse::BEAT_INTERVAL);
     loop {
         let accepted = tokio::select! {
@@ -92,14 +95,14 @@ pub async fn serve(listener: TcpListener, admin: Arc<Admin>, mut stop: watch::Re
             }
         };
         let Ok(place) = places.clone().try_acquire_owned() else { continue };
-        let admin = admin.clone();
+        let (admin, taps) = (admin.clone(), taps.clone());
         let mut stop = stop.clone();
         tokio::spawn(async move {
             let _place = place;
             let stops = stop.clone();
             let service = service_fn(move |request| {
-                let (admin, stop) = (admin.clone(), stops.clone());
-                async move { Ok::<_, Infallible>(answer(&admin, request, stop).await) }
+                let (admin, taps, stop) = (admin.clone(), taps.clone(), stops.clone());
+                async move { Ok::<_, Infallible>(answer(&admin, request, &taps, stop).await) }
             });
             let connection = hyper::server::conn::http1::Builder::new()
                 .timer(TokioTimer::new())
@@ -129,12 +132,17 @@ async fn stopped(stop: &mut watch::Receiver<bool>) {
 /// Whole, or lines as they come.
 type Reply = Response<Either<Full<Bytes>, Lines>>;
 
-async fn answer(admin: &Admin, request: Request<Incoming>, stop: watch::Receiver<bool>) -> Reply {
+async fn answer(
+    admin: &Admin,
+    request: Request<Incoming>,
+    taps: &Arc<Semaphore>,
+    stop: watch::Receiver<bool>,
+) -> Reply {
     if request.method() == Method::GET && request.uri().path() == "/api/pipelines/tap" {
         let refused = check_addressee(request.headers(), &admin.host_names);
         let refused = refused.map_err(|reason| json(StatusCode::FORBIDDEN, &serde_json::json!({ "error": reason })));
         let tapped = match refused {
-            Ok(()) => tap::tap(admin, request.uri().query(), stop).await,
+            Ok(()) => tap::tap(admin, request.uri().query(), taps, stop).await,
             Err(refused) => Err(refused),
         };
         return match tapped {

@@ -10,13 +10,16 @@ use hyper::header::{CACHE_CONTROL, CONTENT_TYPE};
 use hyper::{Response, StatusCode};
 use std::convert::Infallible;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 
 /// Lines of a tap; they end when the door is to close.
 pub(super) struct Lines {
     pieces: mpsc::Receiver<Bytes>,
     stop: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
+    /// Among the taps of this door.
+    _place: OwnedSemaphorePermit,
 }
 
 impl Body for Lines {
@@ -42,21 +45,28 @@ impl Body for Lines {
 pub(super) async fn tap(
     admin: &Admin,
     query: Option<&str>,
+    taps: &Arc<Semaphore>,
     mut stop: watch::Receiver<bool>,
 ) -> Result<Response<Lines>, Response<Full<Bytes>>> {
     let refuse = |status, reason: String| json(status, &serde_json::json!({ "error": reason }));
     let (lines, pieces) = mpsc::channel(PIECES_MAX);
     let (pipeline, tap) = asked(query, lines).map_err(|reason| refuse(StatusCode::BAD_REQUEST, reason))?;
+    let place = place(taps).map_err(|reason| refuse(StatusCode::SERVICE_UNAVAILABLE, reason))?;
     let answered = admin.control.ask(Command::Tap { pipeline, tap }).await;
     let answer = answered.map_err(|busy| refuse(StatusCode::SERVICE_UNAVAILABLE, busy.to_string()))?;
     if let Some((_, Err(reason))) = answer.into_iter().find(|(_, result)| result.is_err()) {
         return Err(refuse(StatusCode::CONFLICT, reason));
     }
     let stop: Pin<Box<dyn Future<Output = ()> + Send>> = Box::pin(async move { stopped(&mut stop).await });
-    let mut response = Response::new(Lines { pieces, stop: Some(stop) });
+    let mut response = Response::new(Lines { pieces, stop: Some(stop), _place: place });
     response.headers_mut().insert(CONTENT_TYPE, hyper::header::HeaderValue::from_static("application/x-ndjson"));
     response.headers_mut().insert(CACHE_CONTROL, hyper::header::HeaderValue::from_static("no-cache"));
     Ok(response)
+}
+
+fn place(taps: &Arc<Semaphore>) -> Result<OwnedSemaphorePermit, String> {
+    let full = |_| format!("{} taps are open on this daemon, and no more can be: end one of them", super::TAPS_MAX);
+    taps.clone().try_acquire_owned().map_err(full)
 }
 
 fn asked(query: Option<&str>, lines: mpsc::Sender<Bytes>) -> Result<(String, Tap), String> {
@@ -110,11 +120,16 @@ mod tests {
         use http_body_util::BodyExt;
         let (stop, mut stops) = watch::channel(false);
         let (lines, pieces) = mpsc::channel(1);
-        let mut body = Lines { pieces, stop: Some(Box::pin(async move { stopped(&mut stops).await })) };
+        let taps = Arc::new(Semaphore::new(1));
+        let stopped = Box::pin(async move { stopped(&mut stops).await });
+        let mut body = Lines { pieces, stop: Some(stopped), _place: place(&taps).unwrap() };
+        assert!(place(&taps).unwrap_err().contains("end one of them"));
         lines.send(Bytes::from_static(b"{}\n")).await.unwrap();
         assert_eq!(body.frame().await.unwrap().unwrap().into_data().unwrap(), "{}\n");
         stop.send(true).unwrap();
         assert!(body.frame().await.unwrap().unwrap().into_data().unwrap().starts_with(b"{\"end\""));
         assert!(body.frame().await.is_none() && lines.is_closed());
+        drop(body);
+        assert!(place(&taps).is_ok(), "a tap that ended has given its place back");
     }
 }

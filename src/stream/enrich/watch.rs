@@ -62,6 +62,18 @@ impl Identity {
     }
 }
 
+/// The file that was looked at with the hash of its bytes and what it says, if that is new; or what is wrong with it.
+type Changed = Result<Option<(Identity, Vec<u8>, Option<Contents>)>, (Option<Identity>, String)>;
+
+/// A look at the file. It ends when this is dropped, in a panic too, and the next one can begin.
+struct Looking<'a>(&'a LookUp);
+
+impl Drop for Looking<'_> {
+    fn drop(&mut self) {
+        self.0.watch().is_looking = false;
+    }
+}
+
 impl Watch {
     pub(super) fn of(seen: Identity, bytes: &[u8]) -> Watch {
         Watch { seen: Some(seen), hash: Sha256::digest(bytes).to_vec(), ..Watch::default() }
@@ -86,9 +98,14 @@ impl LookUp {
     }
 
     fn look_here(&self) {
-        let looked = self.changed();
+        self.note(|| self.changed());
+    }
+
+    fn note(&self, look: impl FnOnce() -> Changed) {
+        // Dropped behind the lock below.
+        let _looking = Looking(self);
+        let looked = look();
         let mut watch = self.watch();
-        watch.is_looking = false;
         match looked {
             Ok(None) => {}
             Ok(Some((seen, hash, contents))) => {
@@ -110,8 +127,7 @@ impl LookUp {
     }
 
     /// The file, if it is another one than was read last; without contents if it says what the table says.
-    #[allow(clippy::type_complexity)]
-    fn changed(&self) -> Result<Option<(Identity, Vec<u8>, Option<Contents>)>, (Option<Identity>, String)> {
+    fn changed(&self) -> Changed {
         let (TableFrom::Csv { file, .. } | TableFrom::Parquet(file)) = &self.from else { return Ok(None) };
         let seen = Identity::of(file).map_err(|reason| (None, reason))?;
         let (known, hash) = {
@@ -164,5 +180,25 @@ impl LookUp {
 
     fn watch(&self) -> std::sync::MutexGuard<'_, Watch> {
         self.watch.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::super::load;
+    use std::panic::{AssertUnwindSafe, catch_unwind};
+
+    #[test]
+    fn a_panic_ends_the_look_and_the_next_can_begin() {
+        let folder = tempfile::tempdir().unwrap();
+        let (pipeline, table) = (folder.path().join("p.toml"), folder.path().join("users.csv"));
+        std::fs::write(table, "id,plan\nu1,free\n").unwrap();
+        let text = "from = \"topic:t\"\n[columns]\nid = \"string\"\n[[step]]\nenrich = { from = \"users.csv\", key = \"id\", on = \"id\" }\n[[route]]\nto = { topic = \"out\" }\n";
+        std::fs::write(&pipeline, text).unwrap();
+        let job = load::file(&pipeline).unwrap();
+        let table = job.plan.look_ups().next().unwrap();
+        table.watch().is_looking = true;
+        let looked = catch_unwind(AssertUnwindSafe(|| table.note(|| panic!("a panic that the test planned"))));
+        assert!(looked.is_err() && !table.watch().is_looking);
     }
 }

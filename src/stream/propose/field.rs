@@ -96,6 +96,7 @@ struct Seen {
     /// Of an object: how often it was one.
     objects: usize,
     examples: Vec<String>,
+    is_secret: bool,
 }
 
 /// Which kinds of values there were.
@@ -155,6 +156,7 @@ impl Seen {
 
     fn see(&mut self, value: &Value, depth: usize, left: &mut usize) {
         self.seen += 1;
+        self.is_secret |= holds_secret(value);
         match value {
             Value::Null => self.nulls += 1,
             Value::Object(object) if depth < DEPTH_MAX => self.enter(object, depth, left),
@@ -181,8 +183,7 @@ impl Seen {
             }
             return;
         }
-        let is_secret =
-            path.iter().any(|name| is_secret_name(name)) || self.examples.iter().any(|text| is_secret_text(text));
+        let is_secret = self.is_secret || path.iter().any(|name| is_secret_name(name));
         let kind = match self.objects > 0 {
             true => Kind::Json,
             false => self.values.kind(path.last().map_or("", String::as_str)),
@@ -366,10 +367,53 @@ pub(super) fn is_secret_name(name: &str) -> bool {
     WORDS.iter().any(|word| plain.contains(word)) || plain == "pin"
 }
 
-/// Texts that look like a key or a token, as JSON.
+/// What a key or a token begins with.
+const BEGINNINGS: [&str; 9] = ["eyJ", "Bearer ", "Basic ", "sk_", "sk-", "ghp_", "AKIA", "xox", "-----BEGIN"];
+
+/// Texts that look like a key or a token, say one (`password=…`), or are JSON with one.
 fn is_secret_text(text: &str) -> bool {
-    const BEGINNINGS: [&str; 9] = ["eyJ", "Bearer ", "Basic ", "sk_", "sk-", "ghp_", "AKIA", "xox", "-----BEGIN"];
-    BEGINNINGS.iter().any(|start| text.trim_start_matches('"').starts_with(start))
+    let is_said =
+        |(end, is_name): (usize, bool)| !is_name || text[end..].trim_start_matches(QUOTES).starts_with(['=', ':']);
+    if words(text).any(is_said) {
+        return true;
+    }
+    let is_json = text.trim_start().starts_with(['{', '[', '"']);
+    is_json && serde_json::from_str(text).is_ok_and(|inner: Value| holds_secret(&inner))
+}
+
+/// What may stand between a name and its value.
+const QUOTES: [char; 4] = ['"', '\'', '\\', ' '];
+
+/// Where the words of a text that tell of secrets are: the end of each that is a name of one, or the beginning of what looks like one.
+fn words(text: &str) -> impl Iterator<Item = (usize, bool)> {
+    let is_word = |c: char| c.is_alphanumeric() || matches!(c, '_' | '-');
+    let begins = text.char_indices().scan(false, move |was_word, (at, c)| {
+        let begins = is_word(c) && !*was_word;
+        *was_word = is_word(c);
+        Some(begins.then_some(at))
+    });
+    begins.flatten().filter_map(move |begin| {
+        let rest = &text[begin..];
+        let end = rest.find(|c| !is_word(c)).map_or(text.len(), |end| begin + end);
+        match BEGINNINGS.iter().any(|start| rest.starts_with(start)) {
+            true => Some((begin, false)),
+            false => is_secret_name(&text[begin..end]).then_some((end, true)),
+        }
+    })
+}
+
+fn holds_secret(value: &Value) -> bool {
+    match value {
+        Value::Object(fields) => fields.iter().any(|(name, inner)| is_secret_name(name) || holds_secret(inner)),
+        Value::Array(items) => items.iter().any(holds_secret),
+        Value::String(text) => is_secret_text(text),
+        _ => false,
+    }
+}
+
+/// Text of no known form up to the first word that tells of a secret: where its value ends nobody knows.
+pub(super) fn cut(text: &str) -> Option<String> {
+    words(text).next().map(|(end, _)| format!("{} hidden", text[..end].trim_end()).trim_start().to_owned())
 }
 
 /// The same value without what is not to be shown: secrets, and what makes texts long.

@@ -1,6 +1,6 @@
 //! Sampled records: what their values are, and one of them as the proposal's test.
 
-use super::field::masked;
+use super::field::{cut, masked};
 use super::write::Draft;
 use super::{Object, TRIALS_MAX, reads_fields};
 use crate::record::Record;
@@ -126,9 +126,9 @@ fn shown(sample: &Record, kind: Kind) -> (Given, Record) {
     let given = match kind {
         Kind::Json | Kind::Ndjson => match object() {
             Some(object) => Given::Text(masked(&object.into(), false, TEXT_MAX).to_string()),
-            None => Given::Bytes(value[..value.len().min(RAW_MAX)].to_vec()),
+            None => Given::Bytes(raw(value)),
         },
-        Kind::Raw => Given::Bytes(value[..value.len().min(RAW_MAX)].to_vec()),
+        Kind::Raw => Given::Bytes(raw(value)),
     };
     // Within values of a file `${NAME}` is a variable of the environment.
     let given = match given {
@@ -153,6 +153,12 @@ fn shown(sample: &Record, kind: Kind) -> (Given, Record) {
         headers: Vec::new(),
     };
     (given, record)
+}
+
+/// The beginning of a value that is not looked into, but for what follows on a word that tells of a secret.
+fn raw(value: &[u8]) -> Vec<u8> {
+    let value = &value[..value.len().min(RAW_MAX)];
+    cut(&String::from_utf8_lossy(value)).map_or_else(|| value.to_vec(), String::into_bytes)
 }
 
 /// Without nulls, which are compared as if they were not there, and without texts that a file could not say.

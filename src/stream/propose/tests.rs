@@ -81,6 +81,26 @@ fn secrets_are_neither_in_comments_nor_in_the_test() {
 }
 
 #[test]
+fn secrets_in_texts_are_hidden_too() {
+    let raw = proposed(&["user=a password=hunter2 host=h"], To::Topic);
+    assert!(raw.text.contains("user=a password hidden") && !raw.text.contains("hunter2"), "{}", raw.text);
+    let token = proposed(&["call with Bearer zzzzzz"], To::Topic);
+    assert!(!token.text.contains("zzzzzz"), "{}", token.text);
+    let stranger = proposed(&["api-token: abc123", "x"], To::Topic);
+    assert!(!stranger.text.contains("abc123"), "{}", stranger.text);
+    let event = serde_json::json!({
+        "body": r#"{"n":1,"deep":{"password":"hunter2"}}"#, "url": "https://a.example/?token=abc123", "list": [{ "pin": "4711" }], "n": 1
+    });
+    let within = proposed(&[&event.to_string()], To::Topic);
+    for secret in ["hunter2", "abc123", "4711"] {
+        assert!(!within.text.contains(secret), "{secret} in\n{}", within.text);
+        assert!(!serde_json::to_string(&within).unwrap().contains(secret), "{secret} in --json");
+    }
+    assert!(proposed(&["a passenger list"], To::Topic).text.contains("hidden"), "rather too much than too little");
+    assert!(proposed(&[r#"{"text":"the author said so"}"#], To::Topic).text.contains("the author said so"));
+}
+
+#[test]
 fn what_is_no_json_is_taken_as_it_is_and_lines_as_lines() {
     let raw = proposed(&["plain ${HOME} text", "{}", ""], To::Parquet);
     assert_eq!((raw.format, raw.fields.len()), ("raw", 0));

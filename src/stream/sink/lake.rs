@@ -82,13 +82,19 @@ pub(in crate::stream) fn whose(place: &Place, own: &Owner, adopt: Option<&str>) 
 /// Writes `owner.json`, unless it says so already. Durable when it returns.
 ///
 /// # Errors
-/// The system's.
+/// `AlreadyExists` if another was faster; the system's.
 pub(in crate::stream) fn claim(place: &Place, own: &Owner) -> io::Result<()> {
     let known = read::<Owner>(place, OWNER)?;
     if known.as_ref().is_some_and(|(owner, _)| owner == own) {
         return Ok(());
     }
-    place.set_note(OWNER, serde_json::to_string(own)?.into_bytes(), known.as_ref().map(|(_, note)| note))
+    let claimed = place.set_note(OWNER, serde_json::to_string(own)?.into_bytes(), known.as_ref().map(|(_, note)| note));
+    claimed.map_err(|error| match error.kind() {
+        io::ErrorKind::AlreadyExists => {
+            io::Error::new(error.kind(), format!("another pipeline claims {place} at the same moment"))
+        }
+        _ => error,
+    })
 }
 
 /// Whether files with this schema may go into the folder; writes nothing.
@@ -180,6 +186,20 @@ mod tests {
         assert_eq!(whose(&place, &b, Some("a")).unwrap(), Claim::Adopted(3));
         claim(&place, &b).unwrap();
         assert_eq!(whose(&place, &b, Some("a")).unwrap(), Claim::Ours(3));
+    }
+
+    #[test]
+    fn of_two_who_claim_a_folder_at_the_same_moment_one_has_it() {
+        let (folder, place) = folder();
+        let (a, b) = (owner("a"), owner("b"));
+        assert_eq!(whose(&place, &b, None).unwrap(), Claim::Nobodys);
+        claim(&place, &a).unwrap();
+        // What b does who saw none.
+        let late = place.set_note(OWNER, serde_json::to_vec(&b).unwrap(), None);
+        assert_eq!(late.unwrap_err().kind(), io::ErrorKind::AlreadyExists);
+        assert_eq!(whose(&place, &a, None).unwrap(), Claim::Ours(3));
+        let left: Vec<_> = std::fs::read_dir(folder.path().join("_inrush")).unwrap().collect();
+        assert_eq!(left.len(), 1, "{left:?}");
     }
 
     #[test]

@@ -92,8 +92,8 @@ impl Parquet {
         beat: Beat,
     ) -> io::Result<Parquet> {
         place.make(name)?;
-        let schema_version = lake::schema_version(&place, &schema)?;
         lake::claim(&place, owner)?;
+        let schema_version = lake::schema_version(&place, &schema)?;
         place.prepare(name, files)?;
         Ok(Parquet {
             spec,

@@ -4,7 +4,7 @@
 use super::super::checkpoint::{Staged, make_folder, replace, sync_folder};
 use super::super::spec::ParquetOutput;
 use super::bucket::{self, Address, Beat, Job, Note, ObjectFile, Objects};
-use super::staged::StagedFile;
+use super::staged::{StagedFile, create};
 use bytes::Bytes;
 use std::fmt;
 use std::fs;
@@ -76,10 +76,13 @@ impl Place {
     /// Replaces a note that was `before`. Durable when it returns.
     ///
     /// # Errors
-    /// The system's, the store's; `AlreadyExists` if a store's note has changed since.
+    /// The system's, the store's; `AlreadyExists` if there is one where none was, or a store's has changed since.
     pub(super) fn set_note(&self, name: &str, bytes: Vec<u8>, before: Option<&Note>) -> io::Result<()> {
         match self {
-            Place::Folder(folder) => replace(&folder.join("_inrush").join(name), &bytes),
+            Place::Folder(folder) => {
+                let path = folder.join("_inrush").join(name);
+                if before.is_some() { replace(&path, &bytes) } else { create(&path, &bytes) }
+            }
             Place::Bucket(bucket) => {
                 bucket.objects.put(&bucket.key(&format!("_inrush/{name}")), Bytes::from(bytes), before)
             }

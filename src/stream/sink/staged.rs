@@ -149,7 +149,16 @@ fn root(file: &Staged) -> &Path {
 fn put(file: &Staged) -> io::Result<Finished> {
     let Staged { staged, finished, .. } = file;
     let folder = finished.parent().unwrap_or(root(file));
+    let staging = staged.parent().unwrap_or(root(file));
     match (is_there(staged)?, is_there(finished)?) {
+        // It was durable before the file: where it is not there either, the disk is not.
+        (false, false) if !is_there(staging)? => Err(io::Error::new(
+            io::ErrorKind::NotFound,
+            format!(
+                "neither {} nor its folder is there; mount the disk, or make the folder anew if the file is to be given up",
+                staged.display()
+            ),
+        )),
         (false, false) => Ok(Finished::TakenAway),
         (false, true) => Ok(Finished::Already),
         (true, false) => {
@@ -232,6 +241,27 @@ fn rename(from: &Path, to: &Path) -> io::Result<()> {
     }
 }
 
+/// Makes a small file that is not there, whole or not at all; durable when it returns.
+///
+/// # Errors
+/// `AlreadyExists` if it is there; the system's.
+pub(super) fn create(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    // Nobody else's name: another process may make the same file.
+    let temporary = path.with_extension(format!("{:016x}.new", fastrand::u64(..)));
+    let write = || {
+        let mut file = StagedFile::create(&temporary)?;
+        file.write_all(bytes)?;
+        file.finish()?;
+        rename(&temporary, path)
+    };
+    let written = write();
+    if written.is_err() {
+        let _ = fs::remove_file(&temporary);
+    }
+    written?;
+    sync_folder(path.parent().unwrap_or(Path::new(".")))
+}
+
 /// A link fails where a rename would replace.
 fn link(from: &Path, to: &Path) -> io::Result<()> {
     fs::hard_link(from, to)?;
@@ -267,6 +297,19 @@ mod tests {
         fs::remove_file(&file.finished).unwrap();
         assert_eq!(finish(&file).unwrap(), Finished::TakenAway);
         assert!(!file.finished.exists(), "it was written again");
+    }
+
+    #[test]
+    fn a_file_whose_disk_is_not_mounted_is_not_given_up() {
+        let disk = tempfile::tempdir().unwrap();
+        let (root, away) = (disk.path().join("lake"), disk.path().join("away"));
+        let file = staged(&root, "abc");
+        fs::rename(&root, &away).unwrap();
+        fs::create_dir(&root).unwrap();
+        assert!(finish(&file).unwrap_err().to_string().contains("mount the disk"));
+        fs::remove_dir(&root).unwrap();
+        fs::rename(&away, &root).unwrap();
+        assert_eq!(finish(&file).unwrap(), Finished::Renamed);
     }
 
     #[test]

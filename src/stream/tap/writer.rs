@@ -37,6 +37,15 @@ pub(super) struct Writer {
     piece: Vec<u8>,
 }
 
+/// When it is let go, in a panic too, no more is handed on, whoever still holds the other end.
+struct Closed(Arc<Shared>);
+
+impl Drop for Closed {
+    fn drop(&mut self) {
+        self.0.is_closed.store(true, Ordering::Relaxed);
+    }
+}
+
 /// Why it ends.
 enum End {
     /// Nobody reads any more.
@@ -63,13 +72,14 @@ impl Writer {
     }
 
     pub(super) fn run(mut self) {
-        let end = loop {
-            if let Err(end) = self.turn() {
-                break end;
+        let end = {
+            let _closed = Closed(self.shared.clone());
+            loop {
+                if let Err(end) = self.turn() {
+                    break end;
+                }
             }
         };
-        // No more is handed on, whoever still holds the other end.
-        self.shared.is_closed.store(true, Ordering::Relaxed);
         if let End::Why(why) = end {
             self.not_shown += self.shared.missed.swap(0, Ordering::Relaxed);
             let _ = self.tell_not_shown();
@@ -213,4 +223,24 @@ impl Writer {
 fn kept(filter: &Arc<dyn PhysicalExpr>, rows: Rows) -> Rows {
     let answers = truths(filter, &rows, &mut Found::default());
     rows.filter(&answers).expect("there is an answer a row")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::panic::{AssertUnwindSafe, catch_unwind};
+
+    #[test]
+    fn a_panic_closes_the_tap() {
+        let (_queue, sights) = crossbeam::channel::bounded(1);
+        let (lines, _pieces) = mpsc::channel(1);
+        let shared = Arc::<Shared>::default();
+        let after = crate::control::After::Routes;
+        let asked = Tap { after, output: None, filter: None, rate: 1, limit: None, bad: false, lines };
+        let writer = Writer::new(sights, shared.clone(), Filter::default(), &asked);
+        // Within a runtime a line cannot be waited for: the first one panics.
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let ran = runtime.block_on(async { catch_unwind(AssertUnwindSafe(|| writer.run())) });
+        assert!(ran.is_err() && shared.is_closed.load(Ordering::Relaxed));
+    }
 }

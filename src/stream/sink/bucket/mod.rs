@@ -15,6 +15,7 @@ pub(in crate::stream) use job::{Beat, Job};
 pub(in crate::stream) use upload::{ObjectFile, Sealed};
 
 use super::super::checkpoint::Staged;
+use super::super::spec::EXTENSIONS;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -155,12 +156,12 @@ fn is_owned(objects: &dyn Objects, prefix: &str, folder: &str) -> io::Result<boo
     Ok(false)
 }
 
-/// Whether a file's name is `PIPELINE-GENERATION-CUT-N.parquet`.
+/// Whether a file's name is `PIPELINE-GENERATION-CUT-N.EXTENSION`, of files of any kind: the output may have been of another before.
 fn is_of(name: &str, pipeline: &str) -> bool {
     let numbers = name.strip_prefix(pipeline).and_then(|rest| rest.strip_prefix('-'));
-    let Some(numbers) = numbers.and_then(|rest| rest.strip_suffix(".parquet")) else { return false };
+    let Some((numbers, extension)) = numbers.and_then(|rest| rest.split_once('.')) else { return false };
     let is_number = |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
-    numbers.split('-').count() == 3 && numbers.split('-').all(is_number)
+    EXTENSIONS.contains(&extension) && numbers.split('-').count() == 3 && numbers.split('-').all(is_number)
 }
 
 #[cfg(test)]
@@ -169,7 +170,9 @@ mod tests {
 
     #[test]
     fn only_a_pipelines_own_names_are_its_own() {
-        assert!(is_of("p-0-12-3.parquet", "p"));
+        for own in ["p-0-12-3.parquet", "p-0-12-3.ndjson", "p-0-12-3.ndjson.gz", "p-0-12-3.ndjson.zst"] {
+            assert!(is_of(own, "p"), "{own}");
+        }
         for other in ["p-1-2-3-4.parquet", "p-1-2.parquet", "q-1-2-3.parquet", "p-1-2-x.parquet", "p-1-2-3.parquet.new"]
         {
             assert!(!is_of(other, "p"), "{other}");

@@ -51,7 +51,7 @@ impl ObjectFile {
 
     /// Bytes in memory: a part that is not full, and those on their way.
     pub(in crate::stream) fn memory_size(&self) -> usize {
-        self.buffer.capacity() + self.flying.len() * PART_SIZE
+        self.buffer.capacity() + self.flying.iter().filter(|part| !part.is_done()).count() * PART_SIZE
     }
 
     /// Sends what is left. All parts are durable when the job is done.
@@ -174,6 +174,19 @@ mod tests {
         assert!(twin.objects().is_empty(), "nobody sees it yet");
         assert!(twin.complete("k", &sealed.upload.id, &sealed.upload.parts).unwrap());
         assert_eq!(twin.sum("k").unwrap(), (sealed.size, sealed.crc));
+    }
+
+    #[test]
+    fn a_part_that_has_landed_is_no_memory() {
+        let (_, twin) = Twin::new();
+        let mut file = file(&twin);
+        file.write_all(&vec![7; PART_SIZE]).unwrap();
+        let began = std::time::Instant::now();
+        while file.memory_size() > 0 {
+            assert!(began.elapsed().as_secs() < 20, "{} bytes are held", file.memory_size());
+            std::thread::park_timeout(std::time::Duration::from_millis(5));
+        }
+        file.discard();
     }
 
     #[test]
