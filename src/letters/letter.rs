@@ -10,6 +10,8 @@ use std::borrow::Cow;
 pub(super) const ORIGINAL: &[u8] = b"kafka_dlt-original-";
 /// Headers that speak of the last failure, and marks of who wrote the letter.
 pub(super) const OF_LAST: [&[u8]; 3] = [b"kafka_dlt-exception-", b"inrush-dlt-", b"inrush-source"];
+/// The partition that rows name which no single record made.
+const NO_PARTITION: i32 = -1;
 const ORIGINAL_TOPIC: &[u8] = b"kafka_dlt-original-topic";
 /// What a letter of a batch that could not be decoded says: its value is that batch.
 const BAD_BATCH: &str = "bad-batch";
@@ -73,6 +75,11 @@ impl<'a> Letter<'a> {
     /// Whether its value is a batch of the log, and no record.
     pub fn is_batch(&self) -> bool {
         self.reason() == BAD_BATCH
+    }
+
+    /// Whether it is a row of a window, which no record of the source is.
+    pub fn is_of_window(&self) -> bool {
+        self.origin(None).partition == Some(NO_PARTITION)
     }
 
     /// Where its record stood in the topic `from`; without it, or if it never was there, where it first failed.
