@@ -68,6 +68,9 @@ enum Action {
         /// Ends the replay that is under way.
         #[arg(long, conflicts_with_all = ["dry_run", "again", "to_topic"])]
         stop: bool,
+        /// With --stop: also where an output may hold letters that stay open, and a later replay would write twice.
+        #[arg(long, requires = "stop")]
+        yes: bool,
     },
     /// Deletes letters where all before them go too, and notes the others as handled.
     Drop {
@@ -167,8 +170,8 @@ pub(super) fn run(arguments: Arguments) -> Result<Outcome> {
         Action::Show { topic, which, pipeline, limit } => {
             show(&mut door, &topic, &which.filter(pipeline)?, limit, json)
         }
-        Action::Replay { pipeline, stop: true, .. } => {
-            let lines = door.ask("stop", &json!({ "pipeline": pipeline }))?;
+        Action::Replay { pipeline, stop: true, yes, .. } => {
+            let lines = door.ask("stop", &json!({ "pipeline": pipeline, "sure": yes }))?;
             told(&lines, json)
         }
         Action::Replay { pipeline, which, dry_run, again, to_topic: Some(to), .. } => {
@@ -260,7 +263,8 @@ fn replay(door: &mut Door, pipeline: &str, filter: &Filter, way: Way, no_wait: b
     let lines =
         door.ask("replay", &json!({ "pipeline": pipeline, "filter": filter, "again": way.again, "dry": way.is_dry }))?;
     let outcome = told(&lines, way.json)?;
-    if way.is_dry || no_wait || !matches!(outcome, Outcome::Done) {
+    let is_begun = lines[0]["message"].as_str().is_some_and(|message| message.contains("are being replayed"));
+    if no_wait || !is_begun || !matches!(outcome, Outcome::Done) {
         return Ok(outcome);
     }
     follow(door, pipeline, way.json)
@@ -272,7 +276,12 @@ fn follow(door: &mut Door, pipeline: &str, json: bool) -> Result<Outcome> {
     let is_seen = std::io::stderr().is_terminal() && !json;
     let mut told_at = std::time::Instant::now();
     loop {
-        let Some(line) = door.status(&name)? else { return Ok(Outcome::Done) };
+        let Some(line) = door.status(&name)? else {
+            eprintln!(
+                "it did not come to its end: inrush dlt replay {pipeline} --stop ended it, or the daemon was started again"
+            );
+            return Ok(Outcome::Found);
+        };
         let done = line["records_read"].as_u64().unwrap_or(0);
         let all = done + line["lag_records"].as_u64().unwrap_or(0);
         let why = line["reason"].as_str().unwrap_or_default();
@@ -326,6 +335,12 @@ fn send(door: &mut Door, name: &str, which: Which, to: &str, way: Way) -> Result
     let outputs = status.iter().flat_map(|line| line["outputs"].as_array()).flatten().filter_map(Value::as_str);
     let (topic, pipeline) = match outputs.filter_map(|output| output.strip_prefix(dead)).next() {
         Some(topic) => (topic.to_owned(), Some(name.to_owned())),
+        // Its topic may be another's than the one of its name.
+        None if status.is_some() => {
+            bail!(
+                "pipeline {name} does not run, and does not say which topic takes its dead letters: name that topic in its place (inrush dlt list)"
+            )
+        }
         None => (name.to_owned(), None),
     };
     let filter = which.filter(pipeline)?;
@@ -335,18 +350,21 @@ fn send(door: &mut Door, name: &str, which: Which, to: &str, way: Way) -> Result
         println!("{sent}");
     } else {
         let done = if way.is_dry { "would be sent" } else { "were sent" };
-        println!("{} letters {done} to {to}; every reader of {to} gets them", sent["letters"]);
-        if let Some(rows) = sent["window_rows"].as_u64().filter(|rows| *rows > 0) {
-            println!("{rows} others are rows that windows made, and no records: they stay");
-        }
+        let rows = match sent["of_windows"].as_u64().unwrap_or(0) {
+            0 => String::new(),
+            rows => format!("; {rows} rows of windows stay, which are no records"),
+        };
+        println!("{} letters {done} to {to}; every reader of {to} gets them{rows}", sent["letters"]);
     }
     Ok(Outcome::Done)
 }
 
 fn drop_letters(door: &mut Door, topic: &str, filter: &Filter, consent: Consent, json: bool) -> Result<Outcome> {
-    let mut ask = |is_dry: bool| door.ask("drop", &json!({ "topic": topic, "filter": filter, "dry": is_dry }));
+    let mut ask = |is_dry: bool, ends: &Value| {
+        door.ask("drop", &json!({ "topic": topic, "filter": filter, "dry": is_dry, "ends": ends }))
+    };
     let count = |of: &Value| of["deleted"].as_u64().unwrap_or(0) + of["hidden"].as_u64().unwrap_or(0);
-    let planned = ask(true)?;
+    let planned = ask(true, &Value::Null)?;
     if consent.is_dry || count(&planned) == 0 && !consent.yes {
         match json {
             true => println!("{planned}"),
@@ -367,7 +385,8 @@ fn drop_letters(door: &mut Door, topic: &str, filter: &Filter, consent: Consent,
             return Ok(Outcome::Found);
         }
     }
-    let dropped = ask(false)?;
+    // What came since was not agreed to.
+    let dropped = ask(false, &planned["ends"])?;
     match json {
         true => println!("{dropped}"),
         false => println!(
@@ -484,6 +503,25 @@ mod tests {
         assert_eq!(moment("1970-01-01T00:00:01Z", 0).unwrap(), 1_000);
         assert_eq!(moment("1700000000000", 0).unwrap(), 1_700_000_000_000);
         assert!(moment("yesterday", 0).unwrap_err().to_string().contains("1h"));
+    }
+
+    #[test]
+    fn who_follows_a_replay_that_somebody_else_ends_is_told_so() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let admin = listener.local_addr().unwrap().to_string();
+        let board = std::thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            let mut head = Vec::new();
+            while !head.ends_with(b"\r\n\r\n") {
+                let mut byte = [0];
+                std::io::Read::read_exact(&mut stream, &mut byte).unwrap();
+                head.push(byte[0]);
+            }
+            stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n[]").unwrap();
+        });
+        let mut door = Door { client: Client::new(admin).unwrap() };
+        assert!(matches!(follow(&mut door, "p", false).unwrap(), Outcome::Found));
+        board.join().unwrap();
     }
 
     #[test]

@@ -48,9 +48,10 @@ pub enum Command {
         to: Vec<String>,
         is_sure: bool,
     },
-    /// End a pipeline's replay where it is; letters behind that stay open.
+    /// End a pipeline's replay where it is; letters behind that stay open. `is_sure` ends also one whose outputs may hold some of those.
     StopReplay {
         pipeline: String,
+        is_sure: bool,
     },
     /// Show somebody the rows of a pipeline as they pass.
     Tap {

@@ -10,10 +10,9 @@ use std::borrow::Cow;
 pub(super) const ORIGINAL: &[u8] = b"kafka_dlt-original-";
 /// Headers that speak of the last failure, and marks of who wrote the letter.
 pub(super) const OF_LAST: [&[u8]; 3] = [b"kafka_dlt-exception-", b"inrush-dlt-", b"inrush-source"];
+/// The partition that rows name which no single record made.
+const NO_PARTITION: i32 = -1;
 const ORIGINAL_TOPIC: &[u8] = b"kafka_dlt-original-topic";
-const ORIGINAL_PARTITION: &str = "kafka_dlt-original-partition";
-/// As rows of windows name theirs.
-const NO_PARTITION: [u8; 4] = (-1_i32).to_be_bytes();
 /// What a letter of a batch that could not be decoded says: its value is that batch.
 const BAD_BATCH: &str = "bad-batch";
 /// Of a letter that names none of ours, such as Spring's.
@@ -78,10 +77,9 @@ impl<'a> Letter<'a> {
         self.reason() == BAD_BATCH
     }
 
-    /// Whether its value is a row that a pipeline's windows made, and no record of a topic.
-    pub fn is_row_of_window(&self) -> bool {
-        let mut headers = self.record.headers.iter();
-        headers.any(|(name, value)| name == ORIGINAL_PARTITION && value.as_deref() == Some(&NO_PARTITION))
+    /// Whether it is a row of a window, which no record of the source is.
+    pub fn is_of_window(&self) -> bool {
+        self.origin(None).partition == Some(NO_PARTITION)
     }
 
     /// Where its record stood in the topic `from`; without it, or if it never was there, where it first failed.

@@ -11,12 +11,14 @@ mod report;
 mod resend;
 #[cfg(test)]
 mod tests;
+mod turn;
 
 pub use filter::Filter;
 pub use letter::{Letter, Origin};
 pub use ranges::Ranges;
 pub use report::{Group, Page, Place};
 pub use resend::Sent;
+pub use turn::{Turn, replay_folder, replay_job, replays_begun};
 
 use crate::record::{DECODED_SIZE_MAX, Offset, PartitionId, Record, TopicName};
 use crate::store::{ReadError, Store, Topic};
@@ -42,6 +44,8 @@ pub enum Error {
     Delete { topic: TopicName, partition: PartitionId, error: ReadError },
     #[error("cannot send to {topic}: {reason}; {sent} letters were sent before it, and are handled")]
     Send { topic: TopicName, reason: String, sent: u64 },
+    #[error("letters of {0} are being chosen and sent just now; ask again when that is done")]
+    Busy(TopicName),
     #[error("cannot keep which letters are handled: {0}")]
     Handled(#[from] io::Error),
     #[error("the letters chosen lie in more than {limit} pieces; choose by --partition, --from and --to")]
@@ -64,6 +68,16 @@ pub struct Letters {
 pub struct Chosen {
     pub offsets: Offsets,
     pub count: u64,
+}
+
+/// By partition, where its letters ended when somebody looked.
+pub type Ends = BTreeMap<i32, i64>;
+
+/// What is met in a topic.
+enum Seen<'a> {
+    Letter(Letter<'a>),
+    /// A batch that cannot be decoded.
+    Undecodable,
 }
 
 /// How many letters a drop takes away, and how.
@@ -130,7 +144,8 @@ impl Letters {
         handled::add(&self.data, topic, more)
     }
 
-    /// Which open letters a filter chooses; with `again` also those that are handled. `is_fit` may refuse some.
+    /// Which open letters a filter chooses, without those that a replay has begun with; with `again` also those that are handled. `is_fit`
+    /// may refuse some. Who hands them on has the topic's [`Letters::turn`] until they are handled.
     ///
     /// # Errors
     /// [`Error`]
@@ -143,11 +158,14 @@ impl Letters {
     ) -> Result<Chosen, Error> {
         let handled = self.handled(topic)?;
         let mut chosen = Chosen::default();
+        // Before the scan: what ends meanwhile is left out, and is handled at the next look.
+        let begun = self.begun(topic)?;
         self.scan(topic, filter, |letter| {
             let partition = letter.partition;
-            let is_open = again || !is_in(&handled, partition, letter.record.offset.0);
-            if is_open && filter.takes(letter) && is_fit(letter) {
-                chosen.offsets.entry(partition).or_default().insert(letter.record.offset.0);
+            let offset = letter.record.offset.0;
+            let is_open = again || !is_in(&handled, partition, offset);
+            if is_open && !is_in(&begun, partition, offset) && filter.takes(letter) && is_fit(letter) {
+                chosen.offsets.entry(partition).or_default().insert(offset);
                 chosen.count += 1;
             }
             ControlFlow::Continue(())
@@ -156,12 +174,24 @@ impl Letters {
         Ok(chosen)
     }
 
+    /// Where the partitions of a topic end now.
+    pub fn ends(&self, topic: &Topic) -> Ends {
+        topic.partitions().iter().map(|partition| (partition.id().0, partition.tail().0)).collect()
+    }
+
     /// Drops the letters that a filter chooses, also handled ones where they go with them: a prefix is deleted from the log, what stands
-    /// behind another letter is noted as handled. With `is_dry` it only counts.
+    /// behind another letter, or behind a batch that cannot be decoded, is noted as handled. Nothing from `ends` on is dropped: it came after
+    /// whoever agreed to it was told how much goes. With `is_dry` it only counts.
     ///
     /// # Errors
     /// [`Error`]; what was done before it is done.
-    pub async fn drop_letters(&self, topic: &Topic, filter: &Filter, is_dry: bool) -> Result<Dropped, Error> {
+    pub async fn drop_letters(
+        &self,
+        topic: &Topic,
+        filter: &Filter,
+        ends: &Ends,
+        is_dry: bool,
+    ) -> Result<Dropped, Error> {
         let (mut dropped, mut hidden) = (Dropped::default(), Offsets::new());
         let handled = self.handled(topic)?;
         let mut prefixes = Vec::new();
@@ -172,9 +202,18 @@ impl Letters {
             let mut rest = Ranges::default();
             let own = Filter { partition: Some(partition.id().0), ..filter.clone() };
             let whole = Filter { partition: own.partition, ..Filter::default() };
-            self.scan(topic, &whole, |letter| {
+            let end = ends.get(&partition.id().0).copied().unwrap_or(0);
+            self.read(topic, &whole, |seen| {
+                let Seen::Letter(letter) = seen else {
+                    // Nobody has chosen what nobody can read.
+                    is_prefix = false;
+                    return ControlFlow::Continue(());
+                };
                 let offset = letter.record.offset;
-                let is_chosen = own.takes(letter) && own.is_between(offset.0);
+                if offset.0 >= end {
+                    return ControlFlow::Break(());
+                }
+                let is_chosen = own.takes(&letter) && own.is_between(offset.0);
                 is_prefix &= is_chosen;
                 if is_prefix {
                     prefix = Offset(offset.0 + 1);
@@ -212,6 +251,18 @@ impl Letters {
         filter: &Filter,
         mut each: impl FnMut(&Letter<'_>) -> ControlFlow<()>,
     ) -> Result<(), Error> {
+        self.read(topic, filter, |seen| match seen {
+            Seen::Letter(letter) => each(&letter),
+            Seen::Undecodable => ControlFlow::Continue(()),
+        })
+    }
+
+    fn read(
+        &self,
+        topic: &Topic,
+        filter: &Filter,
+        mut each: impl FnMut(Seen<'_>) -> ControlFlow<()>,
+    ) -> Result<(), Error> {
         for partition in topic.partitions().iter().filter(|partition| filter.is_of(partition.id().0)) {
             let (id, end) = (partition.id(), filter.end().min(partition.tail().0));
             let mut next = Offset(filter.begin()).max(partition.start());
@@ -227,9 +278,14 @@ impl Letters {
                 let Some(last) = slice.batches.last() else { break };
                 let after = last.next_offset();
                 for batch in &slice.batches {
-                    let records = batch.records(DECODED_SIZE_MAX).unwrap_or_default();
+                    let Ok(records) = batch.records(DECODED_SIZE_MAX) else {
+                        if each(Seen::Undecodable).is_break() {
+                            return Ok(());
+                        }
+                        continue;
+                    };
                     for record in records.iter().filter(|record| record.offset >= next && record.offset.0 < end) {
-                        if each(&Letter::of(id.0, record)).is_break() {
+                        if each(Seen::Letter(Letter::of(id.0, record))).is_break() {
                             return Ok(());
                         }
                     }

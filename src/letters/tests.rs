@@ -75,7 +75,7 @@ impl Bench {
     }
 
     fn drop_some(&self, topic: &Topic, filter: &Filter, is_dry: bool) -> Dropped {
-        self.runtime.block_on(self.letters.drop_letters(topic, filter, is_dry)).unwrap()
+        self.runtime.block_on(self.letters.drop_letters(topic, filter, &self.letters.ends(topic), is_dry)).unwrap()
     }
 }
 
@@ -230,16 +230,66 @@ fn a_record_is_as_it_was_before_it_failed_in_this_source_however_often() {
 }
 
 #[test]
-fn rows_that_windows_made_are_told_from_records() {
-    let of = |partition: i32| Record {
-        offset: Offset(0),
-        timestamp: 0,
-        key: None,
-        value: None,
-        headers: vec![
-            ("kafka_dlt-original-topic".into(), Some("in".into())),
-            ("kafka_dlt-original-partition".into(), Some(partition.to_be_bytes().to_vec().into())),
-        ],
+fn letters_of_a_begun_replay_are_chosen_by_nobody_else() {
+    let bench = Bench::new();
+    let topic = bench.topic("in-dlt", 1);
+    bench.send(&topic, 0, &["not-json", "overflow", "not-json"]);
+    let folder = replay_folder(bench._folder.path(), "p");
+    std::fs::create_dir_all(&folder).unwrap();
+    let begin = |topic: uuid::Uuid| {
+        let job = serde_json::json!({ "pipeline": "p", "topic": topic, "chosen": { "0": [[0, 2]] } });
+        std::fs::write(replay_job(&folder), job.to_string()).unwrap();
     };
-    assert!(Letter::of(0, &of(-1)).is_row_of_window() && !Letter::of(0, &of(1)).is_row_of_window());
+    begin(topic.id);
+    assert_eq!(bench.open(&topic), [2]);
+    assert_eq!(bench.letters.choose(&topic, &Filter::default(), true, |_| true).unwrap().count, 1);
+    begin(uuid::Uuid::nil());
+    assert_eq!(bench.open(&topic), [0, 1, 2], "one of another topic");
+}
+
+#[test]
+fn one_at_a_time_hands_letters_of_a_topic_on() {
+    let bench = Bench::new();
+    let (topic, other) = (bench.topic("in-dlt", 1), bench.topic("other-dlt", 1));
+    let turn = bench.letters.turn(&topic).unwrap();
+    assert!(matches!(bench.letters.turn(&topic), Err(Error::Busy(_))));
+    assert!(bench.letters.turn(&other).is_ok());
+    drop(turn);
+    assert!(bench.letters.turn(&topic).is_ok());
+}
+
+#[test]
+fn what_came_after_somebody_agreed_is_not_dropped() {
+    let bench = Bench::new();
+    let topic = bench.topic("in-dlt", 1);
+    bench.send(&topic, 0, &["overflow", "not-json", "not-json"]);
+    let ends = bench.letters.ends(&topic);
+    bench.send(&topic, 0, &["not-json", "not-json"]);
+    let drop =
+        |filter: &Filter| bench.runtime.block_on(bench.letters.drop_letters(&topic, filter, &ends, false)).unwrap();
+    assert_eq!(drop(&of("not-json")), Dropped { deleted: 0, hidden: 2 });
+    assert_eq!(bench.open(&topic), [0, 3, 4]);
+    assert_eq!(drop(&Filter::default()), Dropped { deleted: 1, hidden: 0 });
+    assert_eq!(bench.open(&topic), [3, 4]);
+}
+
+#[test]
+fn a_batch_that_cannot_be_decoded_is_not_deleted_with_letters_around_it() {
+    let bench = Bench::new();
+    let topic = bench.topic("in-dlt", 1);
+    bench.send(&topic, 0, &["not-json"]);
+    let mut builder = BatchBuilder::new();
+    builder.push(NewRecord { timestamp: 0, key: None, value: Some(b"x"), headers: &[] });
+    let mut bytes = builder.build(Codec::None).unwrap().bytes().to_vec();
+    // It says that it is gzip, and its checksum is right.
+    bytes[22] |= 1;
+    let crc = crc32c::crc32c(&bytes[21..]);
+    bytes[17..21].copy_from_slice(&crc.to_be_bytes());
+    let batch = crate::record::Batch::check(bytes.into()).unwrap();
+    assert!(batch.records(DECODED_SIZE_MAX).is_err());
+    let home = topic.partition(PartitionId(0)).unwrap();
+    home.append_blocking(Append { batch, lease: None, leader_epoch: -1 }).unwrap();
+    bench.send(&topic, 0, &["not-json"]);
+    assert_eq!(bench.drop_some(&topic, &Filter::default(), false), Dropped { deleted: 1, hidden: 1 });
+    assert_eq!(home.start(), Offset(1), "somebody may still want it");
 }

@@ -85,20 +85,26 @@ impl Life {
         self.note.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// Does something that no other thread may do meanwhile; `None` if another has the seat.
+    pub(super) fn seated<T>(&self, act: impl FnOnce() -> T) -> Option<T> {
+        let _writing = self.seat.writing.lock().unwrap_or_else(PoisonError::into_inner);
+        self.has_seat().then(act)
+    }
+
     /// Replaces the checkpoint, unless another thread has the seat.
     ///
     /// # Errors
     /// The system's; `PermissionDenied` without the seat.
     pub(super) fn save(&self, checkpoint: &Checkpoint, path: &Path) -> io::Result<()> {
-        let _writing = self.seat.writing.lock().unwrap_or_else(PoisonError::into_inner);
-        if !self.has_seat() {
-            return Err(io::Error::new(io::ErrorKind::PermissionDenied, "another run of this pipeline has begun"));
-        }
-        // Relaxed: the thread whose life it is asks for it.
-        self.is_unsure.store(true, Ordering::Relaxed);
-        checkpoint.save(path)?;
-        self.is_unsure.store(false, Ordering::Relaxed);
-        Ok(())
+        let lost = || io::Error::new(io::ErrorKind::PermissionDenied, "another run of this pipeline has begun");
+        let saved = self.seated(|| {
+            // Relaxed: the thread whose life it is asks for it.
+            self.is_unsure.store(true, Ordering::Relaxed);
+            checkpoint.save(path)?;
+            self.is_unsure.store(false, Ordering::Relaxed);
+            Ok(())
+        });
+        saved.unwrap_or_else(|| Err(lost()))
     }
 
     /// As [`Life::save`], unless the disk has it already: it says what `known` says, which was the last that was written.

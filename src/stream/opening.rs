@@ -385,7 +385,8 @@ impl Runner {
         let opened = Opened {
             pipeline: self.checkpoint.id,
             topic: open.topic.id,
-            generation: state.generation,
+            // What is sent again on purpose has other ids.
+            generation: self.replay.as_ref().map_or(state.generation, |replay| replay.number.unsigned_abs()),
             patience: Patience { retries: on_error.retries, backoff: on_error.backoff },
             clock: self.options.clock.clone(),
             stands_together: self.job.plan.is_stateful(),

@@ -19,7 +19,7 @@ use super::source::{Source, Stretch};
 use super::spec::Output;
 use super::writing::{Wrote, letters};
 use crate::control::{PipelineStatus, State};
-use crate::letters::{Letter, Letters, Offsets, Ranges, before_failing};
+use crate::letters::{Letter, Letters, Offsets, Ranges, before_failing, replay_folder, replay_job};
 use crate::record::{Batch, DECODED_SIZE_MAX, Offset, PartitionId, Record, TimestampType, TopicName};
 use crate::store::ReadError;
 use arrow::array::BooleanArray;
@@ -76,11 +76,7 @@ pub(super) enum Ended {
 
 /// Where a pipeline's replay keeps its files.
 pub(super) fn folder(options: &Options, pipeline: &str) -> PathBuf {
-    options.data.join("pipelines").join(pipeline).join("replay")
-}
-
-fn job_path(folder: &Path) -> PathBuf {
-    folder.join("job")
+    replay_folder(&options.data, pipeline)
 }
 
 fn checkpoint_path(folder: &Path) -> PathBuf {
@@ -145,7 +141,7 @@ impl Replay {
         checkpoint.positions =
             self.chosen.iter().filter_map(|(partition, ranges)| Some((*partition, ranges.first()?))).collect();
         checkpoint.save(&checkpoint_path(&folder))?;
-        replace(&job_path(&folder), &serde_json::to_vec(self)?)
+        replace(&replay_job(&folder), &serde_json::to_vec(self)?)
     }
 
     /// The one of a pipeline that was begun and has not ended.
@@ -153,18 +149,11 @@ impl Replay {
     /// # Errors
     /// The system's; the file is damaged.
     pub(super) fn load(options: &Options, pipeline: &str) -> io::Result<Option<Replay>> {
-        match fs::read(job_path(&folder(options, pipeline))) {
+        match fs::read(replay_job(&folder(options, pipeline))) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(error),
             Ok(bytes) => Ok(Some(serde_json::from_slice(&bytes)?)),
         }
-    }
-
-    /// Pipelines with a replay that has not ended.
-    pub(super) fn begun(options: &Options) -> Vec<String> {
-        let entries = fs::read_dir(options.data.join("pipelines")).into_iter().flatten();
-        let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
-        names.filter(|name| job_path(&folder(options, name)).exists()).collect()
     }
 
     /// What is chosen of it that lies below the cuts of its checkpoint.
@@ -177,17 +166,22 @@ impl Replay {
         Ok(self.chosen.iter().map(below).collect())
     }
 
-    /// Notes letters as handled and forgets the replay, in this order: a crash between the two does the first again.
+    /// Notes letters as handled and forgets the replay, in this order: a crash between the two does the first again. Nothing is done to one
+    /// that has ended already, or in whose place another was begun.
     ///
     /// # Errors
     /// The system's.
     pub(super) fn end(&self, options: &Options, done: &Offsets) -> Result<(), String> {
+        let begun = Replay::load(options, &self.pipeline).map_err(|error| error.to_string())?;
+        if begun.is_none_or(|begun| begun.number != self.number) {
+            return Ok(());
+        }
         if let (Fed::Letters, Some(topic)) = (self.fed, options.store.topic_by_id(self.topic)) {
             let letters = Letters::new(options.store.clone(), options.data.clone());
             letters.handle(&topic, done).map_err(|error| error.to_string())?;
         }
         let folder = folder(options, &self.pipeline);
-        fs::remove_file(job_path(&folder)).map_err(|error| format!("cannot end the replay: {error}"))?;
+        fs::remove_file(replay_job(&folder)).map_err(|error| format!("cannot end the replay: {error}"))?;
         // Nothing names the rest any more.
         let _ = fs::remove_dir_all(&folder);
         if let Ok((job, _)) = self.job(Path::new(&self.pipeline)) {
@@ -251,7 +245,9 @@ pub(super) fn run(
                     checkpoint.counts.filtered,
                     if replay.fed == Fed::Letters { " again" } else { "" }
                 );
-                replay.end(options, &replay.chosen)?;
+                // One that woke late must not end what another thread goes on with.
+                let Some(ended) = life.seated(|| replay.end(options, &replay.chosen)) else { break };
+                ended?;
                 info!(pipeline = replay.pipeline, %told, "replay");
                 runner.publish(State::Stopped, Some(told.clone()));
                 return Ok(Ended::Done(told));

@@ -4,16 +4,21 @@ use super::hooks::Hooks;
 use super::life::{Life, Seat};
 use super::load::Job;
 use super::replay::{self, Ended, Fed, Replay};
+use super::sink::lake::{self, Owner};
+use super::sink::place::Place;
+use super::spec::Output;
 use super::{Options, checkpoint::Checkpoint, runner};
 use crate::control::{self, PipelineStatus, State};
-use crate::letters::{Filter, Letters, Offsets, Ranges};
+use crate::letters::{Filter, Letters, Offsets, Ranges, replays_begun};
 use crate::store::Topic;
 use std::collections::BTreeMap;
+use std::io;
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 use tracing::{error, info, warn};
+use uuid::Uuid;
 
 /// A replay that panicked is started again after this.
 const RESTART_PAUSE: Duration = Duration::from_secs(1);
@@ -27,7 +32,7 @@ pub(super) struct Replays {
     silence_max: Duration,
     running: BTreeMap<String, Running>,
     seats: BTreeMap<String, Arc<Seat>>,
-    /// Those whose last run is still writing its checkpoint.
+    /// Those whose last run is still writing its checkpoint, or for which the system had no thread.
     late: Vec<Arc<Replay>>,
 }
 
@@ -54,7 +59,7 @@ impl Replays {
 
     /// Goes on with those that had not ended when the daemon did.
     pub(super) fn resume(&mut self) {
-        for pipeline in Replay::begun(&self.options) {
+        for pipeline in replays_begun(&self.options.data) {
             match Replay::load(&self.options, &pipeline) {
                 Ok(Some(replay)) => {
                     info!(%pipeline, letters = replay.count, "a replay goes on");
@@ -79,19 +84,19 @@ impl Replays {
                 job.spec.from
             ));
         }
-        self.forget_ended(name)?;
-        if let Some(running) = self.running.get(name)
-            && !how.is_dry
-        {
-            return Err(format!(
-                "{} {} are being replayed; inrush dlt replay {name} --stop ends that",
-                running.replay.count,
-                running.replay.noun()
-            ));
+        let begun = self.begun(name)?;
+        if let Some(begun) = begun.filter(|_| !how.is_dry) {
+            let (count, noun) = (begun.count, begun.noun());
+            return Err(format!("{count} {noun} are being replayed; inrush dlt replay {name} --stop ends that"));
         }
         let topic = self.options.store.topic(then.as_str());
         let topic = topic.ok_or_else(|| format!("there is no topic {then} yet, so there are no letters"))?;
         let letters = Letters::new(self.options.store.clone(), self.options.data.clone());
+        // Until it is written down what was chosen; who sends letters of it to a topic chooses others.
+        let _turn = match how.is_dry {
+            true => None,
+            false => Some(letters.turn(&topic).map_err(|error| error.to_string())?),
+        };
         let outputs: Vec<String> = job.spec.routes.iter().map(|route| route.to.to_string()).collect();
         let (mut batches, mut without_output) = (0, 0);
         let filter = Filter { pipeline: Some(name.clone()), ..filter };
@@ -157,9 +162,8 @@ impl Replays {
                 "its steps remember, and what they would remember at the range's beginning is not known: let it read all of it again, inrush pipeline reset {name} --to TIME"
             ));
         }
-        self.forget_ended(name)?;
-        if let Some(running) = self.running.get(name) {
-            let (count, noun) = (running.replay.count, running.replay.noun());
+        if let Some(begun) = self.begun(name)? {
+            let (count, noun) = (begun.count, begun.noun());
             return Err(format!("{count} {noun} are being fed to it; inrush dlt replay {name} --stop ends that"));
         }
         let count: u64 = chosen.values().map(Ranges::count).sum();
@@ -188,44 +192,100 @@ impl Replays {
             number: self.options.clock.now_ms(),
         };
         // What a folder or topic may not be called is told now.
-        replay.job(&job.spec.file)?;
+        let (redirected, only) = replay.job(&job.spec.file)?;
+        if only.is_some() {
+            self.owns(&redirected, known.id)?;
+        }
         replay.begin(&self.options, known.id).map_err(|error| format!("cannot write the backfill down: {error}"))?;
         self.start(Arc::new(replay));
         Ok(format!("{count} records of {} are being fed to it", topic.name))
     }
 
-    /// One whose end was told a moment ago may not have been looked after yet.
-    fn forget_ended(&mut self, name: &str) -> Result<(), String> {
-        let has_job = Replay::load(&self.options, name).map_err(|error| error.to_string())?.is_some();
-        if !has_job && let Some(mut ended) = self.running.remove(name) {
-            halt(&mut ended);
+    /// Whether each folder that it would write into is its own or nobody's: it could not be opened, ever.
+    fn owns(&self, job: &Job, pipeline: Uuid) -> Result<(), String> {
+        let owner =
+            Owner { cluster: self.options.store.cluster_id(), pipeline, name: job.spec.name.clone(), generation: 0 };
+        for route in &job.spec.routes {
+            // A store is asked by the replay itself: this thread must not wait for it.
+            let Output::Parquet(out) = &route.to else { continue };
+            if out.store.is_some() {
+                continue;
+            }
+            let folder = Place::Folder(self.options.out.join(&out.folder));
+            match lake::whose(&folder, &owner, out.adopt.as_deref()) {
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Err(error.to_string()),
+                // A disk that is mounted late: it waits for it.
+                _ => {}
+            }
         }
         Ok(())
     }
 
-    /// Ends a replay where all outputs stand together; letters behind that stay open.
+    /// What has begun and has not ended, whether a thread runs it now or not: another in its place would feed its letters once more. One
+    /// whose end was told a moment ago may not have been looked after yet.
+    fn begun(&mut self, name: &str) -> Result<Option<Arc<Replay>>, String> {
+        let begun = Replay::load(&self.options, name).map_err(|error| error.to_string())?.map(Arc::new);
+        match &begun {
+            None => {
+                if let Some(mut ended) = self.running.remove(name) {
+                    halt(&mut ended);
+                }
+            }
+            Some(begun) if !self.running.contains_key(name) && !self.is_late(name) => self.start(begun.clone()),
+            Some(_) => {}
+        }
+        Ok(begun)
+    }
+
+    fn is_late(&self, name: &str) -> bool {
+        self.late.iter().any(|late| late.pipeline == name)
+    }
+
+    /// Ends a replay where all outputs stand together; letters behind that stay open. With `is_sure` also one whose outputs may hold some of
+    /// those.
     ///
     /// # Errors
-    /// There is none; its outputs do not stand together now.
-    pub(super) fn stop(&mut self, name: &str) -> Result<String, String> {
+    /// There is none; its outputs do not stand together now; the system's. It has not ended then.
+    pub(super) fn stop(&mut self, name: &str, is_sure: bool) -> Result<String, String> {
+        if self.is_late(name) {
+            return Err("its last run is still writing its checkpoint; try again".to_owned());
+        }
         let mut running = self.running.remove(name).ok_or_else(|| format!("no replay of {name} is under way"))?;
         let replay = running.replay.clone();
         // What ended by itself cannot go on: there is nothing to wait for.
         let had_ended = running.thread.is_none() && running.restart_at.is_none();
-        let stands = match halt(&mut running) {
+        let (stands, is_over) = match halt(&mut running) {
             Some(Ok(Ended::Done(told))) => return Ok(told),
-            Some(Ok(Ended::Stopped { stands })) => stands,
-            Some(Err(_)) => true,
-            None => had_ended,
+            Some(Ok(Ended::Stopped { stands })) => (stands, true),
+            // It failed: its outputs may hold more than its last cut.
+            Some(Err(_)) => (false, true),
+            None => (false, had_ended),
         };
-        if !stands {
-            self.start(replay);
-            return Err("an output holds letters that another does not, or does not answer: the replay goes on until they stand together; see inrush pipeline status".to_owned());
+        let ended = self.end(&replay, stands, is_over && is_sure);
+        if ended.is_err() {
+            match had_ended {
+                true => drop(self.running.insert(name.to_owned(), running)),
+                false => self.start(replay),
+            }
         }
+        ended
+    }
+
+    /// Ends one that no thread runs, if its outputs hold nothing behind its last cut, or somebody says that they may.
+    fn end(&self, replay: &Replay, stands: bool, is_sure: bool) -> Result<String, String> {
         let done = replay.done(&self.options).map_err(|error| error.to_string())?;
         let count: u64 = done.values().map(Ranges::count).sum();
+        // Behind the last of them there is nothing.
+        if !stands && !is_sure && count < replay.count {
+            let name = &replay.pipeline;
+            return Err(format!(
+                "an output holds {noun} that another does not, or does not answer, or the replay failed: it goes on until they stand together, see inrush pipeline status; inrush dlt replay {name} --stop --yes ends it all the same after {count} of {all} {noun}, and the next replay may write some of the others twice",
+                noun = replay.noun(),
+                all = replay.count,
+            ));
+        }
         replay.end(&self.options, &done)?;
-        self.options.control.withdraw(&PipelineStatus::replay_name(name));
+        self.options.control.withdraw(&PipelineStatus::replay_name(&replay.pipeline));
         Ok(match replay.fed {
             Fed::Letters => format!("the replay ended after {count} of {} letters; the others stay open", replay.count),
             Fed::Backfill => {
@@ -295,6 +355,21 @@ impl Replays {
 
     fn start(&mut self, replay: Arc<Replay>) {
         let name = replay.pipeline.clone();
+        match Replay::load(&self.options, &name) {
+            Ok(begun) if begun.as_ref().is_none_or(|begun| begun.number != replay.number) => {
+                // A run that was given up has ended it after all.
+                self.running.remove(&name);
+                return;
+            }
+            // What cannot be read now is looked at again.
+            Err(error) => {
+                error!(pipeline = name, %error, "the replay cannot be read");
+                self.running.remove(&name);
+                self.late.push(replay);
+                return;
+            }
+            Ok(_) => {}
+        }
         let now_ms = self.options.clock.now_ms();
         self.options.control.publish(line(&replay, State::Starting, None, now_ms));
         let Some(life) = Life::begin(self.seats.entry(name.clone()).or_default()) else {
@@ -311,7 +386,11 @@ impl Replays {
                 let running = Running { replay, life, thread: Some(thread), restart_at: None, heard };
                 self.running.insert(name, running);
             }
-            Err(error) => error!(pipeline = name, %error, "a replay cannot be started"),
+            Err(error) => {
+                error!(pipeline = name, %error, "a replay cannot be started yet");
+                self.running.remove(&name);
+                self.late.push(replay);
+            }
         }
     }
 }

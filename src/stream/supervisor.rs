@@ -88,6 +88,7 @@ pub(super) fn start_with(
         silence_max,
         pipelines: BTreeMap::new(),
         seats: BTreeMap::new(),
+        late: BTreeMap::new(),
     };
     let own = stop.clone();
     let thread = std::thread::Builder::new().name("inrush-pipelines".to_owned());
@@ -112,6 +113,8 @@ struct Supervisor {
     /// By pipeline, also of those that are gone: a thread that was given up may still hold one.
     seats: BTreeMap<String, Arc<Seat>>,
     replays: Replays,
+    /// Pipelines whose last run is still writing its checkpoint, or for which the system had no thread; with `drop_state`.
+    late: BTreeMap<String, (Job, bool)>,
 }
 
 impl Supervisor {
@@ -142,7 +145,9 @@ impl Supervisor {
                         let begun = self.backfill(&pipeline, from..until, &to, is_sure);
                         vec![(pipeline, begun)]
                     }
-                    Command::StopReplay { pipeline } => vec![(pipeline.clone(), self.replays.stop(&pipeline))],
+                    Command::StopReplay { pipeline, is_sure } => {
+                        vec![(pipeline.clone(), self.replays.stop(&pipeline, is_sure))]
+                    }
                     Command::Tap { pipeline, tap } => vec![(pipeline.clone(), self.tap(&pipeline, &tap))],
                 };
                 // Who asked may have hung up; the work is done all the same.
@@ -243,14 +248,25 @@ impl Supervisor {
         self.halt(name);
         // Its last cut may have been the first with anything to remember.
         if !drop_state && let (Some(reason), Some(old)) = (mismatch(), old) {
-            self.start(old, false).map_err(|error| error.to_string())?;
+            self.start(old, false);
             return Err(reason);
         }
-        self.start(job, drop_state).map_err(|error| error.to_string())?;
+        self.start(job, drop_state);
         Ok(if is_running { "swapped" } else { "started" })
     }
 
-    fn start(&mut self, job: Job, drop_state: bool) -> io::Result<()> {
+    /// Starts it now, or as soon as it can be.
+    fn start(&mut self, job: Job, drop_state: bool) {
+        let Err(error) = self.try_start(&job, drop_state) else { return };
+        let (name, file) = (job.spec.name.clone(), &job.spec.file);
+        let reason = format!("{error}; it is started as soon as it can be");
+        let line = broken(&name, file, &reason, self.options.clock.now_ms());
+        self.options.control.publish(PipelineStatus { state: State::Starting, ..line });
+        self.pipelines.remove(&name);
+        self.late.insert(name, (job, drop_state));
+    }
+
+    fn try_start(&mut self, job: &Job, drop_state: bool) -> io::Result<()> {
         let seat = self.seats.entry(job.spec.name.clone()).or_default();
         let busy = || io::Error::new(io::ErrorKind::ResourceBusy, "its last run is still writing its checkpoint");
         let life = Life::begin(seat).ok_or_else(busy)?;
@@ -262,7 +278,7 @@ impl Supervisor {
             metrics::counter!(counter.name, "pipeline" => job.spec.name.clone()).increment(0);
         }
         let heard = (0, Instant::now());
-        let pipeline = Pipeline { job, life, thread: Some(thread), restart_at: None, heard };
+        let pipeline = Pipeline { job: job.clone(), life, thread: Some(thread), restart_at: None, heard };
         self.pipelines.insert(pipeline.job.spec.name.clone(), pipeline);
         Ok(())
     }
@@ -281,6 +297,7 @@ impl Supervisor {
 
     /// Stops a pipeline after a last cut and waits for it, but not for ever.
     fn halt(&mut self, name: &str) {
+        self.late.remove(name);
         let Some(mut pipeline) = self.pipelines.remove(name) else { return };
         pipeline.life.stop();
         self.end_taps(name, "the pipeline was stopped, changed or reset: tap it again");
@@ -299,7 +316,7 @@ impl Supervisor {
 
     /// Names pipelines that ended by themselves, and starts panicked and silent ones again.
     fn revive(&mut self) {
-        let mut again = Vec::new();
+        let mut again: Vec<(Job, bool)> = std::mem::take(&mut self.late).into_values().collect();
         for (name, pipeline) in &mut self.pipelines {
             if pipeline.thread.as_ref().is_some_and(JoinHandle::is_finished)
                 && let Some(thread) = pipeline.thread.take()
@@ -319,8 +336,11 @@ impl Supervisor {
                         .iter()
                         .for_each(|seat| seat.taps.end(&format!("the pipeline ended: {reason}")));
                 }
-                let file = &pipeline.job.spec.file;
-                self.options.control.publish(broken(name, file, &reason, self.options.clock.now_ms()));
+                let spec = &pipeline.job.spec;
+                // Where its dead letters are is asked for now more than ever.
+                let outputs = vec![format!("dead letters {}", spec.on_error.then)];
+                let line = broken(name, &spec.file, &reason, self.options.clock.now_ms());
+                self.options.control.publish(PipelineStatus { outputs, ..line });
             }
             let beats = pipeline.life.beats();
             if beats != pipeline.heard.0 {
@@ -335,19 +355,16 @@ impl Supervisor {
                 metrics::counter!(names::STREAM_SILENT_RESTARTS.name, "pipeline" => name.clone()).increment(1);
             }
             if pipeline.restart_at.is_some_and(|at| at <= Instant::now()) {
-                again.push(pipeline.job.clone());
+                again.push((pipeline.job.clone(), false));
             }
         }
-        for job in again {
-            if let Err(error) = self.start(job, false) {
-                error!(%error, "a pipeline cannot be started again");
-            }
-        }
+        again.into_iter().for_each(|(job, drop_state)| self.start(job, drop_state));
     }
 
     /// A pipeline as it runs, or as its file says.
     fn job(&self, name: &str) -> Result<Job, String> {
-        let running = self.pipelines.get(name).map(|pipeline| pipeline.job.clone());
+        let late = || self.late.get(name).map(|(job, _)| job.clone());
+        let running = self.pipelines.get(name).map(|pipeline| pipeline.job.clone()).or_else(late);
         // One that was refused for what it remembers is in its file alone.
         let job = running.or_else(|| load::file(&self.options.folder.join(format!("{name}.toml"))).ok());
         job.ok_or_else(|| format!("no pipeline is named {name}; inrush pipeline status lists them"))
@@ -362,7 +379,16 @@ impl Supervisor {
         let (topic, positions) = source::places(&self.options, &job.spec, partition, to)?;
         self.halt(name);
         let path = runner::checkpoint_path(&self.options, name);
-        let mut checkpoint = Checkpoint::load(&path).ok().flatten().unwrap_or_else(|| Checkpoint::new(&job.spec.text));
+        let known = match Checkpoint::load(&path) {
+            // A damaged one is what a reset is for.
+            Err(error) if error.kind() == io::ErrorKind::InvalidData => None,
+            Err(error) => {
+                self.start(job, false);
+                return Err(format!("cannot read {}: {error}; it was not moved", path.display()));
+            }
+            Ok(known) => known,
+        };
+        let mut checkpoint = known.unwrap_or_else(|| Checkpoint::new(&job.spec.text));
         match partition {
             None => checkpoint.renew(positions),
             Some(_) => checkpoint.renew_some(&positions),
@@ -373,7 +399,7 @@ impl Supervisor {
             Some(life) => life.save(&checkpoint, &path).map_err(|error| error.to_string()),
             None => Err("its last run is still writing its checkpoint; try again".to_owned()),
         };
-        self.start(job, false).map_err(|error| error.to_string())?;
+        self.start(job, false);
         moved.map(|()| format!("moved to {:?}", checkpoint.positions))
     }
 
@@ -403,7 +429,7 @@ impl Supervisor {
         let noted = make_folder(folder).and_then(|()| replace(&path, b""));
         noted.map_err(|error| format!("cannot note that it is paused: {error}"))?;
         self.halt(name);
-        self.start(job, false).map_err(|error| error.to_string())?;
+        self.start(job, false);
         Ok("paused; inrush pipeline resume lets it go on where it is".to_owned())
     }
 

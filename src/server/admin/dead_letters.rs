@@ -4,21 +4,23 @@
 //! |---|---|---|
 //! | `POST …/list` | `{"name": TOPIC or PIPELINE}`, or `{}` | groups of letters that are alike |
 //! | `POST …/show` | `{"topic", "filter", "limit", "place"}` | a page: letters, and the place of the next |
-//! | `POST …/drop` | `{"topic", "filter", "dry"}` | how many go, and how |
-//! | `POST …/send` | `{"topic", "filter", "to", "again", "dry"}` | how many were sent |
+//! | `POST …/drop` | `{"topic", "filter", "dry", "ends"}` | how many go, and how; and the ends up to which that is so |
+//! | `POST …/send` | `{"topic", "filter", "to", "again", "dry"}` | how many were sent, and how many rows of windows were not |
 //! | `POST …/replay` | `{"pipeline", "filter", "again", "dry"}` | a line, as for the other commands |
 //! | `POST …/backfill` | `{"pipeline", "from", "until", "outputs", "sure"}`, times in ms | the same: feeds it a range of its source |
-//! | `POST …/stop` | `{"pipeline"}` | the same: ends what is fed to it |
+//! | `POST …/stop` | `{"pipeline", "sure"}` | the same: ends what is fed to it |
 
 use super::{Admin, command, json};
 use crate::control::{Command, Replay};
-use crate::letters::{Error, Filter, Letters, Place};
+use crate::letters::{Ends, Error, Filter, Letters, Place};
+use crate::store::Topic;
 use bytes::Bytes;
 use http_body_util::{BodyExt, Collected, Full, Limited};
 use hyper::body::{Body, Incoming};
 use hyper::{Method, Request, Response, StatusCode};
 use serde::Deserialize;
 use serde_json::{Value, json};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// No question is larger.
@@ -47,6 +49,8 @@ struct Asked {
     until: i64,
     outputs: Vec<String>,
     sure: bool,
+    /// Of an earlier answer to the same question.
+    ends: Option<Ends>,
 }
 
 /// Why a question has no answer.
@@ -87,7 +91,7 @@ pub(super) async fn answer(admin: &Admin, request: Request<Incoming>) -> Respons
             return command(admin, asked).await;
         }
         ("stop", Some(pipeline)) => {
-            return command(admin, Command::StopReplay { pipeline: pipeline.clone() }).await;
+            return command(admin, Command::StopReplay { pipeline: pipeline.clone(), is_sure: asked.sure }).await;
         }
         _ => {}
     }
@@ -110,6 +114,7 @@ pub(super) async fn answer(admin: &Admin, request: Request<Incoming>) -> Respons
             let status = match error {
                 Error::NoTopic(_) | Error::Unknown { .. } => StatusCode::NOT_FOUND,
                 Error::TooScattered { .. } => StatusCode::BAD_REQUEST,
+                Error::Busy(_) => StatusCode::CONFLICT,
                 _ => StatusCode::INTERNAL_SERVER_ERROR,
             };
             json(status, &json!({ "error": error.to_string() }))
@@ -129,6 +134,14 @@ where
     }
 }
 
+/// A topic, if it holds letters and no records: all others would be handed on or dropped as if they were.
+fn of_letters(topic: Arc<Topic>, others: &[String], done: &str) -> Result<Arc<Topic>, Refused> {
+    match topic.name.is_dead_letters() || others.iter().any(|other| other == topic.name.as_str()) {
+        true => Ok(topic),
+        false => Err(Refused::Asked(format!("{} is no dead letter topic, nothing of it is {done}", topic.name))),
+    }
+}
+
 fn look(
     letters: &Letters,
     what: &str,
@@ -145,31 +158,30 @@ fn look(
         "list" => json!(letters.list(asked.name.as_deref(), others, now_ms)?),
         "show" => json!(letters.page(&*named()?, &asked.filter, asked.place, asked.limit.unwrap_or(usize::MAX))?),
         "drop" => {
-            let topic = named()?;
-            let is_others = others.iter().any(|other| other == topic.name.as_str());
-            if !topic.name.is_dead_letters() && !is_others {
-                return Err(Refused::Asked(format!(
-                    "{} is no dead letter topic, nothing is dropped of it",
-                    topic.name
-                )));
-            }
-            json!(runtime.block_on(letters.drop_letters(&topic, &asked.filter, asked.dry))?)
+            let topic = of_letters(named()?, others, "dropped")?;
+            let ends = asked.ends.unwrap_or_else(|| letters.ends(&topic));
+            let dropped = runtime.block_on(letters.drop_letters(&topic, &asked.filter, &ends, asked.dry))?;
+            json!({ "deleted": dropped.deleted, "hidden": dropped.hidden, "ends": ends })
         }
         "send" => {
-            let topic = named()?;
+            let topic = of_letters(named()?, others, "sent")?;
             let to = asked.to.as_deref().ok_or_else(|| Refused::Asked("name the topic to send to".to_owned()))?;
             let to = letters.target(to)?;
             if to.id == topic.id {
                 return Err(Refused::Asked(format!("the letters are in {} already", topic.name)));
             }
-            // A batch that could not be decoded is no record, nor is a row of a window.
-            let mut window_rows = 0_u64;
+            let _turn = letters.turn(&topic)?;
+            let mut of_windows = 0_u64;
+            // Neither a batch that could not be decoded nor a row of a window is a record of the source.
             let chosen = letters.choose(&topic, &asked.filter, asked.again, |letter| {
-                window_rows += u64::from(letter.is_row_of_window());
-                !letter.is_batch() && !letter.is_row_of_window()
+                of_windows += u64::from(letter.is_of_window());
+                !letter.is_batch() && !letter.is_of_window()
             })?;
-            let sent = if asked.dry { chosen.count } else { letters.send_to(&topic, &chosen, &to)?.letters };
-            json!({ "letters": sent, "window_rows": window_rows })
+            let count = match asked.dry {
+                true => chosen.count,
+                false => letters.send_to(&topic, &chosen, &to)?.letters,
+            };
+            json!({ "letters": count, "of_windows": of_windows })
         }
         _ => {
             let known = "list, show, drop, send; replay, backfill and stop with a pipeline";
@@ -202,5 +214,99 @@ mod tests {
         let refused = read(Endless, Duration::from_millis(1)).await.unwrap_err();
         assert!(refused.contains("did not come"), "{refused}");
         assert_eq!(read(Full::new(Bytes::from_static(b"{}")), BODY_PATIENCE).await.unwrap(), "{}");
+    }
+
+    use crate::clock::Clock;
+    use crate::disk::sim::Sim;
+    use crate::record::{BatchBuilder, Codec, NewRecord, PartitionId, TopicName};
+    use crate::store::{Append, NewTopic, Options, Store};
+    use std::time::Duration;
+
+    struct Bench {
+        store: Store,
+        letters: Letters,
+        runtime: tokio::runtime::Runtime,
+        _folder: tempfile::TempDir,
+    }
+
+    impl Drop for Bench {
+        fn drop(&mut self) {
+            let _ = self.runtime.block_on(self.store.close(Duration::from_secs(10)));
+        }
+    }
+
+    impl Bench {
+        fn new() -> Bench {
+            let options = Options {
+                data: "/data".into(),
+                writers: 1,
+                reader_threads: 1,
+                tail_cache_bytes: 1 << 20,
+                low_disk_bytes: Some(0),
+                checkpoint_interval: Duration::from_millis(5),
+            };
+            let store = Store::open(options, Sim::new(7).disk(), Clock::System).unwrap();
+            let folder = tempfile::tempdir().unwrap();
+            let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+            let letters = Letters::new(store.clone(), folder.path().to_owned());
+            Bench { store, letters, runtime, _folder: folder }
+        }
+
+        /// A topic with one record for each partition that its records say they first stood in.
+        fn topic(&self, name: &str, origins: &[i32]) -> Arc<Topic> {
+            let new = NewTopic { name: TopicName::new(name).unwrap(), partitions: 1, config: Vec::new() };
+            let topic = self.runtime.block_on(self.store.create_topic(new)).unwrap();
+            for origin in origins {
+                let origin = origin.to_be_bytes();
+                let headers: [(&[u8], Option<&[u8]>); 2] =
+                    [(b"kafka_dlt-original-topic", Some(b"in")), (b"kafka_dlt-original-partition", Some(&origin))];
+                let mut builder = BatchBuilder::new();
+                builder.push(NewRecord { timestamp: 0, key: None, value: Some(b"1"), headers: &headers });
+                let batch = builder.build(Codec::None).unwrap();
+                let home = topic.partition(PartitionId(0)).unwrap();
+                home.append_blocking(Append { batch, lease: None, leader_epoch: -1 }).unwrap();
+            }
+            topic
+        }
+
+        fn send(&self, topic: &str, others: &[String]) -> Result<Value, String> {
+            let asked = Asked { topic: Some(topic.to_owned()), to: Some("mended".to_owned()), ..Asked::default() };
+            match look(&self.letters, "send", asked, others, 0, self.runtime.handle()) {
+                Ok(answer) => Ok(answer),
+                Err(Refused::Asked(error)) => Err(error),
+                Err(Refused::Letters(error)) => Err(error.to_string()),
+            }
+        }
+    }
+
+    #[test]
+    fn records_of_a_topic_that_holds_no_letters_are_not_sent() {
+        let bench = Bench::new();
+        bench.topic("orders", &[0, 0]);
+        let mended = bench.topic("mended", &[]);
+        assert!(bench.send("orders", &[]).unwrap_err().contains("no dead letter topic"));
+        assert_eq!(mended.partition(PartitionId(0)).unwrap().tail().0, 0);
+        // A pipeline says that its letters are there.
+        assert_eq!(bench.send("orders", &["orders".to_owned()]).unwrap()["letters"], 2);
+    }
+
+    #[test]
+    fn rows_of_windows_are_no_records_and_stay() {
+        let bench = Bench::new();
+        bench.topic("in-dlt", &[0, -1, 3, -1]);
+        let mended = bench.topic("mended", &[]);
+        assert_eq!(bench.send("in-dlt", &[]).unwrap(), json!({ "letters": 2, "of_windows": 2 }));
+        assert_eq!(mended.partition(PartitionId(0)).unwrap().tail().0, 2);
+    }
+
+    #[test]
+    fn letters_that_are_being_sent_are_not_sent_by_a_second_question() {
+        let bench = Bench::new();
+        let topic = bench.topic("in-dlt", &[0]);
+        bench.topic("mended", &[]);
+        let turn = bench.letters.turn(&topic).unwrap();
+        assert!(bench.send("in-dlt", &[]).unwrap_err().contains("ask again"));
+        drop(turn);
+        assert_eq!(bench.send("in-dlt", &[]).unwrap()["letters"], 1);
     }
 }

@@ -1,5 +1,6 @@
 //! Dead letters that are replayed: each becomes its rows once, in the outputs that lack it, whatever crashes, falls or ends meanwhile.
 
+use super::super::replay;
 use super::*;
 use crate::control::Replay;
 use crate::letters::{Filter, Letters};
@@ -44,10 +45,10 @@ impl Bench {
 
     /// What runs the files of the folder, without hooks.
     pub(super) fn supervised(&self) -> (Control, supervisor::Running) {
-        self.supervised_with(Hooks::default())
+        self.supervised_with(Hooks::default(), PATIENCE)
     }
 
-    fn supervised_with(&self, hooks: Hooks) -> (Control, supervisor::Running) {
+    fn supervised_with(&self, hooks: Hooks, silence_max: Duration) -> (Control, supervisor::Running) {
         let (control, requests) = Control::new();
         let options = Options {
             store: self.store.clone(),
@@ -58,13 +59,18 @@ impl Bench {
             data: self.options.data.clone(),
             runtime: self.runtime.handle().clone(),
         };
-        let running = supervisor::start_with(options, requests, hooks, PATIENCE).unwrap();
+        let running = supervisor::start_with(options, requests, hooks, silence_max).unwrap();
         (control, running)
     }
 
     /// The same with this bench's hooks.
     pub(super) fn steered(&self) -> Supervised<'_> {
-        let (control, running) = self.supervised_with(self.hooks.clone());
+        self.steered_with(PATIENCE)
+    }
+
+    /// The same, which waits for a silent pipeline no longer than that.
+    pub(super) fn steered_with(&self, silence_max: Duration) -> Supervised<'_> {
+        let (control, running) = self.supervised_with(self.hooks.clone(), silence_max);
         Supervised { bench: self, control, running: Some(running) }
     }
 
@@ -247,7 +253,7 @@ fn a_replay_whose_output_is_down_waits_and_goes_on_after_the_daemon_does() {
     let busy = daemon.replay(Filter::default(), Replay::default()).unwrap_err();
     assert!(busy.contains("14 letters are being replayed") && busy.contains("--stop"), "{busy}");
     // One output may have what the other lacks: it cannot end here.
-    let refused = daemon.ask(Command::StopReplay { pipeline: "p".to_owned() }).unwrap_err();
+    let refused = daemon.ask(Command::StopReplay { pipeline: "p".to_owned(), is_sure: false }).unwrap_err();
     assert!(refused.contains("goes on"), "{refused}");
     // The live run is not held up by it, and a reload with another text does not touch it.
     drop(daemon);
@@ -291,7 +297,7 @@ fn a_replay_that_is_ended_leaves_the_other_letters_open_and_the_next_one_does_no
     wait_for("the second partition", || seen.load(Ordering::SeqCst));
     slow.store(false, Ordering::SeqCst);
     // Whether it had ended by itself meanwhile or not, each row is there once in the end.
-    let _ = daemon.ask(Command::StopReplay { pipeline: "p".to_owned() });
+    let _ = daemon.ask(Command::StopReplay { pipeline: "p".to_owned(), is_sure: false });
     let told = daemon.replay(Filter::default(), Replay::default());
     if told.is_ok_and(|told| told.contains("are being replayed")) {
         daemon.ended();
@@ -317,7 +323,7 @@ fn letters_that_a_pipeline_cannot_take_are_refused_with_the_way_out() {
     let none =
         daemon.ask(Command::Replay { pipeline: "q".to_owned(), filter: Filter::default(), how: Replay::default() });
     assert!(none.unwrap_err().contains("no pipeline is named q"));
-    let none = daemon.ask(Command::StopReplay { pipeline: "p".to_owned() }).unwrap_err();
+    let none = daemon.ask(Command::StopReplay { pipeline: "p".to_owned(), is_sure: false }).unwrap_err();
     assert!(none.contains("no replay"), "{none}");
     // The outputs that letters name are gone: they stay.
     bench.write(
@@ -326,4 +332,87 @@ fn letters_that_a_pipeline_cannot_take_are_refused_with_the_way_out() {
     bench.reload(&daemon.control);
     let told = daemon.replay(Filter::default(), Replay::default()).unwrap();
     assert!(told.contains("nothing to replay") && told.contains("3 letters stay"), "{told}");
+}
+
+#[test]
+fn a_replay_whose_end_cannot_be_noted_is_not_replaced_by_another() {
+    let bench = Bench::new();
+    let source = bench.topic("in", 1, &[]);
+    bench.write(&broken());
+    let daemon = bench.steered();
+    bench.send(&source, 0, 1..150);
+    daemon.settle(149);
+    daemon.mend();
+    let handled = bench.options.data.join("dead-letters").join(bench.store.topic("in-dlt").unwrap().id.to_string());
+    let own = handled.clone();
+    bench.hooks.sink(move |_, _, _| {
+        std::fs::create_dir_all(own.parent().unwrap()).unwrap();
+        std::fs::write(&own, "damaged").unwrap();
+        Ok(())
+    });
+    daemon.replay(Filter::default(), Replay::default()).unwrap();
+    wait_for("the failed replay", || daemon.line("p/replay").is_some_and(|line| line.state == State::Failed));
+    let stop = |is_sure| daemon.ask(Command::StopReplay { pipeline: named(), is_sure });
+    assert!(stop(false).unwrap_err().contains("damaged"));
+    std::fs::remove_file(&handled).unwrap();
+    bench.hooks.sink(|_, _, _| Ok(()));
+    let refused = daemon.replay(Filter::default(), Replay::default()).unwrap_err();
+    assert!(refused.contains("14 letters are being replayed"), "{refused}");
+    assert!(stop(false).unwrap().contains("after 14 of 14 letters"));
+    assert_eq!(bench.open_letters(), 1);
+    assert_eq!(bench.numbers("all"), expected(|_| true));
+    assert_eq!(bench.files("even"), expected(|n| n % 20 != 1));
+}
+
+#[test]
+fn a_replay_that_cannot_go_on_ends_if_somebody_agrees_that_letters_may_come_twice() {
+    let bench = Bench::new();
+    let source = bench.topic("in", 1, &[]);
+    bench.write(&broken());
+    let daemon = bench.steered();
+    bench.send(&source, 0, 1..150);
+    daemon.settle(149);
+    daemon.mend();
+    bench.hooks.sink(|_, output, _| match output == "parquet even" {
+        true => Err(WriteError::Down("the cable is out".to_owned())),
+        false => Ok(()),
+    });
+    daemon.replay(Filter::default(), Replay::default()).unwrap();
+    wait_for("the stalled replay", || daemon.line("p/replay").is_some_and(|line| line.state == State::Stalled));
+    let stop = |is_sure| daemon.ask(Command::StopReplay { pipeline: named(), is_sure });
+    let refused = stop(false).unwrap_err();
+    assert!(refused.contains("--stop --yes") && refused.contains("twice"), "{refused}");
+    assert!(stop(true).unwrap().contains("after 0 of 14 letters"));
+    assert!(stop(true).unwrap_err().contains("no replay"));
+    assert_eq!(bench.open_letters(), 14);
+}
+
+#[test]
+fn a_run_of_a_replay_that_woke_late_does_not_end_the_next_one() {
+    let bench = Bench::new();
+    let topic = bench.topic("in-dlt", 1, &[]);
+    let replay = |number| replay::Replay {
+        pipeline: named(),
+        fed: replay::Fed::Letters,
+        to: BTreeMap::new(),
+        topic: topic.id,
+        chosen: BTreeMap::from([(0, crate::letters::Ranges::span(0, 2))]),
+        count: 2,
+        text: mended(),
+        number,
+    };
+    let (first, second) = (replay(1), replay(2));
+    second.begin(&bench.options, uuid::Uuid::nil()).unwrap();
+    first.end(&bench.options, &first.chosen).unwrap();
+    let begun = || replay::Replay::load(&bench.options, "p").unwrap();
+    assert_eq!(begun(), Some(second.clone()));
+    let letters = Letters::new(bench.store.clone(), bench.options.data.clone());
+    assert!(letters.handled(&topic).unwrap().is_empty());
+    second.end(&bench.options, &second.chosen).unwrap();
+    assert_eq!(begun(), None);
+    assert_eq!(letters.handled(&topic).unwrap(), second.chosen);
+}
+
+fn named() -> String {
+    "p".to_owned()
 }

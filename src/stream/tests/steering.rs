@@ -131,3 +131,81 @@ fn a_backfill_into_the_same_output_is_asked_for_twice_and_one_of_several_outputs
     assert_eq!(bench.files("even"), [2, 2, 4, 4, 6, 6, 8, 8]);
     assert_eq!(bench.numbers("odd"), [1, 1, 3, 3, 5, 5, 7, 7, 9, 9]);
 }
+
+#[test]
+fn a_reset_does_not_begin_anew_where_the_checkpoint_cannot_be_read_now() {
+    let bench = Bench::new();
+    let source = bench.topic("in", 1, &[]);
+    bench.write(TEXT);
+    let daemon = bench.steered();
+    bench.send(&source, 0, 1..10);
+    daemon.settle(9);
+    daemon.ask(Command::Pause { pipeline: named() }).unwrap();
+    wait_for("the pause", || daemon.line("p").is_some_and(|line| line.state == State::Paused));
+    // The system cannot follow it: an error that passes.
+    let path = runner::checkpoint_path(&bench.options, "p");
+    let aside = path.with_extension("aside");
+    std::fs::rename(&path, &aside).unwrap();
+    std::os::unix::fs::symlink(&path, &path).unwrap();
+    let refused = daemon.ask(Command::Reset { pipeline: named(), partition: None, to: ResetTo::Start }).unwrap_err();
+    assert!(refused.contains("not moved"), "{refused}");
+    assert!(path.is_symlink(), "nothing was written in its place");
+    std::fs::rename(&aside, &path).unwrap();
+    daemon.ask(Command::Resume { pipeline: named() }).unwrap();
+    bench.send(&source, 0, 11..20);
+    daemon.settle(18);
+    assert_eq!(bench.numbers("out"), [good(1..10), good(11..20)].concat());
+}
+
+#[test]
+fn a_pipeline_that_hangs_at_its_checkpoint_while_it_is_paused_is_there_once_it_wakes() {
+    use std::os::unix::fs::OpenOptionsExt;
+    let bench = Bench::new();
+    let source = bench.topic("in", 1, &[]);
+    bench.write(TEXT);
+    let daemon = bench.steered_with(Duration::from_millis(500));
+    bench.send(&source, 0, 1..10);
+    daemon.settle(9);
+    // Whoever writes into it waits for a reader.
+    let path = runner::checkpoint_path(&bench.options, "p").with_extension("new");
+    let made = std::process::Command::new("mkfifo").arg(&path).status().unwrap();
+    assert!(made.success());
+    bench.send(&source, 0, 11..20);
+    wait_for("the rows", || bench.numbers("out").len() == 18);
+    assert!(daemon.ask(Command::Pause { pipeline: named() }).unwrap().starts_with("paused"));
+    assert!(daemon.line("p").unwrap().reason.unwrap().contains("as soon as it can be"));
+    let reader = std::fs::OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(&path).unwrap();
+    std::fs::remove_file(&path).unwrap();
+    wait_for("the pause", || daemon.line("p").is_some_and(|line| line.state == State::Paused));
+    drop(reader);
+    assert_eq!(daemon.ask(Command::Resume { pipeline: named() }).unwrap(), "goes on");
+    daemon.settle(18);
+    assert_eq!(bench.numbers("out"), [good(1..10), good(11..20)].concat());
+}
+
+#[test]
+fn a_backfill_into_a_folder_of_another_pipeline_does_not_begin() {
+    use super::super::sink::{lake, place::Place};
+    let bench = Bench::new();
+    let source = bench.topic("in", 1, &[]);
+    bench.write(&TEXT.replace("topic = \"out\"", "parquet = \"out\", roll = \"100ms\""));
+    let daemon = bench.steered();
+    bench.send(&source, 0, 1..10);
+    daemon.settle(9);
+    let other = lake::Owner {
+        cluster: bench.store.cluster_id(),
+        pipeline: uuid::Uuid::from_u128(7),
+        name: "other".to_owned(),
+        generation: 0,
+    };
+    let taken = bench.options.out.join("taken");
+    std::fs::create_dir_all(taken.join("_inrush")).unwrap();
+    lake::claim(&Place::Folder(taken), &other).unwrap();
+    let backfill = |to: &str| {
+        let (from, until, to) = (minute(0), minute(9), vec![to.to_owned()]);
+        daemon.ask(Command::Backfill { pipeline: named(), from, until, to, is_sure: false })
+    };
+    assert!(backfill("taken").unwrap_err().contains("belongs to pipeline \"other\""));
+    assert!(backfill("free").unwrap().contains("being fed"));
+    daemon.ended();
+}
