@@ -10,11 +10,16 @@ use std::io::{self, BufWriter, Write};
 /// Lines are handed to the disk in pieces of this size.
 const BUFFER_SIZE: usize = 256 << 10;
 
+/// What gzip keeps of a stream.
+const GZIP_SIZE: usize = 320 << 10;
+/// What zstd keeps of a stream, by level from 1, in MiB: its window, its tables and two blocks.
+const ZSTD_MIB: [usize; 22] = [2, 2, 4, 5, 6, 6, 8, 8, 15, 25, 25, 45, 37, 53, 69, 37, 57, 58, 90, 194, 386, 778];
+
 /// A file that rows are written into, a JSON object a line.
 pub(super) enum LineEncoder {
     Plain(BufWriter<Unfinished>),
     Gzip(GzEncoder<BufWriter<Unfinished>>),
-    Zstd(zstd::Encoder<'static, BufWriter<Unfinished>>),
+    Zstd(zstd::Encoder<'static, BufWriter<Unfinished>>, i32),
 }
 
 impl LineEncoder {
@@ -25,7 +30,7 @@ impl LineEncoder {
         Ok(match compression {
             Compression::None => LineEncoder::Plain(file),
             Compression::Gzip => LineEncoder::Gzip(GzEncoder::new(file, flate2::Compression::default())),
-            Compression::Zstd(level) => LineEncoder::Zstd(zstd::Encoder::new(file, level)?),
+            Compression::Zstd(level) => LineEncoder::Zstd(zstd::Encoder::new(file, level)?, level),
         })
     }
 
@@ -35,7 +40,7 @@ impl LineEncoder {
         let out: &mut dyn Write = match self {
             LineEncoder::Plain(out) => out,
             LineEncoder::Gzip(out) => out,
-            LineEncoder::Zstd(out) => out,
+            LineEncoder::Zstd(out, _) => out,
         };
         let mut writer = WriterBuilder::new().with_explicit_nulls(true).build::<_, LineDelimited>(out);
         writer.write(rows).and_then(|()| writer.finish()).map_err(io::Error::other)
@@ -49,15 +54,24 @@ impl LineEncoder {
 
     /// Lines go to the disk as they come; to a bucket they go by parts.
     pub(super) fn memory_size(&self) -> usize {
-        let out = self.buffer();
-        out.capacity() + out.get_ref().memory_size()
+        self.least_size() + self.buffer().get_ref().memory_size()
+    }
+
+    /// Of that what it holds from its beginning, and the file behind a cut would hold again.
+    pub(super) fn least_size(&self) -> usize {
+        let compression = match self {
+            LineEncoder::Plain(_) => 0,
+            LineEncoder::Gzip(_) => GZIP_SIZE,
+            LineEncoder::Zstd(_, level) => zstd_size(*level),
+        };
+        self.buffer().capacity() + compression
     }
 
     fn buffer(&self) -> &BufWriter<Unfinished> {
         match self {
             LineEncoder::Plain(out) => out,
             LineEncoder::Gzip(out) => out.get_ref(),
-            LineEncoder::Zstd(out) => out.get_ref(),
+            LineEncoder::Zstd(out, _) => out.get_ref(),
         }
     }
 
@@ -66,7 +80,7 @@ impl LineEncoder {
         let out = match &mut self {
             LineEncoder::Plain(out) => out,
             LineEncoder::Gzip(out) => out.get_mut(),
-            LineEncoder::Zstd(out) => out.get_mut(),
+            LineEncoder::Zstd(out, _) => out.get_mut(),
         };
         out.get_mut().discard();
     }
@@ -79,8 +93,38 @@ impl LineEncoder {
         let out = match self {
             LineEncoder::Plain(out) => out,
             LineEncoder::Gzip(out) => out.finish()?,
-            LineEncoder::Zstd(out) => out.finish()?,
+            LineEncoder::Zstd(out, _) => out.finish()?,
         };
         out.into_inner().map_err(io::IntoInnerError::into_error)
+    }
+}
+
+fn zstd_size(level: i32) -> usize {
+    let at = usize::try_from(level).unwrap_or(0).clamp(1, ZSTD_MIB.len()) - 1;
+    ZSTD_MIB[at] << 20
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::staged::StagedFile;
+    use super::*;
+    use zstd::zstd_safe::{CCtx, CParameter, InBuffer, OutBuffer};
+
+    #[test]
+    fn what_the_compression_holds_is_counted() {
+        let folder = tempfile::tempdir().unwrap();
+        // The last three levels want more memory than a test should.
+        for level in 1..=19 {
+            let mut context = CCtx::create();
+            context.set_parameter(CParameter::CompressionLevel(level)).unwrap();
+            let (mut out, bytes) = (vec![0; 1 << 20], vec![7; 1 << 20]);
+            context.compress_stream(&mut OutBuffer::around(&mut out[..]), &mut InBuffer::around(&bytes)).unwrap();
+            let staged = folder.path().join(level.to_string());
+            let (file, finished) = (StagedFile::create(&staged).unwrap(), staged.clone());
+            let file = Unfinished::File { file, staged, finished };
+            let counted = LineEncoder::new(file, Compression::Zstd(level)).unwrap().memory_size() - BUFFER_SIZE;
+            let held = context.sizeof();
+            assert!(held <= counted && counted <= held * 3 / 2 + (1 << 20), "level {level}: {counted} for {held}");
+        }
     }
 }

@@ -109,7 +109,8 @@ pub(in crate::stream) fn finish_all<'a>(
 /// Gives a file of a checkpoint its name, whatever a crash left of that. The name is durable when it returns, up to the lake's root.
 ///
 /// # Errors
-/// `AlreadyExists` if another file has the name; `InvalidData` if the staged one is not what the checkpoint says; the system's.
+/// `AlreadyExists` if another file has the name; `InvalidData` if the staged one is not what the checkpoint says; `NotFound` if the folder
+/// that it was staged in is not there either; the system's.
 pub(in crate::stream) fn finish(file: &Staged) -> io::Result<Finished> {
     if let Some(upload) = &file.upload {
         return bucket::finish(file, upload);

@@ -54,6 +54,14 @@ impl Written {
         }
     }
 
+    /// Bytes in memory that a file of this kind has from its beginning.
+    pub(super) fn least_size(&self) -> usize {
+        match self {
+            Written::Parquet(_) => 0,
+            Written::Lines(encoder) => encoder.least_size(),
+        }
+    }
+
     /// Writes what is in memory to the file.
     ///
     /// # Errors
