@@ -359,3 +359,23 @@ fn a_changed_file_sends_nothing_twice_in_two_forms() {
     bench.finish(&bench.job(&new));
     assert_eq!(receiver.rows(), good(1..50));
 }
+
+#[test]
+fn what_is_fed_again_on_purpose_has_ids_of_its_own() {
+    let bench = Bench::new();
+    let receiver = Receiver::well();
+    let source = bench.topic("in", 1, &[]);
+    bench.write(&text(&receiver.to(""), ""));
+    let daemon = bench.steered();
+    bench.send(&source, 0, 1..10);
+    daemon.settle(9);
+    for _ in 0..2 {
+        let (pipeline, from, until) = ("p".to_owned(), 0, 1_800_000_000_000);
+        daemon.ask(Command::Backfill { pipeline, from, until, to: Vec::new(), is_sure: true }).unwrap();
+        daemon.ended();
+    }
+    let received = receiver.received();
+    let ids: BTreeSet<&String> = received.iter().map(|one| &one.headers["webhook-id"]).collect();
+    assert_eq!(received.iter().map(|one| one.numbers.len()).sum::<usize>(), 27);
+    assert_eq!(ids.len(), received.len(), "whoever drops ids that he knows would drop rows that were asked for");
+}
