@@ -15,6 +15,7 @@ use super::load::{self, Job};
 use super::rows::{ROWS_BYTES_MAX, ROWS_MAX};
 use super::runner::{self, BACKOFF_MAX, BACKOFF_MIN, Fail, Open, Runner};
 use super::sink::journal::Last;
+use super::sink::staged::{finish_all, sync_names};
 use super::source::{Source, Stretch};
 use super::spec::Output;
 use super::writing::{Wrote, letters};
@@ -176,6 +177,7 @@ impl Replay {
         if begun.is_none_or(|begun| begun.number != self.number) {
             return Ok(());
         }
+        self.finish_files(options).map_err(|error| format!("files of its last cut have no names yet: {error}"))?;
         if let (Fed::Letters, Some(topic)) = (self.fed, options.store.topic_by_id(self.topic)) {
             let letters = Letters::new(options.store.clone(), options.data.clone());
             letters.handle(&topic, done).map_err(|error| error.to_string())?;
@@ -190,6 +192,16 @@ impl Replay {
                     let _ = fs::remove_dir(options.out.join(&out.folder).join("_inrush").join(self.file_name()));
                 }
             }
+        }
+        Ok(())
+    }
+
+    /// Gives the files that its checkpoint names their names: once the checkpoint is gone nobody would.
+    fn finish_files(&self, options: &Options) -> io::Result<()> {
+        let known = Checkpoint::load(&checkpoint_path(&folder(options, &self.pipeline)))?;
+        for output in known.iter().flat_map(|known| known.outputs.values()) {
+            finish_all(&output.files, &|| {})?.try_for_each(|done| done.map(drop))?;
+            sync_names(&output.files)?;
         }
         Ok(())
     }

@@ -261,7 +261,10 @@ impl Replays {
             Some(Err(_)) => (false, true),
             None => (false, had_ended),
         };
-        let ended = self.end(&replay, stands, is_over && is_sure);
+        let ended = match is_over {
+            true => self.end(&replay, stands, is_sure),
+            false => Err("its run does not answer, and goes on from its last cut; try again".to_owned()),
+        };
         if ended.is_err() {
             match had_ended {
                 true => drop(self.running.insert(name.to_owned(), running)),

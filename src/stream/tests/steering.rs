@@ -150,7 +150,9 @@ fn a_reset_does_not_begin_anew_where_the_checkpoint_cannot_be_read_now() {
     let refused = daemon.ask(Command::Reset { pipeline: named(), partition: None, to: ResetTo::Start }).unwrap_err();
     assert!(refused.contains("not moved"), "{refused}");
     assert!(path.is_symlink(), "nothing was written in its place");
+    wait_for("the failure", || daemon.line("p").is_some_and(|line| line.state == State::Failed));
     std::fs::rename(&aside, &path).unwrap();
+    bench.reload(&daemon.control);
     daemon.ask(Command::Resume { pipeline: named() }).unwrap();
     bench.send(&source, 0, 11..20);
     daemon.settle(18);

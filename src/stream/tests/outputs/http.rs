@@ -427,3 +427,23 @@ fn rows_of_windows_that_are_on_their_way_when_a_partition_is_added_are_not_lost(
     wait_for("the rows", || receiver.rows() == [1, 2, 3]);
     runs.stop();
 }
+
+#[test]
+fn what_is_fed_again_on_purpose_has_ids_of_its_own() {
+    let bench = Bench::new();
+    let receiver = Receiver::well();
+    let source = bench.topic("in", 1, &[]);
+    bench.write(&text(&receiver.to(""), ""));
+    let daemon = bench.steered();
+    bench.send(&source, 0, 1..10);
+    daemon.settle(9);
+    for _ in 0..2 {
+        let (pipeline, from, until) = ("p".to_owned(), 0, 1_800_000_000_000);
+        daemon.ask(Command::Backfill { pipeline, from, until, to: Vec::new(), is_sure: true }).unwrap();
+        daemon.ended();
+    }
+    let received = receiver.received();
+    let ids: BTreeSet<&String> = received.iter().map(|one| &one.headers["webhook-id"]).collect();
+    assert_eq!(received.iter().map(|one| one.numbers.len()).sum::<usize>(), 27);
+    assert_eq!(ids.len(), received.len(), "whoever drops ids that he knows would drop rows that were asked for");
+}
