@@ -14,6 +14,7 @@ use super::life::Life;
 use super::load::{self, Job};
 use super::rows::{ROWS_BYTES_MAX, ROWS_MAX};
 use super::runner::{self, BACKOFF_MAX, BACKOFF_MIN, Fail, Open, Runner};
+use super::sink::bucket::Beat;
 use super::sink::journal::Last;
 use super::sink::staged::{finish_all, sync_names};
 use super::source::{Source, Stretch};
@@ -198,9 +199,10 @@ impl Replay {
 
     /// Gives the files that its checkpoint names their names: once the checkpoint is gone nobody would.
     fn finish_files(&self, options: &Options) -> io::Result<()> {
+        let quiet: Beat = Arc::new(|| {});
         let known = Checkpoint::load(&checkpoint_path(&folder(options, &self.pipeline)))?;
         for output in known.iter().flat_map(|known| known.outputs.values()) {
-            finish_all(&output.files, &|| {})?.try_for_each(|done| done.map(drop))?;
+            finish_all(&output.files, &quiet)?.try_for_each(|done| done.map(drop))?;
             sync_names(&output.files)?;
         }
         Ok(())
