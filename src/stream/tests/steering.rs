@@ -131,3 +131,20 @@ fn a_backfill_into_the_same_output_is_asked_for_twice_and_one_of_several_outputs
     assert_eq!(bench.files("even"), [2, 2, 4, 4, 6, 6, 8, 8]);
     assert_eq!(bench.numbers("odd"), [1, 1, 3, 3, 5, 5, 7, 7, 9, 9]);
 }
+
+#[test]
+fn a_topic_of_a_cluster_that_gets_topic_ids_is_the_one_it_was() {
+    let bench = Bench::new();
+    let source = bench.topic("in", 1, &[]);
+    bench.send(&source, 0, 1..31);
+    let job = bench.job(&text(TO_PARQUET, ""));
+    bench.finish(&job);
+    let path = runner::checkpoint_path(&bench.options, "p");
+    let mut checkpoint = Checkpoint::load(&path).unwrap().unwrap();
+    checkpoint.topic = Some(uuid::Uuid::nil());
+    checkpoint.save(&path).unwrap();
+    bench.send(&source, 0, 31..60);
+    bench.finish(&job);
+    assert_eq!(bench.rows(TO_PARQUET), good(1..60));
+    assert_eq!(Checkpoint::load(&path).unwrap().unwrap().topic, Some(source.id));
+}
