@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 /// A broker that does not take a connection for so long is not there.
 const CONNECT_PATIENCE: Duration = Duration::from_secs(3);
 /// An answer that takes longer is none.
-const ANSWER_PATIENCE: Duration = Duration::from_secs(15);
+pub(super) const ANSWER_PATIENCE: Duration = Duration::from_secs(15);
 /// How often a pulse is given while an answer is waited for.
 const PULSE_INTERVAL: Duration = Duration::from_millis(500);
 /// No answer is larger: what one fetch may bring, and its frame.
@@ -190,10 +190,14 @@ impl Connection {
 
     /// The answer to the oldest request that has none; it may take `wait` longer than others.
     pub(super) fn receive<Q: Request>(&mut self, wait: Duration) -> Result<Q::Response, Error> {
+        self.receive_until::<Q>(Instant::now() + ANSWER_PATIENCE + wait)
+    }
+
+    /// The same, at the latest at this moment.
+    pub(super) fn receive_until<Q: Request>(&mut self, deadline: Instant) -> Result<Q::Response, Error> {
         let Some((correlation, version)) = self.sent.pop_front() else {
             return Err(self.failed("an answer is waited for that was not asked for".to_owned()));
         };
-        let deadline = Instant::now() + ANSWER_PATIENCE + wait;
         let mut size = [0; 4];
         self.read(&mut size, deadline)?;
         let size = usize::try_from(i32::from_be_bytes(size)).unwrap_or(usize::MAX);

@@ -4,6 +4,7 @@
 //! than that are in flight.
 
 use super::cluster::{Cluster, name};
+use super::connection::ANSWER_PATIENCE;
 use super::{Error, check};
 use crate::record::Batch;
 use kafka_protocol::ResponseError;
@@ -47,8 +48,8 @@ pub struct Stopped {
 /// Why a batch was not taken.
 #[derive(Debug)]
 pub enum Why {
-    /// It is larger than the topic takes.
-    TooLarge(String),
+    /// It is larger than the topic takes, or some record in it is none that the topic takes.
+    Unfit(String),
     /// The broker has other sequences of the producer than the sender thinks.
     Sequence(ResponseError),
     /// Nobody knows whether it is there.
@@ -66,6 +67,17 @@ enum Fate {
 struct Lane<'a> {
     batches: &'a [Batch],
     fates: Vec<Fate>,
+}
+
+/// What goes wrong until all that is out is answered.
+struct Round<'a> {
+    /// It is tried again.
+    passing: &'a mut Option<Error>,
+    stopped: &'a mut Option<Stopped>,
+    /// A batch that the broker says is corrupt.
+    spoilt: &'a mut Option<(i32, usize)>,
+    /// All brokers that do not answer are waited for at the same time.
+    until: Instant,
 }
 
 /// What was sent in one request: partitions with the places of their batches.
@@ -103,6 +115,7 @@ impl Cluster {
         loop {
             let mut passing: Option<Error> = None;
             let mut stopped: Option<Stopped> = None;
+            let mut spoilt: Option<(i32, usize)> = None;
             // One round: as much as goes out, then all that comes back.
             while passing.is_none() && stopped.is_none() {
                 if let Err(error) = self.send_round(topic, &mut lanes, &mut flights) {
@@ -111,8 +124,9 @@ impl Cluster {
                 let Some(leader) = flights.iter().find(|(_, sent)| !sent.is_empty()).map(|(leader, _)| *leader) else {
                     break;
                 };
-                let throttled =
-                    self.take_answer(topic, leader, &mut lanes, &mut flights, &mut acked, &mut passing, &mut stopped);
+                let until = Instant::now() + ANSWER_PATIENCE + ACK_TIMEOUT;
+                let mut round = Round { passing: &mut passing, stopped: &mut stopped, spoilt: &mut spoilt, until };
+                let throttled = self.take_answer(topic, leader, &mut lanes, &mut flights, &mut acked, &mut round);
                 if passing.is_none() {
                     (patience, pause) = (Instant::now() + PATIENCE, PAUSE_MIN);
                 }
@@ -121,8 +135,10 @@ impl Cluster {
                 }
             }
             // What is out is answered before anything goes out again, so that nothing overtakes it.
+            let until = Instant::now() + ANSWER_PATIENCE + ACK_TIMEOUT;
             while let Some(leader) = flights.iter().find(|(_, sent)| !sent.is_empty()).map(|(leader, _)| *leader) {
-                self.take_answer(topic, leader, &mut lanes, &mut flights, &mut acked, &mut passing, &mut stopped);
+                let mut round = Round { passing: &mut passing, stopped: &mut stopped, spoilt: &mut spoilt, until };
+                self.take_answer(topic, leader, &mut lanes, &mut flights, &mut acked, &mut round);
             }
             if let Some(stopped) = stopped {
                 return Err(stopped);
@@ -134,7 +150,13 @@ impl Cluster {
             let Some((partition, at)) = first else { return Ok(()) };
             let Some(error) = passing else { continue };
             if Instant::now() > patience {
-                return Err(Stopped { partition, at, why: Why::Down(error) });
+                // A network that spoils batches gets well; a batch that every attempt finds spoilt is so itself.
+                return Err(match (spoilt, error.code()) {
+                    (Some((partition, at)), Some(code @ ResponseError::CorruptMessage)) => {
+                        Stopped { partition, at, why: why(code, error) }
+                    }
+                    _ => Stopped { partition, at, why: Why::Down(error) },
+                });
             }
             if let Err(error) = self.pause(pause) {
                 return Err(Stopped { partition, at, why: Why::Down(error) });
@@ -192,7 +214,6 @@ impl Cluster {
     }
 
     /// Takes the oldest answer of one broker; says how long it wants to be left alone.
-    #[allow(clippy::too_many_arguments)] // The state of one call of `produce`, which nobody else has.
     fn take_answer(
         &mut self,
         topic: &str,
@@ -200,12 +221,15 @@ impl Cluster {
         lanes: &mut BTreeMap<i32, Lane<'_>>,
         flights: &mut HashMap<i32, VecDeque<Request>>,
         acked: &mut impl FnMut(Acked),
-        passing: &mut Option<Error>,
-        stopped: &mut Option<Stopped>,
+        round: &mut Round<'_>,
     ) -> Duration {
         // The link may have been closed and opened again since: then the request is not known there.
         let answer = match self.links.contains_key(&leader) {
-            true => self.ask(leader, |link| link.receive::<ProduceRequest>(ACK_TIMEOUT)),
+            true => {
+                // What has come meanwhile is taken.
+                let until = round.until.max(Instant::now() + PAUSE_MAX);
+                self.ask(leader, |link| link.receive_until::<ProduceRequest>(until))
+            }
             false => Err(Error::Silent(format!("broker {leader}"))),
         };
         let answer = match answer {
@@ -213,7 +237,7 @@ impl Cluster {
             Err(error) => {
                 self.links.remove(&leader);
                 land(flights.remove(&leader), lanes);
-                passing.get_or_insert(error);
+                round.passing.get_or_insert(error);
                 return Duration::ZERO;
             }
         };
@@ -241,13 +265,16 @@ impl Cluster {
                     let is_first = lane.fates[..at].iter().all(|fate| *fate == Fate::Acked);
                     match (error.code(), is_first) {
                         (Some(code), _) if code.is_retriable() || code == ResponseError::UnknownTopicOrPartition => {
-                            passing.get_or_insert(error);
+                            if code == ResponseError::CorruptMessage && is_first {
+                                round.spoilt.get_or_insert((partition, at));
+                            }
+                            round.passing.get_or_insert(error);
                         }
                         (None, _) | (_, false) => {
-                            passing.get_or_insert(error);
+                            round.passing.get_or_insert(error);
                         }
                         (Some(code), true) => {
-                            stopped.get_or_insert(Stopped { partition, at, why: why(code, error) });
+                            round.stopped.get_or_insert(Stopped { partition, at, why: why(code, error) });
                         }
                     }
                 }
@@ -259,7 +286,11 @@ impl Cluster {
 
 fn why(code: ResponseError, error: Error) -> Why {
     match code {
-        ResponseError::MessageTooLarge | ResponseError::RecordListTooLarge => Why::TooLarge(error.to_string()),
+        ResponseError::MessageTooLarge
+        | ResponseError::RecordListTooLarge
+        | ResponseError::InvalidTimestamp
+        | ResponseError::InvalidRecord
+        | ResponseError::CorruptMessage => Why::Unfit(error.to_string()),
         ResponseError::OutOfOrderSequenceNumber
         | ResponseError::DuplicateSequenceNumber
         | ResponseError::InvalidProducerEpoch

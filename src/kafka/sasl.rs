@@ -31,7 +31,8 @@ pub enum Mechanism {
 
 impl fmt::Debug for Sasl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} as {}", self.mechanism.name(), self.username)
+        // The name may be a secret too.
+        write!(f, "{}", self.mechanism.name())
     }
 }
 
@@ -84,7 +85,7 @@ impl Mechanism {
 
 /// Logs in on a new connection.
 pub(super) fn handshake(connection: &mut Connection, sasl: &Sasl) -> Result<(), Error> {
-    let what = || format!("cannot log in to Kafka as {sasl:?}");
+    let what = || format!("cannot log in to Kafka with {sasl:?}");
     let name = StrBytes::from_static_str(sasl.mechanism.name());
     let answer = connection.call(&SaslHandshakeRequest::default().with_mechanism(name))?;
     check(answer.error_code, what)?;
@@ -192,8 +193,6 @@ mod tests {
         ] {
             assert!(scram.last(wrong.as_bytes()).is_err(), "{wrong}");
         }
-        assert!(
-            !format!("{sasl:?}").contains('p'.to_string().repeat(2).as_str()) && format!("{sasl:?}").ends_with("a=b,c")
-        );
+        assert_eq!(format!("{sasl:?}"), "SCRAM-SHA-512", "a name may be a secret as a password is");
     }
 }

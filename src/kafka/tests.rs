@@ -239,8 +239,21 @@ fn a_batch_that_is_too_large_stops_its_partition_there() {
     let brokers = Brokers::start(&[Act::Take, Act::Take, Act::Refuse(ResponseError::MessageTooLarge)]);
     let (acked, sent) = send(&brokers);
     let stopped = sent.unwrap_err();
-    assert!(matches!(stopped, Stopped { partition: 0, at: 2, why: Why::TooLarge(_) }), "{stopped:?}");
+    assert!(matches!(stopped, Stopped { partition: 0, at: 2, why: Why::Unfit(_) }), "{stopped:?}");
     assert_eq!((acked, brokers.sequences()), (vec![0, 1], vec![0, 2]));
+}
+
+#[test]
+fn a_batch_with_a_record_that_the_topic_does_not_take_stops_its_partition_there() {
+    let codes = [ResponseError::InvalidTimestamp, ResponseError::InvalidRecord, ResponseError::CorruptMessage];
+    for code in codes {
+        let script = [vec![Act::Take, Act::Take], vec![Act::Refuse(code); 200]].concat();
+        let brokers = Brokers::start(&script);
+        let (acked, sent) = send(&brokers);
+        let stopped = sent.unwrap_err();
+        assert!(matches!(stopped, Stopped { partition: 0, at: 2, why: Why::Unfit(_) }), "{stopped:?}");
+        assert_eq!((acked, brokers.sequences()), (vec![0, 1], vec![0, 2]));
+    }
 }
 
 #[test]

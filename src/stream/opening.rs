@@ -195,7 +195,8 @@ impl Runner {
     /// Another topic of that name begins anew; a position that the log does not reach any more moves back to its end.
     fn settle_source(&self, next: &mut Checkpoint, topic: &Source) {
         if next.topic != Some(topic.id) {
-            if next.topic.is_some() {
+            // A cluster that has got topic ids has the same topics as before.
+            if next.topic.is_some_and(|known| !known.is_nil()) {
                 warn!(pipeline = self.job.spec.name, topic = %topic.name, "this is another topic than before, the pipeline begins at its start");
                 next.renew(BTreeMap::new());
             }
@@ -398,7 +399,10 @@ impl Runner {
 
     fn file_store(&self, route: &Route) -> Result<Option<Store>, Fail> {
         let Some(spec) = &route.store else { return Ok(None) };
-        let store = Store::open(spec, &self.options.out, &self.job.spec.name, &route.to.to_string());
+        let pipeline = &self.job.spec.name;
+        // A replay beside the live run leaves its staged files alone.
+        let name = self.replay.as_ref().map_or_else(|| pipeline.clone(), |replay| replay.file_name());
+        let store = Store::open(spec, &self.options.out, &name, &route.to.to_string());
         Ok(Some(store.map_err(|error| format!("cannot store files: {error}"))?))
     }
 

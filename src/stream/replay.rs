@@ -475,6 +475,8 @@ impl Runner {
             let own: Vec<Record> = letters.iter().zip(originals).map(own).collect();
             self.feed_piece(open, id, &own, ready)?;
         }
+        // What outputs refuse later has its letter as long as these are known.
+        self.settle_all(open, 0..open.outlets.len())?;
         self.letters.clear();
         Ok(())
     }

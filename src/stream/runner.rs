@@ -107,6 +107,8 @@ pub(super) struct Runner {
     pub(super) watched: (u64, u64),
     /// Offsets, of the records that are written now, that an output did not take: the breaker counts each once.
     pub(super) buried: BTreeSet<i64>,
+    /// How long an output that all wait for wants to be left alone.
+    pub(super) asked_to_wait: Duration,
     /// What is fed, if this is no live run.
     pub(super) replay: Option<Arc<Replay>>,
     /// Dead letters that are fed now, ascending, as they are in their topic.
@@ -210,6 +212,7 @@ pub(super) fn begin(
         fed: None,
         watched: (0, 0),
         buried: BTreeSet::new(),
+        asked_to_wait: Duration::ZERO,
         replay: None,
         letters: Vec::new(),
     })
@@ -354,6 +357,7 @@ impl Runner {
 
     /// Waits out a pause, beating.
     pub(super) fn rest(&mut self, pause: Duration, why: &str) {
+        let pause = pause.max(std::mem::take(&mut self.asked_to_wait));
         let began = Instant::now();
         while began.elapsed() < pause && !self.life.is_stopping() {
             self.publish(State::Stalled, Some(why.to_owned()));
@@ -499,6 +503,8 @@ impl Runner {
         let tail = partition.tail().0;
         let batches = match partition.read_blocking(next, READ_SIZE) {
             Ok(slice) => slice.batches,
+            // Its end was lost: what comes there next are other records, so everything is judged anew.
+            Err(ReadError::OutOfRange { tail, .. }) if next > tail => return Err(Fail::Anew),
             Err(ReadError::OutOfRange { start, tail, .. }) => {
                 self.skip(open, &crowd, partition, next, if next < start { start } else { tail });
                 return Ok(true);

@@ -40,12 +40,26 @@ fn replace(expr: Expr, by: impl Fn(&str) -> Result<String>) -> Result<Expr> {
 /// # Errors
 /// A secret that is missing or empty; never what another one holds.
 pub(super) fn fill(text: &str, pipeline: &Path) -> std::result::Result<String, String> {
+    fill_noting(text, pipeline, &mut Vec::new())
+}
+
+/// The same; what it fills in is noted.
+///
+/// # Errors
+/// As [`fill`].
+pub(super) fn fill_noting(
+    text: &str,
+    pipeline: &Path,
+    filled: &mut Vec<String>,
+) -> std::result::Result<String, String> {
     let mut out = String::with_capacity(text.len());
     let mut rest = text;
     while let Some((before, after)) = rest.split_once("{secret:") {
         let (name, after) = after.split_once('}').ok_or("a secret is written {secret:NAME}")?;
         out.push_str(before);
-        out.push_str(&named(name, pipeline)?);
+        let value = named(name, pipeline)?;
+        out.push_str(&value);
+        filled.push(value);
         rest = after;
     }
     out.push_str(rest);

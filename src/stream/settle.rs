@@ -37,7 +37,11 @@ impl Runner {
         if open.until.is_none() && !self.job.plan.is_stateful() {
             self.cut(open, at)?;
         }
-        self.fall(open, at, down.reason)?;
+        if let Err(fail) = self.fall(open, at, down.reason) {
+            // All stand together, and wait together.
+            self.asked_to_wait = down.wait;
+            return Err(fail);
+        }
         open.outlets[at].wait(down.wait);
         Ok(())
     }
@@ -65,9 +69,13 @@ impl Runner {
         Ok(true)
     }
 
-    /// Waits until outputs have delivered what they took, or are down: each request of theirs has an end.
+    /// Waits until outputs have delivered what they took, or are down: each request of theirs has an end. At a stop not for long.
     pub(super) fn settle_all(&mut self, open: &mut Open, which: Range<usize>) -> Result<(), Fail> {
+        let mut stops_since: Option<Instant> = None;
         while self.is_on_its_way(open, which.clone()) {
+            if self.life.is_stopping() && stops_since.get_or_insert_with(Instant::now).elapsed() > LAST_ANSWERS_MAX {
+                return Err(Fail::Down("it stops while an output delivers".to_owned()));
+            }
             self.settle(open)?;
             self.publish(State::Running, None);
             std::thread::park_timeout(NAP / 20);

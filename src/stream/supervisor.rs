@@ -389,6 +389,7 @@ impl Supervisor {
             Ok(known) => known,
         };
         let mut checkpoint = known.unwrap_or_else(|| Checkpoint::new(&job.spec.text));
+        let grouped = source::move_group(&job.spec, &positions);
         match partition {
             None => checkpoint.renew(positions),
             Some(_) => checkpoint.renew_some(&positions),
@@ -396,7 +397,7 @@ impl Supervisor {
         checkpoint.topic = Some(topic);
         // Whoever still holds the seat loses it: nothing overwrites what is saved here.
         let moved = match Life::begin(self.seats.entry(name.to_owned()).or_default()) {
-            Some(life) => life.save(&checkpoint, &path).map_err(|error| error.to_string()),
+            Some(life) => grouped.and_then(|()| life.save(&checkpoint, &path).map_err(|error| error.to_string())),
             None => Err("its last run is still writing its checkpoint; try again".to_owned()),
         };
         self.start(job, false);

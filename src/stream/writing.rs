@@ -72,7 +72,7 @@ impl Runner {
             let (index, refused) = match self.try_write(open, at, id, kind, records, rows, rest, Last::Whole)? {
                 Tried::Done => return Ok(Wrote::All),
                 Tried::Fell => return Ok(Wrote::Waits),
-                Tried::Full if self.job.plan.is_stateful() => {
+                Tried::Full if self.job.plan.is_stateful() || self.replay.is_some() => {
                     self.make_room(open)?;
                     continue;
                 }

@@ -310,16 +310,15 @@ impl KafkaSink {
             let mut acked: Vec<Acked> = Vec::new();
             let sent = self.cluster.produce(&topic, &batches, |ack| acked.push(ack));
             let first = self.settle_acks(source, &made, &acked);
-            let Err(Stopped { partition, at, why }) = sent else {
-                return self.prove(source, producer, &first).map_err(down);
-            };
+            self.prove(source, producer, &first).map_err(down)?;
+            let Err(Stopped { partition, at, why }) = sent else { return Ok(()) };
             let stopped = made[&partition][at];
             match why {
                 Why::Down(error) => return Err(down(error)),
-                Why::TooLarge(message) if stopped.count == 1 => {
+                Why::Unfit(message) if stopped.count == 1 => {
                     return Err(WriteError::Refused { offset: stopped.offset, message });
                 }
-                Why::TooLarge(_) => size_max = (stopped.size / 2).max(1),
+                Why::Unfit(_) => size_max = (stopped.size / 2).max(1),
                 Why::Sequence(code) => self.recover(source, producer, partition, code).map_err(down)?,
             }
         }
@@ -446,7 +445,8 @@ impl KafkaSink {
         let unclear = |detail: &str| Error::Refused { what: what(), error: code, detail: Some(detail.to_owned()) };
         if self.is_readable {
             let end = self.cluster.offsets(&topic, END, false)?.get(&partition).copied().unwrap_or(0);
-            let from = self.ends.get(&partition).copied().unwrap_or(0).min(end);
+            let start = self.cluster.offsets(&topic, START, false)?.get(&partition).copied().unwrap_or(0);
+            let from = self.ends.get(&partition).copied().unwrap_or(0).min(end).max(start);
             self.scan(partition, from, end)?;
             let now = self.places.get(&pair).copied().unwrap_or_default();
             if now != before {

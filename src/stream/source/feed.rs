@@ -65,6 +65,8 @@ struct Shared {
 struct State {
     partitions: Vec<Ahead>,
     is_gone: bool,
+    /// Nobody reads ahead any more.
+    has_ended: bool,
     trouble: Option<String>,
     /// Partitions that are its own; `None` = all.
     own: Option<BTreeSet<i32>>,
@@ -110,6 +112,14 @@ impl Ahead {
     fn seek(&mut self, to: i64) {
         self.batches.clear();
         (self.size, self.from, self.until, self.is_outside) = (0, to, to, false);
+    }
+
+    /// A broker says that it has not what comes at an offset, and then what it has: whether the offset is outside that.
+    fn judge(&mut self, at: i64, start: Option<i64>, tail: Option<i64>) -> bool {
+        (self.start, self.tail) = (start.unwrap_or(self.start), tail.unwrap_or(self.tail));
+        let is_outside = !(self.start..=self.tail).contains(&at);
+        self.is_outside = is_outside && self.until == at;
+        is_outside
     }
 
     fn take(&mut self, next: i64, size_max: usize) -> Vec<Batch> {
@@ -182,8 +192,14 @@ impl Feed {
         let own = shared.clone();
         let stop = shared.clone();
         let cluster = Cluster::new(from.cluster.clone(), Arc::new(move || !stop.is_stopped.load(Ordering::Acquire)));
-        let reader =
-            Reader { shared: own, cluster, topic: topic.as_str().to_owned(), id: view.id, heard: Instant::now() };
+        let reader = Reader {
+            shared: own,
+            cluster,
+            topic: topic.as_str().to_owned(),
+            id: view.id,
+            heard: Instant::now(),
+            rounds: 0,
+        };
         let thread = std::thread::Builder::new().name(format!("inrush-{pipeline}-feed"));
         let failed = |error: std::io::Error| Error::Silent(format!("a thread for \"{topic}\" ({error})"));
         let thread = thread.spawn(move || reader.run()).map_err(failed)?;
@@ -199,7 +215,7 @@ impl Feed {
     }
 
     pub(super) fn is_of(&self, from: &Elsewhere, topic: &TopicName) -> bool {
-        self.from == *from && self.topic == *topic
+        self.from == *from && self.topic == *topic && !self.shared.state().has_ended
     }
 
     pub(super) fn is_shared(&self) -> bool {
@@ -357,9 +373,41 @@ impl Shared {
         Ok(())
     }
 
+    /// The topic has more partitions than before.
+    fn grow(&self, count: usize, starts: &BTreeMap<i32, i64>) {
+        let mut state = self.state();
+        while state.partitions.len() < count {
+            // All of it is new: it is read from its start.
+            let start = starts.get(&(state.partitions.len() as i32)).copied().unwrap_or(0);
+            state.partitions.push(Ahead::at(start, start));
+        }
+        // A group divides them only when somebody asks it to.
+        if self.member.is_some() && state.standing == Some(Standing::Steady) {
+            state.standing = Some(Standing::Rebalance);
+        }
+        drop(state);
+        self.tell();
+    }
+
     fn tell(&self) {
         self.changed.notify_all();
         self.moved.send_modify(|moves| *moves += 1);
+    }
+}
+
+/// Whatever ends the thread that reads, whoever waits for it hears of it.
+struct Watch(Arc<Shared>);
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        let mut state = self.0.state();
+        state.has_ended = true;
+        if std::thread::panicking() {
+            state.trouble = Some("the thread that reads has failed; it begins anew".to_owned());
+            state.standing = Some(Standing::Lost);
+        }
+        drop(state);
+        self.0.tell();
     }
 }
 
@@ -371,10 +419,12 @@ struct Reader {
     id: Uuid,
     /// When the group last heard of it.
     heard: Instant,
+    rounds: usize,
 }
 
 impl Reader {
     fn run(mut self) {
+        let _watch = Watch(self.shared.clone());
         let _ = self.cluster.topic(&self.topic);
         while !self.shared.is_stopped.load(Ordering::Acquire) {
             let result = self.keep_membership().and_then(|()| self.round());
@@ -451,19 +501,43 @@ impl Reader {
             drop(self.shared.wait(state, ROOM_WAIT));
             return Ok(());
         }
-        let by_leader = self.cluster.by_leader(&self.topic, wanted.keys().copied())?;
+        // What is wrong with one partition or one broker holds up no other; it is told at the end of the round.
+        let mut trouble = Vec::new();
+        let mut by_leader: BTreeMap<i32, Vec<(i32, i64)>> = BTreeMap::new();
+        for (id, from) in &wanted {
+            match self.cluster.by_leader(&self.topic, std::iter::once(*id)) {
+                Ok(led) => led.into_keys().for_each(|leader| by_leader.entry(leader).or_default().push((*id, *from))),
+                Err(error) => trouble.push(error),
+            }
+        }
+        self.rounds = self.rounds.wrapping_add(1);
         let wait = FETCH_WAIT / by_leader.len().max(1) as u32;
-        for (leader, partitions) in by_leader {
-            let asked: Vec<(i32, i64)> = partitions.iter().map(|id| (*id, wanted[id])).collect();
-            for (id, fetched) in self.cluster.fetch_from(&self.topic, leader, &asked, FETCH_SIZE, wait, true)? {
-                match fetched {
-                    Ok(fetched) => self.give(id, wanted[&id], fetched),
-                    Err(error) if error.code() == Some(ResponseError::OffsetOutOfRange) => {
-                        self.is_outside(id, wanted[&id])?;
-                    }
-                    Err(error) => return Err(error),
+        for (leader, mut asked) in by_leader {
+            // A broker fills its answer in the order that it is asked in.
+            let first = self.rounds % asked.len().max(1);
+            asked.rotate_left(first);
+            match self.cluster.fetch_from(&self.topic, leader, &asked, FETCH_SIZE, wait, true) {
+                Ok(told) => trouble.extend(told.into_iter().filter_map(|(id, fetched)| {
+                    // A broker may tell of a partition that it was not asked for.
+                    let from = *wanted.get(&id)?;
+                    self.take(id, from, fetched).err()
+                })),
+                Err(error) => trouble.push(error),
+            }
+        }
+        trouble.into_iter().next().map_or(Ok(()), Err)
+    }
+
+    fn take(&mut self, id: i32, from: i64, fetched: Result<Fetched, Error>) -> Result<(), Error> {
+        match fetched {
+            Ok(fetched) => self.give(id, from, fetched),
+            Err(error) if error.code() == Some(ResponseError::OffsetOutOfRange) => {
+                if !self.is_outside(id, from)? {
+                    // A leader that is not as far yet as the one before.
+                    return Err(error);
                 }
             }
+            Err(error) => return Err(error),
         }
         Ok(())
     }
@@ -502,17 +576,15 @@ impl Reader {
         }
     }
 
-    fn is_outside(&mut self, id: i32, at: i64) -> Result<(), Error> {
+    /// Asks what there is in place of an offset; says whether it is really not there.
+    fn is_outside(&mut self, id: i32, at: i64) -> Result<bool, Error> {
         let start = self.cluster.offsets(&self.topic, START, true)?.get(&id).copied();
         let tail = self.cluster.offsets(&self.topic, END, true)?.get(&id).copied();
         let mut state = self.shared.state();
-        if let Some(ahead) = state.partitions.get_mut(id as usize) {
-            (ahead.start, ahead.tail) = (start.unwrap_or(ahead.start), tail.unwrap_or(ahead.tail));
-            ahead.is_outside = ahead.until == at;
-        }
+        let is_outside = state.partitions.get_mut(id as usize).is_none_or(|ahead| ahead.judge(at, start, tail));
         drop(state);
         self.shared.tell();
-        Ok(())
+        Ok(is_outside)
     }
 
     fn look_again(&mut self) -> Result<(), Error> {
@@ -524,14 +596,7 @@ impl Reader {
         };
         if view.partitions as usize > self.shared.state().partitions.len() {
             let starts = self.cluster.offsets(&self.topic, START, true)?;
-            let mut state = self.shared.state();
-            while state.partitions.len() < view.partitions as usize {
-                // All of it is new: it is read from its start.
-                let start = starts.get(&(state.partitions.len() as i32)).copied().unwrap_or(0);
-                state.partitions.push(Ahead::at(start, start));
-            }
-            drop(state);
-            self.shared.tell();
+            self.shared.grow(view.partitions as usize, &starts);
         }
         Ok(())
     }
@@ -606,6 +671,7 @@ mod tests {
             topic: "t".to_owned(),
             id: Uuid::nil(),
             heard: Instant::now(),
+            rounds: 0,
         };
         let from = reader.wanted()[&0];
         reader.give(0, from, Fetched { batches, start: Offset(0), tail: Offset(tail), aborted: Vec::new() });
@@ -651,5 +717,43 @@ mod tests {
         let told = feed.read(0, 7, 1).unwrap_err();
         assert!(matches!(told, ReadError::OutOfRange { start: Offset(100), tail: Offset(140), .. }), "{told}");
         assert_eq!(feed.shared.state().partitions[0].until, 100);
+    }
+
+    #[test]
+    fn an_offset_that_is_there_after_all_is_not_passed_over() {
+        let feed = feed(100, 140);
+        assert!(feed.read(0, 120, 1).unwrap().batches.is_empty());
+        let judge = |at| feed.shared.state().partitions[0].judge(at, Some(100), Some(150));
+        assert!(!judge(120));
+        assert_eq!((feed.read(0, 120, 1).unwrap().tail, judge(150)), (Offset(150), false));
+        assert!(feed.read(0, 160, 1).unwrap().batches.is_empty());
+        assert!(judge(160) && feed.read(0, 160, 1).is_err());
+    }
+
+    #[test]
+    fn new_partitions_are_asked_for_in_the_group() {
+        let mut feed = feed(0, 0);
+        let cluster = Cluster::new(feed.from.cluster.clone(), Arc::new(|| true));
+        let shared = Arc::get_mut(&mut feed.shared).unwrap();
+        shared.member = Some(Mutex::new(Member::new(cluster, "g", "t")));
+        shared.state().standing = Some(Standing::Steady);
+        shared.state().own = Some(BTreeSet::from([0]));
+        assert!(!feed.is_called_back());
+        feed.shared.grow(2, &BTreeMap::from([(1, 7)]));
+        assert!(feed.is_called_back() && !feed.is_lost());
+        assert_eq!((feed.partitions(), feed.bounds(1)), (2, (7, 7)));
+    }
+
+    #[test]
+    fn a_reader_that_failed_is_opened_anew() {
+        let feed = feed(0, 0);
+        assert!(feed.is_of(&feed.from, &feed.topic) && !feed.is_called_back());
+        let watch = Watch(feed.shared.clone());
+        let thread = std::thread::spawn(move || {
+            let _watch = watch;
+            panic!("a broker answers what nobody foresaw");
+        });
+        assert!(thread.join().is_err());
+        assert!(feed.is_lost() && feed.trouble().is_some() && !feed.is_of(&feed.from, &feed.topic));
     }
 }

@@ -8,7 +8,7 @@ use super::runner::{Fail, Runner};
 use super::sink::journal;
 use super::spec::{Elsewhere, Spec};
 use crate::control::ResetTo;
-use crate::kafka::{Cluster, END, START};
+use crate::kafka::{Cluster, END, Member, START, Standing};
 use crate::record::{Header, Offset, PartitionId, TopicName};
 use crate::store::{MESSAGE_BYTES_MAX, Partition, ReadError, Slice, Topic};
 use std::collections::BTreeMap;
@@ -265,6 +265,24 @@ pub(super) fn places(
     match &spec.elsewhere {
         Some(elsewhere) => places_elsewhere(elsewhere, spec, only, to),
         None => places_here(options, spec, only, to),
+    }
+}
+
+/// Says the source's group, if it has one, that everything below these offsets is done with, and nothing behind: else it would undo the
+/// move. Nobody may be in the group then.
+///
+/// # Errors
+/// Others are; it cannot be asked.
+pub(super) fn move_group(spec: &Spec, places: &BTreeMap<i32, i64>) -> Result<(), String> {
+    let Some((elsewhere, group)) = spec.elsewhere.as_ref().and_then(|from| Some((from, from.group.as_ref()?))) else {
+        return Ok(());
+    };
+    let cluster = Cluster::new(elsewhere.cluster.clone(), Arc::new(|| true));
+    match Member::new(cluster, group, spec.from.as_str()).commit(places).map_err(|error| error.to_string())? {
+        Standing::Steady => Ok(()),
+        Standing::Rebalance | Standing::Lost => Err(format!(
+            "others read in group \"{group}\" of Kafka, and it is moved for all: stop them, reset, and let them go on"
+        )),
     }
 }
 

@@ -211,3 +211,20 @@ fn a_backfill_into_a_folder_of_another_pipeline_does_not_begin() {
     assert!(backfill("free").unwrap().contains("being fed"));
     daemon.ended();
 }
+
+#[test]
+fn a_topic_of_a_cluster_that_gets_topic_ids_is_the_one_it_was() {
+    let bench = Bench::new();
+    let source = bench.topic("in", 1, &[]);
+    bench.send(&source, 0, 1..31);
+    let job = bench.job(&text(TO_PARQUET, ""));
+    bench.finish(&job);
+    let path = runner::checkpoint_path(&bench.options, "p");
+    let mut checkpoint = Checkpoint::load(&path).unwrap().unwrap();
+    checkpoint.topic = Some(uuid::Uuid::nil());
+    checkpoint.save(&path).unwrap();
+    bench.send(&source, 0, 31..60);
+    bench.finish(&job);
+    assert_eq!(bench.rows(TO_PARQUET), good(1..60));
+    assert_eq!(Checkpoint::load(&path).unwrap().unwrap().topic, Some(source.id));
+}

@@ -47,11 +47,13 @@ pub(super) struct Connection {
     address: Address,
     trust: Trust,
     sender: Option<SendRequest<Full<Bytes>>>,
+    /// The beginning of the last answer.
+    heard: Option<(StatusCode, HeaderMap)>,
 }
 
 impl Connection {
     pub(super) fn new(address: Address, trust: Trust) -> Connection {
-        Connection { address, trust, sender: None }
+        Connection { address, trust, sender: None, heard: None }
     }
 
     /// Asks and reads the answer. A connection that was kept and turns out to be closed is made once more; the other side may then have
@@ -60,6 +62,7 @@ impl Connection {
     /// # Errors
     /// It cannot be reached, or no status came back.
     pub(super) async fn ask(&mut self, asked: &Asked<'_>) -> Result<Answer, String> {
+        self.heard = None;
         if let Some(sender) = self.sender.take_if(|sender| sender.is_ready())
             && let Ok(answer) = self.ask_over(sender, asked).await
         {
@@ -67,6 +70,12 @@ impl Connection {
         }
         let sender = self.connect().await?;
         self.ask_over(sender, asked).await
+    }
+
+    /// What has come of the last answer, for who gave up waiting for the rest; not its body.
+    pub(super) fn heard(&mut self) -> Option<Answer> {
+        let (status, headers) = self.heard.take()?;
+        Some(Answer { status, headers, body: Bytes::new(), cut_off: Some("its body did not come in time".to_owned()) })
     }
 
     /// What comes next goes over another connection.
@@ -83,6 +92,7 @@ impl Connection {
         let request = request.map_err(|error| error.to_string())?;
         let answer = sender.send_request(request).await.map_err(|error| told(&error))?;
         let (head, body) = answer.into_parts();
+        self.heard = Some((head.status, head.headers.clone()));
         let (body, cut_off) = first_bytes(body, asked.answer_size_max).await;
         if cut_off.is_none() {
             self.sender = Some(sender);

@@ -1,6 +1,6 @@
 //! Sends batches of one source partition, one after the other: what is refused is halved until the bad records are found.
 
-use super::super::super::web::{Asked, Connection};
+use super::super::super::web::{Answer, Asked, Connection};
 use super::lane::Unit;
 use super::settings::{Body, HttpOutput};
 use super::verdict::{RETRY_AFTER_MAX, Verdict};
@@ -132,7 +132,10 @@ impl Sender {
                         Some(target) if redirects <= REDIRECTS_MAX => target,
                         Some(_) => return Err(down("it redirects in a circle", Duration::ZERO)),
                         None => {
-                            return Err(down("it redirects to another host: name that address", Duration::ZERO));
+                            return Err(down(
+                                "it redirects to another host, or to a place that begins with no slash: name that address",
+                                Duration::ZERO,
+                            ));
                         }
                     };
                 }
@@ -154,10 +157,17 @@ impl Sender {
         let answered = tokio::time::timeout(self.settings.timeout, self.connection.ask(&asked)).await;
         drop(permit);
         match answered {
-            Ok(Ok(answer)) => Ok(Verdict::of(&answer, self.clock.now_ms() / 1_000)),
+            Ok(Ok(answer)) => {
+                let body = self.settings.filled.mask(answer.body);
+                Ok(Verdict::of(&Answer { body, ..answer }, self.clock.now_ms() / 1_000))
+            }
             Ok(Err(reason)) => Err(down(&reason, Duration::ZERO)),
             Err(_) => {
                 self.connection.close();
+                // The status decides.
+                if let Some(answer) = self.connection.heard() {
+                    return Ok(Verdict::of(&answer, self.clock.now_ms() / 1_000));
+                }
                 let reason = format!("no answer within {} ms", self.settings.timeout.as_millis());
                 Err(down(&reason, Duration::ZERO))
             }

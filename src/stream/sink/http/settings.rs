@@ -4,8 +4,10 @@ use super::super::super::secrets;
 use super::super::super::web::{Address, Trust};
 use super::signature::Keys;
 use crate::config::{Section, size};
+use bytes::Bytes;
 use hyper::HeaderMap;
 use hyper::header::{HeaderName, HeaderValue};
+use std::fmt;
 use std::path::Path;
 use std::time::Duration;
 
@@ -60,6 +62,30 @@ pub struct HttpOutput {
     pub(super) keys: Keys,
     pub(super) timeout: Duration,
     pub(super) in_flight: usize,
+    /// What was filled in.
+    pub(super) filled: Hidden,
+}
+
+/// Values that nothing shows, also not in the words of who says them back.
+#[derive(Clone, Default)]
+pub(super) struct Hidden(Vec<String>);
+
+impl fmt::Debug for Hidden {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} secrets", self.0.len())
+    }
+}
+
+impl Hidden {
+    /// The words of another side without them.
+    pub(super) fn mask(&self, said: Bytes) -> Bytes {
+        if self.0.is_empty() {
+            return said;
+        }
+        let said = String::from_utf8_lossy(&said).into_owned();
+        let masked = self.0.iter().fold(said, |said, secret| said.replace(secret, "(secret)"));
+        Bytes::from(masked)
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -78,7 +104,7 @@ impl HttpOutput {
             Body::Lines => "a JSON object a line",
         };
         let settings = vec![
-            ("address", self.address.to_string()),
+            ("address", self.name.clone()),
             (
                 "batch",
                 format!("{} rows or {} bytes, after {:?} what there is", self.batch_rows, self.batch_size, self.linger),
@@ -97,8 +123,9 @@ impl HttpOutput {
     pub(in crate::stream) fn read(to: &Section<'_>) -> Option<HttpOutput> {
         let file = to.mistakes().file;
         let written = to.string("http").map(|written| written.value).unwrap_or_default();
+        let mut hidden = Vec::new();
         let address = to.read("http", |text| {
-            let filled = secrets::fill(text, file)?;
+            let filled = secrets::fill_noting(text, file, &mut hidden)?;
             // What is wrong with a secret is told without it.
             let hidden = |why| if filled == text { why } else { "with its secrets this is no address".to_owned() };
             Address::parse(&filled).map_err(hidden)
@@ -129,9 +156,16 @@ impl HttpOutput {
             "none" => Ok(false),
             _ => Err("it is \"gzip\" or \"none\"".to_owned()),
         });
-        let keys = to.read("sign", |name| Keys::parse(&secrets::named(name, file)?));
+        let keys = to.read("sign", |name| {
+            let text = secrets::named(name, file)?;
+            hidden.extend(text.lines().map(|line| line.trim().to_owned()));
+            Keys::parse(&text)
+        });
         let trust = to.read("ca", |ca| Trust::of_file(&file.parent().unwrap_or(Path::new(".")).join(ca)));
-        let headers = to.table("headers").map(|headers| read_headers(&headers, file));
+        let headers = to.table("headers").map(|headers| read_headers(&headers, file, &mut hidden));
+        hidden.retain(|secret| !secret.is_empty());
+        // One may be a part of another.
+        hidden.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
         Some(HttpOutput {
             name: written.split('?').next().unwrap_or_default().to_owned(),
             address: address?.value,
@@ -145,17 +179,18 @@ impl HttpOutput {
             keys: keys.map_or_else(Keys::default, |keys| keys.value),
             timeout,
             in_flight: in_flight.clamp(1, IN_FLIGHT_MAX) as usize,
+            filled: Hidden(hidden),
         })
     }
 }
 
-fn read_headers(section: &Section<'_>, file: &Path) -> HeaderMap {
+fn read_headers(section: &Section<'_>, file: &Path, hidden: &mut Vec<String>) -> HeaderMap {
     let mut headers = HeaderMap::new();
     if section.entries().len() > HEADERS_MAX {
         section.wrong("", format!("at most {HEADERS_MAX} headers"));
     }
     for (name, text) in section.texts() {
-        let value = secrets::fill(&text.value, file).and_then(|text| {
+        let value = secrets::fill_noting(&text.value, file, hidden).and_then(|text| {
             // What is wrong with a value is told without it.
             HeaderValue::from_str(&text).map_err(|_| {
                 "this is no value of a header: it has a line break or another control character".to_owned()
@@ -222,6 +257,11 @@ mod tests {
         assert_eq!(all.address.target(), "/hidden-token/in?k=hidden-query");
         let shown = format!("{all:?}");
         assert!(!shown.contains("hidden"), "{shown}");
+        let told = format!("{:?}", all.told());
+        assert!(told.contains("http://h:1/{secret:token}/in") && !told.contains("hidden"), "{told}");
+        let said = "no hidden-token here, and hidden-key is no key";
+        let masked = all.filled.mask(Bytes::from(said));
+        assert_eq!(masked, "no (secret) here, and (secret) is no key");
         assert_eq!(Output::Http(Box::new(all)).to_string(), "http http://h:1/{secret:token}/in");
         let wrong = read("http = \"{secret:token}\"", folder.path()).unwrap_err();
         assert!(wrong[0].contains("no address") && !wrong[0].contains("hidden"), "{wrong:?}");

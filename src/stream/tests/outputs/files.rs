@@ -175,3 +175,25 @@ fn a_column_that_cannot_become_files_is_a_mistake() {
     let files: Vec<String> = files.err().unwrap().iter().map(ToString::to_string).collect();
     assert!(files.iter().any(|line| line.contains("ndjson")) && files.iter().any(|line| line.contains("gzip")));
 }
+
+#[test]
+fn a_replay_leaves_alone_what_the_live_run_has_half_stored() {
+    let bench = Bench::new();
+    let source = bench.topic("in", 1, &[]);
+    bench.write(
+        "from = \"topic:in\"\nformat = \"raw\"\nselect = \"_value as picture, _offset as at\"\nto = { parquet = \"seen\", roll = \"100ms\", store = { column = \"picture\", folder = \"pictures\", as = \"picture_path\" } }\n",
+    );
+    let daemon = bench.steered();
+    send_pictures(&bench, &source, 0..30);
+    daemon.settle(30);
+    let staging =
+        std::fs::read_dir(bench.options.out.join("pictures/_inrush")).unwrap().next().unwrap().unwrap().path();
+    let half = staging.join("half.open");
+    std::fs::write(&half, "GIF").unwrap();
+    let (from, until) = (0, i64::MAX);
+    let backfill = Command::Backfill { pipeline: "p".to_owned(), from, until, to: Vec::new(), is_sure: true };
+    daemon.ask(backfill).unwrap();
+    let told = daemon.ended();
+    assert!(told.starts_with("done: 30 records") && half.exists(), "{told}");
+    std::fs::remove_file(half).unwrap();
+}

@@ -246,24 +246,25 @@ fn a_word_when_to_come_again_is_kept() {
 }
 
 #[test]
-fn a_status_counts_though_the_answer_breaks_off_and_a_redirect_at_the_same_host_is_followed() {
+fn a_status_counts_though_the_answer_breaks_off_or_does_not_end_and_a_redirect_at_the_same_host_is_followed() {
     let bench = Bench::new();
     let mut count = 0;
     let receiver = Receiver::start(move |one| {
         count += 1;
         match (count, one.target.as_str()) {
             (1, _) => Reply::CloseInBody(200),
+            (2, _) => Reply::HangInBody(200),
             (_, "/in") => Reply::With(307, ("location", "/there?x=1".to_owned())),
             _ => Reply::Slow(Duration::from_millis(150), 200),
         }
     });
     let source = bench.topic("in", 1, &[]);
     bench.send(&source, 0, 1..9);
-    bench.finish(&bench.job(&text(&receiver.to(", batch = \"4\""), "")));
+    bench.finish(&bench.job(&text(&receiver.to(", batch = \"3\", timeout = \"400ms\""), "")));
     let received = receiver.received();
     let taken: Vec<(&str, &[i64])> =
         received.iter().filter(|one| one.is_taken).map(|one| (one.target.as_str(), one.numbers.as_slice())).collect();
-    assert_eq!(taken, [("/in", &[1, 2, 3, 4][..]), ("/there?x=1", &[5, 6, 7, 8])]);
+    assert_eq!(taken, [("/in", &[1, 2, 3][..]), ("/in", &[4, 5, 6]), ("/there?x=1", &[7, 8])]);
 }
 
 #[test]
@@ -446,4 +447,102 @@ fn what_is_fed_again_on_purpose_has_ids_of_its_own() {
     let ids: BTreeSet<&String> = received.iter().map(|one| &one.headers["webhook-id"]).collect();
     assert_eq!(received.iter().map(|one| one.numbers.len()).sum::<usize>(), 27);
     assert_eq!(ids.len(), received.len(), "whoever drops ids that he knows would drop rows that were asked for");
+}
+
+fn filed(to: &str, more: &str) -> String {
+    format!("from = \"topic:in\"\nto = {to}\n{more}\n[columns]\nn = \"int64\"\nuser = \"string\"\n")
+}
+
+#[test]
+fn a_backfill_of_more_than_an_output_holds_waits_for_room() {
+    let bench = Bench::new();
+    let receiver = Receiver::start(|_| Reply::Slow(Duration::from_millis(50), 200));
+    let source = bench.topic("in", 1, &[]);
+    bench.write(&filed(&receiver.to(", batch = \"10000 or 64KiB\""), ""));
+    let count = 4 * crate::stream::rows::ROWS_MAX as i64;
+    let home = source.partition(PartitionId(0)).unwrap();
+    for from in (0..count).step_by(1_024) {
+        let mut builder = BatchBuilder::new();
+        for n in from..from + 1_024 {
+            let value = format!("{{\"n\":{n},\"user\":\"u\"}}");
+            let timestamp = 1_700_000_000_000;
+            builder.push(NewRecord { timestamp, key: None, value: Some(value.as_bytes()), headers: &[] });
+        }
+        let batch = builder.build(Codec::None).unwrap();
+        home.append_blocking(Append { batch, lease: None, leader_epoch: -1 }).unwrap();
+    }
+    let daemon = bench.steered();
+    daemon.settle(count);
+    let (from, until) = (1_699_999_999_000, 1_700_000_001_000);
+    let backfill = Command::Backfill { pipeline: "p".to_owned(), from, until, to: Vec::new(), is_sure: true };
+    daemon.ask(backfill).unwrap();
+    let told = daemon.ended();
+    assert!(told.starts_with(&format!("done: {count} records, {count} rows")), "{told}");
+    assert_eq!(daemon.line("p/replay").unwrap().stalls, 0);
+}
+
+#[test]
+fn what_is_refused_again_in_a_replay_is_a_letter_of_the_first_topic() {
+    let bench = Bench::new();
+    let receiver = Receiver::start(|one| match one.numbers.iter().any(|n| n % 3 == 0) {
+        true => Reply::Status(422, "no".to_owned()),
+        false => Reply::Status(200, String::new()),
+    });
+    let source = bench.topic("in", 2, &[]);
+    bench.write(&filed(&receiver.to(", batch = \"4\""), "on-error = { retry = 0, breaker = \"off\" }"));
+    let daemon = bench.steered();
+    bench.send(&source, 0, 1..30);
+    bench.send(&source, 1, 31..60);
+    daemon.settle(58);
+    let before = bench.letters("in-dlt");
+    let replay = crate::control::Replay::default();
+    daemon
+        .ask(Command::Replay { pipeline: "p".to_owned(), filter: crate::letters::Filter::default(), how: replay })
+        .unwrap();
+    daemon.ended();
+    let letters = bench.records("in-dlt");
+    assert_eq!(letters.len(), 2 * before.len(), "each is a letter again");
+    for letter in letters {
+        let origin = letter.headers.iter().find(|(name, _)| name.as_ref() == b"kafka_dlt-original-topic").unwrap();
+        assert_eq!(origin.1.as_deref(), Some(&b"in"[..]), "{letter:?}");
+    }
+}
+
+fn remembering(to: &str) -> String {
+    format!(
+        "from = \"topic:in\"\n[columns]\nn = \"int64\"\nuser = \"string\"\n[[step]]\ndedupe = {{ key = [\"n\"], ttl = \"1h\" }}\n[[route]]\nto = {to}\n"
+    )
+}
+
+#[test]
+fn a_slow_receiver_holds_up_no_stop_of_a_pipeline_that_remembers() {
+    let bench = Bench::new();
+    let receiver = Receiver::start(|_| Reply::Slow(Duration::from_secs(1), 200));
+    let source = bench.topic("in", 1, &[]);
+    bench.send(&source, 0, 1..80);
+    let job = bench.job(&remembering(&receiver.to(", batch = \"1\"")));
+    let runs = bench.run(&job);
+    wait_for("a request", || !receiver.received().is_empty());
+    let _ = runs.end();
+    assert!(receiver.received().len() < 40, "it waits for some answers and not for all");
+    receiver.script(|_| Reply::Status(200, String::new()));
+    bench.finish(&job);
+    assert_eq!(receiver.rows(), good(1..80));
+}
+
+#[test]
+fn a_pipeline_that_remembers_keeps_a_word_when_to_come_again() {
+    let bench = Bench::new();
+    let mut left = 1;
+    let receiver = Receiver::start(move |_| {
+        left -= 1;
+        // More than a batch waits in its place.
+        if left == 0 { Reply::With(503, ("retry-after", "22".to_owned())) } else { Reply::Status(200, String::new()) }
+    });
+    let source = bench.topic("in", 1, &[]);
+    bench.send(&source, 0, 1..5);
+    bench.finish(&bench.job(&remembering(&receiver.to(""))));
+    let received = receiver.received();
+    let waited = received[1].at - received[0].at;
+    assert!(waited >= Duration::from_secs(22), "{waited:?}");
 }

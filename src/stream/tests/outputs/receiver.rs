@@ -32,6 +32,8 @@ pub(super) enum Reply {
     Close,
     /// It ends within the answer's body, behind the status.
     CloseInBody(u16),
+    /// Nothing comes behind the status, and the connection stays.
+    HangInBody(u16),
     /// The same answer, this much later.
     Slow(Duration, u16),
 }
@@ -101,7 +103,10 @@ impl Receiver {
             let mut received = request(&mut reader)?;
             let reply = (self.script.lock().unwrap())(&received);
             let (status, header) = match &reply {
-                Reply::Status(status, _) | Reply::CloseInBody(status) | Reply::Slow(_, status) => (*status, None),
+                Reply::Status(status, _)
+                | Reply::CloseInBody(status)
+                | Reply::HangInBody(status)
+                | Reply::Slow(_, status) => (*status, None),
                 Reply::With(status, header) => (*status, Some(header)),
                 Reply::Hang(_) | Reply::Close => (0, None),
             };
@@ -111,7 +116,7 @@ impl Receiver {
                 Reply::Status(_, body) => body.as_str(),
                 _ => "",
             };
-            let length = if matches!(reply, Reply::CloseInBody(_)) { 100 } else { body.len() };
+            let length = if matches!(reply, Reply::CloseInBody(_) | Reply::HangInBody(_)) { 100 } else { body.len() };
             let header = header.map_or(String::new(), |(name, value)| format!("{name}: {value}\r\n"));
             let answer = format!("HTTP/1.1 {status} X\r\ncontent-length: {length}\r\n{header}\r\n{body}");
             match reply {
@@ -122,6 +127,11 @@ impl Receiver {
                 Reply::Close => return None,
                 Reply::CloseInBody(_) => {
                     stream.write_all(answer.as_bytes()).ok()?;
+                    return None;
+                }
+                Reply::HangInBody(_) => {
+                    stream.write_all(answer.as_bytes()).ok()?;
+                    let _ = reader.read(&mut [0]);
                     return None;
                 }
                 Reply::Slow(wait, _) => std::thread::sleep(wait),
