@@ -61,7 +61,7 @@ def late_rows(inrush, folder, seconds):
     daemon = Daemon(inrush, folder, {"totopic": TO_TOPIC, "toparquet": TO_PARQUET})
     subprocess.run([inrush, "topic", "create", "clicks", "--http", daemon.http], check=True, capture_output=True)
     load = [inrush, "gen", "clicks", "--http", daemon.http, "--rate", f"{RATE}/s", "--seconds", str(seconds), "--connections", "64", "--json"]
-    consumer = Consumer({"bootstrap.servers": daemon.kafka, "group.id": "bench", "fetch.wait.max.ms": 10, "queued.min.messages": 1})
+    consumer = Consumer({"bootstrap.servers": daemon.kafka, "group.id": "bench", "fetch.wait.max.ms": 10})
     while not (topic := consumer.list_topics(timeout=10).topics.get("hosts")) or topic.error:
         time.sleep(0.1)
     consumer.assign([TopicPartition("hosts", partition, OFFSET_BEGINNING) for partition in topic.partitions])
