@@ -61,6 +61,7 @@ const WHERE: &str = "where = \"user_agent NOT LIKE '%bot%' AND user_agent NOT LI
 const SELECT: &str = "select = \"event_id, event_type, ts, user_id, session_id, sequence, url, title, referrer, user_agent, ip, country, locale, device, width, height, price * quantity as amount, currency, position, experiment, logged_in\"";
 
 fn main() -> anyhow::Result<()> {
+    inrush::work::without_huge_pages();
     let arguments: Vec<String> = std::env::args().skip(1).filter(|argument| argument != "--bench").collect();
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     match arguments.as_slice() {

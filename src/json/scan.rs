@@ -19,11 +19,10 @@ pub(crate) struct Odd;
 pub(crate) type Scan<T> = Result<T, Odd>;
 
 /// A place in one JSON text.
+#[derive(Clone, Copy)]
 pub(crate) struct Scanner<'a> {
     text: &'a [u8],
     at: usize,
-    /// A byte that is not ASCII was passed: the text must be checked for UTF-8 in the end.
-    has_high: bool,
 }
 
 /// What stands between two quotes.
@@ -69,9 +68,21 @@ pub(crate) struct Number<'a> {
 
 impl<'a> Scanner<'a> {
     pub(crate) fn new(text: &'a [u8]) -> Scanner<'a> {
-        Scanner { text, at: 0, has_high: false }
+        Scanner { text, at: 0 }
     }
 
+    /// Goes on where another one of this text was.
+    #[inline(always)]
+    pub(crate) fn at(text: &'a [u8], at: usize) -> Scanner<'a> {
+        Scanner { text, at }
+    }
+
+    #[inline(always)]
+    pub(crate) fn text(&self) -> &'a [u8] {
+        self.text
+    }
+
+    #[inline(always)]
     pub(crate) fn place(&self) -> usize {
         self.at
     }
@@ -82,7 +93,7 @@ impl<'a> Scanner<'a> {
     }
 
     /// The next byte that is not white space; it is not passed.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn token(&mut self) -> Scan<u8> {
         loop {
             match self.text.get(self.at) {
@@ -94,7 +105,7 @@ impl<'a> Scanner<'a> {
     }
 
     /// Passes `byte`, the next that is not white space.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn pass(&mut self, byte: u8) -> Scan<()> {
         if self.token()? == byte {
             self.at += 1;
@@ -139,14 +150,10 @@ impl<'a> Scanner<'a> {
         &self.text[place..self.at]
     }
 
-    pub(crate) fn note_high(&mut self, has_high: bool) {
-        self.has_high |= has_high;
-    }
-
     /// Whether only white space is left and all of the text is UTF-8.
     pub(crate) fn end(mut self) -> Scan<()> {
         let is_end = self.token().is_err();
-        let is_text = !self.has_high || std::str::from_utf8(self.text).is_ok();
+        let is_text = self.text.is_ascii() || std::str::from_utf8(self.text).is_ok();
         if is_end && is_text { Ok(()) } else { Err(Odd) }
     }
 
@@ -180,22 +187,14 @@ impl<'a> Scanner<'a> {
     fn stop(&mut self) -> Scan<usize> {
         let mut at = self.at;
         while let Some(block) = self.text.get(at..).and_then(|rest| rest.first_chunk::<16>()) {
-            let (stops, highs) = stops(block);
+            let stops = stops(block);
             if stops != 0 {
-                let count = stops.trailing_zeros();
-                self.has_high |= highs & ((1 << count) - 1) != 0;
-                return Ok(at + count as usize);
+                return Ok(at + stops.trailing_zeros() as usize);
             }
-            self.has_high |= highs != 0;
             at += 16;
         }
-        for (count, &byte) in self.text.get(at..).ok_or(Odd)?.iter().enumerate() {
-            if byte == b'"' || byte == b'\\' || byte < 0x20 {
-                return Ok(at + count);
-            }
-            self.has_high |= byte >= 0x80;
-        }
-        Err(Odd)
+        let is_stop = |byte: &u8| *byte == b'"' || *byte == b'\\' || *byte < 0x20;
+        self.text.get(at..).ok_or(Odd)?.iter().position(is_stop).map(|count| at + count).ok_or(Odd)
     }
 
     /// Passes a number. Always inlined, as [`Scanner::string`] is.
@@ -283,8 +282,9 @@ impl<'a> Scanner<'a> {
         }
     }
 
-    /// Passes a list or an object, whose brace or bracket comes next; `member` passes one item or field.
-    pub(crate) fn members(&mut self, depth: u32, mut member: impl FnMut(&mut Self) -> Scan<()>) -> Scan<()> {
+    /// Passes the brace or bracket that comes next; false = nothing lies between it and the one that closes it, which is passed too.
+    #[inline(always)]
+    pub(crate) fn open(&mut self, depth: u32) -> Scan<bool> {
         if depth >= DEPTH_MAX {
             return Err(Odd);
         }
@@ -293,18 +293,33 @@ impl<'a> Scanner<'a> {
         self.at += 1;
         if self.token()? == close {
             self.at += 1;
-            return Ok(());
+            return Ok(false);
         }
-        loop {
+        Ok(true)
+    }
+
+    /// Passes what follows a member: a comma, or `close`, which ends the object or list: false.
+    #[inline(always)]
+    pub(crate) fn next(&mut self, close: u8) -> Scan<bool> {
+        let next = self.token()?;
+        self.at += 1;
+        match next {
+            b',' => Ok(true),
+            _ if next == close => Ok(false),
+            _ => Err(Odd),
+        }
+    }
+
+    /// Passes a list or an object, whose brace or bracket comes next; `member` passes one item or field.
+    pub(crate) fn members(&mut self, depth: u32, mut member: impl FnMut(&mut Self) -> Scan<()>) -> Scan<()> {
+        // '{' and '}', '[' and ']' are two apart.
+        let close = self.token()? + 2;
+        let mut more = self.open(depth)?;
+        while more {
             member(self)?;
-            let next = self.token()?;
-            self.at += 1;
-            match next {
-                b',' => {}
-                _ if next == close => return Ok(()),
-                _ => return Err(Odd),
-            }
+            more = self.next(close)?;
         }
+        Ok(())
     }
 
     /// Passes a value and appends it as the tree would write it: no white space, numbers and escapes in one form.
@@ -459,7 +474,7 @@ fn hex(raw: &mut &[u8]) -> Scan<u32> {
 /// Bit by byte: which are quotes, backslashes or control characters, and which are not ASCII.
 #[cfg(target_arch = "x86_64")]
 #[inline]
-fn stops(block: &[u8; 16]) -> (u32, u32) {
+fn stops(block: &[u8; 16]) -> u32 {
     use std::arch::x86_64::{
         _mm_cmpeq_epi8, _mm_loadu_si128, _mm_min_epu8, _mm_movemask_epi8, _mm_or_si128, _mm_set1_epi8,
     };
@@ -470,16 +485,14 @@ fn stops(block: &[u8; 16]) -> (u32, u32) {
         let slashes = _mm_cmpeq_epi8(block, _mm_set1_epi8(b'\\' as i8));
         let controls = _mm_cmpeq_epi8(_mm_min_epu8(block, _mm_set1_epi8(0x1f)), block);
         let stops = _mm_or_si128(_mm_or_si128(quotes, slashes), controls);
-        (_mm_movemask_epi8(stops) as u32, _mm_movemask_epi8(block) as u32)
+        _mm_movemask_epi8(stops) as u32
     }
 }
 
 /// As above, a byte at a time.
 #[cfg(not(target_arch = "x86_64"))]
 #[inline]
-fn stops(block: &[u8; 16]) -> (u32, u32) {
-    let bit = |is: bool, at: usize| u32::from(is) << at;
-    block.iter().enumerate().fold((0, 0), |(stops, highs), (at, &byte)| {
-        (stops | bit(byte == b'"' || byte == b'\\' || byte < 0x20, at), highs | bit(byte >= 0x80, at))
-    })
+fn stops(block: &[u8; 16]) -> u32 {
+    let bit = |(at, byte): (usize, &u8)| u32::from(*byte == b'"' || *byte == b'\\' || *byte < 0x20) << at;
+    block.iter().enumerate().map(bit).fold(0, |stops, bit| stops | bit)
 }

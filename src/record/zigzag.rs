@@ -20,7 +20,17 @@ pub(super) fn size(value: i64) -> usize {
 }
 
 /// Reads one number from the front of `bytes`; `None` if it is cut off or longer than 64 bits.
+#[inline]
 pub(super) fn get(bytes: &[u8]) -> Option<(i64, usize)> {
+    let plain = |value: u64| (value >> 1) as i64 ^ -((value & 1) as i64);
+    match *bytes {
+        [one, ..] if one < 0x80 => Some((plain(one.into()), 1)),
+        [one, two, ..] if two < 0x80 => Some((plain(u64::from(one & 0x7f) | u64::from(two) << 7), 2)),
+        _ => long(bytes),
+    }
+}
+
+fn long(bytes: &[u8]) -> Option<(i64, usize)> {
     let mut value = 0u64;
     for (at, &byte) in bytes.iter().take(SIZE_MAX).enumerate() {
         if at == SIZE_MAX - 1 && byte > 1 {

@@ -14,11 +14,21 @@ use arrow::buffer::{BooleanBuffer, Buffer, NullBuffer, OffsetBuffer, ScalarBuffe
 use arrow::datatypes::Field;
 use std::sync::Arc;
 
+/// Bytes that are copied at once: most names, ids and codes are shorter.
+const BLOCK: usize = 32;
+
 /// What a slot holds; the same for all passes of a decoder.
 pub(super) struct Slot {
     pub(super) kind: Kind,
     pub(super) coerce: bool,
     pub(super) inner: Inner,
+}
+
+impl Slot {
+    /// Whether its values are single JSON strings, numbers or booleans.
+    pub(super) fn is_scalar(&self) -> bool {
+        matches!(self.inner, Inner::None) && self.kind != Kind::Json
+    }
 }
 
 /// Slots below a slot.
@@ -148,7 +158,7 @@ impl<'d> Builders<'d> {
     }
 
     /// An integer, days, microseconds, a scaled decimal: it was found to fit the slot's kind.
-    #[inline]
+    #[inline(always)]
     pub(super) fn push_int(&mut self, slot: usize, value: i128) {
         let builder = &mut self.all[slot];
         match &mut builder.values {
@@ -161,13 +171,30 @@ impl<'d> Builders<'d> {
         builder.len += 1;
     }
 
-    #[inline]
+    #[inline(always)]
     pub(super) fn push_float(&mut self, slot: usize, value: f64) {
         let builder = &mut self.all[slot];
         if let Values::Float64(values) = &mut builder.values {
             values.push(value);
             builder.len += 1;
         }
+    }
+
+    /// The first `len` bytes of `text`, which goes on behind them: short values are copied as one block of fixed size, without a call.
+    #[inline(always)]
+    pub(super) fn push_head(&mut self, slot: usize, text: &[u8], len: usize) {
+        self.push_written(slot, |bytes| {
+            match text.first_chunk::<BLOCK>() {
+                Some(block) if len <= BLOCK => {
+                    let end = bytes.len() + len;
+                    bytes.extend_from_slice(block);
+                    bytes.truncate(end);
+                }
+                _ => bytes.extend_from_slice(&text[..len]),
+            }
+            Ok::<(), std::convert::Infallible>(())
+        })
+        .unwrap_or_else(|never| match never {});
     }
 
     #[inline(always)]

@@ -66,6 +66,7 @@ impl Decoder {
     pub(super) fn new(format: &Format, columns: Vec<Column>, schema: SchemaRef) -> Decoder {
         let mut shapes = Shapes::of(&columns);
         let slots = builder::slots(&columns, &mut shapes);
+        shapes.note_scalars(|slot| slots[slot].is_scalar());
         let first = |column: &Column| match &column.from {
             From::Path(path) => path.first().cloned(),
             _ => None,

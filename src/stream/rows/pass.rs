@@ -5,7 +5,7 @@ use super::super::spec::{From, Kind};
 use super::Decoder;
 use super::builder::{Builders, Inner};
 use super::scalar::{Number, epoch_micros, number_of, plain_decimal, plain_rfc3339, text_number, text_of};
-use super::shape::{Met, Order, Use};
+use super::shape::{Field, Met, Order, Use};
 use super::tree::{self, Cell};
 use crate::json::Node;
 use crate::json::{Number as Digits, Odd, Scan, Scanner, Text, unescape};
@@ -139,7 +139,7 @@ impl<'d> Pass<'d> {
         scan.members(0, |scan| {
             let (field, name) = self.orders[0].name(shape, scan, &mut last)?;
             match field {
-                Some(field) => self.field(scan, 0, field, object, 1),
+                Some(field) => self.field(scan, &self.decoder.shapes.all[0].fields[field], object, 1),
                 None => {
                     if text.len() > 1 {
                         text.push(b',');
@@ -157,20 +157,68 @@ impl<'d> Pass<'d> {
 
     /// An object, whose brace comes next.
     fn object(&mut self, scan: &mut Scanner<'_>, shape: usize, depth: u32) -> Scan<()> {
+        let mut order = std::mem::take(&mut self.orders[shape]);
+        let end = self.members(*scan, shape, &mut order, depth);
+        self.orders[shape] = order;
+        scan.go_to(end?);
+        Ok(())
+    }
+
+    /// The place behind an object, whose brace comes next. The scanner is this call's own, and what is called takes and gives places: so
+    /// the place stays in a register from field to field, and does not go through memory, where each would wait for the one before.
+    fn members(&mut self, mut scan: Scanner<'_>, shape: usize, order: &mut Order, depth: u32) -> Scan<usize> {
         let object = self.met.begin();
+        let shape = &self.decoder.shapes.all[shape];
         let mut last = Order::START;
-        scan.members(depth, |scan| {
-            let (field, _) = self.orders[shape].name(&self.decoder.shapes.all[shape], scan, &mut last)?;
-            match field {
-                Some(field) => self.field(scan, shape, field, object, depth),
-                None => scan.skip(depth + 1),
+        let mut more = scan.open(depth)?;
+        while more {
+            let (field, _) = order.name(shape, &mut scan, &mut last)?;
+            match field.map(|field| &shape.fields[field]) {
+                None => scan.go_to(skip(scan.text(), scan.place(), depth + 1)?),
+                Some(field) => match (field.scalar, scan.token()?) {
+                    (Some(slot), b'"') => {
+                        self.met.meet(object, field.id)?;
+                        scan.pass(b'"')?;
+                        let from = scan.place();
+                        let text = scan.string()?;
+                        match self.builders.slot(slot).kind {
+                            Kind::String if !text.is_escaped => {
+                                self.builders.push_head(slot, &scan.text()[from..], text.raw.len());
+                            }
+                            _ => self.string(slot, text)?,
+                        }
+                    }
+                    (Some(slot), b'-' | b'0'..=b'9') => {
+                        self.met.meet(object, field.id)?;
+                        let digits = scan.number()?;
+                        self.number(slot, &digits)?;
+                    }
+                    (Some(slot), b't' | b'f') if self.builders.slot(slot).kind == Kind::Bool => {
+                        self.met.meet(object, field.id)?;
+                        let is_true = scan.pass_exactly(b"true");
+                        if !is_true {
+                            scan.literal(b"false")?;
+                        }
+                        self.builders.push_bool(slot, is_true);
+                    }
+                    _ => scan.go_to(self.field_at(scan.text(), scan.place(), field, object, depth)?),
+                },
             }
-        })
+            more = scan.next(b'}')?;
+        }
+        Ok(scan.place())
+    }
+
+    /// The place behind a field's value.
+    #[inline(never)]
+    fn field_at(&mut self, text: &[u8], place: usize, field: &Field, object: u64, depth: u32) -> Scan<usize> {
+        let mut scan = Scanner::at(text, place);
+        self.field(&mut scan, field, object, depth)?;
+        Ok(scan.place())
     }
 
     #[inline]
-    fn field(&mut self, scan: &mut Scanner<'_>, shape: usize, field: usize, object: u64, depth: u32) -> Scan<()> {
-        let field = &self.decoder.shapes.all[shape].fields[field];
+    fn field(&mut self, scan: &mut Scanner<'_>, field: &Field, object: u64, depth: u32) -> Scan<()> {
         self.met.meet(object, field.id)?;
         let from = scan.place();
         for wanted in &field.uses {
@@ -230,7 +278,6 @@ impl<'d> Pass<'d> {
         Ok(true)
     }
 
-    #[inline(always)]
     fn string(&mut self, slot: usize, text: Text<'_>) -> Scan<()> {
         let of = self.builders.slot(slot);
         let raw = if text.is_escaped {
@@ -287,6 +334,14 @@ impl<'d> Pass<'d> {
         }
         Ok(())
     }
+}
+
+/// The place behind a value that nobody reads.
+#[inline(never)]
+fn skip(text: &[u8], place: usize, depth: u32) -> Scan<usize> {
+    let mut scan = Scanner::at(text, place);
+    scan.skip(depth)?;
+    Ok(scan.place())
 }
 
 fn utf8(text: &[u8]) -> Scan<&str> {

@@ -28,6 +28,8 @@ pub(super) struct Field {
     pub(super) id: usize,
     /// What becomes of its value; at least one.
     pub(super) uses: Vec<Use>,
+    /// The slot, if all that becomes of it is a scalar there.
+    pub(super) scalar: Option<usize>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -79,6 +81,16 @@ impl Shapes {
         shape
     }
 
+    /// Notes the fields that are nothing but a scalar, once all fields and slots are known.
+    pub(super) fn note_scalars(&mut self, is_scalar: impl Fn(usize) -> bool) {
+        for field in self.all.iter_mut().flat_map(|shape| &mut shape.fields) {
+            field.scalar = match field.uses[..] {
+                [Use::Slot(slot)] if is_scalar(slot) => Some(slot),
+                _ => None,
+            };
+        }
+    }
+
     fn add(&mut self) -> usize {
         self.all.push(Shape { fields: Vec::new(), has_index: false });
         self.all.len() - 1
@@ -91,7 +103,7 @@ impl Shapes {
             return at;
         }
         shape.has_index |= name.parse::<usize>().is_ok();
-        shape.fields.push(Field { name: name.as_bytes().to_vec(), id: self.fields, uses: Vec::new() });
+        shape.fields.push(Field { name: name.as_bytes().to_vec(), id: self.fields, uses: Vec::new(), scalar: None });
         self.fields += 1;
         shape.fields.len() - 1
     }
@@ -104,6 +116,7 @@ impl Shape {
 }
 
 /// The names of one shape's objects that a pass has met, each with the one that followed it last.
+#[derive(Default)]
 pub(super) struct Order {
     /// The first stands for the beginning and has no name.
     known: Vec<Known>,
@@ -112,7 +125,6 @@ pub(super) struct Order {
 struct Known {
     /// With quotes and colon, as it stands in JSON without white space.
     name: Word,
-    has_high: bool,
     field: Option<usize>,
     next: usize,
 }
@@ -122,7 +134,7 @@ impl Order {
     pub(super) const START: usize = 0;
 
     pub(super) fn new() -> Order {
-        Order { known: vec![Known { name: Word::new(b""), has_high: false, field: None, next: 0 }] }
+        Order { known: vec![Known { name: Word::new(b""), field: None, next: 0 }] }
     }
 
     /// Passes a field's name and the colon behind it. Gives the shape's field, and the name as it stands there; moves `last`, the place of
@@ -138,12 +150,14 @@ impl Order {
         let guess = self.known[*last].next;
         let known = &self.known[guess];
         if guess != Order::START && scan.pass_word(&known.name) {
-            scan.note_high(known.has_high);
             *last = guess;
             let raw = scan.since(from);
             return Ok((known.field, Text { raw: &raw[1..raw.len() - 2], is_escaped: false }));
         }
-        self.look_up(shape, scan, last)
+        let mut away = Scanner::at(scan.text(), scan.place());
+        let found = self.look_up(shape, &mut away, last);
+        scan.go_to(away.place());
+        found
     }
 
     #[inline(never)]
@@ -173,9 +187,8 @@ impl Order {
             Some(place) => place,
             None if self.known.len() > KNOWN_MAX => return Ok((shape.find(text.raw), text)),
             None => {
-                let has_high = !text.raw.is_ascii();
                 let name = Word::new(&[b"\"", text.raw, b"\":"].concat());
-                self.known.push(Known { name, has_high, field: shape.find(text.raw), next: 0 });
+                self.known.push(Known { name, field: shape.find(text.raw), next: 0 });
                 self.known.len() - 1
             }
         };
