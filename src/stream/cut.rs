@@ -141,8 +141,7 @@ impl Runner {
             count += files.len();
             bytes += files.iter().map(|file| file.size).sum::<u64>();
             state.positions = settled;
-            state.topic = line.sink.state();
-            state.kafka = line.sink.kafka_state();
+            line.sink.note(state);
             state.letters = Some(line.letters.journal().state());
             state.files.extend(files);
             (state.written, state.dead) = (outlet.written - unsettled_rows.min(outlet.written), outlet.dead);
@@ -167,8 +166,7 @@ impl Runner {
         for outlet in &mut open.outlets[which] {
             let Some(line) = &mut outlet.line else { continue };
             let state = &self.checkpoint.outputs[&outlet.name];
-            line.sink.cut(state.topic.as_ref(), &open.states.floor(&state.positions));
-            line.sink.cut_kafka(state.kafka.as_ref(), &state.positions);
+            line.sink.cut(state, &open.states.floor(&state.positions));
             if let Some(letters) = &state.letters {
                 line.letters.cut(letters, &state.positions);
             }

@@ -6,6 +6,7 @@ use super::fault::{Fault, Reason};
 use super::format::Format;
 use super::load::{self, Job};
 use super::rows::{Decoder, ROWS_BYTES_MAX, ROWS_MAX};
+use super::sink::Sink;
 use super::sink::journal::Last;
 use super::sink::lake::{self, Claim, Owner};
 use super::sink::parquet::{CutName, Parquet};

@@ -31,7 +31,7 @@ pub(super) struct Outlet {
 
 /// What is open of an output that is not down.
 pub(super) struct Line {
-    pub(super) sink: Sink,
+    pub(super) sink: Box<dyn Sink>,
     /// For a column whose bytes become files.
     pub(super) store: Option<Store>,
     /// For what only this output does not take.
@@ -110,7 +110,7 @@ impl Outlet {
         let state = checkpoint.outputs.get(&self.name).cloned().unwrap_or_default();
         let (pause, reason) = (self.down.pause, self.down.reason.take());
         // Whoever has not answered yet is not known to be well.
-        let reason = reason.filter(|_| line.sink.settles_later());
+        let reason = reason.filter(|_| line.sink.stirred().is_some());
         *self = Outlet { line: Some(line), ..Outlet::at_cut(&self.name, &state) };
         // It grows on if it falls again soon.
         self.down = Down { reason, until: None, pause };

@@ -755,7 +755,7 @@ impl Runner {
         }
         for line in open.outlets.iter().filter_map(|outlet| outlet.line.as_ref()) {
             let Some(stirred) = line.sink.stirred() else { continue };
-            moves.push(Box::pin(stirred));
+            moves.push(stirred);
         }
         let any = poll_fn(|context| {
             let is_ready = moves.iter_mut().any(|moved| moved.as_mut().poll(context).is_ready());

@@ -6,17 +6,18 @@
 //! among the rows of that source partition in that output partition, and whichever of two runs is first, the broker drops the same rows
 //! of the other, or says that sequences do not follow, and the partition is looked at once more.
 
-use super::super::checkpoint::KafkaState;
+use super::super::checkpoint::{KafkaState, OutputState};
 use super::super::closing::WINDOWS;
 use super::super::fault::Fault;
 use super::super::hooks::{Hooks, Step};
 use super::super::life::Life;
 use super::super::spec::KafkaOutput;
-use super::WriteError;
 use super::journal::{
     BATCH_OVERHEAD, BATCH_SIZE, Last, Reached, Row, SOURCE_HEADER, SourceTopic, bound, missing, reached_by,
 };
+use super::parquet::CutName;
 use super::topic::Lines;
+use super::{Shaped, Sink, WriteError};
 use crate::kafka::{Acked, Cluster, END, Error, Pulse, START, Stopped, TopicLimits, Why};
 use crate::record::{Batch, BatchBuilder, DECODED_SIZE_MAX, NewRecord, Producer, Record, partition_for_key};
 use arrow::record_batch::RecordBatch;
@@ -254,77 +255,6 @@ impl KafkaSink {
         records.last().and_then(|record| self.source.marked(record))
     }
 
-    /// As [`super::topic::TopicSink::shape`].
-    pub(in crate::stream) fn shape(
-        &self,
-        rows: &RecordBatch,
-        sources: &[u32],
-        records: &[Record],
-    ) -> (Lines, Vec<(u32, Fault)>) {
-        let limit = self.limits.max_message_bytes;
-        let too_large = |row: &Row<'_>| {
-            if bound(row) + BATCH_OVERHEAD <= limit {
-                return None;
-            }
-            // It may still fit compressed.
-            let reached = Reached { next: row.offset, rows: u32::MAX };
-            let batch = self.batch(0, 0, Place::default(), std::slice::from_ref(row), reached);
-            let size = batch.map_or(usize::MAX, |batch| batch.size());
-            (size > limit).then_some((size, limit))
-        };
-        Lines::shape(rows, sources, records, self.out.key.as_deref(), self.limits.compacts, too_large)
-    }
-
-    /// Writes rows of one source partition; what is there already is skipped. All in-sync replicas have them when it returns.
-    ///
-    /// # Errors
-    /// [`WriteError::Down`]: a part may be written. [`WriteError::Refused`]: the broker takes one record not even alone; what comes before
-    /// it in its partition is there.
-    pub(in crate::stream) fn write(
-        &mut self,
-        source: i32,
-        shaped: &Lines,
-        sources: &[u32],
-        records: &[Record],
-        is_mark: bool,
-    ) -> Result<(), WriteError> {
-        let down = |error: Error| WriteError::Down(error.to_string());
-        let Some(producer) = self.producers.get(&source).copied() else {
-            return Err(WriteError::Down(format!(
-                "partition {source} of the source is new: the output is opened anew for it"
-            )));
-        };
-        self.look_again().map_err(down)?;
-        let count = self.partitions.max(1);
-        let mut rows: BTreeMap<i32, Vec<Row<'_>>> = BTreeMap::new();
-        for (at, source_at) in sources.iter().enumerate() {
-            let Some(row) = shaped.row(at, &records[*source_at as usize]) else { continue };
-            let home = row.key.map_or_else(|| sticky(source, row.offset, count), |key| partition_for_key(key, count).0);
-            rows.entry(home).or_default().push(row);
-        }
-        let last = if is_mark { Last::More } else { Last::Whole };
-        let mut size_max = BATCH_SIZE.min(self.limits.max_message_bytes);
-        for _ in 0..ATTEMPTS_MAX {
-            let (batches, made) = self.batches(source, producer, &rows, last, size_max);
-            let topic = self.out.topic.as_str().to_owned();
-            let mut acked: Vec<Acked> = Vec::new();
-            let sent = self.cluster.produce(&topic, &batches, |ack| acked.push(ack));
-            let first = self.settle_acks(source, &made, &acked);
-            self.prove(source, producer, &first).map_err(down)?;
-            let Err(Stopped { partition, at, why }) = sent else { return Ok(()) };
-            let stopped = made[&partition][at];
-            match why {
-                Why::Down(error) => return Err(down(error)),
-                Why::Unfit(message) if stopped.count == 1 => {
-                    return Err(WriteError::Refused { offset: stopped.offset, message });
-                }
-                Why::Unfit(_) => size_max = (stopped.size / 2).max(1),
-                Why::Sequence(code) => self.recover(source, producer, partition, code).map_err(down)?,
-            }
-        }
-        Err(WriteError::Down(format!("Kafka still refuses after {ATTEMPTS_MAX} attempts")))
-    }
-
     /// Asks for the topic's partitions now and then, and whether it is still the same topic.
     fn look_again(&mut self) -> Result<(), Error> {
         let topic = self.out.topic.as_str().to_owned();
@@ -476,16 +406,6 @@ impl KafkaSink {
         self.held.get(&(source, partition)).copied().unwrap_or(floor).max(floor)
     }
 
-    /// As [`super::journal::Journal::whole`].
-    pub(in crate::stream) fn whole(&self) -> BTreeMap<i32, i64> {
-        self.greatest(|reached| reached.next)
-    }
-
-    /// As [`super::journal::Journal::furthest`].
-    pub(in crate::stream) fn furthest(&self) -> BTreeMap<i32, i64> {
-        self.greatest(|reached| reached.next + i64::from(reached.rows > 0))
-    }
-
     fn greatest(&self, end: fn(&Reached) -> i64) -> BTreeMap<i32, i64> {
         let mut greatest: BTreeMap<i32, i64> = BTreeMap::new();
         for ((source, _), reached) in &self.held {
@@ -494,25 +414,97 @@ impl KafkaSink {
         }
         greatest
     }
+}
 
-    /// For a checkpoint.
-    pub(in crate::stream) fn state(&self) -> KafkaState {
+impl Sink for KafkaSink {
+    fn shape(&self, rows: RecordBatch, sources: &[u32], records: &[Record]) -> (Shaped, Vec<(u32, Fault)>) {
+        let limit = self.limits.max_message_bytes;
+        let too_large = |row: &Row<'_>| {
+            if bound(row) + BATCH_OVERHEAD <= limit {
+                return None;
+            }
+            // It may still fit compressed.
+            let reached = Reached { next: row.offset, rows: u32::MAX };
+            let batch = self.batch(0, 0, Place::default(), std::slice::from_ref(row), reached);
+            let size = batch.map_or(usize::MAX, |batch| batch.size());
+            (size > limit).then_some((size, limit))
+        };
+        Lines::shape(rows, sources, records, self.out.key.as_deref(), self.limits.compacts, too_large)
+    }
+
+    /// What is there already is skipped. All in-sync replicas have them when it returns.
+    ///
+    /// # Errors
+    /// [`WriteError::Down`]: a part may be written. [`WriteError::Refused`]: the broker takes one record not even alone; what comes before
+    /// it in its partition is there.
+    fn write(
+        &mut self,
+        source: i32,
+        shaped: &Shaped,
+        sources: &[u32],
+        records: &[Record],
+        name: &CutName,
+    ) -> Result<(), WriteError> {
+        let down = |error: Error| WriteError::Down(error.to_string());
+        let Some(producer) = self.producers.get(&source).copied() else {
+            return Err(WriteError::Down(format!(
+                "partition {source} of the source is new: the output is opened anew for it"
+            )));
+        };
+        self.look_again().map_err(down)?;
+        let count = self.partitions.max(1);
+        let home = |row: &Row<'_>| {
+            row.key.map_or_else(|| sticky(source, row.offset, count), |key| partition_for_key(key, count).0)
+        };
+        let rows = shaped.lines.spread(sources, records, home);
+        let mut size_max = BATCH_SIZE.min(self.limits.max_message_bytes);
+        for _ in 0..ATTEMPTS_MAX {
+            let (batches, made) = self.batches(source, producer, &rows, name.last, size_max);
+            let topic = self.out.topic.as_str().to_owned();
+            let mut acked: Vec<Acked> = Vec::new();
+            let sent = self.cluster.produce(&topic, &batches, |ack| acked.push(ack));
+            let first = self.settle_acks(source, &made, &acked);
+            self.prove(source, producer, &first).map_err(down)?;
+            let Err(Stopped { partition, at, why }) = sent else { return Ok(()) };
+            let stopped = made[&partition][at];
+            match why {
+                Why::Down(error) => return Err(down(error)),
+                Why::Unfit(message) if stopped.count == 1 => {
+                    return Err(WriteError::Refused { offset: stopped.offset, message });
+                }
+                Why::Unfit(_) => size_max = (stopped.size / 2).max(1),
+                Why::Sequence(code) => self.recover(source, producer, partition, code).map_err(down)?,
+            }
+        }
+        Err(WriteError::Down(format!("Kafka still refuses after {ATTEMPTS_MAX} attempts")))
+    }
+
+    fn note(&self, state: &mut OutputState) {
         let place =
             |((source, partition), place): (&(i32, i32), &Place)| (*source, *partition, place.epoch, place.sequence);
-        KafkaState {
+        state.kafka = Some(KafkaState {
             topic: self.topic,
             partitions: self.cluster.partitions(self.out.topic.as_str()).max(self.partitions),
             producers: self.producers.clone(),
             ends: self.ends.clone(),
             places: self.places.iter().map(place).collect(),
-        }
+        });
     }
 
-    /// After a checkpoint with [`KafkaSink::state`] at `positions`.
-    pub(in crate::stream) fn cut(&mut self, state: &KafkaState, positions: &BTreeMap<i32, i64>) {
-        self.partitions = state.partitions;
+    fn cut(&mut self, state: &OutputState, _: &BTreeMap<i32, i64>) {
+        let Some(kafka) = &state.kafka else { return };
+        let positions = &state.positions;
+        self.partitions = kafka.partitions;
         self.floor.clone_from(positions);
         self.held.retain(|(source, _), reached| positions.get(source).is_none_or(|position| reached.next > *position));
+    }
+
+    fn whole(&self) -> BTreeMap<i32, i64> {
+        self.greatest(|reached| reached.next)
+    }
+
+    fn furthest(&self) -> BTreeMap<i32, i64> {
+        self.greatest(|reached| reached.next + i64::from(reached.rows > 0))
     }
 }
 
