@@ -73,8 +73,8 @@ impl Runner {
             return Ok(());
         }
         let lines = open.outlets.iter().filter_map(|outlet| outlet.line.as_ref());
-        let held = lines.flat_map(|line| [line.sink.furthest(), line.letters.journal().furthest()]);
-        let held = held.chain([open.letters.journal().furthest()]);
+        let held = lines.flat_map(|line| [line.sink.furthest(), line.letters.journal().progress().furthest()]);
+        let held = held.chain([open.letters.journal().progress().furthest()]);
         let furthest = held.filter_map(|furthest| furthest.get(&WINDOWS).copied()).max();
         open.waits.held = furthest.map_or(i64::MIN, |next| next - 1);
         if open.states.members() > 0 {

@@ -55,7 +55,7 @@ impl Runner {
             positions: &self.checkpoint.positions,
         };
         let letters = self.letters(&topic, names.join(", "), start)?;
-        self.is_still_there(&topic, &letters.journal().whole())?;
+        self.is_still_there(&topic, &letters.journal().progress().whole())?;
         let outlets = names.iter().map(|name| Outlet::at_cut(name, &self.checkpoint.outputs[name])).collect();
         let lanes =
             Arc::new(Lanes::tapped(&lanes::pool(), &self.job.spec.format, &self.job.plan, self.life.taps().clone()));
@@ -166,7 +166,7 @@ impl Runner {
         let start = Start { pipeline: self.checkpoint.id, state: state.letters.as_ref(), positions: &state.positions };
         let letters = self.letters(&open.topic, name.clone(), start)?;
         self.is_still_there(&open.topic, &sink.whole())?;
-        self.is_still_there(&open.topic, &letters.journal().whole())?;
+        self.is_still_there(&open.topic, &letters.journal().progress().whole())?;
         Ok(Line { sink, store, letters, opened: Instant::now() })
     }
 

@@ -292,8 +292,8 @@ impl Runner {
         let mut open = self.open(topic)?;
         let mut furthest = self.positions.clone();
         let lines = open.outlets.iter().filter_map(|outlet| outlet.line.as_ref());
-        let marks = lines.flat_map(|line| [line.sink.furthest(), line.letters.journal().furthest()]);
-        for (partition, next) in marks.chain([open.letters.journal().furthest()]).flatten() {
+        let marks = lines.flat_map(|line| [line.sink.furthest(), line.letters.journal().progress().furthest()]);
+        for (partition, next) in marks.chain([open.letters.journal().progress().furthest()]).flatten() {
             let known = furthest.entry(partition).or_insert(next);
             *known = next.max(*known);
         }

@@ -12,14 +12,13 @@ use super::super::fault::Fault;
 use super::super::hooks::{Hooks, Step};
 use super::super::life::Life;
 use super::super::spec::KafkaOutput;
-use super::journal::{
-    BATCH_OVERHEAD, BATCH_SIZE, Last, Reached, Row, SOURCE_HEADER, SourceTopic, bound, missing, reached_by,
-};
 use super::parquet::CutName;
+use super::reached::{Last, Progress, Reached, SourceTopic, missing, reached_by};
+use super::row::{BATCH_SIZE, Row, filled, fitting, next_sequence, too_large};
 use super::topic::Lines;
 use super::{Shaped, Sink, WriteError};
 use crate::kafka::{Acked, Cluster, END, Error, Pulse, START, Stopped, TopicLimits, Why};
-use crate::record::{Batch, BatchBuilder, DECODED_SIZE_MAX, NewRecord, Producer, Record, partition_for_key};
+use crate::record::{Batch, Producer, Record, partition_for_key};
 use arrow::record_batch::RecordBatch;
 use kafka_protocol::ResponseError;
 use std::collections::{BTreeMap, BTreeSet};
@@ -53,10 +52,7 @@ pub(in crate::stream) struct KafkaSink {
     producers: BTreeMap<i32, i64>,
     /// Rows are spread over so many until the next cut.
     partitions: i32,
-    /// By source partition: below it everything is there.
-    floor: BTreeMap<i32, i64>,
-    /// By source and output partition, where it is above the floor.
-    held: BTreeMap<(i32, i32), Reached>,
+    progress: Progress,
     /// By source and output partition.
     places: BTreeMap<(i32, i32), Place>,
     /// By output partition what comes behind the last batch of ours that was seen there.
@@ -164,8 +160,7 @@ impl KafkaSink {
             limits: TopicLimits { max_message_bytes: 0, compacts: false, retention_ms: None, is_known: false },
             producers: state.producers.clone(),
             partitions: state.partitions,
-            floor: floor.clone(),
-            held: BTreeMap::new(),
+            progress: Progress::new(floor),
             places: state.places.iter().map(place).collect(),
             ends: state.ends.clone(),
             proven: BTreeSet::new(),
@@ -244,15 +239,9 @@ impl KafkaSink {
         let sequence = next_sequence(producer.base_sequence, header.offset_count());
         self.places.insert((*source, partition), Place { epoch: producer.epoch, sequence });
         self.ends.insert(partition, batch.next_offset().0);
-        if let Some((source, reached)) = self.marked(batch) {
-            let held = self.held.entry((source, partition)).or_insert(reached);
-            *held = reached.max(*held);
+        if let Some(marked) = self.source.marked(batch) {
+            self.progress.find(marked, partition);
         }
-    }
-
-    fn marked(&self, batch: &Batch) -> Option<(i32, Reached)> {
-        let records = batch.records(DECODED_SIZE_MAX).unwrap_or_default();
-        records.last().and_then(|record| self.source.marked(record))
     }
 
     /// Asks for the topic's partitions now and then, and whether it is still the same topic.
@@ -278,14 +267,14 @@ impl KafkaSink {
     ) -> (BTreeMap<i32, Vec<Batch>>, BTreeMap<i32, Vec<Made>>) {
         let (mut batches, mut made): (BTreeMap<i32, Vec<Batch>>, BTreeMap<i32, Vec<Made>>) = Default::default();
         for (id, rows) in rows {
-            let (mut rest, mut before) = missing(rows, self.reached(source, *id));
+            let (mut rest, mut before) = missing(rows, self.progress.reached(source, *id));
             let mut place = self.places.get(&(source, *id)).copied().unwrap_or_default();
             while !rest.is_empty() {
                 let (now, later) = rest.split_at(fitting(rest, size_max));
                 let reached = reached_by(now, later, before, last);
                 let Some(batch) = self.batch(source, producer, place, now, reached) else { break };
                 batches.entry(*id).or_default().push(batch);
-                let size = now.iter().map(bound).sum();
+                let size = now.iter().map(Row::bound).sum();
                 made.entry(*id).or_default().push(Made {
                     offset: now[0].offset,
                     count: now.len(),
@@ -301,16 +290,8 @@ impl KafkaSink {
     }
 
     fn batch(&self, source: i32, producer: i64, place: Place, rows: &[Row<'_>], reached: Reached) -> Option<Batch> {
-        let mut builder = BatchBuilder::new();
-        builder.producer(Producer { id: producer, epoch: place.epoch, base_sequence: place.sequence });
-        let mark = self.source.mark(source, reached);
-        for (at, row) in rows.iter().enumerate() {
-            let is_last = at + 1 == rows.len();
-            let mark = is_last.then_some((SOURCE_HEADER, Some(mark.as_bytes())));
-            let headers: Vec<_> = row.headers.iter().copied().chain(mark).collect();
-            builder.push(NewRecord { timestamp: row.timestamp, key: row.key, value: row.value, headers: &headers });
-        }
-        builder.build(self.out.codec).ok()
+        let producer = Producer { id: producer, epoch: place.epoch, base_sequence: place.sequence };
+        filled(producer, rows, &self.source.mark(source, reached)).build(self.out.codec).ok()
     }
 
     /// Takes up what is there; gives by partition the first batch of this call, where none of this run was looked at yet.
@@ -330,7 +311,7 @@ impl KafkaSink {
             let pair = (source, ack.partition);
             let sequence = next_sequence(this.place.sequence, this.count as i64);
             self.places.insert(pair, Place { sequence, ..this.place });
-            self.held.insert(pair, this.reached);
+            self.progress.write(pair, this.reached);
             let end = self.ends.entry(ack.partition).or_insert(0);
             *end = (*end).max(ack.base_offset + this.count as i64);
             if ack.at == 0 && !self.proven.contains(&pair) {
@@ -352,7 +333,7 @@ impl KafkaSink {
             let is_ours = fetched.batches.first().is_some_and(|batch| {
                 batch.header().producer == Some(wanted)
                     && batch.header().offset_count() == made.count as i64
-                    && self.marked(batch) == Some((source, made.reached))
+                    && self.source.marked(batch) == Some((source, made.reached))
             });
             if !is_ours {
                 return Err(Error::Silent(format!(
@@ -399,36 +380,13 @@ impl KafkaSink {
         self.places.insert(pair, Place { epoch, sequence: 0 });
         Ok(())
     }
-
-    /// What is in this output partition already.
-    fn reached(&self, source: i32, partition: i32) -> Reached {
-        let floor = Reached { next: self.floor.get(&source).copied().unwrap_or(0), rows: 0 };
-        self.held.get(&(source, partition)).copied().unwrap_or(floor).max(floor)
-    }
-
-    fn greatest(&self, end: fn(&Reached) -> i64) -> BTreeMap<i32, i64> {
-        let mut greatest: BTreeMap<i32, i64> = BTreeMap::new();
-        for ((source, _), reached) in &self.held {
-            let known = greatest.entry(*source).or_insert(end(reached));
-            *known = end(reached).max(*known);
-        }
-        greatest
-    }
 }
 
 impl Sink for KafkaSink {
     fn shape(&self, rows: RecordBatch, sources: &[u32], records: &[Record]) -> (Shaped, Vec<(u32, Fault)>) {
         let limit = self.limits.max_message_bytes;
-        let too_large = |row: &Row<'_>| {
-            if bound(row) + BATCH_OVERHEAD <= limit {
-                return None;
-            }
-            // It may still fit compressed.
-            let reached = Reached { next: row.offset, rows: u32::MAX };
-            let batch = self.batch(0, 0, Place::default(), std::slice::from_ref(row), reached);
-            let size = batch.map_or(usize::MAX, |batch| batch.size());
-            (size > limit).then_some((size, limit))
-        };
+        let batch = |rows: &[Row<'_>], reached: Reached| self.batch(0, 0, Place::default(), rows, reached);
+        let too_large = |row: &Row<'_>| too_large(row, limit, batch).map(|size| (size, limit));
         Lines::shape(rows, sources, records, self.out.key.as_deref(), self.limits.compacts, too_large)
     }
 
@@ -493,41 +451,22 @@ impl Sink for KafkaSink {
 
     fn cut(&mut self, state: &OutputState, _: &BTreeMap<i32, i64>) {
         let Some(kafka) = &state.kafka else { return };
-        let positions = &state.positions;
         self.partitions = kafka.partitions;
-        self.floor.clone_from(positions);
-        self.held.retain(|(source, _), reached| positions.get(source).is_none_or(|position| reached.next > *position));
+        self.progress.cut(&state.positions);
     }
 
     fn whole(&self) -> BTreeMap<i32, i64> {
-        self.greatest(|reached| reached.next)
+        self.progress.whole()
     }
 
     fn furthest(&self) -> BTreeMap<i32, i64> {
-        self.greatest(|reached| reached.next + i64::from(reached.rows > 0))
+        self.progress.furthest()
     }
-}
-
-/// Sequences wrap from 2^31−1 to 0.
-fn next_sequence(sequence: i32, count: i64) -> i32 {
-    ((i64::from(sequence) + count) & i64::from(i32::MAX)) as i32
 }
 
 /// Where a row without a key goes: by its source's offset alone, so that it goes there again.
 fn sticky(source: i32, offset: i64, count: i32) -> i32 {
     (i64::from(source) + offset / STICKY_OFFSETS).rem_euclid(i64::from(count)) as i32
-}
-
-/// How many of the first rows make one batch: at least one, and whole records if one fits.
-fn fitting(rows: &[Row<'_>], limit: usize) -> usize {
-    let mut size = BATCH_OVERHEAD;
-    let fits = |row: &&Row<'_>| {
-        size += bound(row);
-        size <= limit
-    };
-    let count = rows.iter().take_while(fits).count().max(1);
-    let ends_record = |count: &usize| *count == rows.len() || rows[*count].offset != rows[count - 1].offset;
-    (1..=count).rev().find(ends_record).unwrap_or(count)
 }
 
 #[cfg(test)]
@@ -544,10 +483,5 @@ mod tests {
     #[test]
     fn rows_of_windows_have_a_producer_of_their_own() {
         assert!(sources(2, false).eq([0, 1]) && sources(2, true).eq([0, 1, WINDOWS]));
-    }
-
-    #[test]
-    fn sequences_wrap_as_kafkas() {
-        assert_eq!((next_sequence(i32::MAX, 1), next_sequence(i32::MAX - 1, 3), next_sequence(7, 5)), (0, 1, 12));
     }
 }

@@ -10,6 +10,8 @@ mod lines;
 pub(super) mod parquet;
 mod partition;
 pub(super) mod place;
+mod reached;
+mod row;
 mod share;
 mod sorting;
 pub(super) mod source;
@@ -128,12 +130,12 @@ pub(super) trait Sink {
         true
     }
 
-    /// As [`journal::Journal::whole`], of rows that no checkpoint tells of.
+    /// As [`reached::Progress::whole`], of rows that no checkpoint tells of.
     fn whole(&self) -> BTreeMap<i32, i64> {
         BTreeMap::new()
     }
 
-    /// As [`journal::Journal::furthest`], of rows that no checkpoint tells of.
+    /// As [`reached::Progress::furthest`], of rows that no checkpoint tells of.
     fn furthest(&self) -> BTreeMap<i32, i64> {
         BTreeMap::new()
     }

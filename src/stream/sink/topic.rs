@@ -67,11 +67,11 @@ impl Sink for TopicSink {
     }
 
     fn whole(&self) -> BTreeMap<i32, i64> {
-        self.journal.whole()
+        self.journal.progress().whole()
     }
 
     fn furthest(&self) -> BTreeMap<i32, i64> {
-        self.journal.furthest()
+        self.journal.progress().furthest()
     }
 }
 
