@@ -6,7 +6,7 @@
 //! the first row; letters count as handled when the last cut is made. What fails again is a letter again, behind those that were chosen.
 
 use super::Options;
-use super::checkpoint::{Checkpoint, make_folder, replace};
+use super::checkpoint::Checkpoint;
 use super::dead_letters::Letter as Again;
 use super::hooks::{Hooks, Step};
 use super::lanes::{Lanes, Piece, Ready};
@@ -21,6 +21,7 @@ use super::source::{Source, Stretch};
 use super::spec::Output;
 use super::writing::{Wrote, letters};
 use crate::control::{PipelineStatus, State};
+use crate::disk::{create_folder, replace};
 use crate::letters::{Letter, Letters, Offsets, Ranges, before_failing, replay_folder, replay_job};
 use crate::record::{Batch, DECODED_SIZE_MAX, Offset, PartitionId, Record, TimestampType, TopicName};
 use crate::store::ReadError;
@@ -136,7 +137,7 @@ impl Replay {
     /// The system's.
     pub(super) fn begin(&self, options: &Options, pipeline: Uuid) -> io::Result<()> {
         let folder = folder(options, &self.pipeline);
-        make_folder(&folder)?;
+        create_folder(&folder)?;
         let mut checkpoint = Checkpoint::new(&self.text);
         checkpoint.id = pipeline;
         checkpoint.topic = Some(self.topic);

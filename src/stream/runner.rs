@@ -4,7 +4,7 @@
 //! everything since the last cut is read again, and topics skip what they hold, so each record is in exactly one row, or filtered, or
 //! one dead letter.
 
-use super::checkpoint::{Checkpoint, Counts, make_folder};
+use super::checkpoint::{Checkpoint, Counts};
 use super::closing::{WINDOWS, Waits};
 use super::dead_letters::{DeadLetters, Letter};
 use super::fault::{Fault, Reason};
@@ -22,6 +22,7 @@ use super::tap::Passed;
 use super::writing::{Wrote, letters};
 use super::{Options, status};
 use crate::control::State;
+use crate::disk::create_folder;
 use crate::metrics as names;
 use crate::record::{Batch, Offset, PartitionId, Record, TimestampType};
 use crate::store::ReadError;
@@ -191,7 +192,7 @@ pub(super) fn begin(
     hooks: &Hooks,
 ) -> Result<Runner, String> {
     if let Some(folder) = path.parent() {
-        make_folder(folder).map_err(|error| format!("cannot make {}: {error}", folder.display()))?;
+        create_folder(folder).map_err(|error| format!("cannot make {}: {error}", folder.display()))?;
     }
     let loaded = Checkpoint::load(&path).map_err(|error| error.to_string())?;
     let checkpoint = loaded.unwrap_or_else(|| Checkpoint::new(&job.spec.text));
