@@ -96,7 +96,7 @@ pub(in crate::stream) fn begun_path(folder: &Path, output: &str) -> PathBuf {
 fn runtime() -> Result<&'static Runtime, WriteError> {
     static RUNTIME: LazyLock<io::Result<Runtime>> = LazyLock::new(|| {
         let mut builder = tokio::runtime::Builder::new_multi_thread();
-        builder.worker_threads(THREADS).thread_name("inrush-http").enable_all().build()
+        builder.worker_threads(THREADS).thread_name("inrush-web").enable_all().build()
     });
     RUNTIME.as_ref().map_err(|error| WriteError::Down(format!("the system has no threads for HTTP: {error}")))
 }
