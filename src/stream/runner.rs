@@ -369,6 +369,7 @@ impl Runner {
     /// Reads and writes until the stop, the topic's end of life, or an error.
     fn turns(&mut self, open: &mut Open) -> Result<(), Fail> {
         let result = self.turns_until_stop(open);
+        self.status.rewind();
         if result.is_err() {
             let lines = open.outlets.iter_mut().filter_map(|outlet| outlet.line.as_mut());
             lines.for_each(|line| line.sink.discard());
