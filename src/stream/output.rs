@@ -99,9 +99,10 @@ impl Outlet {
         self.line.is_some()
     }
 
-    /// Whether it takes records of this partition now.
-    pub(super) fn takes(&self, partition: i32) -> bool {
-        let has_room = self.line.as_ref().is_some_and(|line| line.sink.has_room(partition));
+    /// Whether it takes records of this partition now. Where all outputs stand together each is offered them, and waited for if it has no
+    /// room.
+    pub(super) fn takes(&self, partition: i32, together: bool) -> bool {
+        let has_room = self.line.as_ref().is_some_and(|line| together || line.sink.has_room(partition));
         has_room && self.held.get(&partition).is_none_or(|held| Instant::now() >= held.until)
     }
 

@@ -444,14 +444,18 @@ impl Runner {
         Ok(())
     }
 
+    /// Whether no output goes its own way: what the steps remember is that of one place, and a replay has one end.
+    pub(super) fn stand_together(&self, open: &Open) -> bool {
+        self.job.plan.is_stateful() || self.replay.is_some() || open.until.is_some()
+    }
+
     /// An output is down: it waits alone, or all do if they are to stand together.
     pub(super) fn fall(&mut self, open: &mut Open, at: usize, reason: String) -> Result<(), Fail> {
-        let outlet = &mut open.outlets[at];
-        let reason = format!("output {}: {reason}", outlet.name);
-        if open.until.is_some() || self.replay.is_some() || self.job.plan.is_stateful() {
+        let reason = format!("output {}: {reason}", open.outlets[at].name);
+        if self.stand_together(open) {
             return Err(Fail::Down(reason));
         }
-        outlet.fall(reason.clone(), &self.checkpoint);
+        open.outlets[at].fall(reason.clone(), &self.checkpoint);
         warn!(pipeline = self.job.spec.name, %reason, "an output of the pipeline is stalled");
         self.count_stall();
         Ok(())
@@ -484,8 +488,8 @@ impl Runner {
 
     /// Where outputs are that take records of this partition, ascending.
     fn places(&self, open: &mut Open, partition: &Stretch) -> Vec<i64> {
-        let id = partition.id().0;
-        let takes = open.outlets.iter_mut().filter(|outlet| outlet.takes(id));
+        let (id, together) = (partition.id().0, self.stand_together(open));
+        let takes = open.outlets.iter_mut().filter(|outlet| outlet.takes(id, together));
         let mut places: Vec<i64> =
             takes.map(|outlet| *outlet.positions.entry(id).or_insert(partition.start().0)).collect();
         places.sort_unstable();
@@ -495,8 +499,8 @@ impl Runner {
 
     /// One read for the outputs at `next`.
     fn read(&mut self, open: &mut Open, partition: &Stretch, next: i64, until: i64) -> Result<bool, Fail> {
-        let id = partition.id().0;
-        let is_there = |outlet: &Outlet| outlet.takes(id) && outlet.positions.get(&id) == Some(&next);
+        let (id, together) = (partition.id().0, self.stand_together(open));
+        let is_there = |outlet: &Outlet| outlet.takes(id, together) && outlet.positions.get(&id) == Some(&next);
         let mut crowd: Vec<usize> = (0..open.outlets.len()).filter(|at| is_there(&open.outlets[*at])).collect();
         let next = Offset(next);
         if next == partition.tail() || next.0 >= until || crowd.is_empty() {
@@ -740,14 +744,14 @@ impl Runner {
 
     /// Sleeps until there is more to read, or for a nap.
     fn wait(&self, open: &Open) {
-        let now = Instant::now();
+        let (now, together) = (Instant::now(), self.stand_together(open));
         let partitions = open.topic.partitions();
         let mut moves: Vec<Pin<Box<dyn Future<Output = ()> + Send + '_>>> = Vec::with_capacity(partitions.len());
         let can_go_on = |id: i32| !self.held.contains_key(&id) && self.windows_take(open, id);
         for partition in partitions.iter().filter(|partition| can_go_on(partition.id().0)) {
             let id = partition.id().0;
             // Nothing was there to read for any that takes: all of them are at the end.
-            let takes = open.outlets.iter().filter(|outlet| outlet.takes(id));
+            let takes = open.outlets.iter().filter(|outlet| outlet.takes(id, together));
             let Some(known) = takes.filter_map(|outlet| outlet.positions.get(&id)).max() else { continue };
             // A replay has no business behind its end.
             if open.until.as_ref().is_some_and(|until| until.get(&id).is_none_or(|until| known >= until)) {

@@ -34,7 +34,7 @@ impl Runner {
         }
         let Some(down) = down else { return Ok(()) };
         // What was taken is not sent again when it comes back.
-        if open.until.is_none() && !self.job.plan.is_stateful() {
+        if !self.stand_together(open) {
             self.cut(open, at)?;
         }
         if let Err(fail) = self.fall(open, at, down.reason) {

@@ -60,8 +60,6 @@ pub(in crate::stream) struct Opened {
     pub(in crate::stream) generation: u64,
     pub(in crate::stream) patience: Patience,
     pub(in crate::stream) clock: Clock,
-    /// All outputs of the pipeline stand together: rows are always offered, and refused where there is no room.
-    pub(in crate::stream) stands_together: bool,
 }
 
 /// One source partition on its way out.
@@ -177,7 +175,7 @@ impl Sink for HttpSink {
     }
 
     fn has_room(&self, partition: i32) -> bool {
-        self.opened.stands_together || self.lanes.get(&partition).is_none_or(|course| course.lane.has_room())
+        self.lanes.get(&partition).is_none_or(|course| course.lane.has_room())
     }
 
     fn unsettled(&self) -> BTreeMap<i32, i64> {
