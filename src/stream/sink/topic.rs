@@ -85,11 +85,6 @@ impl Lines {
         needs_key: bool,
         too_large: impl Fn(&Row<'_>) -> Option<(usize, usize)>,
     ) -> (Shaped, Vec<(u32, Fault)>) {
-        let fault = |reason, column: Option<&str>, message: String| Fault {
-            reason,
-            column: column.map(str::to_owned),
-            message: message.into(),
-        };
         let mut faults = Vec::new();
         let (json, lines) = match JsonLines::of(&rows) {
             Ok(JsonLines { text, places }) => (text, places.into_iter().map(Some).collect()),
@@ -97,7 +92,7 @@ impl Lines {
                 // No type of ours has no JSON form; should one come, its rows are told and not lost.
                 let why = error.to_string();
                 let all = 0..rows.num_rows() as u32;
-                faults.extend(all.map(|row| (row, fault(Reason::Expression, None, why.clone()))));
+                faults.extend(all.map(|row| (row, Fault::of(Reason::Expression, None, why.clone()))));
                 (Vec::new(), vec![None; rows.num_rows()])
             }
         };
@@ -106,14 +101,14 @@ impl Lines {
         for row in 0..rows.num_rows() {
             if needs_key && shaped.keys[row].is_none() && shaped.lines[row].is_some() {
                 let message = "a compacted topic takes no row without a key: name its column with key".to_owned();
-                faults.push((row as u32, fault(Reason::SinkRefused, key, message)));
+                faults.push((row as u32, Fault::of(Reason::SinkRefused, key, message)));
                 shaped.lines[row] = None;
                 continue;
             }
             let record = &records[sources[row] as usize];
             if let Some((size, limit)) = shaped.row(row, record).and_then(|row| too_large(&row)) {
                 let message = format!("a batch of {size} bytes exceeds max.message.bytes of {limit}");
-                faults.push((row as u32, fault(Reason::TooLarge, None, message)));
+                faults.push((row as u32, Fault::of(Reason::TooLarge, None, message)));
                 shaped.lines[row] = None;
             }
         }
