@@ -119,12 +119,18 @@ fn keyed(section: &Section<'_>, kind: &str) -> Option<Keyed> {
         "sessionize" => Memory::Sessionize,
         _ => Memory::Last { until: table.string("until").map(|sql| sql_of(&table, "until", sql)) },
     };
+    let size_max = size_max(&table);
+    table.finish();
+    Some(Keyed { key: key?, what, time: time?, size_max, at })
+}
+
+/// How much a step may remember.
+pub(super) fn size_max(table: &Section<'_>) -> u64 {
     let size_max = table.size("state-size-max").map_or(STATE_SIZE_MAX, |size| size.value);
     if !(1 << 16..=1 << 30).contains(&size_max) {
         table.wrong("state-size-max", "it is 64KiB at the least and 1GiB at the most");
     }
-    table.finish();
-    Some(Keyed { key: key?, what, time: time?, size_max, at })
+    size_max
 }
 
 fn share(text: &str) -> Result<u32, String> {

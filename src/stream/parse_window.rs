@@ -2,7 +2,7 @@
 
 use super::parse::sql_of;
 use super::parse_route::topic_output;
-use super::parse_step::{STATE_SIZE_MAX, named, names};
+use super::parse_step::{named, names, size_max};
 use super::spec::{Frame, Output, Route, Rule, Step, Window};
 use crate::config::{Section, Value, position};
 use std::time::Duration;
@@ -30,10 +30,7 @@ pub(super) fn read(section: &Section<'_>) -> Option<Window> {
     if select.is_none() && !table.has("select") {
         table.wrong("", format!("say what its rows become: {EXAMPLE}"));
     }
-    let size_max = table.size("state-size-max").map_or(STATE_SIZE_MAX, |size| size.value);
-    if !(1 << 16..=1 << 30).contains(&size_max) {
-        table.wrong("state-size-max", "it is 64KiB at the least and 1GiB at the most");
-    }
+    let size_max = size_max(&table);
     table.finish();
     Some(Window { frame: frame?, time, key: key?, late: late?, late_to, select: select?, size_max, at })
 }
