@@ -205,6 +205,11 @@ impl Checkpoint {
         self.outputs.values().map(|output| output.written).sum()
     }
 
+    /// Records that an output never took.
+    pub(super) fn dead(&self) -> u64 {
+        self.outputs.values().map(|output| output.dead).sum()
+    }
+
     /// The producer id that versions before used for all that a pipeline wrote; topics of their checkpoints go on with it.
     fn old_producer(&self) -> i64 {
         let id = self.id.as_u128();

@@ -340,7 +340,7 @@ impl<'a> Out<'a> {
         };
         let folders: Vec<Option<Folder>> = job.spec.routes.iter().map(folder).collect::<Result<_, _>>()?;
         if folders.iter().all(Option::is_none) {
-            let outputs: Vec<String> = job.spec.routes.iter().map(|route| route.to.to_string()).collect();
+            let outputs = job.spec.outputs();
             return Err(RunError::NoFolder(outputs.join(", ")));
         }
         Ok(Out::Folders(folders))

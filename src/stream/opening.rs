@@ -48,7 +48,7 @@ impl Runner {
         self.positions.clone_from(&self.checkpoint.positions);
         self.marks.clone_from(&self.checkpoint.marks);
         self.window_marks.clone_from(&self.checkpoint.window_marks);
-        let names: Vec<String> = self.job.spec.routes.iter().map(|route| route.to.to_string()).collect();
+        let names = self.job.spec.outputs();
         let start = Start {
             pipeline: self.checkpoint.id,
             state: self.checkpoint.letters.as_ref(),
@@ -86,7 +86,7 @@ impl Runner {
             keyed_by(topic, &self.job).map_err(Fail::Broken)?;
         }
         let stands = |output: &OutputState| output.positions == self.checkpoint.positions;
-        let names: Vec<String> = self.job.spec.routes.iter().map(|route| route.to.to_string()).collect();
+        let names = self.job.spec.outputs();
         let mut outputs = self.checkpoint.outputs.iter().filter(|(name, _)| names.contains(name));
         if let Some((name, _)) = outputs.find(|(_, output)| !stands(output)) {
             return Err(Fail::Broken(format!(
@@ -286,7 +286,7 @@ impl Runner {
     /// Each route has its output in the checkpoint. A new one begins where the pipeline is; one that is gone is forgotten once its files
     /// have their names.
     fn settle_outputs(&mut self, next: &mut Checkpoint) {
-        let names: Vec<String> = self.job.spec.routes.iter().map(|route| route.to.to_string()).collect();
+        let names = self.job.spec.outputs();
         if let (Some(only), Some(name)) = (next.outputs.remove(ONLY_OUTPUT), names.first()) {
             next.outputs.insert(name.clone(), only);
         }

@@ -3,7 +3,7 @@
 
 use super::checkpoint::{Checkpoint, OutputState};
 use super::dead_letters::DeadLetters;
-use super::runner::{BACKOFF_MAX, BACKOFF_MIN};
+use super::runner::{BACKOFF_MAX, BACKOFF_MIN, Open};
 use super::sink::store::Store;
 use super::sink::{Sink, WriteError};
 use arrow::record_batch::RecordBatch;
@@ -61,6 +61,35 @@ impl Line {
     /// The disk's.
     pub(super) fn settle_files(&mut self) -> std::io::Result<()> {
         self.store.as_mut().map_or(Ok(()), Store::settle)
+    }
+}
+
+/// What is open of some outputs.
+pub(super) fn lines(outlets: &[Outlet]) -> impl Iterator<Item = &Line> {
+    outlets.iter().filter_map(|outlet| outlet.line.as_ref())
+}
+
+/// The same, to be changed.
+pub(super) fn lines_mut(outlets: &mut [Outlet]) -> impl Iterator<Item = &mut Line> {
+    outlets.iter_mut().filter_map(|outlet| outlet.line.as_mut())
+}
+
+impl Open {
+    /// By source partition what comes behind the last record of which an output or a dead letter topic has something.
+    pub(super) fn furthest(&self) -> BTreeMap<i32, i64> {
+        let of_lines =
+            lines(&self.outlets).flat_map(|line| [line.sink.furthest(), line.letters.journal().progress().furthest()]);
+        let mut furthest = self.letters.journal().progress().furthest();
+        for (partition, next) in of_lines.flatten() {
+            let known = furthest.entry(partition).or_insert(next);
+            *known = next.max(*known);
+        }
+        furthest
+    }
+
+    /// After an error: what is open is thrown away, and the records are read again from the last cut.
+    pub(super) fn discard(&mut self) {
+        lines_mut(&mut self.outlets).for_each(|line| line.sink.discard());
     }
 }
 

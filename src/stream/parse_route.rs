@@ -205,7 +205,7 @@ to        = { parquet = "rest" }
             other => panic!("{other:?}"),
         });
         assert_eq!(fields.collect::<Vec<_>>(), ["step[0].where", "step[1].select"]);
-        let outputs: Vec<String> = spec.routes.iter().map(|route| route.to.to_string()).collect();
+        let outputs = spec.outputs();
         assert_eq!(outputs, ["topic people", "parquet rest"]);
         assert!(matches!((&spec.routes[0].rule, &spec.routes[1].rule), (Rule::Where(_), Rule::Otherwise)));
     }

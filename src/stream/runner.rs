@@ -12,12 +12,12 @@ use super::hooks::{Hooks, Step};
 use super::lanes::{Lanes, Outcome, Ready};
 use super::life::{Life, Seat};
 use super::load::{self, Job};
-use super::output::{Held, Outlet};
+use super::output::{Held, Outlet, lines};
 use super::replay::Replay;
 use super::sink::journal::Last;
 use super::source::{Source, Stretch};
 use super::state::States;
-use super::step::Sieve;
+use super::step::{Filtered, Sieve};
 use super::tap::Passed;
 use super::writing::{Wrote, letters};
 use super::{Options, status};
@@ -292,9 +292,7 @@ impl Runner {
     fn replay_to_outputs(&mut self, topic: Arc<Source>) -> Result<(), Fail> {
         let mut open = self.open(topic)?;
         let mut furthest = self.positions.clone();
-        let lines = open.outlets.iter().filter_map(|outlet| outlet.line.as_ref());
-        let marks = lines.flat_map(|line| [line.sink.furthest(), line.letters.journal().progress().furthest()]);
-        for (partition, next) in marks.chain([open.letters.journal().progress().furthest()]).flatten() {
+        for (partition, next) in open.furthest() {
             let known = furthest.entry(partition).or_insert(next);
             *known = next.max(*known);
         }
@@ -371,8 +369,7 @@ impl Runner {
         let result = self.turns_until_stop(open);
         self.status.rewind();
         if result.is_err() {
-            let lines = open.outlets.iter_mut().filter_map(|outlet| outlet.line.as_mut());
-            lines.for_each(|line| line.sink.discard());
+            open.discard();
         }
         result
     }
@@ -710,17 +707,22 @@ impl Runner {
             .increment(1);
     }
 
+    pub(super) fn count_filtered(&mut self, filtered: &Filtered) {
+        for (reason, count) in filtered.reasons() {
+            let pipeline = self.job.spec.name.clone();
+            metrics::counter!(names::STREAM_FILTERED.name, "pipeline" => pipeline, "reason" => reason)
+                .increment(u64::from(count));
+        }
+        self.counts.filtered += filtered.total();
+    }
+
     pub(super) fn count(&mut self, ready: &Ready, records: u64) {
         let pipeline = &self.job.spec.name;
         ready.bad.iter().for_each(|(_, fault)| self.count_dead(fault));
-        for (reason, count) in ready.filtered.reasons() {
-            metrics::counter!(names::STREAM_FILTERED.name, "pipeline" => pipeline.clone(), "reason" => reason)
-                .increment(u64::from(count));
-        }
         metrics::counter!(names::STREAM_RECORDS.name, "pipeline" => pipeline.clone()).increment(records);
         let dead = ready.bad.len() as u64;
         self.counts.read += records;
-        self.counts.filtered += ready.filtered.total();
+        self.count_filtered(&ready.filtered);
         self.counts.dead += dead;
         self.watched.0 += records;
         self.watched.1 += dead;
@@ -759,7 +761,7 @@ impl Runner {
             }
             moves.push(Box::pin(partition.tail_past(Offset(*known))));
         }
-        for line in open.outlets.iter().filter_map(|outlet| outlet.line.as_ref()) {
+        for line in lines(&open.outlets) {
             let Some(stirred) = line.sink.stirred() else { continue };
             moves.push(stirred);
         }

@@ -1,5 +1,6 @@
 //! What a pipeline tells of itself: its line on the board, and its gauges.
 
+use super::output::lines;
 use super::runner::{Open, Runner};
 use super::source::Stretch;
 use super::spec::{Output, Route};
@@ -82,8 +83,7 @@ impl Runner {
             written: open.outlets.iter().map(|outlet| outlet.written).sum(),
             dead: open.outlets.iter().map(|outlet| outlet.dead).sum(),
         });
-        let lines = open.outlets.iter().filter_map(|outlet| outlet.line.as_ref());
-        let open_files: usize = lines.map(|line| line.sink.open_files()).sum();
+        let open_files: usize = lines(&open.outlets).map(|line| line.sink.open_files()).sum();
         for (metric, value) in [(names::STREAM_STATE_BYTES, open.states.size()), (names::STREAM_OPEN_FILES, open_files)]
         {
             metrics::gauge!(metric.name, "pipeline" => self.job.spec.name.clone()).set(value as f64);
@@ -160,7 +160,7 @@ impl Runner {
         self.status.progress.clone().unwrap_or_else(|| Progress {
             positions: self.checkpoint.committed(),
             written: self.checkpoint.written(),
-            dead: self.checkpoint.outputs.values().map(|output| output.dead).sum(),
+            dead: self.checkpoint.dead(),
         })
     }
 
