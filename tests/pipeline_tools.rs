@@ -2,9 +2,10 @@
 
 use serde_json::Value;
 use std::io::{BufRead, BufReader, Write};
+use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 const FILE: &str = r#"from   = "topic:t"
 where  = "n > 1"   # not the first
@@ -168,4 +169,67 @@ fn rows_of_a_running_daemon_are_tapped_until_they_are_enough_or_it_stops() {
     Command::new("kill").arg(daemon.child.id().to_string()).status().unwrap();
     let ended = last.wait_with_output().unwrap();
     assert!(ended.status.success() && text(&ended.stderr).contains("ended: the daemon stops"), "{ended:?}");
+}
+
+/// Of a command whose standard output nobody reads.
+fn unread(arguments: &[&str], stdin: &str) -> Output {
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let mut child = Command::new(env!("CARGO_BIN_EXE_inrush"))
+        .args(arguments)
+        .stdin(Stdio::piped())
+        .stdout(writer)
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let _ = child.stdin.take().unwrap().write_all(stdin.as_bytes());
+    child.wait_with_output().unwrap()
+}
+
+#[test]
+fn a_command_that_nobody_reads_ends_without_a_word() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("pipelines/p.toml");
+    std::fs::create_dir(folder.path().join("pipelines")).unwrap();
+    std::fs::write(&file, FILE).unwrap();
+    let daemon = daemon(folder.path());
+    let (file, http, admin) = (file.to_str().unwrap(), daemon.http.as_str(), daemon.admin.as_str());
+    let began = Instant::now();
+    let is_soon = || assert!(began.elapsed() < Duration::from_secs(60));
+    let produce = || assert!(inrush(&["produce", "t", "--http", http], "{\"n\":7}\n").status.success());
+    produce();
+    while !inrush(&["dlt", "--admin", admin, "show", "t"], "").status.success() {
+        is_soon();
+    }
+    let ends = |ended: &Output| {
+        assert_eq!((ended.status.signal(), text(&ended.stderr)), (Some(libc::SIGPIPE), ""), "{ended:?}");
+    };
+    let commands: [&[&str]; 13] = [
+        &["functions"],
+        &["pipeline", "schema"],
+        &["pipeline", "check", file],
+        &["pipeline", "explain", file],
+        &["pipeline", "test", file],
+        &["pipeline", "run", file],
+        &["pipeline", "--admin", admin, "status"],
+        &["topic", "--http", http, "list"],
+        &["consume", "t", "--http", http],
+        &["dlt", "--admin", admin, "list"],
+        &["dlt", "--admin", admin, "show", "t"],
+        &["produce", "t", "--http", http],
+        &["gen", "clicks", "--http", http, "--events", "3", "--rate", "max"],
+    ];
+    for command in commands {
+        println!("{command:?}");
+        ends(&unread(command, "{\"n\":7}\n"));
+    }
+    // A row comes to it first.
+    std::thread::scope(|scope| {
+        let tap = scope.spawn(|| unread(&["pipeline", "--admin", admin, "tap", "p"], ""));
+        while !tap.is_finished() {
+            is_soon();
+            produce();
+        }
+        ends(&tap.join().unwrap());
+    });
 }

@@ -1,6 +1,6 @@
 //! `inrush dlt list|show|replay|drop`.
 
-use super::Outcome;
+use super::{Asking, Outcome};
 use crate::client::Client;
 use crate::clock::Clock;
 use crate::config::duration;
@@ -19,11 +19,8 @@ const TELL_INTERVAL: Duration = Duration::from_secs(5);
 
 #[derive(Args)]
 pub(super) struct Arguments {
-    /// Address of the admin door.
-    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:9600", global = true)]
-    admin: String,
-    #[arg(long, global = true)]
-    json: bool,
+    #[command(flatten)]
+    asking: Asking,
     #[command(subcommand)]
     action: Action,
 }
@@ -155,8 +152,8 @@ pub(super) fn moment(text: &str, now_ms: i64) -> Result<i64> {
 }
 
 pub(super) fn run(arguments: Arguments) -> Result<Outcome> {
-    let json = arguments.json;
-    let mut door = Door { client: Client::new(arguments.admin)? };
+    let Asking { admin, json } = arguments.asking;
+    let mut door = Door { client: Client::new(admin)? };
     match arguments.action {
         Action::List { name } => {
             let groups = door.ask("list", &json!({ "name": name }))?;

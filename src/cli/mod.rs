@@ -14,7 +14,7 @@ mod quota;
 mod serve;
 mod topic;
 
-use clap::{Parser, Subcommand};
+use clap::{Args, Parser, Subcommand};
 use std::io::IsTerminal;
 use std::process::ExitCode;
 
@@ -56,6 +56,16 @@ enum Command {
     Doctor(doctor::Arguments),
 }
 
+/// Of commands that ask the daemon's admin door.
+#[derive(Args)]
+struct Asking {
+    /// Address of the admin door.
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:9600", global = true)]
+    admin: String,
+    #[arg(long, global = true)]
+    json: bool,
+}
+
 /// How a command ended without an error.
 enum Outcome {
     Done,
@@ -67,11 +77,8 @@ enum Outcome {
 
 /// Runs the command line of this process.
 pub fn run() -> ExitCode {
-    let command = Arguments::parse().command;
-    if !matches!(command, Command::Serve(_) | Command::Demo(_) | Command::Gen(_) | Command::Produce(_)) {
-        end_quietly_at_a_closed_pipe();
-    }
-    let outcome = match command {
+    end_quietly_with_the_reader();
+    let outcome = match Arguments::parse().command {
         Command::Serve(arguments) => serve::run(arguments),
         Command::Demo(arguments) => demo::run(arguments),
         Command::Topic(arguments) => topic::run(arguments),
@@ -90,17 +97,45 @@ pub fn run() -> ExitCode {
         Ok(Outcome::Found) => ExitCode::from(1),
         Ok(Outcome::Wrong) => ExitCode::from(2),
         Err(error) => {
-            eprintln!("inrush: {error:#}");
+            let told = format!("inrush: {error:#}");
+            if told.contains(BROKEN_PIPE) && has_lost_its_reader() {
+                end_by_sigpipe();
+            }
+            eprintln!("{told}");
             ExitCode::from(1)
         }
     }
 }
 
-/// `inrush topic list | head -1` ends with the pipe, as every Unix command does. Not where sockets are written and may close:
-/// that is an error to tell of.
-fn end_quietly_at_a_closed_pipe() {
-    // SAFETY: sets a disposition before any thread is started; the default action touches no memory of ours.
-    unsafe { libc::signal(libc::SIGPIPE, libc::SIG_DFL) };
+/// What the system's error says of a pipe, or a socket, that nobody reads any more.
+const BROKEN_PIPE: &str = "(os error 32)";
+
+/// `inrush topic list | head -1` ends with the pipe, as every Unix command does. Not by the signal itself: a socket that the other side
+/// closed while it is written would be the end too, and that is an error to tell of.
+fn end_quietly_with_the_reader() {
+    let tell = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        let is_of_print = |text: &str| text.starts_with("failed printing to ") && text.ends_with(BROKEN_PIPE);
+        if panic.payload_as_str().is_some_and(is_of_print) {
+            end_by_sigpipe();
+        }
+        tell(panic);
+    }));
+}
+
+/// Whether standard output is a pipe that nobody reads any more.
+fn has_lost_its_reader() -> bool {
+    let mut stdout = libc::pollfd { fd: libc::STDOUT_FILENO, events: 0, revents: 0 };
+    // SAFETY: one pollfd that outlives the call, which does not wait.
+    unsafe { libc::poll(&mut stdout, 1, 0) == 1 && stdout.revents & libc::POLLERR != 0 }
+}
+
+fn end_by_sigpipe() {
+    // SAFETY: numbers only. The default action ends the process at once.
+    unsafe {
+        libc::signal(libc::SIGPIPE, libc::SIG_DFL);
+        libc::raise(libc::SIGPIPE);
+    }
 }
 
 /// Structured logs on standard error: for people, or JSON with `INRUSH_LOG_FORMAT=json`. `RUST_LOG` chooses what is shown.

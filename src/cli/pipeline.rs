@@ -4,7 +4,7 @@ mod bench;
 mod sample;
 mod tap;
 
-use super::Outcome;
+use super::{Asking, Outcome};
 use crate::client::Client;
 use crate::config::Mistake;
 use crate::record::Record;
@@ -23,11 +23,8 @@ const PROGRESS_INTERVAL: std::time::Duration = std::time::Duration::from_millis(
 
 #[derive(Args)]
 pub(super) struct Arguments {
-    /// Address of the admin door.
-    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:9600", global = true)]
-    admin: String,
-    #[arg(long, global = true)]
-    json: bool,
+    #[command(flatten)]
+    asking: Asking,
     #[command(subcommand)]
     action: Action,
 }
@@ -137,28 +134,29 @@ enum StateChange {
 }
 
 pub(super) fn run(arguments: Arguments) -> Result<Outcome> {
+    let Asking { admin, json } = arguments.asking;
     match arguments.action {
         Action::Check { files, out, from, http } => {
             let events = from.map(|from| sample::events(&from, &http)).transpose()?;
-            check(&files, out.as_deref(), events.as_deref(), arguments.json)
+            check(&files, out.as_deref(), events.as_deref(), json)
         }
         Action::Explain { file, from, http } => {
             let events = from.map(|from| sample::events(&from, &http)).transpose()?;
-            explain(&file, events.as_deref(), arguments.json)
+            explain(&file, events.as_deref(), json)
         }
-        Action::Run { file, from, to, dry: _, tables } => run_file(&file, &tables, &from, &to, arguments.json),
-        Action::Test { files, update: false } => test(&files, arguments.json),
-        Action::Test { files, update: true } => update(&files, arguments.json),
-        Action::Bench(asked) => bench::run(&asked, arguments.json),
-        Action::Tap(asked) => tap::run(&arguments.admin, &asked, arguments.json),
-        Action::New(wish) => super::propose::run(&wish, arguments.json),
+        Action::Run { file, from, to, dry: _, tables } => run_file(&file, &tables, &from, &to, json),
+        Action::Test { files, update: false } => test(&files, json),
+        Action::Test { files, update: true } => update(&files, json),
+        Action::Bench(asked) => bench::run(&asked, json),
+        Action::Tap(asked) => tap::run(&admin, &asked, json),
+        Action::New(wish) => super::propose::run(&wish, json),
         Action::Schema => {
             println!("{:#}", stream::file_schema());
             Ok(Outcome::Done)
         }
         Action::Status => {
-            let pipelines = Client::new(arguments.admin)?.json(Method::GET, "/api/pipelines", None)?;
-            match arguments.json {
+            let pipelines = Client::new(admin)?.json(Method::GET, "/api/pipelines", None)?;
+            match json {
                 true => println!("{pipelines}"),
                 false => print_status(&pipelines),
             }
@@ -167,17 +165,13 @@ pub(super) fn run(arguments: Arguments) -> Result<Outcome> {
         Action::Reload { pipeline, state } => {
             let drop = if state.is_some() { "&state=drop" } else { "" };
             let query = pipeline.map_or(String::new(), |pipeline| format!("?pipeline={pipeline}{drop}"));
-            ask(&arguments.admin, &format!("/api/pipelines/reload{query}"), arguments.json)
+            ask(&admin, &format!("/api/pipelines/reload{query}"), json)
         }
-        Action::Pause { pipeline } => {
-            ask(&arguments.admin, &format!("/api/pipelines/pause?pipeline={pipeline}"), arguments.json)
-        }
-        Action::Resume { pipeline } => {
-            ask(&arguments.admin, &format!("/api/pipelines/resume?pipeline={pipeline}"), arguments.json)
-        }
+        Action::Pause { pipeline } => ask(&admin, &format!("/api/pipelines/pause?pipeline={pipeline}"), json),
+        Action::Resume { pipeline } => ask(&admin, &format!("/api/pipelines/resume?pipeline={pipeline}"), json),
         Action::Backfill { pipeline, from, until, to, yes } => {
             let asked = super::dlt::Backfill { pipeline, from, until, to, yes };
-            super::dlt::backfill(arguments.admin, &asked, arguments.json)
+            super::dlt::backfill(admin, &asked, json)
         }
         Action::Reset { pipeline, to, partition } => {
             let to = match to.as_str() {
@@ -189,11 +183,7 @@ pub(super) fn run(arguments: Arguments) -> Result<Outcome> {
                 }
             };
             let partition = partition.map_or(String::new(), |partition| format!("&partition={partition}"));
-            ask(
-                &arguments.admin,
-                &format!("/api/pipelines/reset?pipeline={pipeline}&to={to}{partition}"),
-                arguments.json,
-            )
+            ask(&admin, &format!("/api/pipelines/reset?pipeline={pipeline}&to={to}{partition}"), json)
         }
     }
 }

@@ -73,14 +73,30 @@ impl<'a> Section<'a> {
         self.mistakes.add(place, &field, message);
     }
 
-    /// The raw item of a key.
+    /// The raw item of a key, which is known from now on.
     pub fn item(&self, key: &'a str) -> Option<&'a Item> {
-        self.asked.borrow_mut().push(key);
+        let mut asked = self.asked.borrow_mut();
+        if !asked.contains(&key) {
+            asked.push(key);
+        }
         self.table.get(key)
     }
 
-    pub fn has(&self, key: &str) -> bool {
-        self.table.contains_key(key)
+    /// Whether a key is there; it is known from now on.
+    pub fn has(&self, key: &'a str) -> bool {
+        self.item(key).is_some()
+    }
+
+    /// Which are there of some keys that rule each other out. Unless it is one, all of them are known from now on, so that a typo is told
+    /// from them.
+    pub fn which(&self, keys: &[&'static str]) -> Vec<&'static str> {
+        let found: Vec<&str> = keys.iter().copied().filter(|key| self.table.contains_key(key)).collect();
+        if found.len() != 1 {
+            for key in keys {
+                self.item(key);
+            }
+        }
+        found
     }
 
     /// Keys in the order of the file, with their items.
@@ -244,6 +260,26 @@ mod tests {
         assert!(found[0].starts_with("a.toml:1:8: name: "), "{found:#?}");
         assert!(found[2].contains("a.toml:3:1: frmo") && found[2].contains("\"from\""), "{found:#?}");
         assert!(found[3].contains("sub.list"), "{found:#?}");
+    }
+
+    #[test]
+    fn a_key_that_was_looked_for_is_known_and_of_alternatives_the_one_that_is_there() {
+        let text = "alpha = 1\nsedond = 2\n[sub]\none = 1\ntow = 2\n";
+        let mistakes = Mistakes::new(Path::new("a.toml"), text);
+        let document = Document::parse(&mistakes).unwrap();
+        let (root, none) = (document.root(&mistakes), Vec::<&str>::new());
+        assert!(root.has("alpha") && !root.has("second"));
+        let sub = root.table("sub").unwrap();
+        assert_eq!(sub.which(&["one", "two"]), ["one"]);
+        assert_eq!(sub.integer("one").unwrap().value, 1);
+        sub.finish();
+        assert_eq!(root.which(&["fourth", "fifth"]), none);
+        root.finish();
+        drop((root, sub));
+        let found: Vec<String> = mistakes.into_inner().iter().map(ToString::to_string).collect();
+        assert_eq!(found.len(), 2, "{found:#?}");
+        assert!(found[0].contains("sedond") && found[0].contains("did you mean \"second\""), "{found:#?}");
+        assert!(found[1].contains("sub.tow") && found[1].ends_with("known: one"), "{found:#?}");
     }
 
     #[test]

@@ -1,13 +1,13 @@
 //! The machine's own file system: folders and files by std and libc, and the `std` engine (pwrite + fdatasync).
 
 use super::{
-    ALIGNMENT, Allocate, Buffer, Disk, Engine, File, OpenFiles, ReadFrom, Space, Stretch, SyncAll, Write, uring,
+    ALIGNMENT, Allocate, Buffer, Disk, Engine, File, OpenFiles, ReadFrom, Space, Stretch, SyncAll, Write, uring, whole,
 };
 use bytes::Bytes;
 use std::any::Any;
 use std::ffi::CString;
 use std::fs;
-use std::io::{self, Read, Write as _};
+use std::io::{self, Read};
 use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
@@ -156,17 +156,7 @@ impl Disk for Machine {
     }
 
     fn create_folder(&self, path: &Path) -> io::Result<()> {
-        if path.is_dir() {
-            return Ok(());
-        }
-        let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
-        if let Some(parent) = parent {
-            self.create_folder(parent)?;
-        }
-        match fs::create_dir(path) {
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
-            made => made.and_then(|()| self.sync_folder(parent.unwrap_or(Path::new(".")))),
-        }
+        whole::create_folder(path)
     }
 
     fn make_folder(&self, path: &Path) -> io::Result<()> {
@@ -177,7 +167,7 @@ impl Disk for Machine {
     }
 
     fn sync_folder(&self, path: &Path) -> io::Result<()> {
-        fs::File::open(path)?.sync_all()
+        whole::sync_folder(path)
     }
 
     fn sync_all(&self, count: usize) -> Option<SyncAll> {
@@ -220,17 +210,7 @@ impl Disk for Machine {
     }
 
     fn replace(&self, path: &Path, bytes: &[u8]) -> io::Result<()> {
-        let mut name = path.file_name().unwrap_or_default().to_owned();
-        name.push(".new");
-        let temporary = path.with_file_name(name);
-        let mut file = fs::File::create(&temporary)?;
-        file.write_all(bytes)?;
-        file.sync_all()?;
-        fs::rename(&temporary, path)?;
-        match path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
-            Some(folder) => self.sync_folder(folder),
-            None => self.sync_folder(Path::new(".")),
-        }
+        whole::replace(path, bytes)
     }
 
     fn space(&self, path: &Path) -> io::Result<Space> {

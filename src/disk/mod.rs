@@ -11,11 +11,13 @@ mod stretch;
 #[cfg(test)]
 mod suite;
 mod uring;
+mod whole;
 
 pub use buffer::{ALIGNMENT, Buffer};
 pub use open_files::{Handle, OpenFiles};
 pub use probe::{Probe, open, open_tuned, plain, probe};
 pub use stretch::Stretch;
+pub use whole::{checked, create_folder, replace, sync_folder, with_checksum};
 
 use bytes::{Bytes, BytesMut};
 use std::any::Any;

@@ -3,10 +3,11 @@
 //! partition. Without it all letters are open.
 
 use super::{Error, Offsets, ranges};
+use crate::disk;
 use crate::record::PartitionId;
 use crate::store::Topic;
-use std::fs::{self, File};
-use std::io::{self, Write};
+use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
@@ -29,11 +30,7 @@ pub(super) fn load(data: &Path, topic: &Topic) -> io::Result<Offsets> {
         let message = format!("{} is damaged; without it all letters of {} count as open", path.display(), topic.name);
         io::Error::new(io::ErrorKind::InvalidData, message)
     };
-    let (crc, json) = text.split_once('\n').ok_or_else(damaged)?;
-    if u32::from_str_radix(crc, 16) != Ok(crc32c::crc32c(json.as_bytes())) {
-        return Err(damaged());
-    }
-    serde_json::from_str(json).map_err(|_| damaged())
+    disk::checked(&text).ok().and_then(|json| serde_json::from_str(json).ok()).ok_or_else(damaged)
 }
 
 /// # Errors
@@ -54,21 +51,8 @@ pub(super) fn add(data: &Path, topic: &Topic, more: &Offsets) -> Result<(), Erro
     }
     ranges::check(&all)?;
     let json = serde_json::to_string(&all).map_err(io::Error::from)?;
-    replace(&path(data, topic), format!("{:08x}\n{json}", crc32c::crc32c(json.as_bytes())).as_bytes())?;
+    let path = path(data, topic);
+    disk::create_folder(path.parent().unwrap_or(data))?;
+    disk::replace(&path, disk::with_checksum(&json).as_bytes())?;
     Ok(())
-}
-
-/// Durable when it returns.
-fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let folder = path.parent().unwrap_or(Path::new("."));
-    if !folder.is_dir() {
-        fs::create_dir_all(folder)?;
-        File::open(folder.parent().unwrap_or(Path::new(".")))?.sync_all()?;
-    }
-    let temporary = path.with_extension("new");
-    let mut file = File::create(&temporary)?;
-    file.write_all(bytes)?;
-    file.sync_all()?;
-    fs::rename(&temporary, path)?;
-    File::open(folder)?.sync_all()
 }

@@ -10,7 +10,7 @@ mod ranges;
 mod report;
 mod resend;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod turn;
 
 pub use filter::Filter;

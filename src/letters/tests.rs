@@ -1,47 +1,13 @@
 //! Letters in a real store: found, counted, noted, sent on, dropped.
 
+pub(crate) mod bench;
+
 use super::*;
-use crate::clock::Clock;
-use crate::disk::sim::Sim;
 use crate::record::{BatchBuilder, Codec, NewRecord};
-use crate::store::{Append, NewTopic};
-use std::time::Duration;
-
-struct Bench {
-    letters: Letters,
-    store: Store,
-    _folder: tempfile::TempDir,
-    runtime: tokio::runtime::Runtime,
-}
-
-impl Drop for Bench {
-    fn drop(&mut self) {
-        let _ = self.runtime.block_on(self.store.close(Duration::from_secs(10)));
-    }
-}
+use crate::store::Append;
+use bench::Bench;
 
 impl Bench {
-    fn new() -> Bench {
-        let options = crate::store::Options {
-            data: "/data".into(),
-            writers: 1,
-            reader_threads: 1,
-            tail_cache_bytes: 1 << 20,
-            low_disk_bytes: Some(0),
-            checkpoint_interval: Duration::from_millis(5),
-        };
-        let store = Store::open(options, Sim::new(7).disk(), Clock::System).unwrap();
-        let folder = tempfile::tempdir().unwrap();
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
-        let letters = Letters::new(store.clone(), folder.path().to_owned());
-        Bench { letters, store, _folder: folder, runtime }
-    }
-
-    fn topic(&self, name: &str, partitions: i32) -> Arc<Topic> {
-        let new = NewTopic { name: TopicName::new(name).unwrap(), partitions, config: Vec::new() };
-        self.runtime.block_on(self.store.create_topic(new)).unwrap()
-    }
-
     /// One letter a reason, of the pipeline `p`; their values are their numbers.
     fn send(&self, topic: &Topic, partition: i32, reasons: &[&str]) {
         for (at, reason) in reasons.iter().enumerate() {
@@ -56,16 +22,8 @@ impl Bench {
                 (b"inrush-dlt-output", Some(b"topic a, parquet b")),
                 (b"inrush-dlt-reason", Some(reason.as_bytes())),
             ];
-            let mut builder = BatchBuilder::new();
-            builder.push(NewRecord {
-                timestamp: at as i64 * 1_000,
-                key: Some(b"k"),
-                value: Some(value.as_bytes()),
-                headers: &headers,
-            });
-            let home = topic.partition(PartitionId(partition)).unwrap();
-            home.append_blocking(Append { batch: builder.build(Codec::None).unwrap(), lease: None, leader_epoch: -1 })
-                .unwrap();
+            let (timestamp, value) = (at as i64 * 1_000, Some(value.as_bytes()));
+            self.append(topic, partition, NewRecord { timestamp, key: Some(b"k"), value, headers: &headers });
         }
     }
 
@@ -130,7 +88,7 @@ fn a_damaged_note_of_what_is_handled_is_told() {
     bench.send(&topic, 0, &["not-json"]);
     let chosen = bench.letters.choose(&topic, &Filter::default(), false, |_| true).unwrap();
     bench.letters.handle(&topic, &chosen.offsets).unwrap();
-    let path = bench._folder.path().join("dead-letters").join(topic.id.to_string());
+    let path = bench.folder.path().join("dead-letters").join(topic.id.to_string());
     let text = std::fs::read_to_string(&path).unwrap();
     std::fs::write(&path, text.replace("[0,1]", "[0,2]")).unwrap();
     assert!(bench.letters.handled(&topic).unwrap_err().to_string().contains("damaged"));
@@ -234,7 +192,7 @@ fn letters_of_a_begun_replay_are_chosen_by_nobody_else() {
     let bench = Bench::new();
     let topic = bench.topic("in-dlt", 1);
     bench.send(&topic, 0, &["not-json", "overflow", "not-json"]);
-    let folder = replay_folder(bench._folder.path(), "p");
+    let folder = replay_folder(bench.folder.path(), "p");
     std::fs::create_dir_all(&folder).unwrap();
     let begin = |topic: uuid::Uuid| {
         let job = serde_json::json!({ "pipeline": "p", "topic": topic, "chosen": { "0": [[0, 2]] } });

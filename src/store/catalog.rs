@@ -16,7 +16,7 @@
 
 use super::Error;
 use super::quotas::{QuotaEntity, QuotaRecord, QuotaValues};
-use crate::disk::Disk;
+use crate::disk::{Disk, checked, with_checksum};
 use crate::log::journal::{self, Journal, Rest};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -230,16 +230,12 @@ pub(super) fn load_meta(disk: &dyn Disk, path: &Path) -> Result<Option<Meta>, Er
 /// Replaces the meta file; durable when it returns.
 pub(super) fn save_meta(disk: &dyn Disk, path: &Path, meta: &Meta) -> io::Result<()> {
     let json = serde_json::to_string(meta)?;
-    disk.replace(path, format!("{:08x}\n{json}", crc32c::crc32c(json.as_bytes())).as_bytes())
+    disk.replace(path, with_checksum(&json).as_bytes())
 }
 
 fn decode_whole<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, String> {
     let text = std::str::from_utf8(bytes).map_err(|error| error.to_string())?;
-    let (crc, json) = text.split_once('\n').ok_or_else(|| "it is cut off".to_owned())?;
-    if u32::from_str_radix(crc, 16) != Ok(crc32c::crc32c(json.as_bytes())) {
-        return Err("its checksum is wrong".to_owned());
-    }
-    serde_json::from_str(json).map_err(|error| error.to_string())
+    serde_json::from_str(checked(text)?).map_err(|error| error.to_string())
 }
 
 fn read(disk: &dyn Disk, path: &Path) -> Result<Option<Vec<u8>>, Error> {

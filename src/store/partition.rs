@@ -343,11 +343,6 @@ impl Partition {
         let _ = moved.wait_for(|tail| *tail > known.0 || self.shared.is_deleted()).await;
     }
 
-    /// Tells of every move of the tail; for waiting on many partitions at once.
-    pub fn tail_moves(&self) -> watch::Receiver<i64> {
-        self.shared.tail_moved.subscribe()
-    }
-
     async fn wait_for_room(
         &self,
         append: Append,

@@ -8,6 +8,7 @@ use super::explain::told_steps;
 use super::load::{self, Job};
 use super::plan::Watch;
 use super::rows::{Decoder, ROWS_BYTES_MAX, ROWS_MAX};
+use super::sink::Sink;
 use super::sink::journal::Last;
 use super::sink::lake::Owner;
 use super::sink::parquet::{CutName, Parquet};

@@ -3,10 +3,11 @@
 //! Two lines: CRC-32C of the second in 8 hex digits, then JSON. What it names is true: the files it lists are synced, the offsets below
 //! its positions are in them (or in the output topic, or filtered, or dead-lettered), durably.
 
+use crate::disk::{checked, replace, with_checksum};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use std::fs::{self, File};
-use std::io::{self, Write};
+use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 use uuid::Uuid;
 
@@ -204,6 +205,11 @@ impl Checkpoint {
         self.outputs.values().map(|output| output.written).sum()
     }
 
+    /// Records that an output never took.
+    pub(super) fn dead(&self) -> u64 {
+        self.outputs.values().map(|output| output.dead).sum()
+    }
+
     /// The producer id that versions before used for all that a pipeline wrote; topics of their checkpoints go on with it.
     fn old_producer(&self) -> i64 {
         let id = self.id.as_u128();
@@ -224,10 +230,7 @@ impl Checkpoint {
             let message = format!("{} is damaged ({what}); inrush pipeline reset begins anew", path.display());
             io::Error::new(io::ErrorKind::InvalidData, message)
         };
-        let (crc, json) = text.split_once('\n').ok_or_else(|| damaged("it is cut off".to_owned()))?;
-        if u32::from_str_radix(crc, 16) != Ok(crc32c::crc32c(json.as_bytes())) {
-            return Err(damaged("its checksum is wrong".to_owned()));
-        }
+        let json = checked(&text).map_err(damaged)?;
         let value: serde_json::Value = serde_json::from_str(json).map_err(|error| damaged(error.to_string()))?;
         let read: serde_json::Result<Checkpoint> = serde_json::from_value(of_today(value));
         let mut checkpoint = read.map_err(|error| damaged(error.to_string()))?;
@@ -245,7 +248,7 @@ impl Checkpoint {
     /// As [`replace`]: either file may stand then.
     pub(super) fn save(&self, path: &Path) -> io::Result<()> {
         let json = serde_json::to_string(self)?;
-        replace(path, format!("{:08x}\n{json}", crc32c::crc32c(json.as_bytes())).as_bytes())
+        replace(path, with_checksum(&json).as_bytes())
     }
 }
 
@@ -264,41 +267,6 @@ fn of_today(mut value: serde_json::Value) -> serde_json::Value {
     });
     fields.insert("outputs".to_owned(), serde_json::json!({ ONLY_OUTPUT: output }));
     value
-}
-
-/// Replaces a small file as a whole; durable when it returns.
-///
-/// # Errors
-/// The system's; the old file then stands, unless it was the folder's sync that failed.
-pub(super) fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    // Before the rename: behind it nothing fails for want of a descriptor.
-    let folder = File::open(path.parent().unwrap_or(Path::new(".")))?;
-    let temporary = path.with_extension("new");
-    let mut file = File::create(&temporary)?;
-    file.write_all(bytes)?;
-    file.sync_all()?;
-    fs::rename(&temporary, path)?;
-    folder.sync_all()
-}
-
-/// Makes names in a folder durable.
-pub(super) fn sync_folder(folder: &Path) -> io::Result<()> {
-    File::open(folder)?.sync_all()
-}
-
-/// Makes a folder and its missing parents, durably.
-pub(super) fn make_folder(folder: &Path) -> io::Result<()> {
-    if folder.is_dir() {
-        return Ok(());
-    }
-    if let Some(parent) = folder.parent().filter(|parent| !parent.as_os_str().is_empty()) {
-        make_folder(parent)?;
-    }
-    match fs::create_dir(folder) {
-        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
-        _ => {}
-    }
-    sync_folder(folder.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new(".")))
 }
 
 #[cfg(test)]
@@ -327,7 +295,7 @@ mod tests {
         let old = r#"{"id":"67e55044-10b1-426f-9247-bb680e5fe0c8","topic":null,"generation":2,"cut":7,"positions":{"0":17},"output":null,"letters":null,"files":[{"staged":"a","finished":"b","size":1,"crc":2}],"text":"t","counts":{"read":9,"written":5,"filtered":3,"dead":1}}"#;
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("checkpoint");
-        fs::write(&path, format!("{:08x}\n{old}", crc32c::crc32c(old.as_bytes()))).unwrap();
+        fs::write(&path, with_checksum(old)).unwrap();
         let read = Checkpoint::load(&path).unwrap().unwrap();
         let output = &read.outputs[ONLY_OUTPUT];
         assert_eq!((output.positions[&0], output.written, output.files.len()), (17, 5, 1));

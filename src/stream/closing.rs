@@ -9,8 +9,6 @@ use super::state::{Remembered, States, closed};
 use super::step::Pane;
 use super::tap::{Look, Passed};
 use super::writing::letters;
-
-use crate::metrics as names;
 use crate::record::{PartitionId, TimestampType};
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -72,11 +70,7 @@ impl Runner {
         if plan.window().is_none() {
             return Ok(());
         }
-        let lines = open.outlets.iter().filter_map(|outlet| outlet.line.as_ref());
-        let held = lines.flat_map(|line| [line.sink.furthest(), line.letters.journal().furthest()]);
-        let held = held.chain([open.letters.journal().furthest()]);
-        let furthest = held.filter_map(|furthest| furthest.get(&WINDOWS).copied()).max();
-        open.waits.held = furthest.map_or(i64::MIN, |next| next - 1);
+        open.waits.held = open.furthest().get(&WINDOWS).map_or(i64::MIN, |next| next - 1);
         if open.states.members() > 0 {
             return Ok(());
         }
@@ -153,17 +147,18 @@ impl Runner {
             self.write(open, at, WINDOWS, kind, &done.records, rows)?;
         }
         self.hooks.at(Step::Written);
-        let letters = letters(&done.bad, &done.records, kind);
-        open.letters.send(WINDOWS, &letters, Last::Whole).map_err(|error| error.to_string())?;
-        letters.iter().for_each(|letter| self.count_dead(letter.fault));
-        let pipeline = &self.job.spec.name;
-        for (reason, count) in done.filtered.reasons() {
-            metrics::counter!(names::STREAM_FILTERED.name, "pipeline" => pipeline.clone(), "reason" => reason)
-                .increment(u64::from(count));
-        }
-        self.counts.filtered += done.filtered.total();
-        self.counts.dead += done.bad.len() as u64;
+        self.let_die(open, WINDOWS, done, Last::Whole)?;
         self.hooks.at(Step::Lettered);
+        Ok(())
+    }
+
+    /// Rows that time let go and that no output gets: letters of those that are bad, and the counts of all.
+    pub(super) fn let_die(&mut self, open: &mut Open, id: i32, done: &Remembered<'_>, last: Last) -> Result<(), Fail> {
+        let letters = letters(&done.bad, &done.records, TimestampType::CreateTime);
+        open.letters.send(id, &letters, last).map_err(|error| error.to_string())?;
+        letters.iter().for_each(|letter| self.count_dead(letter.fault));
+        self.counts.dead += letters.len() as u64;
+        self.count_filtered(&done.filtered);
         Ok(())
     }
 

@@ -4,6 +4,7 @@
 //! two of these leaves a state that the next start finishes or throws away; see [`super::sink::staged::finish`].
 
 use super::hooks::Step;
+use super::output::{lines, lines_mut};
 use super::runner::{Fail, NAP, Open, Runner};
 use super::spec::Output;
 use super::state::forget_others;
@@ -123,7 +124,7 @@ impl Runner {
 
     fn try_cut(&mut self, open: &mut Open, which: Range<usize>) -> Result<(), String> {
         let began = Instant::now();
-        for line in open.outlets[which.clone()].iter_mut().filter_map(|outlet| outlet.line.as_mut()) {
+        for line in lines_mut(&mut open.outlets[which.clone()]) {
             line.letters.settle().map_err(|error| error.to_string())?;
         }
         self.wait_until_durable(open, &which)?;
@@ -141,8 +142,7 @@ impl Runner {
             count += files.len();
             bytes += files.iter().map(|file| file.size).sum::<u64>();
             state.positions = settled;
-            state.topic = line.sink.state();
-            state.kafka = line.sink.kafka_state();
+            line.sink.note(state);
             state.letters = Some(line.letters.journal().state());
             state.files.extend(files);
             (state.written, state.dead) = (outlet.written - unsettled_rows.min(outlet.written), outlet.dead);
@@ -167,8 +167,7 @@ impl Runner {
         for outlet in &mut open.outlets[which] {
             let Some(line) = &mut outlet.line else { continue };
             let state = &self.checkpoint.outputs[&outlet.name];
-            line.sink.cut(state.topic.as_ref(), &open.states.floor(&state.positions));
-            line.sink.cut_kafka(state.kafka.as_ref(), &state.positions);
+            line.sink.cut(state, &open.states.floor(&state.positions));
             if let Some(letters) = &state.letters {
                 line.letters.cut(letters, &state.positions);
             }
@@ -209,8 +208,7 @@ impl Runner {
             let of_outlets = outlets.iter().flat_map(|outlet| &outlet.positions);
             let mut read = runner.positions.iter().chain(of_outlets);
             let source = read.all(|(id, next)| open.topic.is_durable(PartitionId(*id), Offset(*next)));
-            let mut lines = outlets.iter().filter_map(|outlet| outlet.line.as_ref());
-            let is_written = lines.all(|line| line.sink.is_durable() && line.letters.journal().is_durable());
+            let is_written = lines(outlets).all(|line| line.sink.is_durable() && line.letters.journal().is_durable());
             source && is_written && open.letters.journal().is_durable()
         };
         while !is_safe(self) {

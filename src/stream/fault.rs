@@ -53,6 +53,11 @@ pub struct Fault {
 }
 
 impl Fault {
+    /// A fault of a column, or of none.
+    pub(super) fn of(reason: Reason, column: Option<&str>, message: impl Into<Cow<'static, str>>) -> Fault {
+        Fault { reason, column: column.map(str::to_owned), message: message.into() }
+    }
+
     /// A fault of the whole value.
     pub(super) fn of_value(reason: Reason, message: impl Into<Cow<'static, str>>) -> Fault {
         let mut message = message.into();

@@ -8,7 +8,7 @@ use super::runner::{Fail, Open, Runner};
 use super::sink::journal::Last;
 use super::step::Pane;
 use super::tap::{Look, Passed};
-use super::writing::{Tried, letters};
+use super::writing::Tried;
 use crate::metrics as names;
 use crate::record::{Offset, PartitionId, Record, TimestampType};
 use std::borrow::Cow;
@@ -126,7 +126,6 @@ impl Runner {
             },
         );
         self.count_evicted(done.evicted);
-        self.counts.filtered += done.filtered.total();
         let (kind, all) = (TimestampType::CreateTime, 0..done.records.len());
         for (at, rows) in done.routes.iter().enumerate() {
             let tried = self.try_write(open, at, id, kind, &done.records, rows, all.clone(), Last::More)?;
@@ -137,10 +136,6 @@ impl Runner {
                 )));
             };
         }
-        let letters = letters(&done.bad, &done.records, kind);
-        open.letters.send(id, &letters, Last::More).map_err(|error| error.to_string())?;
-        self.counts.dead += letters.len() as u64;
-        letters.iter().for_each(|letter| self.count_dead(letter.fault));
-        Ok(())
+        self.let_die(open, id, &done, Last::More)
     }
 }

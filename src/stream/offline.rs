@@ -6,6 +6,7 @@ use super::fault::{Fault, Reason};
 use super::format::Format;
 use super::load::{self, Job};
 use super::rows::{Decoder, ROWS_BYTES_MAX, ROWS_MAX};
+use super::sink::Sink;
 use super::sink::journal::Last;
 use super::sink::lake::{self, Claim, Owner};
 use super::sink::parquet::{CutName, Parquet};
@@ -339,7 +340,7 @@ impl<'a> Out<'a> {
         };
         let folders: Vec<Option<Folder>> = job.spec.routes.iter().map(folder).collect::<Result<_, _>>()?;
         if folders.iter().all(Option::is_none) {
-            let outputs: Vec<String> = job.spec.routes.iter().map(|route| route.to.to_string()).collect();
+            let outputs = job.spec.outputs();
             return Err(RunError::NoFolder(outputs.join(", ")));
         }
         Ok(Out::Folders(folders))

@@ -17,6 +17,7 @@ use super::sink::lake::{self, Claim, Owner};
 use super::sink::parquet::Parquet;
 use super::sink::place::Place;
 use super::sink::staged::{Finished, finish_all, sync_names};
+use super::sink::stdout::Stdout;
 use super::sink::store::Store;
 use super::sink::topic::TopicSink;
 use super::source::Source;
@@ -47,14 +48,14 @@ impl Runner {
         self.positions.clone_from(&self.checkpoint.positions);
         self.marks.clone_from(&self.checkpoint.marks);
         self.window_marks.clone_from(&self.checkpoint.window_marks);
-        let names: Vec<String> = self.job.spec.routes.iter().map(|route| route.to.to_string()).collect();
+        let names = self.job.spec.outputs();
         let start = Start {
             pipeline: self.checkpoint.id,
             state: self.checkpoint.letters.as_ref(),
             positions: &self.checkpoint.positions,
         };
         let letters = self.letters(&topic, names.join(", "), start)?;
-        self.is_still_there(&topic, &letters.journal().whole())?;
+        self.is_still_there(&topic, &letters.journal().progress().whole())?;
         let outlets = names.iter().map(|name| Outlet::at_cut(name, &self.checkpoint.outputs[name])).collect();
         let lanes =
             Arc::new(Lanes::tapped(&lanes::pool(), &self.job.spec.format, &self.job.plan, self.life.taps().clone()));
@@ -85,7 +86,7 @@ impl Runner {
             keyed_by(topic, &self.job).map_err(Fail::Broken)?;
         }
         let stands = |output: &OutputState| output.positions == self.checkpoint.positions;
-        let names: Vec<String> = self.job.spec.routes.iter().map(|route| route.to.to_string()).collect();
+        let names = self.job.spec.outputs();
         let mut outputs = self.checkpoint.outputs.iter().filter(|(name, _)| names.contains(name));
         if let Some((name, _)) = outputs.find(|(_, output)| !stands(output)) {
             return Err(Fail::Broken(format!(
@@ -157,7 +158,7 @@ impl Runner {
                     warn!(pipeline = self.job.spec.name, "{doubt}");
                     self.status.warn(doubt);
                 }
-                Sink::Kafka(Box::new(sink))
+                Box::new(sink)
             }
             _ => self.sink(open, &route, state)?,
         };
@@ -165,7 +166,7 @@ impl Runner {
         let start = Start { pipeline: self.checkpoint.id, state: state.letters.as_ref(), positions: &state.positions };
         let letters = self.letters(&open.topic, name.clone(), start)?;
         self.is_still_there(&open.topic, &sink.whole())?;
-        self.is_still_there(&open.topic, &letters.journal().whole())?;
+        self.is_still_there(&open.topic, &letters.journal().progress().whole())?;
         Ok(Line { sink, store, letters, opened: Instant::now() })
     }
 
@@ -285,7 +286,7 @@ impl Runner {
     /// Each route has its output in the checkpoint. A new one begins where the pipeline is; one that is gone is forgotten once its files
     /// have their names.
     fn settle_outputs(&mut self, next: &mut Checkpoint) {
-        let names: Vec<String> = self.job.spec.routes.iter().map(|route| route.to.to_string()).collect();
+        let names = self.job.spec.outputs();
         if let (Some(only), Some(name)) = (next.outputs.remove(ONLY_OUTPUT), names.first()) {
             next.outputs.insert(name.clone(), only);
         }
@@ -354,7 +355,7 @@ impl Runner {
             .map_err(|error| Fail::Down(error.to_string()))
     }
 
-    fn sink(&self, open: &Open, route: &Route, state: &OutputState) -> Result<Sink, Fail> {
+    fn sink(&self, open: &Open, route: &Route, state: &OutputState) -> Result<Box<dyn Sink>, Fail> {
         let topic = &open.topic;
         match &route.to {
             Output::Parquet(out) => {
@@ -363,25 +364,22 @@ impl Runner {
                 let name = self.replay.as_ref().map_or_else(|| owner.name.clone(), |replay| replay.file_name());
                 let place = Place::of(out, &self.options.out).map_err(|error| error.to_string())?;
                 let sink = Parquet::open((**out).clone(), schema, place, &owner, &name, &state.files, self.beat());
-                Ok(Sink::Parquet(Box::new(sink.map_err(|error| error.to_string())?)))
+                Ok(Box::new(sink.map_err(|error| error.to_string())?))
             }
             Output::Kafka(_) => Err(Fail::Down("a topic elsewhere is opened with its cluster".to_owned())),
             Output::Http(out) => self.http(open, out, &route.to.to_string(), state),
-            Output::Stdout => Ok(Sink::Stdout),
+            Output::Stdout => Ok(Box::new(Stdout)),
             Output::Topic(out) => {
                 let output = self.output_topic(out, topic)?;
                 let source = SourceTopic { pipeline: self.checkpoint.id, topic: topic.id };
                 let known = state.topic.clone().unwrap_or_else(|| journal::untouched(&output));
                 let journal = Journal::open(output, source, &known, &state.positions, self.hooks.clone());
-                Ok(Sink::Topic(TopicSink {
-                    journal: journal.map_err(|error| error.to_string())?,
-                    key: out.key.clone(),
-                }))
+                Ok(Box::new(TopicSink { journal: journal.map_err(|error| error.to_string())?, key: out.key.clone() }))
             }
         }
     }
 
-    fn http(&self, open: &Open, out: &HttpOutput, name: &str, state: &OutputState) -> Result<Sink, Fail> {
+    fn http(&self, open: &Open, out: &HttpOutput, name: &str, state: &OutputState) -> Result<Box<dyn Sink>, Fail> {
         let on_error = &self.job.spec.on_error;
         let opened = Opened {
             pipeline: self.checkpoint.id,
@@ -390,11 +388,10 @@ impl Runner {
             generation: self.replay.as_ref().map_or(state.generation, |replay| replay.number.unsigned_abs()),
             patience: Patience { retries: on_error.retries, backoff: on_error.backoff },
             clock: self.options.clock.clone(),
-            stands_together: self.job.plan.is_stateful(),
         };
         let begun = http::begun_path(self.path.parent().unwrap_or(Path::new(".")), name);
         let sink = HttpSink::open(out, opened, &begun, &open.states.floor(&state.positions));
-        Ok(Sink::Http(sink.map_err(|error| format!("cannot use {}: {error}", begun.display()))?))
+        Ok(Box::new(sink.map_err(|error| format!("cannot use {}: {error}", begun.display()))?))
     }
 
     fn file_store(&self, route: &Route) -> Result<Option<Store>, Fail> {

@@ -3,7 +3,7 @@
 
 use super::checkpoint::{Checkpoint, OutputState};
 use super::dead_letters::DeadLetters;
-use super::runner::{BACKOFF_MAX, BACKOFF_MIN};
+use super::runner::{BACKOFF_MAX, BACKOFF_MIN, Open};
 use super::sink::store::Store;
 use super::sink::{Sink, WriteError};
 use arrow::record_batch::RecordBatch;
@@ -31,7 +31,7 @@ pub(super) struct Outlet {
 
 /// What is open of an output that is not down.
 pub(super) struct Line {
-    pub(super) sink: Sink,
+    pub(super) sink: Box<dyn Sink>,
     /// For a column whose bytes become files.
     pub(super) store: Option<Store>,
     /// For what only this output does not take.
@@ -61,6 +61,35 @@ impl Line {
     /// The disk's.
     pub(super) fn settle_files(&mut self) -> std::io::Result<()> {
         self.store.as_mut().map_or(Ok(()), Store::settle)
+    }
+}
+
+/// What is open of some outputs.
+pub(super) fn lines(outlets: &[Outlet]) -> impl Iterator<Item = &Line> {
+    outlets.iter().filter_map(|outlet| outlet.line.as_ref())
+}
+
+/// The same, to be changed.
+pub(super) fn lines_mut(outlets: &mut [Outlet]) -> impl Iterator<Item = &mut Line> {
+    outlets.iter_mut().filter_map(|outlet| outlet.line.as_mut())
+}
+
+impl Open {
+    /// By source partition what comes behind the last record of which an output or a dead letter topic has something.
+    pub(super) fn furthest(&self) -> BTreeMap<i32, i64> {
+        let of_lines =
+            lines(&self.outlets).flat_map(|line| [line.sink.furthest(), line.letters.journal().progress().furthest()]);
+        let mut furthest = self.letters.journal().progress().furthest();
+        for (partition, next) in of_lines.flatten() {
+            let known = furthest.entry(partition).or_insert(next);
+            *known = next.max(*known);
+        }
+        furthest
+    }
+
+    /// After an error: what is open is thrown away, and the records are read again from the last cut.
+    pub(super) fn discard(&mut self) {
+        lines_mut(&mut self.outlets).for_each(|line| line.sink.discard());
     }
 }
 
@@ -99,9 +128,10 @@ impl Outlet {
         self.line.is_some()
     }
 
-    /// Whether it takes records of this partition now.
-    pub(super) fn takes(&self, partition: i32) -> bool {
-        let has_room = self.line.as_ref().is_some_and(|line| line.sink.has_room(partition));
+    /// Whether it takes records of this partition now. Where all outputs stand together each is offered them, and waited for if it has no
+    /// room.
+    pub(super) fn takes(&self, partition: i32, together: bool) -> bool {
+        let has_room = self.line.as_ref().is_some_and(|line| together || line.sink.has_room(partition));
         has_room && self.held.get(&partition).is_none_or(|held| Instant::now() >= held.until)
     }
 
@@ -110,7 +140,7 @@ impl Outlet {
         let state = checkpoint.outputs.get(&self.name).cloned().unwrap_or_default();
         let (pause, reason) = (self.down.pause, self.down.reason.take());
         // Whoever has not answered yet is not known to be well.
-        let reason = reason.filter(|_| line.sink.settles_later());
+        let reason = reason.filter(|_| line.sink.stirred().is_some());
         *self = Outlet { line: Some(line), ..Outlet::at_cut(&self.name, &state) };
         // It grows on if it falls again soon.
         self.down = Down { reason, until: None, pause };

@@ -70,10 +70,6 @@ fn read(root: &Section<'_>, file: &Path, text: &str) -> Option<Spec> {
     }
     let is_long = root.has("step") || root.has("route");
     let steps = if is_long { steps::read(root) } else { short_steps(root) };
-    if root.has("rest") {
-        let _ = root.item("rest");
-        root.wrong("rest", "move this line below [columns]: it is a column");
-    }
     let is_moved = moved.contains(&"to");
     let mut routes = match is_long {
         true => routes::read(root),
@@ -87,6 +83,10 @@ fn read(root: &Section<'_>, file: &Path, text: &str) -> Option<Spec> {
     let on_error = on_error(root, from_topic.as_ref());
     routes.iter().for_each(|route| circles(root, own_topic.as_ref(), &route.to, on_error.as_ref()));
     let tests = root.tables("test").iter().filter_map(|section| test(section, &steps)).collect();
+    // Known only if it is there.
+    if root.entries().iter().any(|(key, _)| *key == "rest") && root.has("rest") {
+        root.wrong("rest", "move this line below [columns]: it is a column");
+    }
     root.finish();
     let stand_in = TopicName::new("unknown").ok()?;
     Some(Spec {
@@ -113,9 +113,9 @@ pub(super) fn misplaced(
 ) -> Vec<&'static str> {
     let mut found = Vec::new();
     for key in TOP_KEYS {
-        if section.has(key) && section.entries().iter().any(|(name, item)| *name == key && is_it(key, item)) {
-            // Asked for, so that it is not told as unknown once more.
-            let _ = section.item(key);
+        let is_there = section.entries().iter().any(|(name, item)| *name == key && is_it(key, item));
+        // Known only then: it is not told once more.
+        if is_there && section.has(key) {
             section.wrong(
                 key,
                 format!("move this line above {header}: TOML gives everything below a header to its table"),
@@ -238,8 +238,7 @@ fn on_error(root: &Section<'_>, from: Option<&TopicName>) -> Option<OnError> {
 
 /// `retry = 2`, or Spring's way `retry = { times = 2, of = "all" }`.
 fn retry(section: &Section<'_>) -> (u32, bool) {
-    let is_table =
-        section.has("retry") && section.entries().iter().any(|(key, item)| *key == "retry" && !item.is_integer());
+    let is_table = section.item("retry").is_some_and(|retry| !retry.is_integer());
     let (times, is_all) = if is_table {
         let Some(retry) = section.table("retry") else { return (RETRIES, false) };
         let of = retry.string("of").map(|of| of.value);

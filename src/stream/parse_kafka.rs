@@ -33,7 +33,6 @@ pub(super) fn source(root: &Section<'_>) -> Option<From> {
     }
     let from = root.table("from")?;
     if !from.has("kafka") {
-        let _ = from.item("kafka");
         from.wrong("kafka", "say which topic: from = { kafka = \"orders\", servers = \"kafka-1:9092\" }");
     }
     let (topic, cluster) = (topic(&from), cluster(&from));
@@ -54,12 +53,10 @@ pub(super) fn topic(section: &Section<'_>) -> Option<TopicName> {
 /// `servers`, `tls`, `sasl`.
 pub(super) fn cluster(section: &Section<'_>) -> Option<Settings> {
     if !section.has("servers") {
-        let _ = section.item("servers");
         section.wrong("servers", "say where the cluster is: servers = \"kafka-1:9092,kafka-2:9092\"");
     }
     let servers = section.read("servers", servers);
     let tls = tls(section);
-    let _ = section.item("sasl");
     let sasl = section.has("sasl").then(|| section.table("sasl").and_then(|sasl| login(&sasl)));
     Some(Settings { servers: servers?.value, tls, sasl: sasl.unwrap_or_default() })
 }
@@ -67,7 +64,6 @@ pub(super) fn cluster(section: &Section<'_>) -> Option<Settings> {
 /// `tls = true`, or `tls = { ca = "FILE" }`: a PEM file, from the pipeline file's folder on.
 fn tls(section: &Section<'_>) -> Option<Tls> {
     if !section.has("tls") {
-        let _ = section.item("tls");
         return None;
     }
     let is_table = section.item("tls").is_some_and(|tls| tls.is_table_like());

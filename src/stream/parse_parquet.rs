@@ -174,8 +174,6 @@ fn sort(to: &Section<'_>) -> Vec<SortKey> {
 /// Columns as a list or as one text with commas between them.
 fn list(to: &Section<'_>, key: &'static str, most: usize) -> Vec<Named> {
     if !to.has(key) {
-        // Asked for, so that a typo is told from it.
-        let _ = to.item(key);
         return Vec::new();
     }
     let place = to.item(key).and_then(Item::span);
@@ -198,7 +196,6 @@ fn list(to: &Section<'_>, key: &'static str, most: usize) -> Vec<Named> {
 fn source_columns(to: &Section<'_>) -> (Vec<SourceColumn>, Option<Named>) {
     const KEY: &str = "source-columns";
     if !to.has(KEY) {
-        let _ = to.item(KEY);
         return (Vec::new(), None);
     }
     if to.item(KEY).is_some_and(Item::is_bool) {

@@ -79,14 +79,14 @@ fn output(section: &Section<'_>) -> Option<To> {
     }
     let to = section.table("to")?;
     misplaced(&to, "[to]", |_, _| true);
-    let named = match ["topic", "kafka", "parquet", "files"].into_iter().find(|kind| to.has(kind)) {
+    let kinds = to.which(&KINDS);
+    let named = match ["topic", "kafka", "parquet", "files"].into_iter().find(|kind| kinds.contains(kind)) {
         Some("topic" | "kafka") => to.string("key"),
         Some(_) => to.string("time"),
         None => None,
     };
     let at = named.as_ref().and_then(|named| named.place.clone());
     let at = at.map_or((0, 0), |place| crate::config::position(section.mistakes().text, place.start));
-    let kinds: Vec<&str> = KINDS.into_iter().filter(|kind| to.has(kind)).collect();
     let output = match kinds.as_slice() {
         ["parquet"] => parse_parquet::read(&to, "parquet").map(|out| Output::Parquet(Box::new(out))),
         ["files"] => files(&to).map(|out| Output::Parquet(Box::new(out))),
@@ -95,32 +95,17 @@ fn output(section: &Section<'_>) -> Option<To> {
         ["http"] => HttpOutput::read(&to).map(|out| Output::Http(Box::new(out))),
         ["stdout"] => stdout(&to),
         [] => {
-            ask_all(&to);
             to.wrong("", format!("say which: {KNOWN}"));
             None
         }
         [.., other] => {
-            ask_all(&to);
             to.wrong(other, "a route has one output; write a second [[route]] for the other");
             None
         }
     };
-    let store = match to.has("store") {
-        true => store(&to),
-        false => {
-            let _ = to.item("store");
-            None
-        }
-    };
+    let store = if to.has("store") { store(&to) } else { None };
     to.finish();
     Some(To { output, store, named_at: at })
-}
-
-/// So that none of the keys is told as unknown, and a typo is told from them.
-fn ask_all(to: &Section<'_>) {
-    for kind in KINDS {
-        let _ = to.item(kind);
-    }
 }
 
 fn stdout(to: &Section<'_>) -> Option<Output> {
@@ -147,7 +132,6 @@ fn store(to: &Section<'_>) -> Option<StoreColumn> {
 
 /// `to = { files = "FOLDER" }`: as Parquet, but for the form of its files.
 fn files(to: &Section<'_>) -> Option<ParquetOutput> {
-    let _ = to.item("format");
     if to.has("format") && to.string("format").is_some_and(|format| format.value != "ndjson") {
         to.wrong(
             "format",
@@ -221,7 +205,7 @@ to        = { parquet = "rest" }
             other => panic!("{other:?}"),
         });
         assert_eq!(fields.collect::<Vec<_>>(), ["step[0].where", "step[1].select"]);
-        let outputs: Vec<String> = spec.routes.iter().map(|route| route.to.to_string()).collect();
+        let outputs = spec.outputs();
         assert_eq!(outputs, ["topic people", "parquet rest"]);
         assert!(matches!((&spec.routes[0].rule, &spec.routes[1].rule), (Rule::Where(_), Rule::Otherwise)));
     }

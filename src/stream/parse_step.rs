@@ -30,14 +30,13 @@ pub(super) fn read(root: &Section<'_>) -> Vec<Step> {
 
 fn step(section: &Section<'_>) -> Option<Step> {
     misplaced(section, "[[step]]", |key, _| key != "where" && key != "select");
-    let found: Vec<&str> = KINDS.into_iter().filter(|kind| section.has(kind)).collect();
+    let found = section.which(&KINDS);
     let step = match found.as_slice() {
         ["where"] => section.string("where").map(|sql| Step::Where(sql_of(section, "where", sql))),
         ["select"] => section.string("select").map(|sql| Step::Select(sql_of(section, "select", sql))),
         ["sql"] => section.string("sql").map(|sql| Step::Sql(sql_of(section, "sql", sql))),
         ["unnest"] => unnest(section).map(Step::Unnest),
         [] => {
-            know(section);
             section.wrong("", format!("a step does one thing: {}", KINDS.join(", ")));
             None
         }
@@ -46,7 +45,6 @@ fn step(section: &Section<'_>) -> Option<Step> {
         ["window"] => windows::read(section).map(|window| Step::Window(Box::new(window))),
         [kind] => keyed(section, kind).map(Step::Keyed),
         [_, second, ..] => {
-            know(section);
             section.wrong(
                 second,
                 format!(
@@ -59,13 +57,6 @@ fn step(section: &Section<'_>) -> Option<Step> {
     };
     section.finish();
     step
-}
-
-/// Asks for every kind, so that a typo is told from them.
-fn know(section: &Section<'_>) {
-    for kind in KINDS {
-        let _ = section.item(kind);
-    }
 }
 
 /// `unnest = "items"`, or `unnest = { list = "items", as = "item", keep-empty = true }`.
@@ -128,12 +119,18 @@ fn keyed(section: &Section<'_>, kind: &str) -> Option<Keyed> {
         "sessionize" => Memory::Sessionize,
         _ => Memory::Last { until: table.string("until").map(|sql| sql_of(&table, "until", sql)) },
     };
+    let size_max = size_max(&table);
+    table.finish();
+    Some(Keyed { key: key?, what, time: time?, size_max, at })
+}
+
+/// How much a step may remember.
+pub(super) fn size_max(table: &Section<'_>) -> u64 {
     let size_max = table.size("state-size-max").map_or(STATE_SIZE_MAX, |size| size.value);
     if !(1 << 16..=1 << 30).contains(&size_max) {
         table.wrong("state-size-max", "it is 64KiB at the least and 1GiB at the most");
     }
-    table.finish();
-    Some(Keyed { key: key?, what, time: time?, size_max, at })
+    size_max
 }
 
 fn share(text: &str) -> Result<u32, String> {

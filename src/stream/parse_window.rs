@@ -2,7 +2,7 @@
 
 use super::parse::sql_of;
 use super::parse_route::topic_output;
-use super::parse_step::{STATE_SIZE_MAX, named, names};
+use super::parse_step::{named, names, size_max};
 use super::spec::{Frame, Output, Route, Rule, Step, Window};
 use crate::config::{Section, Value, position};
 use std::time::Duration;
@@ -23,8 +23,6 @@ pub(super) fn read(section: &Section<'_>) -> Option<Window> {
     let table = section.table("window")?;
     let frame = frame(&table);
     let time = table.string("time").map(|time| named(&table, "time", time));
-    // Asked for where they are not, so that a typo is told from them.
-    let _ = (table.item("key"), table.item("late"), table.item("late-to"), table.item("select"));
     let key = if table.has("key") { names(&table, "key") } else { Some(Vec::new()) };
     let late = if table.has("late") { length(&table, "late", Duration::ZERO) } else { Some(Duration::ZERO) };
     let late_to = late_to(&table);
@@ -32,17 +30,13 @@ pub(super) fn read(section: &Section<'_>) -> Option<Window> {
     if select.is_none() && !table.has("select") {
         table.wrong("", format!("say what its rows become: {EXAMPLE}"));
     }
-    let size_max = table.size("state-size-max").map_or(STATE_SIZE_MAX, |size| size.value);
-    if !(1 << 16..=1 << 30).contains(&size_max) {
-        table.wrong("state-size-max", "it is 64KiB at the least and 1GiB at the most");
-    }
+    let size_max = size_max(&table);
     table.finish();
     Some(Window { frame: frame?, time, key: key?, late: late?, late_to, select: select?, size_max, at })
 }
 
 fn frame(table: &Section<'_>) -> Option<Frame> {
-    let kinds = ["tumbling", "hopping", "session"];
-    let found: Vec<&'static str> = kinds.into_iter().filter(|kind| table.has(kind)).collect();
+    let found = table.which(&["tumbling", "hopping", "session"]);
     match found.as_slice() {
         ["tumbling"] => {
             let size = length(table, "tumbling", MILLISECOND)?;
@@ -51,10 +45,6 @@ fn frame(table: &Section<'_>) -> Option<Frame> {
         ["hopping"] => hopping(table),
         ["session"] => Some(Frame::Session { gap: length(table, "session", MILLISECOND)? }),
         _ => {
-            // Asked for, so that a typo is told from them.
-            for kind in kinds {
-                let _ = table.item(kind);
-            }
             let example = "tumbling = \"1m\", or hopping = { size = \"10m\", every = \"1m\" }, or session = \"30m\"";
             table.wrong(found.get(1).copied().unwrap_or(""), format!("a window is one of: {example}"));
             None

@@ -16,6 +16,7 @@ use super::step::{
 };
 use crate::config::{Mistake, nearest};
 use arrow::array::{Array, BooleanArray};
+use arrow::buffer::BooleanBuffer;
 use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef};
 use arrow::record_batch::RecordBatch;
 use arrow::row::{RowConverter, SortField};
@@ -219,32 +220,39 @@ impl Plan {
             return vec![rows];
         }
         let before = found.faults.len();
-        let answers: Vec<Option<BooleanArray>> = self
-            .routes
-            .iter()
-            .map(|take| match take {
-                Take::Where(filter) => Some(truths(filter, &rows, found)),
+        let mut taken = BooleanBuffer::new_unset(rows.len());
+        let mut answers: Vec<Option<BooleanBuffer>> = Vec::with_capacity(self.routes.len());
+        for take in &self.routes {
+            answers.push(match take {
+                Take::Where(filter) => {
+                    let answers = truths(filter, &rows, found);
+                    let is_true = answers.nulls().map(|nulls| answers.values() & nulls.inner());
+                    let is_true = is_true.unwrap_or_else(|| answers.values().clone());
+                    taken = &taken | &is_true;
+                    Some(is_true)
+                }
                 Take::All | Take::Otherwise | Take::Late => None,
-            })
-            .collect();
+            });
+        }
         // A record that one route's SQL fails on goes nowhere.
         let bad: HashSet<u32> = found.faults[before..].iter().map(|(index, _)| *index).collect();
-        let is_good = |row: usize| bad.is_empty() || !bad.contains(&rows.sources[row]);
-        let is_true = |answers: &BooleanArray, row: usize| answers.is_valid(row) && answers.value(row);
-        let is_left = |row: usize| !answers.iter().flatten().any(|answers| is_true(answers, row));
-        let taken = |(take, answers): (&Take, &Option<BooleanArray>)| {
-            let is_taken = |row: usize| match (take, answers) {
-                (Take::Where(_), Some(answers)) => is_true(answers, row),
-                (Take::Otherwise, _) => is_left(row),
-                (Take::Late, _) => false,
-                _ => true,
-            };
-            let keep: BooleanArray = (0..rows.len()).map(|row| Some(is_good(row) && is_taken(row))).collect();
-            rows.filter(&keep).expect("there is an answer a row")
+        let good = match bad.is_empty() {
+            true => BooleanBuffer::new_set(rows.len()),
+            false => BooleanBuffer::collect_bool(rows.len(), |row| !bad.contains(&rows.sources[row])),
         };
-        let routes = self.routes.iter().zip(&answers).map(taken).collect();
+        let left = &good & &!&taken;
+        let kept = |(take, answers): (&Take, &Option<BooleanBuffer>)| {
+            let keep = match (take, answers) {
+                (Take::Where(_), Some(answers)) => &good & answers,
+                (Take::Otherwise, _) => left.clone(),
+                (Take::Late, _) => BooleanBuffer::new_unset(rows.len()),
+                _ => good.clone(),
+            };
+            rows.filter(&BooleanArray::from(keep)).expect("there is an answer a row")
+        };
+        let routes = self.routes.iter().zip(&answers).map(kept).collect();
         if self.routes.iter().all(|take| matches!(take, Take::Where(_) | Take::Late)) {
-            found.filtered.add(Sieve::NoRoute, (0..rows.len()).filter(|row| is_good(*row) && is_left(*row)).count());
+            found.filtered.add(Sieve::NoRoute, left.count_set_bits());
         }
         routes
     }

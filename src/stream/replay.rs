@@ -6,12 +6,13 @@
 //! the first row; letters count as handled when the last cut is made. What fails again is a letter again, behind those that were chosen.
 
 use super::Options;
-use super::checkpoint::{Checkpoint, make_folder, replace};
+use super::checkpoint::Checkpoint;
 use super::dead_letters::Letter as Again;
 use super::hooks::{Hooks, Step};
 use super::lanes::{Lanes, Piece, Ready};
 use super::life::Life;
 use super::load::{self, Job};
+use super::output::lines_mut;
 use super::rows::{ROWS_BYTES_MAX, ROWS_MAX};
 use super::runner::{self, BACKOFF_MAX, BACKOFF_MIN, Fail, Open, Runner};
 use super::sink::bucket::Beat;
@@ -21,6 +22,7 @@ use super::source::{Source, Stretch};
 use super::spec::Output;
 use super::writing::{Wrote, letters};
 use crate::control::{PipelineStatus, State};
+use crate::disk::{create_folder, replace};
 use crate::letters::{Letter, Letters, Offsets, Ranges, before_failing, replay_folder, replay_job};
 use crate::record::{Batch, DECODED_SIZE_MAX, Offset, PartitionId, Record, TimestampType, TopicName};
 use crate::store::ReadError;
@@ -136,7 +138,7 @@ impl Replay {
     /// The system's.
     pub(super) fn begin(&self, options: &Options, pipeline: Uuid) -> io::Result<()> {
         let folder = folder(options, &self.pipeline);
-        make_folder(&folder)?;
+        create_folder(&folder)?;
         let mut checkpoint = Checkpoint::new(&self.text);
         checkpoint.id = pipeline;
         checkpoint.topic = Some(self.topic);
@@ -241,16 +243,14 @@ pub(super) fn run(
         let fed = runner.open(Source::of_log(topic)).and_then(|mut open| {
             let fed = runner.feed(&mut open, replay, only.as_deref());
             if fed.is_err() {
-                let lines = open.outlets.iter_mut().filter_map(|outlet| outlet.line.as_mut());
-                lines.for_each(|line| line.sink.discard());
+                open.discard();
             }
             fed
         });
         match fed {
             Ok(true) => {
                 let checkpoint = &runner.checkpoint;
-                let again: u64 =
-                    checkpoint.outputs.values().map(|output| output.dead).sum::<u64>() + checkpoint.counts.dead;
+                let again = checkpoint.dead() + checkpoint.counts.dead;
                 let told = format!(
                     "done: {} {}, {} rows, {} filtered, {again} dead letters{}",
                     replay.count,
@@ -417,8 +417,7 @@ impl Runner {
                     }
                     Next::Undecodable(batch, reason) => self.undecodable(open, &all, *id, &batch, reason)?,
                 }
-                let is_full =
-                    open.outlets.iter_mut().filter_map(|outlet| outlet.line.as_mut()).any(|line| line.sink.is_full());
+                let is_full = lines_mut(&mut open.outlets).any(|line| line.sink.is_full());
                 if is_full || cut_at.elapsed() > CUT_AGE {
                     self.cut_together(open)?;
                     cut_at = Instant::now();
@@ -524,8 +523,7 @@ impl Runner {
     /// A replay's line on the board.
     pub(super) fn publish_replay(&self, replay: &Replay, state: State, reason: Option<String>) {
         let left = replay.left(&self.positions);
-        let (rows_written, dead_letters) =
-            (self.checkpoint.written(), self.checkpoint.outputs.values().map(|output| output.dead).sum::<u64>());
+        let (rows_written, dead_letters) = (self.checkpoint.written(), self.checkpoint.dead());
         let topic = self.options.store.topic_by_id(replay.topic);
         self.options.control.publish(PipelineStatus {
             name: PipelineStatus::replay_name(&replay.pipeline),

@@ -97,7 +97,7 @@ impl Replays {
             true => None,
             false => Some(letters.turn(&topic).map_err(|error| error.to_string())?),
         };
-        let outputs: Vec<String> = job.spec.routes.iter().map(|route| route.to.to_string()).collect();
+        let outputs = job.spec.outputs();
         let (mut batches, mut without_output) = (0, 0);
         let filter = Filter { pipeline: Some(name.clone()), ..filter };
         let chosen = letters.choose(&topic, &filter, how.again, |letter| {
@@ -170,7 +170,7 @@ impl Replays {
         if count == 0 {
             return Ok(format!("topic {} has no records of that time", topic.name));
         }
-        let outputs: Vec<String> = job.spec.routes.iter().map(|route| route.to.to_string()).collect();
+        let outputs = job.spec.outputs();
         let to = redirected(&outputs, to)?;
         if to.is_empty() && !is_sure {
             return Err(format!(

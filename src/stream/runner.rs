@@ -4,7 +4,7 @@
 //! everything since the last cut is read again, and topics skip what they hold, so each record is in exactly one row, or filtered, or
 //! one dead letter.
 
-use super::checkpoint::{Checkpoint, Counts, make_folder};
+use super::checkpoint::{Checkpoint, Counts};
 use super::closing::{WINDOWS, Waits};
 use super::dead_letters::{DeadLetters, Letter};
 use super::fault::{Fault, Reason};
@@ -12,16 +12,17 @@ use super::hooks::{Hooks, Step};
 use super::lanes::{Lanes, Outcome, Ready};
 use super::life::{Life, Seat};
 use super::load::{self, Job};
-use super::output::{Held, Outlet};
+use super::output::{Held, Outlet, lines};
 use super::replay::Replay;
 use super::sink::journal::Last;
 use super::source::{Source, Stretch};
 use super::state::States;
-use super::step::Sieve;
+use super::step::{Filtered, Sieve};
 use super::tap::Passed;
 use super::writing::{Wrote, letters};
 use super::{Options, status};
 use crate::control::State;
+use crate::disk::create_folder;
 use crate::metrics as names;
 use crate::record::{Batch, Offset, PartitionId, Record, TimestampType};
 use crate::store::ReadError;
@@ -191,7 +192,7 @@ pub(super) fn begin(
     hooks: &Hooks,
 ) -> Result<Runner, String> {
     if let Some(folder) = path.parent() {
-        make_folder(folder).map_err(|error| format!("cannot make {}: {error}", folder.display()))?;
+        create_folder(folder).map_err(|error| format!("cannot make {}: {error}", folder.display()))?;
     }
     let loaded = Checkpoint::load(&path).map_err(|error| error.to_string())?;
     let checkpoint = loaded.unwrap_or_else(|| Checkpoint::new(&job.spec.text));
@@ -291,9 +292,7 @@ impl Runner {
     fn replay_to_outputs(&mut self, topic: Arc<Source>) -> Result<(), Fail> {
         let mut open = self.open(topic)?;
         let mut furthest = self.positions.clone();
-        let lines = open.outlets.iter().filter_map(|outlet| outlet.line.as_ref());
-        let marks = lines.flat_map(|line| [line.sink.furthest(), line.letters.journal().furthest()]);
-        for (partition, next) in marks.chain([open.letters.journal().furthest()]).flatten() {
+        for (partition, next) in open.furthest() {
             let known = furthest.entry(partition).or_insert(next);
             *known = next.max(*known);
         }
@@ -368,9 +367,9 @@ impl Runner {
     /// Reads and writes until the stop, the topic's end of life, or an error.
     fn turns(&mut self, open: &mut Open) -> Result<(), Fail> {
         let result = self.turns_until_stop(open);
+        self.status.rewind();
         if result.is_err() {
-            let lines = open.outlets.iter_mut().filter_map(|outlet| outlet.line.as_mut());
-            lines.for_each(|line| line.sink.discard());
+            open.discard();
         }
         result
     }
@@ -442,14 +441,18 @@ impl Runner {
         Ok(())
     }
 
+    /// Whether no output goes its own way: what the steps remember is that of one place, and a replay has one end.
+    pub(super) fn stand_together(&self, open: &Open) -> bool {
+        self.job.plan.is_stateful() || self.replay.is_some() || open.until.is_some()
+    }
+
     /// An output is down: it waits alone, or all do if they are to stand together.
     pub(super) fn fall(&mut self, open: &mut Open, at: usize, reason: String) -> Result<(), Fail> {
-        let outlet = &mut open.outlets[at];
-        let reason = format!("output {}: {reason}", outlet.name);
-        if open.until.is_some() || self.replay.is_some() || self.job.plan.is_stateful() {
+        let reason = format!("output {}: {reason}", open.outlets[at].name);
+        if self.stand_together(open) {
             return Err(Fail::Down(reason));
         }
-        outlet.fall(reason.clone(), &self.checkpoint);
+        open.outlets[at].fall(reason.clone(), &self.checkpoint);
         warn!(pipeline = self.job.spec.name, %reason, "an output of the pipeline is stalled");
         self.count_stall();
         Ok(())
@@ -482,8 +485,8 @@ impl Runner {
 
     /// Where outputs are that take records of this partition, ascending.
     fn places(&self, open: &mut Open, partition: &Stretch) -> Vec<i64> {
-        let id = partition.id().0;
-        let takes = open.outlets.iter_mut().filter(|outlet| outlet.takes(id));
+        let (id, together) = (partition.id().0, self.stand_together(open));
+        let takes = open.outlets.iter_mut().filter(|outlet| outlet.takes(id, together));
         let mut places: Vec<i64> =
             takes.map(|outlet| *outlet.positions.entry(id).or_insert(partition.start().0)).collect();
         places.sort_unstable();
@@ -493,8 +496,8 @@ impl Runner {
 
     /// One read for the outputs at `next`.
     fn read(&mut self, open: &mut Open, partition: &Stretch, next: i64, until: i64) -> Result<bool, Fail> {
-        let id = partition.id().0;
-        let is_there = |outlet: &Outlet| outlet.takes(id) && outlet.positions.get(&id) == Some(&next);
+        let (id, together) = (partition.id().0, self.stand_together(open));
+        let is_there = |outlet: &Outlet| outlet.takes(id, together) && outlet.positions.get(&id) == Some(&next);
         let mut crowd: Vec<usize> = (0..open.outlets.len()).filter(|at| is_there(&open.outlets[*at])).collect();
         let next = Offset(next);
         if next == partition.tail() || next.0 >= until || crowd.is_empty() {
@@ -704,17 +707,22 @@ impl Runner {
             .increment(1);
     }
 
+    pub(super) fn count_filtered(&mut self, filtered: &Filtered) {
+        for (reason, count) in filtered.reasons() {
+            let pipeline = self.job.spec.name.clone();
+            metrics::counter!(names::STREAM_FILTERED.name, "pipeline" => pipeline, "reason" => reason)
+                .increment(u64::from(count));
+        }
+        self.counts.filtered += filtered.total();
+    }
+
     pub(super) fn count(&mut self, ready: &Ready, records: u64) {
         let pipeline = &self.job.spec.name;
         ready.bad.iter().for_each(|(_, fault)| self.count_dead(fault));
-        for (reason, count) in ready.filtered.reasons() {
-            metrics::counter!(names::STREAM_FILTERED.name, "pipeline" => pipeline.clone(), "reason" => reason)
-                .increment(u64::from(count));
-        }
         metrics::counter!(names::STREAM_RECORDS.name, "pipeline" => pipeline.clone()).increment(records);
         let dead = ready.bad.len() as u64;
         self.counts.read += records;
-        self.counts.filtered += ready.filtered.total();
+        self.count_filtered(&ready.filtered);
         self.counts.dead += dead;
         self.watched.0 += records;
         self.watched.1 += dead;
@@ -738,14 +746,14 @@ impl Runner {
 
     /// Sleeps until there is more to read, or for a nap.
     fn wait(&self, open: &Open) {
-        let now = Instant::now();
+        let (now, together) = (Instant::now(), self.stand_together(open));
         let partitions = open.topic.partitions();
         let mut moves: Vec<Pin<Box<dyn Future<Output = ()> + Send + '_>>> = Vec::with_capacity(partitions.len());
         let can_go_on = |id: i32| !self.held.contains_key(&id) && self.windows_take(open, id);
         for partition in partitions.iter().filter(|partition| can_go_on(partition.id().0)) {
             let id = partition.id().0;
             // Nothing was there to read for any that takes: all of them are at the end.
-            let takes = open.outlets.iter().filter(|outlet| outlet.takes(id));
+            let takes = open.outlets.iter().filter(|outlet| outlet.takes(id, together));
             let Some(known) = takes.filter_map(|outlet| outlet.positions.get(&id)).max() else { continue };
             // A replay has no business behind its end.
             if open.until.as_ref().is_some_and(|until| until.get(&id).is_none_or(|until| known >= until)) {
@@ -753,9 +761,9 @@ impl Runner {
             }
             moves.push(Box::pin(partition.tail_past(Offset(*known))));
         }
-        for line in open.outlets.iter().filter_map(|outlet| outlet.line.as_ref()) {
+        for line in lines(&open.outlets) {
             let Some(stirred) = line.sink.stirred() else { continue };
-            moves.push(Box::pin(stirred));
+            moves.push(stirred);
         }
         let any = poll_fn(|context| {
             let is_ready = moves.iter_mut().any(|moved| moved.as_mut().poll(context).is_ready());

@@ -3,6 +3,7 @@
 
 use super::dead_letters::Letter;
 use super::fault::{Fault, Reason};
+use super::output::lines;
 use super::runner::{Fail, NAP, Open, Runner};
 use super::sink::journal::Last;
 use super::sink::{Refused, Settled};
@@ -34,7 +35,7 @@ impl Runner {
         }
         let Some(down) = down else { return Ok(()) };
         // What was taken is not sent again when it comes back.
-        if open.until.is_none() && !self.job.plan.is_stateful() {
+        if !self.stand_together(open) {
             self.cut(open, at)?;
         }
         if let Err(fail) = self.fall(open, at, down.reason) {
@@ -99,8 +100,7 @@ impl Runner {
     }
 
     fn is_on_its_way(&self, open: &Open, which: Range<usize>) -> bool {
-        let lines = open.outlets[which].iter().filter_map(|outlet| outlet.line.as_ref());
-        let waiting: Vec<_> = lines.filter(|line| line.sink.unsettled_rows() > 0).collect();
+        let waiting: Vec<_> = lines(&open.outlets[which]).filter(|line| line.sink.unsettled_rows() > 0).collect();
         waiting.iter().for_each(|line| line.sink.hurry());
         !waiting.is_empty()
     }

@@ -37,6 +37,11 @@ pub struct Elsewhere {
 }
 
 impl Spec {
+    /// The names of its outputs, by route: such as `topic people`.
+    pub(super) fn outputs(&self) -> Vec<String> {
+        self.routes.iter().map(|route| route.to.to_string()).collect()
+    }
+
     /// What is read, as status and `check` say it.
     pub fn source(&self) -> String {
         match &self.elsewhere {

@@ -3,11 +3,12 @@
 //! The file: one line of JSON that says which tables follow and how long each is, then the tables as Arrow IPC streams. Its checksum is in
 //! the checkpoint. Times are stream time in ms.
 
-use super::checkpoint::{StateFile, sync_folder};
+use super::checkpoint::StateFile;
 use super::closing::WINDOWS;
 use super::fault::Fault;
 use super::plan::{Plan, Watch};
 use super::step::{Course, Filtered, JsonLines, LetGo, Made, Pane, Pieces, Rows, Table};
+use crate::disk::sync_folder;
 use crate::record::{Offset, Record};
 use arrow_ipc::reader::StreamReader;
 use arrow_ipc::writer::StreamWriter;

@@ -1,5 +1,6 @@
 //! What a pipeline tells of itself: its line on the board, and its gauges.
 
+use super::output::lines;
 use super::runner::{Open, Runner};
 use super::source::Stretch;
 use super::spec::{Output, Route};
@@ -66,34 +67,40 @@ impl Board {
 impl Runner {
     /// Says how it is, and which of its outputs are down.
     pub(super) fn publish_running(&mut self, open: &Open) {
+        let trouble = open.topic.trouble().map(|trouble| format!("source: {trouble}"));
+        let down = open.outlets.iter().filter_map(|outlet| outlet.down.reason.as_deref());
+        let down: Vec<&str> = down.chain(trouble.as_deref()).collect();
+        let state = if down.is_empty() { State::Running } else { State::Stalled };
+        if !self.is_news(state) {
+            return self.life.beat();
+        }
         let mut lowest = self.positions.clone();
         for (id, next) in open.outlets.iter().flat_map(|outlet| &outlet.positions) {
             lowest.entry(*id).and_modify(|lowest| *lowest = (*lowest).min(*next));
         }
-        let trouble = open.topic.trouble().map(|trouble| format!("source: {trouble}"));
-        let down = open.outlets.iter().filter_map(|outlet| outlet.down.reason.as_deref());
-        let down: Vec<&str> = down.chain(trouble.as_deref()).collect();
-        let lines = open.outlets.iter().filter_map(|outlet| outlet.line.as_ref());
-        let open_files: usize = lines.map(|line| line.sink.open_files()).sum();
         self.status.progress = Some(Progress {
             positions: lowest,
             written: open.outlets.iter().map(|outlet| outlet.written).sum(),
             dead: open.outlets.iter().map(|outlet| outlet.dead).sum(),
         });
-        metrics::gauge!(names::STREAM_STATE_BYTES.name, "pipeline" => self.job.spec.name.clone())
-            .set(open.states.size() as f64);
-        match down.is_empty() {
-            true => self.publish(State::Running, None),
-            false => self.publish(State::Stalled, Some(down.join("; "))),
+        let open_files: usize = lines(&open.outlets).map(|line| line.sink.open_files()).sum();
+        for (metric, value) in [(names::STREAM_STATE_BYTES, open.states.size()), (names::STREAM_OPEN_FILES, open_files)]
+        {
+            metrics::gauge!(metric.name, "pipeline" => self.job.spec.name.clone()).set(value as f64);
         }
-        metrics::gauge!(names::STREAM_OPEN_FILES.name, "pipeline" => self.job.spec.name.clone()).set(open_files as f64);
+        self.publish(state, (!down.is_empty()).then(|| down.join("; ")));
+    }
+
+    /// Whether it is time to say how it is.
+    fn is_news(&self, state: State) -> bool {
+        let is_fresh = |(at, known): &(Instant, State)| *known == state && at.elapsed() < INTERVAL;
+        !self.status.published.as_ref().is_some_and(is_fresh) && self.life.has_seat()
     }
 
     /// Gives a sign of life, and says how it is.
     pub(super) fn publish(&mut self, state: State, reason: Option<String>) {
         self.life.beat();
-        let is_fresh = |(at, known): &(Instant, State)| *known == state && at.elapsed() < INTERVAL;
-        if self.status.published.as_ref().is_some_and(is_fresh) || !self.life.has_seat() {
+        if !self.is_news(state) {
             return;
         }
         self.status.published = Some((Instant::now(), state));
@@ -153,7 +160,7 @@ impl Runner {
         self.status.progress.clone().unwrap_or_else(|| Progress {
             positions: self.checkpoint.committed(),
             written: self.checkpoint.written(),
-            dead: self.checkpoint.outputs.values().map(|output| output.dead).sum(),
+            dead: self.checkpoint.dead(),
         })
     }
 

@@ -1,6 +1,6 @@
 //! Starts, watches, reloads and stops the pipelines of a folder. One pipeline's trouble stays its own.
 
-use super::checkpoint::{Checkpoint, make_folder, replace, sync_folder};
+use super::checkpoint::Checkpoint;
 use super::hooks::Hooks;
 use super::life::{Life, Seat};
 use super::load::{self, Job};
@@ -11,6 +11,7 @@ use super::sink::place::Place;
 use super::spec::Output;
 use super::{Options, runner, source};
 use crate::control::{Answer, Command, PipelineStatus, Request, ResetTo, State, Tap};
+use crate::disk::{create_folder, replace, sync_folder};
 use crate::letters::Ranges;
 use crate::metrics as names;
 use std::collections::{BTreeMap, BTreeSet};
@@ -427,7 +428,7 @@ impl Supervisor {
         }
         let job = self.job(name)?;
         let folder = path.parent().unwrap_or(Path::new("."));
-        let noted = make_folder(folder).and_then(|()| replace(&path, b""));
+        let noted = create_folder(folder).and_then(|()| replace(&path, b""));
         noted.map_err(|error| format!("cannot note that it is paused: {error}"))?;
         self.halt(name);
         self.start(job, false);

@@ -72,7 +72,7 @@ impl Runner {
             let (index, refused) = match self.try_write(open, at, id, kind, records, rows, rest, Last::Whole)? {
                 Tried::Done => return Ok(Wrote::All),
                 Tried::Fell => return Ok(Wrote::Waits),
-                Tried::Full if self.job.plan.is_stateful() || self.replay.is_some() => {
+                Tried::Full if self.stand_together(open) => {
                     self.make_room(open)?;
                     continue;
                 }
@@ -98,7 +98,7 @@ impl Runner {
             if let Some(held) = self.attempt(offset, outlet.held.get(&id)) {
                 outlet.held.insert(id, held);
                 self.count_retry();
-                if !self.job.plan.is_stateful() && self.replay.is_none() {
+                if !self.stand_together(open) {
                     return Ok(Wrote::Waits);
                 }
                 // What the steps remember is past this record: nothing else goes on meanwhile.

@@ -216,60 +216,23 @@ mod tests {
         assert_eq!(read(Full::new(Bytes::from_static(b"{}")), BODY_PATIENCE).await.unwrap(), "{}");
     }
 
-    use crate::clock::Clock;
-    use crate::disk::sim::Sim;
-    use crate::record::{BatchBuilder, Codec, NewRecord, PartitionId, TopicName};
-    use crate::store::{Append, NewTopic, Options, Store};
-    use std::time::Duration;
-
-    struct Bench {
-        store: Store,
-        letters: Letters,
-        runtime: tokio::runtime::Runtime,
-        _folder: tempfile::TempDir,
-    }
-
-    impl Drop for Bench {
-        fn drop(&mut self) {
-            let _ = self.runtime.block_on(self.store.close(Duration::from_secs(10)));
-        }
-    }
+    use crate::letters::tests::bench::Bench;
+    use crate::record::{NewRecord, PartitionId};
 
     impl Bench {
-        fn new() -> Bench {
-            let options = Options {
-                data: "/data".into(),
-                writers: 1,
-                reader_threads: 1,
-                tail_cache_bytes: 1 << 20,
-                low_disk_bytes: Some(0),
-                checkpoint_interval: Duration::from_millis(5),
-            };
-            let store = Store::open(options, Sim::new(7).disk(), Clock::System).unwrap();
-            let folder = tempfile::tempdir().unwrap();
-            let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
-            let letters = Letters::new(store.clone(), folder.path().to_owned());
-            Bench { store, letters, runtime, _folder: folder }
-        }
-
         /// A topic with one record for each partition that its records say they first stood in.
-        fn topic(&self, name: &str, origins: &[i32]) -> Arc<Topic> {
-            let new = NewTopic { name: TopicName::new(name).unwrap(), partitions: 1, config: Vec::new() };
-            let topic = self.runtime.block_on(self.store.create_topic(new)).unwrap();
+        fn filled(&self, name: &str, origins: &[i32]) -> Arc<Topic> {
+            let topic = self.topic(name, 1);
             for origin in origins {
                 let origin = origin.to_be_bytes();
                 let headers: [(&[u8], Option<&[u8]>); 2] =
                     [(b"kafka_dlt-original-topic", Some(b"in")), (b"kafka_dlt-original-partition", Some(&origin))];
-                let mut builder = BatchBuilder::new();
-                builder.push(NewRecord { timestamp: 0, key: None, value: Some(b"1"), headers: &headers });
-                let batch = builder.build(Codec::None).unwrap();
-                let home = topic.partition(PartitionId(0)).unwrap();
-                home.append_blocking(Append { batch, lease: None, leader_epoch: -1 }).unwrap();
+                self.append(&topic, 0, NewRecord { timestamp: 0, key: None, value: Some(b"1"), headers: &headers });
             }
             topic
         }
 
-        fn send(&self, topic: &str, others: &[String]) -> Result<Value, String> {
+        fn ask(&self, topic: &str, others: &[String]) -> Result<Value, String> {
             let asked = Asked { topic: Some(topic.to_owned()), to: Some("mended".to_owned()), ..Asked::default() };
             match look(&self.letters, "send", asked, others, 0, self.runtime.handle()) {
                 Ok(answer) => Ok(answer),
@@ -282,31 +245,31 @@ mod tests {
     #[test]
     fn records_of_a_topic_that_holds_no_letters_are_not_sent() {
         let bench = Bench::new();
-        bench.topic("orders", &[0, 0]);
-        let mended = bench.topic("mended", &[]);
-        assert!(bench.send("orders", &[]).unwrap_err().contains("no dead letter topic"));
+        bench.filled("orders", &[0, 0]);
+        let mended = bench.filled("mended", &[]);
+        assert!(bench.ask("orders", &[]).unwrap_err().contains("no dead letter topic"));
         assert_eq!(mended.partition(PartitionId(0)).unwrap().tail().0, 0);
         // A pipeline says that its letters are there.
-        assert_eq!(bench.send("orders", &["orders".to_owned()]).unwrap()["letters"], 2);
+        assert_eq!(bench.ask("orders", &["orders".to_owned()]).unwrap()["letters"], 2);
     }
 
     #[test]
     fn rows_of_windows_are_no_records_and_stay() {
         let bench = Bench::new();
-        bench.topic("in-dlt", &[0, -1, 3, -1]);
-        let mended = bench.topic("mended", &[]);
-        assert_eq!(bench.send("in-dlt", &[]).unwrap(), json!({ "letters": 2, "of_windows": 2 }));
+        bench.filled("in-dlt", &[0, -1, 3, -1]);
+        let mended = bench.filled("mended", &[]);
+        assert_eq!(bench.ask("in-dlt", &[]).unwrap(), json!({ "letters": 2, "of_windows": 2 }));
         assert_eq!(mended.partition(PartitionId(0)).unwrap().tail().0, 2);
     }
 
     #[test]
     fn letters_that_are_being_sent_are_not_sent_by_a_second_question() {
         let bench = Bench::new();
-        let topic = bench.topic("in-dlt", &[0]);
-        bench.topic("mended", &[]);
+        let topic = bench.filled("in-dlt", &[0]);
+        bench.filled("mended", &[]);
         let turn = bench.letters.turn(&topic).unwrap();
-        assert!(bench.send("in-dlt", &[]).unwrap_err().contains("ask again"));
+        assert!(bench.ask("in-dlt", &[]).unwrap_err().contains("ask again"));
         drop(turn);
-        assert_eq!(bench.send("in-dlt", &[]).unwrap()["letters"], 1);
+        assert_eq!(bench.ask("in-dlt", &[]).unwrap()["letters"], 1);
     }
 }

@@ -16,11 +16,12 @@ pub use seen::Seen;
 pub use steps::StepTold;
 
 use super::format::Format;
+use super::kinds;
 use super::lanes;
 use super::load;
 use super::plan::{Leaving, Plan};
 use super::runner;
-use super::spec::{Column, From, Kind, RecordField, Rule, Spec, Unit};
+use super::spec::{Column, From, RecordField, Rule, Spec};
 use super::sql::{Scope, SqlPlanner};
 use crate::config::Mistake;
 use crate::record::Record;
@@ -226,32 +227,7 @@ fn column(column: &Column) -> ColumnTold {
         .to_owned(),
     };
     let (required, coerce) = (column.required, column.coerce);
-    ColumnTold { name: column.name.clone(), from, kind: kind_in_words(&column.kind), required, coerce }
-}
-
-/// A column's type as a file says it.
-fn kind_in_words(kind: &Kind) -> String {
-    match kind {
-        Kind::Bool => "bool".to_owned(),
-        Kind::Int32 => "int32".to_owned(),
-        Kind::Int64 => "int64".to_owned(),
-        Kind::Uint64 => "uint64".to_owned(),
-        Kind::Float64 => "float64".to_owned(),
-        Kind::Decimal(precision, scale) => format!("decimal({precision},{scale})"),
-        Kind::String => "string".to_owned(),
-        Kind::Binary => "binary".to_owned(),
-        Kind::Date => "date".to_owned(),
-        Kind::Timestamp => "timestamp".to_owned(),
-        Kind::EpochTimestamp(Unit::Seconds) => "timestamp(s)".to_owned(),
-        Kind::EpochTimestamp(Unit::Millis) => "timestamp(ms)".to_owned(),
-        Kind::EpochTimestamp(Unit::Micros) => "timestamp(us)".to_owned(),
-        Kind::Json => "json".to_owned(),
-        Kind::List(inner) => format!("[{}]", kind_in_words(inner)),
-        Kind::Struct(fields) => {
-            let field = |(name, kind): &(String, Kind)| format!("{name}: {}", kind_in_words(kind));
-            format!("{{{}}}", fields.iter().map(field).collect::<Vec<_>>().join(", "))
-        }
-    }
+    ColumnTold { name: column.name.clone(), from, kind: kinds::word(&column.kind), required, coerce }
 }
 
 /// A type between steps: as a column's where a file can say it, else as Arrow does.
@@ -270,9 +246,8 @@ fn type_in_words(kind: &arrow::datatypes::DataType) -> String {
         DataType::Timestamp(..) => "timestamp".to_owned(),
         DataType::List(item) => format!("[{}]", type_in_words(item.data_type())),
         DataType::Struct(fields) => {
-            let field =
-                |field: &std::sync::Arc<Field>| format!("{}: {}", field.name(), type_in_words(field.data_type()));
-            format!("{{{}}}", fields.iter().map(field).collect::<Vec<_>>().join(", "))
+            let fields = fields.iter().map(|field| format!("{} {}", field.name(), type_in_words(field.data_type())));
+            format!("{{ {} }}", fields.collect::<Vec<_>>().join(", "))
         }
         other => other.to_string(),
     }

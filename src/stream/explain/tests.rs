@@ -52,7 +52,7 @@ fn each_step_has_its_words_its_sql_as_it_runs_and_what_leaves_it() {
     assert_eq!((state.key.as_slice(), state.time_ms, state.size_max), (&["id".to_owned()][..], 7_200_000, 1 << 20));
     let leaves: Vec<(&str, &str)> =
         told.steps[2].leaves.iter().map(|field| (field.name.as_str(), field.kind.as_str())).collect();
-    assert_eq!(leaves, [("camera", "string"), ("twice", "int64"), ("pid", "string"), ("at", "{x: int64}")]);
+    assert_eq!(leaves, [("camera", "string"), ("twice", "int64"), ("pid", "string"), ("at", "{ x int64 }")]);
     assert!(told.places.iter().any(|place| place.place.contains("pipelines/p/state-")));
 }
 

@@ -28,17 +28,15 @@ pub(in crate::stream) fn read(root: &Section<'_>) -> Format {
         }
     }
     let Some(section) = root.table("format") else { return Format::Json };
-    let format = match (section.has("csv"), section.has("avro"), section.has("protobuf")) {
-        (true, false, false) => csv(&section),
-        (false, true, false) => avro(&section),
-        (false, false, true) => protobuf(&section),
+    let format = match section.which(&["csv", "avro", "protobuf"]).as_slice() {
+        ["csv"] => csv(&section),
+        ["avro"] => avro(&section),
+        ["protobuf"] => protobuf(&section),
         _ => None,
     };
     if section.entries().len() != 1 {
         section.wrong("", format!("a pipeline has one format; known: {KNOWN}"));
     }
-    // Asked for, so that a typo is told from it.
-    let _ = (section.item("csv"), section.item("avro"), section.item("protobuf"));
     section.finish();
     format.unwrap_or_default()
 }

@@ -43,31 +43,26 @@ impl Decoder {
 
     /// Looks whether every column fits.
     pub(super) fn judge_tree(&self, record: &RecordRef<'_>, node: &Node<'_>) -> Result<(), Fault> {
-        let fault = |reason, column: Option<&str>, message: String| Fault {
-            reason,
-            column: column.map(str::to_owned),
-            message: message.into(),
-        };
         let mut has_any = false;
         for (at, column) in self.columns.iter().enumerate() {
             if let From::Path(path) = &column.from
                 && node.find(path) == Found::Twice
             {
-                return Err(fault(Reason::DuplicateField, Some(&column.name), "the field stands twice".to_owned()));
+                return Err(Fault::of(Reason::DuplicateField, Some(&column.name), "the field stands twice"));
             }
             let cell = self.cell(at, record, node, 0);
             let is_null = matches!(cell, Cell::Null | Cell::Node(Node::Null));
             has_any |= !is_null && !matches!(column.from, From::Record(_));
             if is_null && column.required {
-                return Err(fault(Reason::MissingRequired, Some(&column.name), "it is missing or null".to_owned()));
+                return Err(Fault::of(Reason::MissingRequired, Some(&column.name), "it is missing or null"));
             }
             let judged = judge(&column.kind, cell, column.coerce);
-            judged.map_err(|(reason, message)| fault(reason, Some(&column.name), message))?;
+            judged.map_err(|(reason, message)| Fault::of(reason, Some(&column.name), message))?;
         }
         if has_any || self.reads_only_record {
             Ok(())
         } else {
-            Err(fault(Reason::NoColumns, None, "it has none of the columns".to_owned()))
+            Err(Fault::of(Reason::NoColumns, None, "it has none of the columns"))
         }
     }
 

@@ -9,27 +9,19 @@
 
 use super::super::checkpoint::{End, TopicState, new_producer};
 use super::super::hooks::{Hooks, Step};
-use crate::record::{
-    Batch, BatchBuilder, DECODED_SIZE_MAX, NewRecord, Offset, PartitionId, Producer, Record, TopicName,
-};
+pub(in crate::stream) use super::reached::{Last, SourceTopic};
+use super::reached::{Progress, Reached, missing, reached_by};
+use super::row::{self, BATCH_SIZE, filled, fitting, next_sequence};
+pub(in crate::stream) use super::row::{Row, copied_headers};
+use crate::record::{Batch, Offset, PartitionId, Producer, TopicName};
 use crate::store::{Append, AppendError, Durability, NewTopic, ReadError, Store, Topic, TopicError};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use tokio::runtime::Handle;
 use tracing::error;
-use uuid::Uuid;
 
-/// The header that says how far an output partition is; never copied from a source record.
-pub(in crate::stream) const SOURCE_HEADER: &[u8] = b"inrush-source";
-/// Uncompressed bytes of one batch.
-pub(super) const BATCH_SIZE: usize = 512 << 10;
 /// What is read at a time to see what is there already.
 const SCAN_SIZE: usize = 4 << 20;
-/// What a record adds to a batch beside its parts, at most.
-const RECORD_OVERHEAD: usize = 64;
-/// What batch header and source header take, at most.
-pub(super) const BATCH_OVERHEAD: usize = 256;
-
 /// A topic that a pipeline writes to.
 pub(in crate::stream) struct Journal {
     topic: Arc<Topic>,
@@ -38,10 +30,7 @@ pub(in crate::stream) struct Journal {
     producer: i64,
     /// Rows are spread over so many until the next cut.
     partitions: i32,
-    /// By source partition: below it everything is there.
-    floor: BTreeMap<i32, i64>,
-    /// By source and output partition, where it is above the floor.
-    held: BTreeMap<(i32, i32), Reached>,
+    progress: Progress,
     sequences: BTreeMap<i32, i32>,
     /// Batches that were handed to the log, in order.
     waiting: Vec<Waiting>,
@@ -54,39 +43,6 @@ struct Waiting {
     pair: (i32, i32),
     reached: Reached,
     answer: tokio::sync::oneshot::Receiver<Result<crate::store::Appended, AppendError>>,
-}
-
-/// How far an output partition is with a source partition: it has everything below `next`, and so many rows of the record there.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(in crate::stream) struct Reached {
-    pub(super) next: i64,
-    pub(super) rows: u32,
-}
-
-/// What a call says of the last record whose rows it writes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::stream) enum Last {
-    /// These are all its rows.
-    Whole,
-    /// Others follow, behind a cut.
-    More,
-}
-
-/// Who writes, out of what.
-#[derive(Clone, Copy, Debug)]
-pub(in crate::stream) struct SourceTopic {
-    pub(in crate::stream) pipeline: Uuid,
-    pub(in crate::stream) topic: Uuid,
-}
-
-/// A record to be written.
-pub(in crate::stream) struct Row<'a> {
-    /// Of the source record.
-    pub(in crate::stream) offset: i64,
-    pub(in crate::stream) timestamp: i64,
-    pub(in crate::stream) key: Option<&'a [u8]>,
-    pub(in crate::stream) value: Option<&'a [u8]>,
-    pub(in crate::stream) headers: Vec<(&'a [u8], Option<&'a [u8]>)>,
 }
 
 /// Why a topic cannot be written to; the pipeline waits then, nothing is lost.
@@ -153,8 +109,7 @@ impl Journal {
             source,
             producer: state.producer,
             partitions: state.partitions,
-            floor: floor.clone(),
-            held: BTreeMap::new(),
+            progress: Progress::new(floor),
             sequences: state.ends.iter().map(|(partition, end)| (*partition, end.sequence)).collect(),
             waiting: Vec::new(),
             hooks,
@@ -183,14 +138,9 @@ impl Journal {
         let header = batch.header();
         let Some(producer) = header.producer.filter(|producer| producer.id == self.producer) else { return };
         // By its offsets: compaction takes records away, and their sequences stay used.
-        let next = i64::from(producer.base_sequence) + header.offset_count();
-        self.sequences.insert(partition, (next & i64::from(i32::MAX)) as i32);
-        // Our own batches always decode: their CRC was checked.
-        let records = batch.records(DECODED_SIZE_MAX).unwrap_or_default();
-        let marked = records.last().and_then(|record| self.source.marked(record));
-        if let Some((source, reached)) = marked {
-            let held = self.held.entry((source, partition)).or_insert(reached);
-            *held = reached.max(*held);
+        self.sequences.insert(partition, next_sequence(producer.base_sequence, header.offset_count()));
+        if let Some(marked) = self.source.marked(batch) {
+            self.progress.find(marked, partition);
         }
     }
 
@@ -203,30 +153,9 @@ impl Journal {
         self.partitions
     }
 
-    /// What is in this output partition already.
-    fn reached(&self, source: i32, partition: i32) -> Reached {
-        let floor = Reached { next: self.floor.get(&source).copied().unwrap_or(0), rows: 0 };
-        self.held.get(&(source, partition)).copied().unwrap_or(floor).max(floor)
-    }
-
-    /// By source partition what comes behind the last record of which at least one output partition has all rows.
-    pub(in crate::stream) fn whole(&self) -> BTreeMap<i32, i64> {
-        self.greatest(|reached| reached.next)
-    }
-
-    /// By source partition what comes behind the last record of which at least one output partition has a row. Rows that time let go stand
-    /// before a record that may not be there yet.
-    pub(in crate::stream) fn furthest(&self) -> BTreeMap<i32, i64> {
-        self.greatest(|reached| reached.next + i64::from(reached.rows > 0))
-    }
-
-    fn greatest(&self, end: fn(&Reached) -> i64) -> BTreeMap<i32, i64> {
-        let mut greatest: BTreeMap<i32, i64> = BTreeMap::new();
-        for ((source, _), reached) in &self.held {
-            let known = greatest.entry(*source).or_insert(end(reached));
-            *known = end(reached).max(*known);
-        }
-        greatest
+    /// What is there, of rows that no checkpoint tells of.
+    pub(in crate::stream) fn progress(&self) -> &Progress {
+        &self.progress
     }
 
     /// The largest batch that the topic takes.
@@ -236,14 +165,7 @@ impl Journal {
 
     /// The size of the smallest batch that holds a row, if the topic does not take it.
     pub(in crate::stream) fn too_large(&self, row: &Row<'_>) -> Option<usize> {
-        let limit = self.batch_size_max();
-        if bound(row) + BATCH_OVERHEAD <= limit {
-            return None;
-        }
-        // It may still fit compressed.
-        let reached = Reached { next: row.offset, rows: u32::MAX };
-        let size = self.batch(0, 0, std::slice::from_ref(row), reached).map_or(usize::MAX, |batch| batch.size());
-        (size > limit).then_some(size)
+        row::too_large(row, self.batch_size_max(), |rows, reached| self.batch(0, 0, rows, reached))
     }
 
     /// Writes rows of one source partition, ascending, by output partition; what is there already is skipped. All rows of a record come in
@@ -276,23 +198,22 @@ impl Journal {
         let failed = |error| Error::Append(name.clone(), error);
         for (id, rows) in rows {
             let home = self.topic.partition(PartitionId(id)).ok_or_else(|| Error::NoPartition(name.clone(), id))?;
-            let (mut rest, mut before) = missing(&rows, self.reached(source, id));
+            let (mut rest, mut before) = missing(&rows, self.progress.reached(source, id));
             while !rest.is_empty() {
-                let (now, later) = rest.split_at(self.fitting(rest));
+                let (now, later) = rest.split_at(fitting(rest, BATCH_SIZE.min(self.batch_size_max())));
                 let sequence = self.sequences.get(&id).copied().unwrap_or(0);
                 let reached = reached_by(now, later, before, last);
                 let batch = self
                     .batch(source, sequence, now, reached)
                     .ok_or_else(|| failed(AppendError::Invalid("rows could not be made a batch".to_owned())))?;
-                let next_sequence = (i64::from(sequence) + now.len() as i64) & i64::from(i32::MAX);
-                self.sequences.insert(id, next_sequence as i32);
+                self.sequences.insert(id, next_sequence(sequence, now.len() as i64));
                 match home.try_append(Append { batch, lease: None, leader_epoch: -1 }) {
                     Ok(answer) => self.waiting.push(Waiting { pair: (source, id), reached, answer }),
                     // The queue is full: what is in it is answered first.
                     Err((append, AppendError::QueueFull)) => {
                         self.settle()?;
                         home.append_blocking(append).map_err(failed)?;
-                        self.held.insert((source, id), reached);
+                        self.progress.write((source, id), reached);
                     }
                     Err((_, error)) => return Err(failed(error)),
                 }
@@ -313,35 +234,15 @@ impl Journal {
                 .blocking_recv()
                 .unwrap_or_else(|_| gone())
                 .map_err(|error| Error::Append(self.topic.name.clone(), error))?;
-            self.held.insert(pair, reached);
+            self.progress.write(pair, reached);
             self.hooks.at(Step::Appended);
         }
         Ok(())
     }
 
-    /// How many of the first rows make one batch: at least one, and whole records if one fits.
-    fn fitting(&self, rows: &[Row<'_>]) -> usize {
-        let limit = BATCH_SIZE.min(self.batch_size_max());
-        let mut size = BATCH_OVERHEAD;
-        let fits = |row: &&Row<'_>| {
-            size += bound(row);
-            size <= limit
-        };
-        let count = rows.iter().take_while(fits).count().max(1);
-        let ends_record = |count: &usize| *count == rows.len() || rows[*count].offset != rows[count - 1].offset;
-        (1..=count).rev().find(ends_record).unwrap_or(count)
-    }
-
     fn batch(&self, source: i32, sequence: i32, rows: &[Row<'_>], reached: Reached) -> Option<Batch> {
-        let mut builder = BatchBuilder::new();
-        builder.producer(Producer { id: self.producer, epoch: 0, base_sequence: sequence });
-        let mark = self.source.mark(source, reached);
-        for (at, row) in rows.iter().enumerate() {
-            let is_last = at + 1 == rows.len();
-            let mark = is_last.then_some((SOURCE_HEADER, Some(mark.as_bytes())));
-            let headers: Vec<_> = row.headers.iter().copied().chain(mark).collect();
-            builder.push(NewRecord { timestamp: row.timestamp, key: row.key, value: row.value, headers: &headers });
-        }
+        let producer = Producer { id: self.producer, epoch: 0, base_sequence: sequence };
+        let builder = filled(producer, rows, &self.source.mark(source, reached));
         let config = self.topic.config();
         builder.build(config.own_codec()).and_then(|batch| config.in_codec(batch)).ok()
     }
@@ -368,103 +269,11 @@ impl Journal {
     /// After a checkpoint with [`Journal::state`] at `positions`.
     pub(in crate::stream) fn cut(&mut self, state: &TopicState, positions: &BTreeMap<i32, i64>) {
         self.partitions = state.partitions;
-        self.floor.clone_from(positions);
-        self.held.retain(|(source, _), reached| positions.get(source).is_none_or(|position| reached.next > *position));
+        self.progress.cut(positions);
     }
 }
 
 /// Whether a crash of the machine cannot take away records below `offset`.
 pub(in crate::stream) fn is_durable(topic: &Topic, partition: &crate::store::Partition, offset: Offset) -> bool {
     topic.config().durability == Durability::Fsync || partition.checkpointed() >= offset
-}
-
-impl SourceTopic {
-    pub(super) fn mark(&self, partition: i32, reached: Reached) -> String {
-        let Reached { next, rows } = reached;
-        let mark = format!("{} {} {partition} {next}", self.pipeline, self.topic);
-        if rows == 0 { mark } else { format!("{mark} {rows}") }
-    }
-
-    /// How far a record says its output partition has come with a source partition, if it speaks of this source.
-    pub(super) fn marked(&self, record: &Record) -> Option<(i32, Reached)> {
-        let (_, value) = record.headers.iter().rev().find(|(name, _)| name.as_ref() == SOURCE_HEADER)?;
-        let text = std::str::from_utf8(value.as_deref()?).ok()?;
-        let mut words = text.split(' ');
-        let is_ours = words.next()?.parse() == Ok(self.pipeline) && words.next()?.parse() == Ok(self.topic);
-        let (partition, next) = (words.next()?.parse().ok()?, words.next()?.parse().ok()?);
-        let rows = words.next().map_or(Ok(0), str::parse).ok()?;
-        is_ours.then_some((partition, Reached { next, rows }))
-    }
-}
-
-/// The rows that are not there yet, and how many rows of the first one's record are.
-pub(super) fn missing<'r, 'a>(rows: &'r [Row<'a>], reached: Reached) -> (&'r [Row<'a>], u32) {
-    let from = rows.partition_point(|row| row.offset < reached.next);
-    let rest = &rows[from..];
-    let of_record = rest.iter().take_while(|row| row.offset == reached.next).take(reached.rows as usize).count();
-    (&rest[of_record..], of_record as u32)
-}
-
-/// How far an output partition is with `now`; `before` rows of the first one's record were there, `later` are the rows that follow.
-pub(super) fn reached_by(now: &[Row<'_>], later: &[Row<'_>], before: u32, whole: Last) -> Reached {
-    let Some(last) = now.last() else { return Reached { next: 0, rows: 0 } };
-    let is_done = later.first().map_or(whole == Last::Whole, |row| row.offset != last.offset);
-    if is_done {
-        return Reached { next: last.offset + 1, rows: 0 };
-    }
-    let of_record = now.iter().rev().take_while(|row| row.offset == last.offset).count();
-    let before = if of_record == now.len() { before } else { 0 };
-    Reached { next: last.offset, rows: before + of_record as u32 }
-}
-
-pub(super) fn bound(row: &Row<'_>) -> usize {
-    let headers: usize = row.headers.iter().map(|(name, value)| name.len() + value.map_or(0, <[u8]>::len) + 10).sum();
-    row.key.map_or(0, <[u8]>::len) + row.value.map_or(0, <[u8]>::len) + headers + RECORD_OVERHEAD
-}
-
-/// A record's headers without the mark of the pipeline that wrote it.
-pub(in crate::stream) fn copied_headers(record: &Record) -> impl Iterator<Item = (&[u8], Option<&[u8]>)> {
-    let all = record.headers.iter().map(|(name, value)| (name.as_ref(), value.as_deref()));
-    all.filter(|(name, _)| *name != SOURCE_HEADER)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_mark_is_read_by_its_own_pipeline_only() {
-        let source = SourceTopic { pipeline: Uuid::new_v4(), topic: Uuid::new_v4() };
-        let record = |value: &str| Record {
-            offset: Offset(0),
-            timestamp: 0,
-            key: None,
-            value: None,
-            headers: vec![("inrush-source".into(), Some(value.to_owned().into()))],
-        };
-        for reached in [Reached { next: 77, rows: 0 }, Reached { next: 77, rows: 5 }] {
-            assert_eq!(source.marked(&record(&source.mark(3, reached))), Some((3, reached)));
-            let other = SourceTopic { pipeline: Uuid::new_v4(), ..source };
-            assert_eq!(other.marked(&record(&source.mark(3, reached))), None);
-        }
-        assert_eq!(source.marked(&record("rubbish")), None);
-    }
-
-    #[test]
-    fn rows_of_one_record_may_end_one_batch_and_begin_the_next() {
-        let row = |offset| Row { offset, timestamp: 0, key: None, value: None, headers: Vec::new() };
-        let rows: Vec<Row<'_>> = [4, 5, 5, 5, 5, 6].map(row).into();
-        // However they are cut, and whenever that is taken up again, each row is written once.
-        for cut in 1..rows.len() {
-            let reached = reached_by(&rows[..cut], &rows[cut..], 0, Last::Whole);
-            let (rest, before) = missing(&rows, reached);
-            assert_eq!((rest.len(), before), (rows.len() - cut, reached.rows), "cut at {cut}");
-            for second in 1..rest.len() {
-                let reached = reached_by(&rest[..second], &rest[second..], before, Last::Whole);
-                assert_eq!(missing(&rows, reached).0.len(), rest.len() - second, "cut at {cut} and {second} more");
-            }
-        }
-        assert_eq!(reached_by(&rows, &[], 0, Last::Whole), Reached { next: 7, rows: 0 });
-        assert_eq!(reached_by(&rows, &[], 0, Last::More), Reached { next: 6, rows: 1 });
-    }
 }

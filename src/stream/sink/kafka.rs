@@ -6,19 +6,19 @@
 //! among the rows of that source partition in that output partition, and whichever of two runs is first, the broker drops the same rows
 //! of the other, or says that sequences do not follow, and the partition is looked at once more.
 
-use super::super::checkpoint::KafkaState;
+use super::super::checkpoint::{KafkaState, OutputState};
 use super::super::closing::WINDOWS;
 use super::super::fault::Fault;
 use super::super::hooks::{Hooks, Step};
 use super::super::life::Life;
 use super::super::spec::KafkaOutput;
-use super::WriteError;
-use super::journal::{
-    BATCH_OVERHEAD, BATCH_SIZE, Last, Reached, Row, SOURCE_HEADER, SourceTopic, bound, missing, reached_by,
-};
+use super::parquet::CutName;
+use super::reached::{Last, Progress, Reached, SourceTopic, missing, reached_by};
+use super::row::{BATCH_SIZE, Row, filled, fitting, next_sequence, too_large};
 use super::topic::Lines;
+use super::{Shaped, Sink, WriteError};
 use crate::kafka::{Acked, Cluster, END, Error, Pulse, START, Stopped, TopicLimits, Why};
-use crate::record::{Batch, BatchBuilder, DECODED_SIZE_MAX, NewRecord, Producer, Record, partition_for_key};
+use crate::record::{Batch, Producer, Record, partition_for_key};
 use arrow::record_batch::RecordBatch;
 use kafka_protocol::ResponseError;
 use std::collections::{BTreeMap, BTreeSet};
@@ -52,10 +52,7 @@ pub(in crate::stream) struct KafkaSink {
     producers: BTreeMap<i32, i64>,
     /// Rows are spread over so many until the next cut.
     partitions: i32,
-    /// By source partition: below it everything is there.
-    floor: BTreeMap<i32, i64>,
-    /// By source and output partition, where it is above the floor.
-    held: BTreeMap<(i32, i32), Reached>,
+    progress: Progress,
     /// By source and output partition.
     places: BTreeMap<(i32, i32), Place>,
     /// By output partition what comes behind the last batch of ours that was seen there.
@@ -163,8 +160,7 @@ impl KafkaSink {
             limits: TopicLimits { max_message_bytes: 0, compacts: false, retention_ms: None, is_known: false },
             producers: state.producers.clone(),
             partitions: state.partitions,
-            floor: floor.clone(),
-            held: BTreeMap::new(),
+            progress: Progress::new(floor),
             places: state.places.iter().map(place).collect(),
             ends: state.ends.clone(),
             proven: BTreeSet::new(),
@@ -243,86 +239,9 @@ impl KafkaSink {
         let sequence = next_sequence(producer.base_sequence, header.offset_count());
         self.places.insert((*source, partition), Place { epoch: producer.epoch, sequence });
         self.ends.insert(partition, batch.next_offset().0);
-        if let Some((source, reached)) = self.marked(batch) {
-            let held = self.held.entry((source, partition)).or_insert(reached);
-            *held = reached.max(*held);
+        if let Some(marked) = self.source.marked(batch) {
+            self.progress.find(marked, partition);
         }
-    }
-
-    fn marked(&self, batch: &Batch) -> Option<(i32, Reached)> {
-        let records = batch.records(DECODED_SIZE_MAX).unwrap_or_default();
-        records.last().and_then(|record| self.source.marked(record))
-    }
-
-    /// As [`super::topic::TopicSink::shape`].
-    pub(in crate::stream) fn shape(
-        &self,
-        rows: &RecordBatch,
-        sources: &[u32],
-        records: &[Record],
-    ) -> (Lines, Vec<(u32, Fault)>) {
-        let limit = self.limits.max_message_bytes;
-        let too_large = |row: &Row<'_>| {
-            if bound(row) + BATCH_OVERHEAD <= limit {
-                return None;
-            }
-            // It may still fit compressed.
-            let reached = Reached { next: row.offset, rows: u32::MAX };
-            let batch = self.batch(0, 0, Place::default(), std::slice::from_ref(row), reached);
-            let size = batch.map_or(usize::MAX, |batch| batch.size());
-            (size > limit).then_some((size, limit))
-        };
-        Lines::shape(rows, sources, records, self.out.key.as_deref(), self.limits.compacts, too_large)
-    }
-
-    /// Writes rows of one source partition; what is there already is skipped. All in-sync replicas have them when it returns.
-    ///
-    /// # Errors
-    /// [`WriteError::Down`]: a part may be written. [`WriteError::Refused`]: the broker takes one record not even alone; what comes before
-    /// it in its partition is there.
-    pub(in crate::stream) fn write(
-        &mut self,
-        source: i32,
-        shaped: &Lines,
-        sources: &[u32],
-        records: &[Record],
-        is_mark: bool,
-    ) -> Result<(), WriteError> {
-        let down = |error: Error| WriteError::Down(error.to_string());
-        let Some(producer) = self.producers.get(&source).copied() else {
-            return Err(WriteError::Down(format!(
-                "partition {source} of the source is new: the output is opened anew for it"
-            )));
-        };
-        self.look_again().map_err(down)?;
-        let count = self.partitions.max(1);
-        let mut rows: BTreeMap<i32, Vec<Row<'_>>> = BTreeMap::new();
-        for (at, source_at) in sources.iter().enumerate() {
-            let Some(row) = shaped.row(at, &records[*source_at as usize]) else { continue };
-            let home = row.key.map_or_else(|| sticky(source, row.offset, count), |key| partition_for_key(key, count).0);
-            rows.entry(home).or_default().push(row);
-        }
-        let last = if is_mark { Last::More } else { Last::Whole };
-        let mut size_max = BATCH_SIZE.min(self.limits.max_message_bytes);
-        for _ in 0..ATTEMPTS_MAX {
-            let (batches, made) = self.batches(source, producer, &rows, last, size_max);
-            let topic = self.out.topic.as_str().to_owned();
-            let mut acked: Vec<Acked> = Vec::new();
-            let sent = self.cluster.produce(&topic, &batches, |ack| acked.push(ack));
-            let first = self.settle_acks(source, &made, &acked);
-            self.prove(source, producer, &first).map_err(down)?;
-            let Err(Stopped { partition, at, why }) = sent else { return Ok(()) };
-            let stopped = made[&partition][at];
-            match why {
-                Why::Down(error) => return Err(down(error)),
-                Why::Unfit(message) if stopped.count == 1 => {
-                    return Err(WriteError::Refused { offset: stopped.offset, message });
-                }
-                Why::Unfit(_) => size_max = (stopped.size / 2).max(1),
-                Why::Sequence(code) => self.recover(source, producer, partition, code).map_err(down)?,
-            }
-        }
-        Err(WriteError::Down(format!("Kafka still refuses after {ATTEMPTS_MAX} attempts")))
     }
 
     /// Asks for the topic's partitions now and then, and whether it is still the same topic.
@@ -348,14 +267,14 @@ impl KafkaSink {
     ) -> (BTreeMap<i32, Vec<Batch>>, BTreeMap<i32, Vec<Made>>) {
         let (mut batches, mut made): (BTreeMap<i32, Vec<Batch>>, BTreeMap<i32, Vec<Made>>) = Default::default();
         for (id, rows) in rows {
-            let (mut rest, mut before) = missing(rows, self.reached(source, *id));
+            let (mut rest, mut before) = missing(rows, self.progress.reached(source, *id));
             let mut place = self.places.get(&(source, *id)).copied().unwrap_or_default();
             while !rest.is_empty() {
                 let (now, later) = rest.split_at(fitting(rest, size_max));
                 let reached = reached_by(now, later, before, last);
                 let Some(batch) = self.batch(source, producer, place, now, reached) else { break };
                 batches.entry(*id).or_default().push(batch);
-                let size = now.iter().map(bound).sum();
+                let size = now.iter().map(Row::bound).sum();
                 made.entry(*id).or_default().push(Made {
                     offset: now[0].offset,
                     count: now.len(),
@@ -371,16 +290,8 @@ impl KafkaSink {
     }
 
     fn batch(&self, source: i32, producer: i64, place: Place, rows: &[Row<'_>], reached: Reached) -> Option<Batch> {
-        let mut builder = BatchBuilder::new();
-        builder.producer(Producer { id: producer, epoch: place.epoch, base_sequence: place.sequence });
-        let mark = self.source.mark(source, reached);
-        for (at, row) in rows.iter().enumerate() {
-            let is_last = at + 1 == rows.len();
-            let mark = is_last.then_some((SOURCE_HEADER, Some(mark.as_bytes())));
-            let headers: Vec<_> = row.headers.iter().copied().chain(mark).collect();
-            builder.push(NewRecord { timestamp: row.timestamp, key: row.key, value: row.value, headers: &headers });
-        }
-        builder.build(self.out.codec).ok()
+        let producer = Producer { id: producer, epoch: place.epoch, base_sequence: place.sequence };
+        filled(producer, rows, &self.source.mark(source, reached)).build(self.out.codec).ok()
     }
 
     /// Takes up what is there; gives by partition the first batch of this call, where none of this run was looked at yet.
@@ -400,7 +311,7 @@ impl KafkaSink {
             let pair = (source, ack.partition);
             let sequence = next_sequence(this.place.sequence, this.count as i64);
             self.places.insert(pair, Place { sequence, ..this.place });
-            self.held.insert(pair, this.reached);
+            self.progress.write(pair, this.reached);
             let end = self.ends.entry(ack.partition).or_insert(0);
             *end = (*end).max(ack.base_offset + this.count as i64);
             if ack.at == 0 && !self.proven.contains(&pair) {
@@ -422,7 +333,7 @@ impl KafkaSink {
             let is_ours = fetched.batches.first().is_some_and(|batch| {
                 batch.header().producer == Some(wanted)
                     && batch.header().offset_count() == made.count as i64
-                    && self.marked(batch) == Some((source, made.reached))
+                    && self.source.marked(batch) == Some((source, made.reached))
             });
             if !is_ours {
                 return Err(Error::Silent(format!(
@@ -469,73 +380,93 @@ impl KafkaSink {
         self.places.insert(pair, Place { epoch, sequence: 0 });
         Ok(())
     }
+}
 
-    /// What is in this output partition already.
-    fn reached(&self, source: i32, partition: i32) -> Reached {
-        let floor = Reached { next: self.floor.get(&source).copied().unwrap_or(0), rows: 0 };
-        self.held.get(&(source, partition)).copied().unwrap_or(floor).max(floor)
+impl Sink for KafkaSink {
+    fn shape(&self, rows: RecordBatch, sources: &[u32], records: &[Record]) -> (Shaped, Vec<(u32, Fault)>) {
+        let limit = self.limits.max_message_bytes;
+        let batch = |rows: &[Row<'_>], reached: Reached| self.batch(0, 0, Place::default(), rows, reached);
+        let too_large = |row: &Row<'_>| too_large(row, limit, batch).map(|size| (size, limit));
+        Lines::shape(rows, sources, records, self.out.key.as_deref(), self.limits.compacts, too_large)
     }
 
-    /// As [`super::journal::Journal::whole`].
-    pub(in crate::stream) fn whole(&self) -> BTreeMap<i32, i64> {
-        self.greatest(|reached| reached.next)
-    }
-
-    /// As [`super::journal::Journal::furthest`].
-    pub(in crate::stream) fn furthest(&self) -> BTreeMap<i32, i64> {
-        self.greatest(|reached| reached.next + i64::from(reached.rows > 0))
-    }
-
-    fn greatest(&self, end: fn(&Reached) -> i64) -> BTreeMap<i32, i64> {
-        let mut greatest: BTreeMap<i32, i64> = BTreeMap::new();
-        for ((source, _), reached) in &self.held {
-            let known = greatest.entry(*source).or_insert(end(reached));
-            *known = end(reached).max(*known);
+    /// What is there already is skipped. All in-sync replicas have them when it returns.
+    ///
+    /// # Errors
+    /// [`WriteError::Down`]: a part may be written. [`WriteError::Refused`]: the broker takes one record not even alone; what comes before
+    /// it in its partition is there.
+    fn write(
+        &mut self,
+        source: i32,
+        shaped: &Shaped,
+        sources: &[u32],
+        records: &[Record],
+        name: &CutName,
+    ) -> Result<(), WriteError> {
+        let down = |error: Error| WriteError::Down(error.to_string());
+        let Some(producer) = self.producers.get(&source).copied() else {
+            return Err(WriteError::Down(format!(
+                "partition {source} of the source is new: the output is opened anew for it"
+            )));
+        };
+        self.look_again().map_err(down)?;
+        let count = self.partitions.max(1);
+        let home = |row: &Row<'_>| {
+            row.key.map_or_else(|| sticky(source, row.offset, count), |key| partition_for_key(key, count).0)
+        };
+        let rows = shaped.lines.spread(sources, records, home);
+        let mut size_max = BATCH_SIZE.min(self.limits.max_message_bytes);
+        for _ in 0..ATTEMPTS_MAX {
+            let (batches, made) = self.batches(source, producer, &rows, name.last, size_max);
+            let topic = self.out.topic.as_str().to_owned();
+            let mut acked: Vec<Acked> = Vec::new();
+            let sent = self.cluster.produce(&topic, &batches, |ack| acked.push(ack));
+            let first = self.settle_acks(source, &made, &acked);
+            self.prove(source, producer, &first).map_err(down)?;
+            let Err(Stopped { partition, at, why }) = sent else { return Ok(()) };
+            let stopped = made[&partition][at];
+            match why {
+                Why::Down(error) => return Err(down(error)),
+                Why::Unfit(message) if stopped.count == 1 => {
+                    return Err(WriteError::Refused { offset: stopped.offset, message });
+                }
+                Why::Unfit(_) => size_max = (stopped.size / 2).max(1),
+                Why::Sequence(code) => self.recover(source, producer, partition, code).map_err(down)?,
+            }
         }
-        greatest
+        Err(WriteError::Down(format!("Kafka still refuses after {ATTEMPTS_MAX} attempts")))
     }
 
-    /// For a checkpoint.
-    pub(in crate::stream) fn state(&self) -> KafkaState {
+    fn note(&self, state: &mut OutputState) {
         let place =
             |((source, partition), place): (&(i32, i32), &Place)| (*source, *partition, place.epoch, place.sequence);
-        KafkaState {
+        state.kafka = Some(KafkaState {
             topic: self.topic,
             partitions: self.cluster.partitions(self.out.topic.as_str()).max(self.partitions),
             producers: self.producers.clone(),
             ends: self.ends.clone(),
             places: self.places.iter().map(place).collect(),
-        }
+        });
     }
 
-    /// After a checkpoint with [`KafkaSink::state`] at `positions`.
-    pub(in crate::stream) fn cut(&mut self, state: &KafkaState, positions: &BTreeMap<i32, i64>) {
-        self.partitions = state.partitions;
-        self.floor.clone_from(positions);
-        self.held.retain(|(source, _), reached| positions.get(source).is_none_or(|position| reached.next > *position));
+    fn cut(&mut self, state: &OutputState, _: &BTreeMap<i32, i64>) {
+        let Some(kafka) = &state.kafka else { return };
+        self.partitions = kafka.partitions;
+        self.progress.cut(&state.positions);
     }
-}
 
-/// Sequences wrap from 2^31−1 to 0.
-fn next_sequence(sequence: i32, count: i64) -> i32 {
-    ((i64::from(sequence) + count) & i64::from(i32::MAX)) as i32
+    fn whole(&self) -> BTreeMap<i32, i64> {
+        self.progress.whole()
+    }
+
+    fn furthest(&self) -> BTreeMap<i32, i64> {
+        self.progress.furthest()
+    }
 }
 
 /// Where a row without a key goes: by its source's offset alone, so that it goes there again.
 fn sticky(source: i32, offset: i64, count: i32) -> i32 {
     (i64::from(source) + offset / STICKY_OFFSETS).rem_euclid(i64::from(count)) as i32
-}
-
-/// How many of the first rows make one batch: at least one, and whole records if one fits.
-fn fitting(rows: &[Row<'_>], limit: usize) -> usize {
-    let mut size = BATCH_OVERHEAD;
-    let fits = |row: &&Row<'_>| {
-        size += bound(row);
-        size <= limit
-    };
-    let count = rows.iter().take_while(fits).count().max(1);
-    let ends_record = |count: &usize| *count == rows.len() || rows[*count].offset != rows[count - 1].offset;
-    (1..=count).rev().find(ends_record).unwrap_or(count)
 }
 
 #[cfg(test)]
@@ -552,10 +483,5 @@ mod tests {
     #[test]
     fn rows_of_windows_have_a_producer_of_their_own() {
         assert!(sources(2, false).eq([0, 1]) && sources(2, true).eq([0, 1, WINDOWS]));
-    }
-
-    #[test]
-    fn sequences_wrap_as_kafkas() {
-        assert_eq!((next_sequence(i32::MAX, 1), next_sequence(i32::MAX - 1, 3), next_sequence(7, 5)), (0, 1, 12));
     }
 }

@@ -18,6 +18,7 @@ use super::share::Share;
 use super::source::with_source;
 use super::staged::descriptors;
 use super::written::Written;
+use super::{Shaped, Sink, WriteError};
 use crate::metrics as names;
 use crate::record::Record;
 use arrow::array::UInt32Array;
@@ -161,21 +162,6 @@ impl Parquet {
         Ok(())
     }
 
-    /// Writes the largest row groups to their files while all together hold more than the output's share of memory. To be called from time
-    /// to time also while nothing is written: the share becomes less when other outputs begin.
-    ///
-    /// # Errors
-    /// As [`Parquet::write`].
-    pub(in crate::stream) fn relieve(&mut self) -> io::Result<()> {
-        let allowed = self.share.allowed(!self.open.is_empty());
-        if self.held <= allowed {
-            return Ok(());
-        }
-        self.free(allowed, false)?;
-        // Rows of one batch can lie in thousands of folders: then each has a row group of its own, as the cut behind the batch would give it.
-        if self.held > allowed { self.free(allowed, true) } else { Ok(()) }
-    }
-
     fn free(&mut self, allowed: usize, need: bool) -> io::Result<()> {
         let freed = |file: &Open| file.written.freed_early(need);
         let mut largest: Vec<(usize, &mut Open)> =
@@ -193,53 +179,10 @@ impl Parquet {
         Ok(())
     }
 
-    /// Whether it is time for a cut because of size, count or memory that only a cut frees.
-    pub(in crate::stream) fn is_full(&mut self) -> bool {
-        let size = |file: &Open| file.written.size();
-        self.open.len() >= self.open_max
-            || self.is_pressed()
-            || self.open.values().map(size).max().unwrap_or(0) >= self.spec.roll_bytes
-    }
-
     fn is_pressed(&mut self) -> bool {
         // One file may hold what a file must: a cut would not make it less.
         let least = self.open.values().map(|file| file.written.least_size()).max().unwrap_or(0);
         self.held.saturating_sub(least) > self.share.allowed(!self.open.is_empty())
-    }
-
-    /// Files that are open.
-    pub(in crate::stream) fn open_files(&self) -> usize {
-        self.open.len()
-    }
-
-    pub(in crate::stream) fn is_empty(&self) -> bool {
-        self.open.is_empty()
-    }
-
-    /// Closes all files and makes their bytes durable; they can be named in a checkpoint then. `offsets` says which records the cut is made
-    /// of, for footers.
-    ///
-    /// # Errors
-    /// The disk's, the store's.
-    pub(in crate::stream) fn close(&mut self, offsets: &str) -> io::Result<Vec<Staged>> {
-        let mut closing = Vec::with_capacity(self.open.len());
-        let open = std::mem::take(&mut self.open);
-        (self.held, self.made) = (0, 0);
-        self.share.allowed(false);
-        for (_, file) in open {
-            closing.push(file.written.close(offsets)?.close()?);
-            (self.beat)();
-        }
-        self.place.settle(&self.name, closing, &self.beat)
-    }
-
-    /// Throws away what is open: after an error, the records are read again from the last cut.
-    pub(in crate::stream) fn discard(&mut self) {
-        for (_, file) in std::mem::take(&mut self.open) {
-            file.written.discard();
-        }
-        (self.held, self.made) = (0, 0);
-        self.share.allowed(false);
     }
 
     fn begin(&mut self, partition: &str, name: &CutName, first: &RecordBatch) -> io::Result<Written> {
@@ -256,6 +199,73 @@ impl Parquet {
         ];
         let encoder = Encoder::new(file, &lanes::pool(), &self.spec, metadata, self.schema.clone(), first);
         Ok(Written::Parquet(encoder.map_err(disk_error)?))
+    }
+}
+
+impl Sink for Parquet {
+    fn write(
+        &mut self,
+        partition: i32,
+        shaped: &Shaped,
+        sources: &[u32],
+        records: &[Record],
+        name: &CutName,
+    ) -> Result<(), WriteError> {
+        if shaped.rows.num_rows() == 0 {
+            return Ok(());
+        }
+        let written = self.write_of(partition, &shaped.rows, sources, records, name);
+        written.map_err(|error| WriteError::Down(format!("cannot write Parquet: {error}")))
+    }
+
+    /// Writes the largest row groups to their files while all together hold more than the output's share of memory.
+    fn relieve(&mut self) -> io::Result<()> {
+        let allowed = self.share.allowed(!self.open.is_empty());
+        if self.held <= allowed {
+            return Ok(());
+        }
+        self.free(allowed, false)?;
+        // Rows of one batch can lie in thousands of folders: then each has a row group of its own, as the cut behind the batch would give it.
+        if self.held > allowed { self.free(allowed, true) } else { Ok(()) }
+    }
+
+    fn is_full(&mut self) -> bool {
+        let size = |file: &Open| file.written.size();
+        self.open.len() >= self.open_max
+            || self.is_pressed()
+            || self.open.values().map(size).max().unwrap_or(0) >= self.spec.roll_bytes
+    }
+
+    fn open_files(&self) -> usize {
+        self.open.len()
+    }
+
+    fn is_empty(&self) -> bool {
+        self.open.is_empty()
+    }
+
+    fn close(&mut self, offsets: &str) -> io::Result<Vec<Staged>> {
+        let mut closing = Vec::with_capacity(self.open.len());
+        let open = std::mem::take(&mut self.open);
+        (self.held, self.made) = (0, 0);
+        self.share.allowed(false);
+        for (_, file) in open {
+            closing.push(file.written.close(offsets)?.close()?);
+            (self.beat)();
+        }
+        self.place.settle(&self.name, closing, &self.beat)
+    }
+
+    fn discard(&mut self) {
+        for (_, file) in std::mem::take(&mut self.open) {
+            file.written.discard();
+        }
+        (self.held, self.made) = (0, 0);
+        self.share.allowed(false);
+    }
+
+    fn shows_at_once(&self) -> bool {
+        false
     }
 }
 

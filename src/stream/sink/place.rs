@@ -1,10 +1,11 @@
 //! Where a Parquet output is: a folder on this machine, or a bucket. What differs between the two is here; the rest of the sink does not
 //! know.
 
-use super::super::checkpoint::{Staged, make_folder, replace, sync_folder};
+use super::super::checkpoint::Staged;
 use super::super::spec::ParquetOutput;
 use super::bucket::{self, Address, Beat, Job, Note, ObjectFile, Objects};
 use super::staged::{StagedFile, create};
+use crate::disk::{create_folder, replace, sync_folder};
 use bytes::Bytes;
 use std::fmt;
 use std::fs;
@@ -116,7 +117,7 @@ impl Place {
     /// The system's.
     pub(super) fn make(&self, pipeline: &str) -> io::Result<()> {
         match self {
-            Place::Folder(folder) => make_folder(&folder.join("_inrush").join(pipeline)),
+            Place::Folder(folder) => create_folder(&folder.join("_inrush").join(pipeline)),
             Place::Bucket(_) => Ok(()),
         }
     }

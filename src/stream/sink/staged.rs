@@ -1,7 +1,8 @@
 //! One file on its way into a lake: written under a name that no reader's glob meets, synced, and renamed once a checkpoint names it.
 
-use super::super::checkpoint::{Staged, make_folder, sync_folder};
+use super::super::checkpoint::Staged;
 use super::bucket::{self, Beat, Job};
+use crate::disk::{create_folder, sync_folder};
 use std::collections::BTreeSet;
 use std::ffi::CString;
 use std::fs::{self, File};
@@ -164,7 +165,7 @@ fn put(file: &Staged) -> io::Result<Finished> {
         (false, true) => Ok(Finished::Already),
         (true, false) => {
             check(file)?;
-            make_folder(folder)?;
+            create_folder(folder)?;
             rename(staged, finished).map_err(|error| blocked(file, &error))?;
             Ok(Finished::Renamed)
         }

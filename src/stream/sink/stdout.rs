@@ -2,16 +2,21 @@
 //!
 //! Who reads there has what was written; nothing says what he did with it. So rows are there at least once.
 
-use super::WriteError;
-use super::http::Objects;
+use super::super::step::JsonLines;
+use super::parquet::CutName;
+use super::{Shaped, Sink, WriteError};
+use crate::record::Record;
 use std::io::Write;
 
-/// Writes all lines in one piece, so that those of two pipelines do not mix.
-///
-/// # Errors
-/// Nobody reads any more.
-pub(super) fn write(objects: &Objects) -> Result<(), WriteError> {
-    let mut out = std::io::stdout().lock();
-    let written = out.write_all(objects.text()).and_then(|()| out.flush());
-    written.map_err(|error| WriteError::Down(format!("cannot write to the standard output: {error}")))
+/// The standard output.
+pub(in crate::stream) struct Stdout;
+
+impl Sink for Stdout {
+    /// Writes all lines in one piece, so that those of two pipelines do not mix.
+    fn write(&mut self, _: i32, shaped: &Shaped, _: &[u32], _: &[Record], _: &CutName) -> Result<(), WriteError> {
+        let lines = JsonLines::of(&shaped.rows).map_err(|error| WriteError::Down(error.to_string()))?;
+        let mut out = std::io::stdout().lock();
+        let written = out.write_all(&lines.text).and_then(|()| out.flush());
+        written.map_err(|error| WriteError::Down(format!("cannot write to the standard output: {error}")))
+    }
 }

@@ -4,9 +4,9 @@
 //! can be seen; so whatever a crash leaves, every row points to a whole file. Files that no row names are possible: of rows that became
 //! visible by no cut yet, and of those that were never sent again. The same bytes are one file, however often they come.
 
-use super::super::checkpoint::{make_folder, sync_folder};
 use super::super::functions::picture_kind;
 use super::super::spec::StoreColumn;
+use crate::disk::{create_folder, sync_folder};
 use arrow::array::{Array, ArrayRef, AsArray, StringBuilder};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use arrow::record_batch::RecordBatch;
@@ -60,7 +60,7 @@ impl Store {
     pub(in crate::stream) fn open(spec: &StoreColumn, out: &Path, pipeline: &str, output: &str) -> io::Result<Store> {
         let name = format!("{pipeline}-{:08x}", crc32c::crc32c(output.as_bytes()));
         let staging = out.join(&spec.folder).join("_inrush").join(name);
-        make_folder(&staging)?;
+        create_folder(&staging)?;
         for entry in fs::read_dir(&staging)? {
             let path = entry?.path();
             if path.extension().is_some_and(|extension| extension == "open") {
@@ -127,7 +127,7 @@ impl Store {
         while let Some((path, Pending { staged, .. })) = self.pending.pop_first() {
             let finished = self.out.join(path);
             if let Some(folder) = finished.parent() {
-                make_folder(folder)?;
+                create_folder(folder)?;
                 self.folders.insert(folder.to_owned());
             }
             // What stands there, if anything, are the same bytes, or a part of them.

@@ -1,8 +1,11 @@
 //! Rows to a topic as JSON objects, one record a row, exactly once by way of the [`Journal`].
 
+use super::super::checkpoint::OutputState;
 use super::super::fault::{Fault, Reason};
 use super::super::step::JsonLines;
-use super::journal::{Error, Journal, Last, Row, copied_headers};
+use super::journal::{Journal, Row, copied_headers};
+use super::parquet::CutName;
+use super::{Shaped, Sink, WriteError};
 use crate::record::{Record, partition_for_key};
 use arrow::array::{Array, ArrayRef, AsArray};
 use arrow::datatypes::DataType;
@@ -19,6 +22,7 @@ pub(in crate::stream) struct TopicSink {
 }
 
 /// Rows as they will be written.
+#[derive(Default)]
 pub(in crate::stream) struct Lines {
     json: Vec<u8>,
     /// By row, of `json`; `None` for a row that cannot be written.
@@ -26,82 +30,85 @@ pub(in crate::stream) struct Lines {
     keys: Vec<Option<Vec<u8>>>,
 }
 
-impl TopicSink {
-    /// Encodes rows; `sources` says which record each comes from. Rows that cannot be written are told by their row.
-    pub(in crate::stream) fn shape(
-        &self,
-        rows: &RecordBatch,
-        sources: &[u32],
-        records: &[Record],
-    ) -> (Lines, Vec<(u32, Fault)>) {
-        let needs_key = self.journal.topic().config().compacts;
-        let limit = self.journal.topic().config().max_message_bytes;
-        let too_large = |row: &Row<'_>| self.journal.too_large(row).map(|size| (size, limit));
-        Lines::shape(rows, sources, records, self.key.as_deref(), needs_key, too_large)
+impl Sink for TopicSink {
+    fn shape(&self, rows: RecordBatch, sources: &[u32], records: &[Record]) -> (Shaped, Vec<(u32, Fault)>) {
+        let config = self.journal.topic().config();
+        let too_large = |row: &Row<'_>| self.journal.too_large(row).map(|size| (size, config.max_message_bytes));
+        Lines::shape(rows, sources, records, self.key.as_deref(), config.compacts, too_large)
     }
 
-    /// Writes them; `last` is as in [`Journal::write`]. Durable as the topic's class says when it returns.
-    ///
-    /// # Errors
-    /// [`Error`]: to be opened anew.
-    pub(in crate::stream) fn write(
+    /// Durable as the topic's class says when it returns.
+    fn write(
         &mut self,
         source: i32,
-        shaped: &Lines,
+        shaped: &Shaped,
         sources: &[u32],
         records: &[Record],
-        last: Last,
-    ) -> Result<(), Error> {
+        name: &CutName,
+    ) -> Result<(), WriteError> {
         let count = self.journal.partitions().max(1);
-        let mut rows: BTreeMap<i32, Vec<Row<'_>>> = BTreeMap::new();
-        for (at, source_at) in sources.iter().enumerate() {
-            let Some(row) = shaped.row(at, &records[*source_at as usize]) else { continue };
-            let home = row.key.map_or(source.max(0) % count, |key| partition_for_key(key, count).0);
-            rows.entry(home).or_default().push(row);
+        let home = |row: &Row<'_>| row.key.map_or(source.max(0) % count, |key| partition_for_key(key, count).0);
+        let rows = shaped.lines.spread(sources, records, home);
+        self.journal.write(source, rows, name.last).map_err(|error| WriteError::Down(error.to_string()))
+    }
+
+    fn note(&self, state: &mut OutputState) {
+        state.topic = Some(self.journal.state());
+    }
+
+    fn cut(&mut self, state: &OutputState, floor: &BTreeMap<i32, i64>) {
+        if let Some(topic) = &state.topic {
+            self.journal.cut(topic, floor);
         }
-        self.journal.write(source, rows, last)
+    }
+
+    fn is_durable(&self) -> bool {
+        self.journal.is_durable()
+    }
+
+    fn whole(&self) -> BTreeMap<i32, i64> {
+        self.journal.progress().whole()
+    }
+
+    fn furthest(&self) -> BTreeMap<i32, i64> {
+        self.journal.progress().furthest()
     }
 }
 
 impl Lines {
     /// Encodes rows with the column `key` as their keys. `too_large` gives the size of a row that the topic does not take, and its limit.
     pub(super) fn shape(
-        rows: &RecordBatch,
+        rows: RecordBatch,
         sources: &[u32],
         records: &[Record],
         key: Option<&str>,
         needs_key: bool,
         too_large: impl Fn(&Row<'_>) -> Option<(usize, usize)>,
-    ) -> (Lines, Vec<(u32, Fault)>) {
-        let fault = |reason, column: Option<&str>, message: String| Fault {
-            reason,
-            column: column.map(str::to_owned),
-            message: message.into(),
-        };
+    ) -> (Shaped, Vec<(u32, Fault)>) {
         let mut faults = Vec::new();
-        let (json, lines) = match JsonLines::of(rows) {
+        let (json, lines) = match JsonLines::of(&rows) {
             Ok(JsonLines { text, places }) => (text, places.into_iter().map(Some).collect()),
             Err(error) => {
                 // No type of ours has no JSON form; should one come, its rows are told and not lost.
                 let why = error.to_string();
                 let all = 0..rows.num_rows() as u32;
-                faults.extend(all.map(|row| (row, fault(Reason::Expression, None, why.clone()))));
+                faults.extend(all.map(|row| (row, Fault::of(Reason::Expression, None, why.clone()))));
                 (Vec::new(), vec![None; rows.num_rows()])
             }
         };
-        let keys = keys(rows, key);
+        let keys = keys(&rows, key);
         let mut shaped = Lines { json, lines, keys };
         for row in 0..rows.num_rows() {
             if needs_key && shaped.keys[row].is_none() && shaped.lines[row].is_some() {
                 let message = "a compacted topic takes no row without a key: name its column with key".to_owned();
-                faults.push((row as u32, fault(Reason::SinkRefused, key, message)));
+                faults.push((row as u32, Fault::of(Reason::SinkRefused, key, message)));
                 shaped.lines[row] = None;
                 continue;
             }
             let record = &records[sources[row] as usize];
             if let Some((size, limit)) = shaped.row(row, record).and_then(|row| too_large(&row)) {
                 let message = format!("a batch of {size} bytes exceeds max.message.bytes of {limit}");
-                faults.push((row as u32, fault(Reason::TooLarge, None, message)));
+                faults.push((row as u32, Fault::of(Reason::TooLarge, None, message)));
                 shaped.lines[row] = None;
             }
         }
@@ -112,10 +119,25 @@ impl Lines {
             let alike = sources[from..].iter().take_while(|other| **other == source).count();
             shaped.lines[from..from + alike].iter_mut().for_each(|line| *line = None);
         }
-        (shaped, faults)
+        (Shaped { rows, lines: shaped }, faults)
     }
 
-    pub(super) fn row<'a>(&'a self, at: usize, record: &'a Record) -> Option<Row<'a>> {
+    /// The rows that can be written, by the output partition where `home` says they belong.
+    pub(super) fn spread<'a>(
+        &'a self,
+        sources: &[u32],
+        records: &'a [Record],
+        home: impl Fn(&Row<'a>) -> i32,
+    ) -> BTreeMap<i32, Vec<Row<'a>>> {
+        let mut spread: BTreeMap<i32, Vec<Row<'a>>> = BTreeMap::new();
+        for (at, source) in sources.iter().enumerate() {
+            let Some(row) = self.row(at, &records[*source as usize]) else { continue };
+            spread.entry(home(&row)).or_default().push(row);
+        }
+        spread
+    }
+
+    fn row<'a>(&'a self, at: usize, record: &'a Record) -> Option<Row<'a>> {
         let line = self.lines[at].clone()?;
         Some(Row {
             offset: record.offset.0,

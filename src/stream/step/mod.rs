@@ -22,8 +22,9 @@ pub(super) use window::{
 
 use super::fault::{Fault, Reason};
 use super::sql::readable;
-use arrow::array::{ArrayRef, AsArray, BooleanArray, UInt32Array};
-use arrow::compute::{filter_record_batch, take_record_batch};
+use arrow::array::{ArrayRef, AsArray, BooleanArray, UInt32Array, new_empty_array};
+use arrow::compute::{filter_record_batch, take, take_record_batch};
+use arrow::datatypes::DataType;
 use arrow::error::ArrowError;
 use arrow::record_batch::RecordBatch;
 use datafusion_common::{DataFusionError, Result as SqlResult};
@@ -231,32 +232,41 @@ fn look(
 
 /// What SQL says of each row; records that it fails on are told, and null.
 pub(super) fn truths(filter: &Arc<dyn PhysicalExpr>, rows: &Rows, found: &mut Found) -> BooleanArray {
-    let whole = |batch: &RecordBatch| -> SqlResult<BooleanArray> {
-        Ok(filter.evaluate(batch)?.into_array(batch.num_rows())?.as_boolean().clone())
-    };
+    let whole = |batch: &RecordBatch| filter.evaluate(batch)?.into_array(batch.num_rows());
+    values(&whole, &DataType::Boolean, None, rows, found).as_boolean().clone()
+}
+
+/// What an expression gives for each row, which is of this type; records that it fails on are told, of the column named, and null.
+fn values(
+    whole: &dyn Fn(&RecordBatch) -> SqlResult<ArrayRef>,
+    kind: &DataType,
+    column: Option<&str>,
+    rows: &Rows,
+    found: &mut Found,
+) -> ArrayRef {
     let first = match whole(&rows.batch) {
-        Ok(answers) => return answers,
+        Ok(values) => return values,
         Err(error) => readable(&error),
     };
     let mut why: Vec<Option<String>> = vec![None; rows.len()];
-    failing(filter, &rows.batch).into_iter().for_each(|(row, error)| why[row] = Some(readable(&error)));
+    failing_by(whole, &rows.batch).into_iter().for_each(|(row, error)| why[row] = Some(readable(&error)));
     let is_good: BooleanArray = why.iter().map(|why| Some(why.is_none())).collect();
     let good = filter_record_batch(&rows.batch, &is_good).map_err(Into::into).and_then(|good| whole(&good));
     // It fails on all together and on none alone: no expression of ours does, and nothing may be lost by one.
     let good = good.unwrap_or_else(|_| {
         why.iter_mut().for_each(|why| *why = why.take().or_else(|| Some(first.clone())));
-        BooleanArray::new_null(0)
+        new_empty_array(kind)
     });
-    let mut good = good.iter();
-    let mut one = |(row, why): (usize, Option<String>)| match why {
-        None => good.next().flatten(),
+    let mut places = 0..;
+    let mut place = |(row, why): (usize, Option<String>)| match why {
+        None => places.next(),
         Some(why) => {
-            let fault = Fault { reason: Reason::Expression, column: None, message: why.into() };
-            found.faults.push((rows.sources[row], fault));
+            found.faults.push((rows.sources[row], Fault::of(Reason::Expression, column, why)));
             None
         }
     };
-    why.into_iter().enumerate().map(&mut one).collect()
+    let places: UInt32Array = why.into_iter().enumerate().map(&mut place).collect();
+    take(&good, &places, None).expect("places are of values")
 }
 
 impl Rows {

@@ -74,7 +74,7 @@ impl View {
                 Ok(View::Stage { stage: place.stage, is_behind, filter })
             }
             After::Routes => {
-                let names: Vec<String> = job.spec.routes.iter().map(|route| route.to.to_string()).collect();
+                let names = job.spec.outputs();
                 let is_it = |name: &String, wanted: &str| {
                     name == wanted || name.split_once(' ').is_some_and(|(_, it)| it == wanted)
                 };

@@ -74,6 +74,18 @@ impl Bench {
         Supervised { bench: self, control, running: Some(running) }
     }
 
+    /// A pipeline that has read the topic `in`, which has a partition for each range of numbers.
+    pub(super) fn begun(&self, text: &str, numbers: &[(i64, i64)]) -> (Arc<Topic>, Supervised<'_>) {
+        let source = self.topic("in", numbers.len() as i32, &[]);
+        self.write(text);
+        let daemon = self.steered();
+        for (partition, (from, end)) in numbers.iter().enumerate() {
+            self.send(&source, partition as i32, *from..*end);
+        }
+        daemon.settle(numbers.iter().map(|(from, end)| end - from).sum());
+        (source, daemon)
+    }
+
     fn open_letters(&self) -> u64 {
         let letters = Letters::new(self.store.clone(), self.options.data.clone());
         letters.choose(&letters.topic("in").unwrap(), &Filter::default(), false, |_| true).unwrap().count
@@ -104,7 +116,7 @@ impl Supervised<'_> {
     }
 
     fn replay(&self, filter: Filter, how: Replay) -> Result<String, String> {
-        self.ask(Command::Replay { pipeline: "p".to_owned(), filter, how })
+        self.ask(Command::Replay { pipeline: named(), filter, how })
     }
 
     /// What the replay says at its end.
@@ -130,12 +142,7 @@ fn expected(keep: impl Fn(&i64) -> bool) -> Vec<i64> {
 fn each_letter_becomes_its_rows_once_after_a_crash_at_any_step_of_a_replay() {
     let one = |step: Step, nth: usize| {
         let bench = Bench::new();
-        let source = bench.topic("in", 2, &[]);
-        bench.write(&broken());
-        let daemon = bench.steered();
-        bench.send(&source, 0, 1..60);
-        bench.send(&source, 1, 60..150);
-        daemon.settle(149);
+        let (_, daemon) = bench.begun(&broken(), &[(1, 60), (60, 150)]);
         assert_eq!(bench.open_letters(), 14);
         daemon.mend();
         bench.hooks.crash_at(step, nth);
@@ -234,11 +241,7 @@ fn only_the_output_that_lacks_a_letter_gets_it() {
 #[test]
 fn a_replay_whose_output_is_down_waits_and_goes_on_after_the_daemon_does() {
     let bench = Bench::new();
-    let source = bench.topic("in", 1, &[]);
-    bench.write(&broken());
-    let daemon = bench.steered();
-    bench.send(&source, 0, 1..150);
-    daemon.settle(149);
+    let (_, daemon) = bench.begun(&broken(), &[(1, 150)]);
     daemon.mend();
     let is_down = Arc::new(AtomicBool::new(true));
     let down = is_down.clone();
@@ -253,7 +256,7 @@ fn a_replay_whose_output_is_down_waits_and_goes_on_after_the_daemon_does() {
     let busy = daemon.replay(Filter::default(), Replay::default()).unwrap_err();
     assert!(busy.contains("14 letters are being replayed") && busy.contains("--stop"), "{busy}");
     // One output may have what the other lacks: it cannot end here.
-    let refused = daemon.ask(Command::StopReplay { pipeline: "p".to_owned(), is_sure: false }).unwrap_err();
+    let refused = daemon.ask(Command::StopReplay { pipeline: named(), is_sure: false }).unwrap_err();
     assert!(refused.contains("goes on"), "{refused}");
     // The live run is not held up by it, and a reload with another text does not touch it.
     drop(daemon);
@@ -270,12 +273,7 @@ fn a_replay_whose_output_is_down_waits_and_goes_on_after_the_daemon_does() {
 #[test]
 fn a_replay_that_is_ended_leaves_the_other_letters_open_and_the_next_one_does_not_double() {
     let bench = Bench::new();
-    let source = bench.topic("in", 2, &[]);
-    bench.write(&broken());
-    let daemon = bench.steered();
-    bench.send(&source, 0, 1..60);
-    bench.send(&source, 1, 60..150);
-    daemon.settle(149);
+    let (_, daemon) = bench.begun(&broken(), &[(1, 60), (60, 150)]);
     daemon.mend();
     // The second partition takes so long that it is ended before.
     let slow = Arc::new(AtomicBool::new(true));
@@ -297,7 +295,7 @@ fn a_replay_that_is_ended_leaves_the_other_letters_open_and_the_next_one_does_no
     wait_for("the second partition", || seen.load(Ordering::SeqCst));
     slow.store(false, Ordering::SeqCst);
     // Whether it had ended by itself meanwhile or not, each row is there once in the end.
-    let _ = daemon.ask(Command::StopReplay { pipeline: "p".to_owned(), is_sure: false });
+    let _ = daemon.ask(Command::StopReplay { pipeline: named(), is_sure: false });
     let told = daemon.replay(Filter::default(), Replay::default());
     if told.is_ok_and(|told| told.contains("are being replayed")) {
         daemon.ended();
@@ -309,11 +307,7 @@ fn a_replay_that_is_ended_leaves_the_other_letters_open_and_the_next_one_does_no
 #[test]
 fn letters_that_a_pipeline_cannot_take_are_refused_with_the_way_out() {
     let bench = Bench::new();
-    let source = bench.topic("in", 1, &[]);
-    bench.write(&broken());
-    let daemon = bench.steered();
-    bench.send(&source, 0, 1..31);
-    daemon.settle(30);
+    let (_, daemon) = bench.begun(&broken(), &[(1, 31)]);
     bench.write(
         &broken().replace("[[step]]\nselect", "[[step]]\ndedupe = { key = \"n\", ttl = \"1h\" }\n[[step]]\nselect"),
     );
@@ -323,7 +317,7 @@ fn letters_that_a_pipeline_cannot_take_are_refused_with_the_way_out() {
     let none =
         daemon.ask(Command::Replay { pipeline: "q".to_owned(), filter: Filter::default(), how: Replay::default() });
     assert!(none.unwrap_err().contains("no pipeline is named q"));
-    let none = daemon.ask(Command::StopReplay { pipeline: "p".to_owned(), is_sure: false }).unwrap_err();
+    let none = daemon.ask(Command::StopReplay { pipeline: named(), is_sure: false }).unwrap_err();
     assert!(none.contains("no replay"), "{none}");
     // The outputs that letters name are gone: they stay.
     bench.write(
@@ -337,11 +331,7 @@ fn letters_that_a_pipeline_cannot_take_are_refused_with_the_way_out() {
 #[test]
 fn a_replay_whose_end_cannot_be_noted_is_not_replaced_by_another() {
     let bench = Bench::new();
-    let source = bench.topic("in", 1, &[]);
-    bench.write(&broken());
-    let daemon = bench.steered();
-    bench.send(&source, 0, 1..150);
-    daemon.settle(149);
+    let (_, daemon) = bench.begun(&broken(), &[(1, 150)]);
     daemon.mend();
     let handled = bench.options.data.join("dead-letters").join(bench.store.topic("in-dlt").unwrap().id.to_string());
     let own = handled.clone();
@@ -367,11 +357,7 @@ fn a_replay_whose_end_cannot_be_noted_is_not_replaced_by_another() {
 #[test]
 fn a_replay_that_cannot_go_on_ends_if_somebody_agrees_that_letters_may_come_twice() {
     let bench = Bench::new();
-    let source = bench.topic("in", 1, &[]);
-    bench.write(&broken());
-    let daemon = bench.steered();
-    bench.send(&source, 0, 1..150);
-    daemon.settle(149);
+    let (_, daemon) = bench.begun(&broken(), &[(1, 150)]);
     daemon.mend();
     bench.hooks.sink(|_, output, _| match output == "parquet even" {
         true => Err(WriteError::Down("the cable is out".to_owned())),
@@ -413,6 +399,6 @@ fn a_run_of_a_replay_that_woke_late_does_not_end_the_next_one() {
     assert_eq!(letters.handled(&topic).unwrap(), second.chosen);
 }
 
-fn named() -> String {
+pub(super) fn named() -> String {
     "p".to_owned()
 }

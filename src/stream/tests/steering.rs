@@ -1,22 +1,15 @@
 //! Pipelines that a person lets stand still, go on, or go elsewhere.
 
+use super::replays::named;
 use super::*;
 
 const TEXT: &str =
     "from = \"topic:in\"\nselect = \"n\"\nto = { topic = \"out\" }\n[columns]\nn = \"int64\"\nuser = \"string\"\n";
 
-fn named() -> String {
-    "p".to_owned()
-}
-
 #[test]
 fn a_paused_pipeline_stands_still_through_a_restart_and_tells_how_far_behind_it_is() {
     let bench = Bench::new();
-    let source = bench.topic("in", 1, &[]);
-    bench.write(TEXT);
-    let daemon = bench.steered();
-    bench.send(&source, 0, 1..10);
-    daemon.settle(9);
+    let (source, daemon) = bench.begun(TEXT, &[(1, 10)]);
     assert!(daemon.ask(Command::Pause { pipeline: named() }).unwrap().starts_with("paused"));
     assert!(daemon.ask(Command::Pause { pipeline: named() }).unwrap().contains("already"));
     bench.send(&source, 0, 11..20);
@@ -43,12 +36,7 @@ fn a_paused_pipeline_stands_still_through_a_restart_and_tells_how_far_behind_it_
 #[test]
 fn a_reset_of_one_partition_reads_that_one_again_from_an_offset() {
     let bench = Bench::new();
-    let source = bench.topic("in", 2, &[]);
-    bench.write(TEXT);
-    let daemon = bench.steered();
-    bench.send(&source, 0, 1..10);
-    bench.send(&source, 1, 11..20);
-    daemon.settle(18);
+    let (_, daemon) = bench.begun(TEXT, &[(1, 10), (11, 20)]);
     let reset = |partition, to| daemon.ask(Command::Reset { pipeline: named(), partition, to });
     assert!(reset(None, ResetTo::Offset(3)).unwrap_err().contains("--partition"));
     assert!(reset(Some(2), ResetTo::Start).unwrap_err().contains("no partition 2"));
@@ -74,12 +62,7 @@ fn minute(n: i64) -> i64 {
 fn a_backfill_has_each_row_of_its_range_once_after_a_crash_at_any_step() {
     let one = |step: Step| {
         let bench = Bench::new();
-        let source = bench.topic("in", 2, &[]);
-        bench.write(ROUTES);
-        let daemon = bench.steered();
-        bench.send(&source, 0, 1..40);
-        bench.send(&source, 1, 41..80);
-        daemon.settle(78);
+        let (_, daemon) = bench.begun(ROUTES, &[(1, 40), (41, 80)]);
         bench.hooks.crash_at(step, 1);
         let backfill = |to: &[&str], is_sure| {
             let to = to.iter().map(|to| (*to).to_owned()).collect();
@@ -108,11 +91,7 @@ fn a_backfill_has_each_row_of_its_range_once_after_a_crash_at_any_step() {
 #[test]
 fn a_backfill_into_the_same_output_is_asked_for_twice_and_one_of_several_outputs_is_named() {
     let bench = Bench::new();
-    let source = bench.topic("in", 1, &[]);
-    bench.write(ROUTES);
-    let daemon = bench.steered();
-    bench.send(&source, 0, 1..10);
-    daemon.settle(9);
+    let (_, daemon) = bench.begun(ROUTES, &[(1, 10)]);
     let backfill = |to: &[&str], is_sure| {
         let to = to.iter().map(|to| (*to).to_owned()).collect();
         daemon.ask(Command::Backfill { pipeline: named(), from: minute(0), until: minute(9), to, is_sure })
@@ -135,11 +114,7 @@ fn a_backfill_into_the_same_output_is_asked_for_twice_and_one_of_several_outputs
 #[test]
 fn a_reset_does_not_begin_anew_where_the_checkpoint_cannot_be_read_now() {
     let bench = Bench::new();
-    let source = bench.topic("in", 1, &[]);
-    bench.write(TEXT);
-    let daemon = bench.steered();
-    bench.send(&source, 0, 1..10);
-    daemon.settle(9);
+    let (source, daemon) = bench.begun(TEXT, &[(1, 10)]);
     daemon.ask(Command::Pause { pipeline: named() }).unwrap();
     wait_for("the pause", || daemon.line("p").is_some_and(|line| line.state == State::Paused));
     // The system cannot follow it: an error that passes.
@@ -189,11 +164,7 @@ fn a_pipeline_that_hangs_at_its_checkpoint_while_it_is_paused_is_there_once_it_w
 fn a_backfill_into_a_folder_of_another_pipeline_does_not_begin() {
     use super::super::sink::{lake, place::Place};
     let bench = Bench::new();
-    let source = bench.topic("in", 1, &[]);
-    bench.write(&TEXT.replace("topic = \"out\"", "parquet = \"out\", roll = \"100ms\""));
-    let daemon = bench.steered();
-    bench.send(&source, 0, 1..10);
-    daemon.settle(9);
+    let (_, daemon) = bench.begun(&TEXT.replace("topic = \"out\"", "parquet = \"out\", roll = \"100ms\""), &[(1, 10)]);
     let other = lake::Owner {
         cluster: bench.store.cluster_id(),
         pipeline: uuid::Uuid::from_u128(7),

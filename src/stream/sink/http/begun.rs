@@ -5,7 +5,7 @@
 //! of what stands before it, in hex. A line that is no such line ends the file: a crash cut it off. It is not synced: a kill of the process
 //! loses nothing of it, and what a power cut loses is sent in other batches.
 
-use super::super::super::checkpoint::replace;
+use crate::disk::replace;
 use std::collections::{BTreeMap, VecDeque};
 use std::fs::File;
 use std::io::{self, Write};

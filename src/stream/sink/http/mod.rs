@@ -14,13 +14,15 @@ mod verdict;
 pub(in crate::stream) use delivery::Patience;
 pub use settings::HttpOutput;
 
+use super::super::checkpoint::OutputState;
 use super::super::closing::WINDOWS;
 use super::super::step::JsonLines;
 use super::super::web::Connection;
-use super::{Downed, Refused, Settled, WriteError};
+use super::journal::Last;
+use super::parquet::CutName;
+use super::{Downed, Refused, Settled, Shaped, Sink, WriteError};
 use crate::clock::Clock;
 use crate::record::Record;
-use arrow::record_batch::RecordBatch;
 use begun::{Batches, Begun};
 use delivery::{Delivered, Down, Origin, Sender};
 use lane::{Lane, Unit};
@@ -28,6 +30,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
+use std::pin::Pin;
 use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 use tokio::runtime::Runtime;
 use tokio::sync::{Notify, Semaphore};
@@ -57,8 +60,6 @@ pub(in crate::stream) struct Opened {
     pub(in crate::stream) generation: u64,
     pub(in crate::stream) patience: Patience,
     pub(in crate::stream) clock: Clock,
-    /// All outputs of the pipeline stand together: rows are always offered, and refused where there is no room.
-    pub(in crate::stream) stands_together: bool,
 }
 
 /// One source partition on its way out.
@@ -85,12 +86,6 @@ struct Told {
     result: Result<Delivered, Down>,
 }
 
-/// Rows as they will be sent.
-pub(in crate::stream) struct Objects {
-    json: Vec<u8>,
-    lines: Vec<Range<usize>>,
-}
-
 /// Where an output of that name keeps what it has begun, in the folder of its pipeline's checkpoint.
 pub(in crate::stream) fn begun_path(folder: &Path, output: &str) -> PathBuf {
     folder.join(format!("http-{:08x}.begun", crc32c::crc32c(output.as_bytes())))
@@ -99,23 +94,9 @@ pub(in crate::stream) fn begun_path(folder: &Path, output: &str) -> PathBuf {
 fn runtime() -> Result<&'static Runtime, WriteError> {
     static RUNTIME: LazyLock<io::Result<Runtime>> = LazyLock::new(|| {
         let mut builder = tokio::runtime::Builder::new_multi_thread();
-        builder.worker_threads(THREADS).thread_name("inrush-http").enable_all().build()
+        builder.worker_threads(THREADS).thread_name("inrush-web").enable_all().build()
     });
     RUNTIME.as_ref().map_err(|error| WriteError::Down(format!("the system has no threads for HTTP: {error}")))
-}
-
-impl Objects {
-    /// # Errors
-    /// Rows have no JSON form.
-    pub(in crate::stream) fn of(rows: &RecordBatch) -> Result<Objects, String> {
-        let JsonLines { text, places } = JsonLines::of(rows).map_err(|error| error.to_string())?;
-        Ok(Objects { json: text, lines: places })
-    }
-
-    /// An object a line.
-    pub(in crate::stream) fn text(&self) -> &[u8] {
-        &self.json
-    }
 }
 
 impl HttpSink {
@@ -141,45 +122,6 @@ impl HttpSink {
         })
     }
 
-    /// By source partition what comes behind the last record that a run before has begun to send.
-    pub(in crate::stream) fn furthest(&self) -> BTreeMap<i32, i64> {
-        let end = |(partition, list): (&i32, &VecDeque<Range<i64>>)| Some((*partition, list.back()?.end));
-        self.known.iter().filter_map(end).collect()
-    }
-
-    pub(in crate::stream) fn has_room(&self, partition: i32) -> bool {
-        self.opened.stands_together || self.lanes.get(&partition).is_none_or(|course| course.lane.has_room())
-    }
-
-    /// Takes rows of one source partition, all or none; `sources` says which record each comes from.
-    ///
-    /// # Errors
-    /// There is no room now, or no thread.
-    pub(in crate::stream) fn write(
-        &mut self,
-        partition: i32,
-        objects: &Objects,
-        sources: &[u32],
-        records: &[Record],
-        is_mark: bool,
-    ) -> Result<(), WriteError> {
-        let Some(last) = records.last() else { return Ok(()) };
-        let passed = if is_mark { last.offset.0 } else { last.offset.0 + 1 };
-        if sources.is_empty() && !self.lanes.contains_key(&partition) && !self.known.contains_key(&partition) {
-            return Ok(());
-        }
-        self.begin(partition)?;
-        let Some(course) = self.lanes.get_mut(&partition) else { return Ok(()) };
-        // What a mark lets go is bounded by the steps' own limit.
-        if !sources.is_empty() && !is_mark && !course.lane.has_room() {
-            return Err(WriteError::Full);
-        }
-        let units = units(objects, sources, records, (partition, is_mark));
-        course.unsettled.extend(units.iter().cloned());
-        course.lane.push(&units, passed);
-        Ok(())
-    }
-
     /// A lane with its task, if the partition has none.
     fn begin(&mut self, partition: i32) -> Result<(), WriteError> {
         if self.lanes.contains_key(&partition) {
@@ -201,30 +143,60 @@ impl HttpSink {
         self.lanes.insert(partition, course);
         Ok(())
     }
+}
 
-    /// By source partition the first record with a row that is not settled.
-    pub(in crate::stream) fn unsettled(&self) -> BTreeMap<i32, i64> {
+impl Sink for HttpSink {
+    /// Takes all rows or none.
+    fn write(
+        &mut self,
+        partition: i32,
+        shaped: &Shaped,
+        sources: &[u32],
+        records: &[Record],
+        name: &CutName,
+    ) -> Result<(), WriteError> {
+        let Some(last) = records.last() else { return Ok(()) };
+        let is_mark = name.last == Last::More;
+        let passed = if is_mark { last.offset.0 } else { last.offset.0 + 1 };
+        if sources.is_empty() && !self.lanes.contains_key(&partition) && !self.known.contains_key(&partition) {
+            return Ok(());
+        }
+        self.begin(partition)?;
+        let Some(course) = self.lanes.get_mut(&partition) else { return Ok(()) };
+        // What a mark lets go is bounded by the steps' own limit.
+        if !sources.is_empty() && !is_mark && !course.lane.has_room() {
+            return Err(WriteError::Full);
+        }
+        let lines = JsonLines::of(&shaped.rows).map_err(|error| WriteError::Down(error.to_string()))?;
+        let units = units(&lines, sources, records, (partition, is_mark));
+        course.unsettled.extend(units.iter().cloned());
+        course.lane.push(&units, passed);
+        Ok(())
+    }
+
+    fn has_room(&self, partition: i32) -> bool {
+        self.lanes.get(&partition).is_none_or(|course| course.lane.has_room())
+    }
+
+    fn unsettled(&self) -> BTreeMap<i32, i64> {
         let first = |(partition, course): (&i32, &Course)| Some((*partition, course.unsettled.front()?.offset));
         self.lanes.iter().filter_map(first).collect()
     }
 
-    pub(in crate::stream) fn unsettled_rows(&self) -> u64 {
+    fn unsettled_rows(&self) -> u64 {
         self.lanes.values().flat_map(|course| &course.unsettled).map(|unit| unit.rows).sum()
     }
 
-    /// Nothing waits for more to come with it.
-    pub(in crate::stream) fn hurry(&self) {
+    fn hurry(&self) {
         self.lanes.values().for_each(|course| course.lane.hurry());
     }
 
-    /// Returns when there is something to [`HttpSink::settle`].
-    pub(in crate::stream) fn stirred(&self) -> impl Future<Output = ()> + Send + use<> {
+    fn stirred(&self) -> Option<Pin<Box<dyn Future<Output = ()> + Send>>> {
         let news = self.news.clone();
-        async move { news.stirred.notified().await }
+        Some(Box::pin(async move { news.stirred.notified().await }))
     }
 
-    /// What became of rows since the last call.
-    pub(in crate::stream) fn settle(&mut self) -> Settled {
+    fn settle(&mut self) -> Settled {
         let mut settled = Settled::default();
         let told = std::mem::take(&mut *self.news.told.lock().unwrap_or_else(PoisonError::into_inner));
         for Told { partition, count, result } in told {
@@ -254,11 +226,20 @@ impl HttpSink {
         settled
     }
 
-    /// After a checkpoint with these positions.
-    pub(in crate::stream) fn cut(&self, positions: &BTreeMap<i32, i64>) {
-        if let Err(error) = self.begun.cut(positions) {
+    fn cut(&mut self, _: &OutputState, floor: &BTreeMap<i32, i64>) {
+        if let Err(error) = self.begun.cut(floor) {
             tracing::warn!(%error, "the file of begun batches is not cut and grows");
         }
+    }
+
+    fn whole(&self) -> BTreeMap<i32, i64> {
+        self.furthest()
+    }
+
+    /// By source partition what comes behind the last record that a run before has begun to send.
+    fn furthest(&self) -> BTreeMap<i32, i64> {
+        let end = |(partition, list): (&i32, &VecDeque<Range<i64>>)| Some((*partition, list.back()?.end));
+        self.known.iter().filter_map(end).collect()
     }
 }
 
@@ -295,13 +276,13 @@ async fn run(partition: i32, lane: Arc<Lane>, mut sender: Sender, begun: Arc<Beg
 }
 
 /// Rows by their records' offset; those that a mark lets go, and those of windows, by record: there may be very many at one offset.
-fn units(objects: &Objects, sources: &[u32], records: &[Record], of: (i32, bool)) -> Vec<Arc<Unit>> {
+fn units(lines: &JsonLines, sources: &[u32], records: &[Record], of: (i32, bool)) -> Vec<Arc<Unit>> {
     let (partition, is_mark) = of;
     let mut units: Vec<Unit> = Vec::new();
     let mut last = None;
     for (row, source) in sources.iter().enumerate() {
         let record = &records[*source as usize];
-        let line = &objects.json[objects.lines[row].clone()];
+        let line = &lines.text[lines.places[row].clone()];
         let is_same_record = last == Some(*source);
         let is_alone = is_mark || partition == WINDOWS;
         let joins = |unit: &&mut Unit| if is_alone { is_same_record } else { unit.offset == record.offset.0 };

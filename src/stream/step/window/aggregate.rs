@@ -1,18 +1,18 @@
 //! One aggregate of a window: what it reads of each row, what it keeps of many, and what that becomes.
 
 use super::super::super::fault::{Fault, Reason};
-use super::super::super::sql::{Call, Fold, readable};
+use super::super::super::sql::{Call, Fold};
 use super::super::sample::hash;
 use super::super::table::converter;
-use super::super::{Found, Rows, failing_by, output_type, truths};
+use super::super::{Found, Rows, output_type, truths, values};
 use super::distinct::Distinct;
 use super::percentile::Percentile;
 use arrow::array::{
     Array, ArrayRef, ArrowPrimitiveType, AsArray, BinaryArray, BooleanArray, Decimal128Array, Float64Array, Int64Array,
-    UInt32Array, UInt64Array, new_empty_array, new_null_array,
+    UInt32Array, UInt64Array, new_null_array,
 };
 use arrow::buffer::BooleanBuffer;
-use arrow::compute::{CastOptions, cast_with_options, filter_record_batch, take};
+use arrow::compute::{CastOptions, cast_with_options, take};
 use arrow::datatypes::{DataType, Decimal128Type, Field, Float16Type, Float32Type, Float64Type, Int64Type, UInt64Type};
 use arrow::error::ArrowError;
 use arrow::record_batch::RecordBatch;
@@ -234,33 +234,7 @@ impl Aggregate {
             let is_as_wanted = array.data_type() == &self.kind || matches!(self.keeps, Keeps::Count);
             Ok(if is_as_wanted { array } else { cast_with_options(&array, &self.kind, &options)? })
         };
-        let first = match whole(&rows.batch) {
-            Ok(array) => return array,
-            Err(error) => readable(&error),
-        };
-        let mut why: Vec<Option<String>> = vec![None; rows.len()];
-        failing_by(&whole, &rows.batch).into_iter().for_each(|(row, error)| why[row] = Some(readable(&error)));
-        let is_good: BooleanArray = why.iter().map(|why| Some(why.is_none())).collect();
-        let good = filter_record_batch(&rows.batch, &is_good).map_err(Into::into).and_then(|good| whole(&good));
-        // As in `truths`.
-        let good = good.unwrap_or_else(|_| {
-            why.iter_mut().for_each(|why| *why = why.take().or_else(|| Some(first.clone())));
-            new_empty_array(&self.kind)
-        });
-        let mut next = 0;
-        let mut place = |(row, why): (usize, Option<String>)| match why {
-            None => {
-                next += 1;
-                Some(next - 1)
-            }
-            Some(message) => {
-                let (column, message) = (Some(self.name.clone()), message.into());
-                found.faults.push((rows.sources[row], Fault { reason: Reason::Expression, column, message }));
-                None
-            }
-        };
-        let places: UInt32Array = why.into_iter().enumerate().map(&mut place).collect();
-        take(&good, &places, None).expect("places are of values")
+        values(&whole, &self.kind, Some(&self.name), rows, found)
     }
 
     /// Takes a row in.

@@ -1,0 +1,178 @@
+//! How far the partitions of an output topic are with those of the source, as marks on its batches say: of a topic here and of one in a
+//! cluster elsewhere alike.
+
+use super::row::Row;
+use crate::record::{Batch, DECODED_SIZE_MAX, Record};
+use std::collections::BTreeMap;
+use uuid::Uuid;
+
+/// The header that says how far an output partition is; never copied from a source record.
+pub(super) const SOURCE_HEADER: &[u8] = b"inrush-source";
+
+/// How far an output partition is with a source partition: it has everything below `next`, and so many rows of the record there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(in crate::stream) struct Reached {
+    pub(super) next: i64,
+    pub(super) rows: u32,
+}
+
+/// What a call says of the last record whose rows it writes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::stream) enum Last {
+    /// These are all its rows.
+    Whole,
+    /// Others follow, behind a cut.
+    More,
+}
+
+/// Who writes, out of what.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::stream) struct SourceTopic {
+    pub(in crate::stream) pipeline: Uuid,
+    pub(in crate::stream) topic: Uuid,
+}
+
+/// What an output topic has of its source.
+pub(in crate::stream) struct Progress {
+    /// By source partition: below it everything is there.
+    floor: BTreeMap<i32, i64>,
+    /// By source and output partition, where it is above the floor.
+    held: BTreeMap<(i32, i32), Reached>,
+}
+
+impl Progress {
+    /// As a checkpoint with these positions says.
+    pub(super) fn new(floor: &BTreeMap<i32, i64>) -> Progress {
+        Progress { floor: floor.clone(), held: BTreeMap::new() }
+    }
+
+    /// A batch with this mark was found in an output partition.
+    pub(super) fn find(&mut self, (source, reached): (i32, Reached), partition: i32) {
+        let held = self.held.entry((source, partition)).or_insert(reached);
+        *held = reached.max(*held);
+    }
+
+    /// By source and output partition: a batch was written.
+    pub(super) fn write(&mut self, pair: (i32, i32), reached: Reached) {
+        self.held.insert(pair, reached);
+    }
+
+    /// What is in this output partition already.
+    pub(super) fn reached(&self, source: i32, partition: i32) -> Reached {
+        let floor = Reached { next: self.floor.get(&source).copied().unwrap_or(0), rows: 0 };
+        self.held.get(&(source, partition)).copied().unwrap_or(floor).max(floor)
+    }
+
+    /// By source partition what comes behind the last record of which at least one output partition has all rows.
+    pub(in crate::stream) fn whole(&self) -> BTreeMap<i32, i64> {
+        self.greatest(|reached| reached.next)
+    }
+
+    /// By source partition what comes behind the last record of which at least one output partition has a row. Rows that time let go stand
+    /// before a record that may not be there yet.
+    pub(in crate::stream) fn furthest(&self) -> BTreeMap<i32, i64> {
+        self.greatest(|reached| reached.next + i64::from(reached.rows > 0))
+    }
+
+    fn greatest(&self, end: fn(&Reached) -> i64) -> BTreeMap<i32, i64> {
+        let mut greatest: BTreeMap<i32, i64> = BTreeMap::new();
+        for ((source, _), reached) in &self.held {
+            let known = greatest.entry(*source).or_insert(end(reached));
+            *known = end(reached).max(*known);
+        }
+        greatest
+    }
+
+    /// After a checkpoint at `positions`.
+    pub(super) fn cut(&mut self, positions: &BTreeMap<i32, i64>) {
+        self.floor.clone_from(positions);
+        self.held.retain(|(source, _), reached| positions.get(source).is_none_or(|position| reached.next > *position));
+    }
+}
+
+impl SourceTopic {
+    pub(super) fn mark(&self, partition: i32, reached: Reached) -> String {
+        let Reached { next, rows } = reached;
+        let mark = format!("{} {} {partition} {next}", self.pipeline, self.topic);
+        if rows == 0 { mark } else { format!("{mark} {rows}") }
+    }
+
+    /// How far a batch says its output partition has come with a source partition, if it speaks of this source.
+    pub(super) fn marked(&self, batch: &Batch) -> Option<(i32, Reached)> {
+        // Our own batches always decode: their CRC was checked.
+        let records = batch.records(DECODED_SIZE_MAX).unwrap_or_default();
+        records.last().and_then(|record| self.mark_of(record))
+    }
+
+    fn mark_of(&self, record: &Record) -> Option<(i32, Reached)> {
+        let (_, value) = record.headers.iter().rev().find(|(name, _)| name.as_ref() == SOURCE_HEADER)?;
+        let text = std::str::from_utf8(value.as_deref()?).ok()?;
+        let mut words = text.split(' ');
+        let is_ours = words.next()?.parse() == Ok(self.pipeline) && words.next()?.parse() == Ok(self.topic);
+        let (partition, next) = (words.next()?.parse().ok()?, words.next()?.parse().ok()?);
+        let rows = words.next().map_or(Ok(0), str::parse).ok()?;
+        is_ours.then_some((partition, Reached { next, rows }))
+    }
+}
+
+/// The rows that are not there yet, and how many rows of the first one's record are.
+pub(super) fn missing<'r, 'a>(rows: &'r [Row<'a>], reached: Reached) -> (&'r [Row<'a>], u32) {
+    let from = rows.partition_point(|row| row.offset < reached.next);
+    let rest = &rows[from..];
+    let of_record = rest.iter().take_while(|row| row.offset == reached.next).take(reached.rows as usize).count();
+    (&rest[of_record..], of_record as u32)
+}
+
+/// How far an output partition is with `now`; `before` rows of the first one's record were there, `later` are the rows that follow.
+pub(super) fn reached_by(now: &[Row<'_>], later: &[Row<'_>], before: u32, whole: Last) -> Reached {
+    let Some(last) = now.last() else { return Reached { next: 0, rows: 0 } };
+    let is_done = later.first().map_or(whole == Last::Whole, |row| row.offset != last.offset);
+    if is_done {
+        return Reached { next: last.offset + 1, rows: 0 };
+    }
+    let of_record = now.iter().rev().take_while(|row| row.offset == last.offset).count();
+    let before = if of_record == now.len() { before } else { 0 };
+    Reached { next: last.offset, rows: before + of_record as u32 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::record::Offset;
+
+    #[test]
+    fn a_mark_is_read_by_its_own_pipeline_only() {
+        let source = SourceTopic { pipeline: Uuid::new_v4(), topic: Uuid::new_v4() };
+        let record = |value: &str| Record {
+            offset: Offset(0),
+            timestamp: 0,
+            key: None,
+            value: None,
+            headers: vec![("inrush-source".into(), Some(value.to_owned().into()))],
+        };
+        for reached in [Reached { next: 77, rows: 0 }, Reached { next: 77, rows: 5 }] {
+            assert_eq!(source.mark_of(&record(&source.mark(3, reached))), Some((3, reached)));
+            let other = SourceTopic { pipeline: Uuid::new_v4(), ..source };
+            assert_eq!(other.mark_of(&record(&source.mark(3, reached))), None);
+        }
+        assert_eq!(source.mark_of(&record("rubbish")), None);
+    }
+
+    #[test]
+    fn rows_of_one_record_may_end_one_batch_and_begin_the_next() {
+        let row = |offset| Row { offset, timestamp: 0, key: None, value: None, headers: Vec::new() };
+        let rows: Vec<Row<'_>> = [4, 5, 5, 5, 5, 6].map(row).into();
+        // However they are cut, and whenever that is taken up again, each row is written once.
+        for cut in 1..rows.len() {
+            let reached = reached_by(&rows[..cut], &rows[cut..], 0, Last::Whole);
+            let (rest, before) = missing(&rows, reached);
+            assert_eq!((rest.len(), before), (rows.len() - cut, reached.rows), "cut at {cut}");
+            for second in 1..rest.len() {
+                let reached = reached_by(&rest[..second], &rest[second..], before, Last::Whole);
+                assert_eq!(missing(&rows, reached).0.len(), rest.len() - second, "cut at {cut} and {second} more");
+            }
+        }
+        assert_eq!(reached_by(&rows, &[], 0, Last::Whole), Reached { next: 7, rows: 0 });
+        assert_eq!(reached_by(&rows, &[], 0, Last::More), Reached { next: 6, rows: 1 });
+    }
+}
