@@ -17,13 +17,13 @@ use super::journal::{
     BATCH_OVERHEAD, BATCH_SIZE, Last, Reached, Row, SOURCE_HEADER, SourceTopic, bound, missing, reached_by,
 };
 use super::topic::Lines;
-use crate::kafka::{Acked, Cluster, END, Error, Pulse, START, Stopped, TopicLimits, Why};
+use crate::kafka::{Acked, Cluster, END, Error, FetchLimits, Pulse, START, Stopped, TopicLimits, Why};
 use crate::record::{Batch, BatchBuilder, DECODED_SIZE_MAX, NewRecord, Producer, Record, partition_for_key};
 use arrow::record_batch::RecordBatch;
 use kafka_protocol::ResponseError;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tracing::{error, warn};
 use uuid::Uuid;
 
@@ -32,6 +32,12 @@ const SCAN_SIZE: i32 = 4 << 20;
 /// A broker that has nothing to show below its end is asked so often.
 const SCAN_ATTEMPTS: usize = 20;
 const SCAN_WAIT: Duration = Duration::from_millis(250);
+/// What a dead process had under way has come after this, or never does: brokers drop what a closed connection still holds in seconds.
+const LATE_MAX: Duration = Duration::from_secs(600);
+/// Records of others that are worth a checkpoint of their own.
+const NEWS_MIN: i64 = 1_000;
+/// How often it is looked where partitions end, so that a start need not read what others wrote meanwhile.
+const ENDS_AGE_MAX: Duration = Duration::from_secs(60);
 /// Splits of batches and new looks at partitions that one call may need.
 const ATTEMPTS_MAX: usize = 32;
 /// Rows without a key go to one partition for so many offsets of their source, then to the next: a replay spreads them alike.
@@ -58,8 +64,17 @@ pub(in crate::stream) struct KafkaSink {
     held: BTreeMap<(i32, i32), Reached>,
     /// By source and output partition.
     places: BTreeMap<(i32, i32), Place>,
-    /// By output partition what comes behind the last batch of ours that was seen there.
+    /// By output partition what comes behind all that was looked at, and behind the last batch of this run.
     ends: BTreeMap<i32, i64>,
+    /// By output partition where the look at the start ended: a batch of a process that died may come behind it.
+    opened: BTreeMap<i32, i64>,
+    opened_at: Instant,
+    ends_at: Instant,
+    /// What the last checkpoint says of them, and whether it is to be told more though no row was written.
+    told: BTreeMap<i32, i64>,
+    has_news: bool,
+    /// By source and output partition where the first batch lies that the last checkpoint does not cover.
+    begun: BTreeMap<(i32, i32), i64>,
     /// Source and output partitions of which a batch of this run was seen in its place.
     proven: BTreeSet<(i32, i32)>,
     is_readable: bool,
@@ -167,6 +182,12 @@ impl KafkaSink {
             held: BTreeMap::new(),
             places: state.places.iter().map(place).collect(),
             ends: state.ends.clone(),
+            opened: BTreeMap::new(),
+            opened_at: Instant::now(),
+            ends_at: Instant::now(),
+            told: state.ends.clone(),
+            has_news: false,
+            begun: BTreeMap::new(),
             proven: BTreeSet::new(),
             is_readable: true,
             hooks,
@@ -182,7 +203,7 @@ impl KafkaSink {
                     partition,
                     from = end,
                     to = known,
-                    "records that the pipeline wrote left the end of Kafka's log"
+                    "records that were there left the end of Kafka's log, maybe such that the pipeline wrote"
                 );
             }
             let from = known.min(end).max(starts.get(&partition).copied().unwrap_or(0));
@@ -193,7 +214,9 @@ impl KafkaSink {
                 }
                 scanned => scanned?,
             }
+            sink.opened.insert(partition, sink.ends.get(&partition).copied().unwrap_or(end));
         }
+        sink.opened_at = Instant::now();
         if !sink.is_readable {
             // Nobody knows which sequences were used.
             sink.places.clear();
@@ -206,7 +229,7 @@ impl KafkaSink {
 
     /// Why rows may be there twice after a crash, if they may.
     pub(in crate::stream) fn doubt(&self) -> Option<String> {
-        let topic = &self.out.topic;
+        let (topic, servers) = (&self.out.topic, self.out.cluster.servers.join(","));
         let why = if !self.is_readable {
             "it may not be read (no READ right on it), so nobody sees what is there"
         } else if self.limits.compacts {
@@ -216,21 +239,22 @@ impl KafkaSink {
         } else {
             return None;
         };
-        Some(format!("kafka {topic}: rows may be there twice after a crash (at least once): {why}"))
+        Some(format!("kafka {topic} at {servers}: rows may be there twice after a crash (at least once): {why}"))
     }
 
-    /// Reads a partition from `from` to `end`, and remembers what is ours.
+    /// Reads a partition from `from` to `end`, and remembers what is ours; [`KafkaSink::ends`] is then how far it has come.
     fn scan(&mut self, partition: i32, from: i64, end: i64) -> Result<(), Error> {
         let topic = self.out.topic.as_str().to_owned();
         let (mut next, mut attempts) = (from, 0);
         while next < end && attempts < SCAN_ATTEMPTS {
-            let fetched = self.cluster.fetch(&topic, partition, next, SCAN_SIZE, SCAN_WAIT, false)?;
+            let fetched = self.cluster.fetch(&topic, partition, next, look(SCAN_SIZE))?;
             attempts = if fetched.batches.is_empty() { attempts + 1 } else { 0 };
             for batch in &fetched.batches {
                 self.note(partition, batch);
                 next = next.max(batch.next_offset().0);
             }
         }
+        self.ends.insert(partition, next);
         Ok(())
     }
 
@@ -242,7 +266,7 @@ impl KafkaSink {
         // By its offsets: compaction takes records away, and their sequences stay used.
         let sequence = next_sequence(producer.base_sequence, header.offset_count());
         self.places.insert((*source, partition), Place { epoch: producer.epoch, sequence });
-        self.ends.insert(partition, batch.next_offset().0);
+        self.begun.entry((*source, partition)).or_insert(batch.base_offset().0);
         if let Some((source, reached)) = self.marked(batch) {
             let held = self.held.entry((source, partition)).or_insert(reached);
             *held = reached.max(*held);
@@ -402,6 +426,8 @@ impl KafkaSink {
             self.places.insert(pair, Place { sequence, ..this.place });
             self.held.insert(pair, this.reached);
             let end = self.ends.entry(ack.partition).or_insert(0);
+            // Where the broker does not know it any more, it is behind what was looked at.
+            self.begun.entry(pair).or_insert(if ack.base_offset < 0 { *end } else { ack.base_offset });
             *end = (*end).max(ack.base_offset + this.count as i64);
             if ack.at == 0 && !self.proven.contains(&pair) {
                 first.push((ack, this));
@@ -417,7 +443,7 @@ impl KafkaSink {
         let topic = self.out.topic.as_str().to_owned();
         for (ack, made) in first.iter().filter(|_| self.is_readable).copied().collect::<Vec<_>>() {
             let partition = ack.partition;
-            let fetched = self.cluster.fetch(&topic, partition, ack.base_offset.max(0), 1, SCAN_WAIT, false)?;
+            let fetched = self.cluster.fetch(&topic, partition, ack.base_offset.max(0), look(1))?;
             let wanted = Producer { id: producer, epoch: made.place.epoch, base_sequence: made.place.sequence };
             let is_ours = fetched.batches.first().is_some_and(|batch| {
                 batch.header().producer == Some(wanted)
@@ -446,7 +472,7 @@ impl KafkaSink {
         if self.is_readable {
             let end = self.cluster.offsets(&topic, END, false)?.get(&partition).copied().unwrap_or(0);
             let start = self.cluster.offsets(&topic, START, false)?.get(&partition).copied().unwrap_or(0);
-            let from = self.ends.get(&partition).copied().unwrap_or(0).min(end).max(start);
+            let from = self.looked_at(partition).min(end).max(start);
             self.scan(partition, from, end)?;
             let now = self.places.get(&pair).copied().unwrap_or_default();
             if now != before {
@@ -468,6 +494,42 @@ impl KafkaSink {
         warn!(topic, partition, epoch, %code, "Kafka's log lost sequences of the pipeline's producer: it goes on in its next epoch");
         self.places.insert(pair, Place { epoch, sequence: 0 });
         Ok(())
+    }
+
+    /// Below it nothing of the pipeline is in an output partition that is not known. While some producer has no batch of this run in it, one
+    /// of a run before may have come behind what was looked at, and before others of ours.
+    fn looked_at(&self, partition: i32) -> i64 {
+        let end = self.ends.get(&partition).copied().unwrap_or(0);
+        let is_over = self.opened_at.elapsed() > LATE_MAX;
+        if is_over || self.producers.keys().all(|source| self.proven.contains(&(*source, partition))) {
+            return end;
+        }
+        self.opened.get(&partition).map_or(end, |opened| end.min(*opened))
+    }
+
+    /// Where the next start is to look from: what goes beyond a checkpoint's positions it has to find, for it is sent once more.
+    fn settled(&self, partition: i32) -> i64 {
+        let begun = self.begun.iter().filter(|((_, to), _)| *to == partition).map(|(_, at)| *at);
+        begun.chain([self.looked_at(partition)]).min().unwrap_or(0)
+    }
+
+    /// Looks where partitions end, now and then; what is there was written by others, or is known.
+    pub(in crate::stream) fn look_at_ends(&mut self) {
+        if self.ends_at.elapsed() < ENDS_AGE_MAX || !self.is_readable {
+            return;
+        }
+        self.ends_at = Instant::now();
+        // A cluster that does not answer says so to the next row.
+        let topic = self.out.topic.as_str().to_owned();
+        let Ok(ends) = self.cluster.offsets(&topic, END, false) else { return };
+        self.ends.extend(&ends);
+        let told = |partition: &i32| self.told.get(partition).copied().unwrap_or(0);
+        let news: i64 = ends.keys().map(|partition| self.looked_at(*partition) - told(partition)).sum();
+        self.has_news = news >= NEWS_MIN;
+    }
+
+    pub(in crate::stream) fn has_news(&self) -> bool {
+        self.has_news
     }
 
     /// What is in this output partition already.
@@ -503,7 +565,7 @@ impl KafkaSink {
             topic: self.topic,
             partitions: self.cluster.partitions(self.out.topic.as_str()).max(self.partitions),
             producers: self.producers.clone(),
-            ends: self.ends.clone(),
+            ends: self.ends.keys().map(|partition| (*partition, self.settled(*partition))).collect(),
             places: self.places.iter().map(place).collect(),
         }
     }
@@ -513,7 +575,15 @@ impl KafkaSink {
         self.partitions = state.partitions;
         self.floor.clone_from(positions);
         self.held.retain(|(source, _), reached| positions.get(source).is_none_or(|position| reached.next > *position));
+        self.begun.retain(|pair, _| self.held.contains_key(pair));
+        self.told.clone_from(&state.ends);
+        self.has_news = false;
     }
+}
+
+/// How partitions are read back: whatever transactions say, ours are in none.
+fn look(size: i32) -> FetchLimits {
+    FetchLimits { partition_size: size, size, wait: SCAN_WAIT, is_committed: false }
 }
 
 /// Sequences wrap from 2^31−1 to 0.
@@ -539,23 +609,4 @@ fn fitting(rows: &[Row<'_>], limit: usize) -> usize {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn rows_without_a_key_stay_for_a_while_and_are_spread_alike_again() {
-        assert_eq!((sticky(1, 0, 3), sticky(1, STICKY_OFFSETS - 1, 3), sticky(1, STICKY_OFFSETS, 3)), (1, 1, 2));
-        let used: BTreeSet<i32> = (0..12).map(|n| sticky(0, n * STICKY_OFFSETS, 4)).collect();
-        assert_eq!(used.len(), 4);
-    }
-
-    #[test]
-    fn rows_of_windows_have_a_producer_of_their_own() {
-        assert!(sources(2, false).eq([0, 1]) && sources(2, true).eq([0, 1, WINDOWS]));
-    }
-
-    #[test]
-    fn sequences_wrap_as_kafkas() {
-        assert_eq!((next_sequence(i32::MAX, 1), next_sequence(i32::MAX - 1, 3), next_sequence(7, 5)), (0, 1, 12));
-    }
-}
+mod tests;

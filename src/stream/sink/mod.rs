@@ -261,6 +261,18 @@ impl Sink {
         }
     }
 
+    /// Looks now and then at what others do to what it writes to.
+    pub(super) fn look_around(&mut self) {
+        if let Sink::Kafka(kafka) = self {
+            kafka.look_at_ends();
+        }
+    }
+
+    /// Whether a checkpoint is to say something that no row has changed.
+    pub(super) fn has_news(&self) -> bool {
+        matches!(self, Sink::Kafka(kafka) if kafka.has_news())
+    }
+
     /// After a checkpoint with [`Sink::kafka_state`].
     pub(super) fn cut_kafka(&mut self, state: Option<&KafkaState>, positions: &BTreeMap<i32, i64>) {
         if let (Sink::Kafka(kafka), Some(state)) = (self, state) {
