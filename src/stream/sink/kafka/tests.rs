@@ -202,7 +202,9 @@ fn a_late_batch_is_found_by_the_run_after_the_next() {
 fn a_start_reads_nothing_that_others_wrote_before_the_checkpoint() {
     let log = Log::start();
     let (mut sink, _) = run(&log, None, &[]);
-    (0..1_000).for_each(|_| drop(log.lock().unwrap().put(foreign())));
+    for _ in 0..1_000 {
+        log.lock().unwrap().put(foreign());
+    }
     sink.look_at_ends();
     assert!(!sink.has_news(), "it looks now and then");
     sink.ends_at = Instant::now().checked_sub(ENDS_AGE_MAX).unwrap();
