@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
 # Inrush as the edge of a real Apache Kafka: a pipeline that writes into it and one that reads from it into Parquet and a topic, while daemon
 # and broker are killed (SIGKILL) under load. Counts on the other side: every event that was acknowledged is there, none twice, keys in their
-# order, nothing of transactions that were given up.
-# Usage: tests/kafka_edge.sh [PATH_TO_INRUSH]    KILLS (6), SEED and PARTS (edge share) in the environment
-# Needs java 17, mvn (fetches Kafka), python3 with venv (confluent-kafka, pyarrow by pip), as tests/compat.sh.
+# order, nothing of transactions that were given up. Part `secure`: the same behind TLS and logins, and what wrong ones are told.
+# Usage: tests/kafka_edge.sh [PATH_TO_INRUSH]    KILLS (6), SEED and PARTS (edge share secure) in the environment
+# Needs java 17, mvn (fetches Kafka), python3 with venv (confluent-kafka, pyarrow by pip), as tests/compat.sh; openssl for `secure`.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 inrush=${1:-${CARGO_TARGET_DIR:-target}/debug/inrush}

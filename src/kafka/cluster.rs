@@ -33,8 +33,6 @@ const APPEAR_PATIENCE: Duration = Duration::from_secs(10);
 const APPEAR_PAUSE: Duration = Duration::from_millis(100);
 /// A topic's configuration in requests.
 const TOPIC_RESOURCE: i8 = 2;
-/// Partitions whose batches one answer holds at most, if they are full.
-const FETCH_PARTITIONS: i32 = 8;
 /// What Kafka takes unless it is told otherwise.
 const MESSAGE_BYTES_MAX: usize = 1_048_588;
 
@@ -67,6 +65,18 @@ pub struct TopicLimits {
     pub retention_ms: Option<i64>,
     /// Whether the broker said so; else these are Kafka's defaults.
     pub is_known: bool,
+}
+
+/// What a fetch may bring, and how. A batch that is larger than a size comes whole, alone.
+#[derive(Clone, Copy, Debug)]
+pub struct FetchLimits {
+    /// Bytes of one partition, and of all.
+    pub partition_size: i32,
+    pub size: i32,
+    /// For the first batch.
+    pub wait: Duration,
+    /// What transactions have not committed is left out, by the broker's tail and by [`Fetched::aborted`].
+    pub is_committed: bool,
 }
 
 /// What one fetch of one partition brought.
@@ -234,22 +244,13 @@ impl Cluster {
         Ok(offsets)
     }
 
-    /// Batches of one partition from the one that holds `from` on; waits at most `wait` for the first. With `is_committed` what
-    /// transactions have not committed is left out by the broker's tail and by `aborted`.
+    /// Batches of one partition from the one that holds `from` on.
     ///
     /// # Errors
     /// The leader does not answer, or refuses: [`ResponseError::OffsetOutOfRange`] is one of its reasons.
-    pub fn fetch(
-        &mut self,
-        topic: &str,
-        partition: i32,
-        from: i64,
-        size_max: i32,
-        wait: Duration,
-        is_committed: bool,
-    ) -> Result<Fetched, Error> {
+    pub fn fetch(&mut self, topic: &str, partition: i32, from: i64, limits: FetchLimits) -> Result<Fetched, Error> {
         let leader = self.leader(topic, partition)?;
-        let fetched = self.fetch_from(topic, leader, &[(partition, from)], size_max, wait, is_committed)?;
+        let fetched = self.fetch_from(topic, leader, &[(partition, from)], limits)?;
         let told = fetched.into_iter().next().ok_or_else(|| Error::Silent(format!("\"{topic}/{partition}\"")))?;
         told.1
     }
@@ -264,32 +265,30 @@ impl Cluster {
         topic: &str,
         leader: i32,
         asked: &[(i32, i64)],
-        size_max: i32,
-        wait: Duration,
-        is_committed: bool,
+        limits: FetchLimits,
     ) -> Result<Vec<(i32, Result<Fetched, Error>)>, Error> {
         let partition = |(partition, from): &(i32, i64)| {
             FetchPartition::default()
                 .with_partition(*partition)
                 .with_fetch_offset(*from)
-                .with_partition_max_bytes(size_max)
+                .with_partition_max_bytes(limits.partition_size)
         };
         let partitions = asked.iter().map(partition).collect();
         let request = FetchRequest::default()
             .with_replica_id(BrokerId(-1))
-            .with_max_wait_ms(wait.as_millis() as i32)
+            .with_max_wait_ms(limits.wait.as_millis() as i32)
             .with_min_bytes(1)
-            .with_max_bytes(size_max.saturating_mul(FETCH_PARTITIONS))
-            .with_isolation_level(i8::from(is_committed))
+            .with_max_bytes(limits.size)
+            .with_isolation_level(i8::from(limits.is_committed))
             .with_session_epoch(-1)
             .with_topics(vec![FetchTopic::default().with_topic(name(topic)).with_partitions(partitions)]);
         let answer = self.ask(leader, |link| {
             link.send(&request)?;
-            link.receive::<FetchRequest>(wait)
+            link.receive::<FetchRequest>(limits.wait)
         })?;
         check(answer.error_code, || format!("cannot read \"{topic}\" of Kafka"))?;
         let told = answer.responses.iter().flat_map(|topic| &topic.partitions);
-        Ok(told.map(|told| (told.partition_index, self.fetched(topic, told, is_committed))).collect())
+        Ok(told.map(|told| (told.partition_index, self.fetched(topic, told, limits.is_committed))).collect())
     }
 
     fn fetched(&mut self, topic: &str, told: &PartitionData, is_committed: bool) -> Result<Fetched, Error> {
@@ -380,6 +379,7 @@ impl Cluster {
 
     /// One broker's link.
     pub(super) fn broker(&mut self, id: i32) -> Result<&mut Connection, Error> {
+        self.links.retain(|known, link| *known != id || !link.has_expired());
         if !self.links.contains_key(&id) {
             let unknown = || Error::Silent(format!("broker {id}"));
             let address = self.addresses.get(&id).cloned().ok_or_else(unknown)?;
@@ -409,6 +409,7 @@ impl Cluster {
 
     /// Asks whoever answers: those who are connected, then those who are known, then the servers of the settings.
     pub(super) fn any<T>(&mut self, call: impl Fn(&mut Connection) -> Result<T, Error>) -> Result<T, Error> {
+        self.links.retain(|_, link| !link.has_expired());
         let connected: Vec<i32> = self.links.keys().copied().collect();
         for id in connected {
             match self.ask(id, &call) {

@@ -37,6 +37,8 @@ pub struct Member {
     topic: String,
     id: StrBytes,
     generation: i32,
+    /// The broker that coordinates the group, until something goes wrong there: others that hang are then not asked for it.
+    coordinator: Option<i32>,
 }
 
 /// What a sign of life was answered with.
@@ -51,7 +53,14 @@ pub enum Standing {
 
 impl Member {
     pub fn new(cluster: Cluster, group: &str, topic: &str) -> Member {
-        Member { cluster, group: group.to_owned(), topic: topic.to_owned(), id: StrBytes::default(), generation: -1 }
+        Member {
+            cluster,
+            group: group.to_owned(),
+            topic: topic.to_owned(),
+            id: StrBytes::default(),
+            generation: -1,
+            coordinator: None,
+        }
     }
 
     /// Joins, or joins again, and waits until the partitions are divided. Gives those that are its own.
@@ -99,7 +108,7 @@ impl Member {
         if !joined.member_id.is_empty() {
             self.id = joined.member_id.clone();
         }
-        check(joined.error_code, || what.clone())?;
+        self.told(joined.error_code, || what.clone())?;
         self.generation = joined.generation_id;
         let assignments = match joined.leader == self.id {
             true => self.divide(&joined)?,
@@ -116,7 +125,7 @@ impl Member {
             link.send(&request)?;
             link.receive::<SyncGroupRequest>(REBALANCE)
         })?;
-        check(synced.error_code, || what)?;
+        self.told(synced.error_code, || what)?;
         Ok(assigned(synced.assignment, &self.topic))
     }
 
@@ -154,8 +163,8 @@ impl Member {
             .with_generation_id(self.generation)
             .with_member_id(self.id.clone());
         let answer = self.coordinated(|link| link.call(&request))?;
-        let checked = check(answer.error_code, || format!("group \"{}\" of Kafka", self.group));
-        standing(checked)
+        let what = format!("group \"{}\" of Kafka", self.group);
+        standing(self.told(answer.error_code, || what))
     }
 
     /// Notes for the group that everything below these offsets is done with.
@@ -177,7 +186,8 @@ impl Member {
         let answer = self.coordinated(|link| link.call(&request))?;
         let mut told = answer.topics.iter().flat_map(|topic| &topic.partitions);
         let code = told.find(|told| told.error_code != 0).map_or(0, |told| told.error_code);
-        standing(check(code, || format!("cannot commit to group \"{}\" of Kafka", self.group)))
+        let what = format!("cannot commit to group \"{}\" of Kafka", self.group);
+        standing(self.told(code, || what))
     }
 
     /// What the group has done with, by partition; those that it never committed are missing.
@@ -190,11 +200,11 @@ impl Member {
             .with_partition_indexes(partitions.iter().copied().collect());
         let request = OffsetFetchRequest::default().with_group_id(self.group_id()).with_topics(Some(vec![topic]));
         let answer = self.coordinated(|link| link.call(&request))?;
-        let what = || format!("cannot read what group \"{}\" of Kafka committed", self.group);
-        check(answer.error_code, what)?;
+        let what = format!("cannot read what group \"{}\" of Kafka committed", self.group);
+        self.told(answer.error_code, || what.clone())?;
         let mut committed = BTreeMap::new();
         for told in answer.topics.iter().flat_map(|topic| &topic.partitions) {
-            check(told.error_code, what)?;
+            self.told(told.error_code, || what.clone())?;
             if told.committed_offset >= 0 {
                 committed.insert(told.partition_index, told.committed_offset);
             }
@@ -229,11 +239,30 @@ impl Member {
         &mut self,
         call: impl FnOnce(&mut super::connection::Connection) -> Result<T, Error>,
     ) -> Result<T, Error> {
+        let coordinator = match self.coordinator.take() {
+            Some(known) => known,
+            None => self.find_coordinator()?,
+        };
+        let answer = self.cluster.ask(coordinator, call)?;
+        self.coordinator = Some(coordinator);
+        Ok(answer)
+    }
+
+    fn find_coordinator(&mut self) -> Result<i32, Error> {
         let request = FindCoordinatorRequest::default().with_key(StrBytes::from_string(self.group.clone()));
         let answer = self.cluster.any(|link| link.call(&request))?;
         check(answer.error_code, || format!("nobody coordinates group \"{}\" of Kafka", self.group))?;
         self.cluster.know(answer.node_id.0, format!("{}:{}", answer.host, answer.port));
-        self.cluster.ask(answer.node_id.0, call)
+        Ok(answer.node_id.0)
+    }
+
+    /// As [`check`]; a coordinator that cannot do it may be none any more.
+    fn told(&mut self, code: i16, what: impl FnOnce() -> String) -> Result<(), Error> {
+        let checked = check(code, what);
+        if checked.as_ref().is_err_and(|error| error.code().is_some_and(|code| code.is_retriable())) {
+            self.coordinator = None;
+        }
+        checked
     }
 
     fn group_id(&self) -> GroupId {

@@ -9,9 +9,9 @@ mod group;
 mod produce;
 mod sasl;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
-pub use cluster::{Cluster, END, Fetched, START, TopicLimits, TopicView};
+pub use cluster::{Cluster, END, FetchLimits, Fetched, START, TopicLimits, TopicView};
 pub use connection::Tls;
 pub use group::{Member, Standing};
 pub use produce::{Acked, Stopped, Why};
@@ -30,7 +30,7 @@ pub struct Settings {
     pub sasl: Option<Sasl>,
 }
 
-/// Called at least once a second while a call waits; false = nobody waits for it any more.
+/// Called again and again while a call waits, at least every 3 s (that long a connection may take); false = nobody waits for it any more.
 pub type Pulse = Arc<dyn Fn() -> bool + Send + Sync>;
 
 /// Why a call came to nothing.

@@ -5,10 +5,12 @@ use super::{Error, check};
 use base64::{Engine, engine::general_purpose::STANDARD};
 use bytes::Bytes;
 use hmac::{Hmac, KeyInit, Mac};
+use kafka_protocol::ResponseError;
 use kafka_protocol::messages::{SaslAuthenticateRequest, SaslHandshakeRequest};
 use kafka_protocol::protocol::StrBytes;
 use sha2::{Digest, Sha256, Sha512};
 use std::fmt;
+use std::time::Duration;
 
 /// A server that asks for more rounds of hashing than this is not asked to log in: it would take seconds.
 const ITERATIONS_MAX: u32 = 1_000_000;
@@ -83,36 +85,56 @@ impl Mechanism {
     }
 }
 
-/// Logs in on a new connection.
-pub(super) fn handshake(connection: &mut Connection, sasl: &Sasl) -> Result<(), Error> {
+/// Logs in on a new connection; gives how long the broker lets that hold, if it says so.
+pub(super) fn handshake(connection: &mut Connection, sasl: &Sasl) -> Result<Option<Duration>, Error> {
     let what = || format!("cannot log in to Kafka with {sasl:?}");
+    let refused = |error: ResponseError, detail: String| Error::Refused { what: what(), error, detail: Some(detail) };
     let name = StrBytes::from_static_str(sasl.mechanism.name());
     let answer = connection.call(&SaslHandshakeRequest::default().with_mechanism(name))?;
-    check(answer.error_code, what)?;
+    match ResponseError::try_from_code(answer.error_code) {
+        None => {}
+        Some(error @ ResponseError::UnsupportedSaslMechanism) => {
+            let theirs = answer.mechanisms.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+            return Err(refused(error, format!("it takes {theirs}: say one of them as mechanism of sasl")));
+        }
+        Some(error @ ResponseError::IllegalSaslState) => {
+            let detail = "this port wants no login: name the one that does, or leave out sasl";
+            return Err(refused(error, detail.to_owned()));
+        }
+        Some(_) => check(answer.error_code, what)?,
+    }
+    let mut lifetime = 0;
     let mut say = |bytes: Vec<u8>| -> Result<Bytes, Error> {
         let answer = connection.call(&SaslAuthenticateRequest::default().with_auth_bytes(Bytes::from(bytes)))?;
-        match check(answer.error_code, what) {
-            Err(Error::Refused { what, error, .. }) => {
-                let detail = answer.error_message.map(|message| message.to_string());
-                Err(Error::Refused { what, error, detail })
-            }
-            _ => Ok(answer.auth_bytes),
-        }
+        lifetime = answer.session_lifetime_ms;
+        let Some(error) = ResponseError::try_from_code(answer.error_code) else { return Ok(answer.auth_bytes) };
+        let told = answer.error_message.map(|message| message.to_string()).unwrap_or_default();
+        Err(refused(error, format!("{told}: look at username, password and mechanism of sasl")))
     };
-    let refused = |reason: String| Error::Connection { address: what(), reason };
-    if sasl.mechanism == Mechanism::Plain {
-        return say(format!("\0{}\0{}", sasl.username, sasl.password).into_bytes()).map(drop);
+    match sasl.mechanism {
+        Mechanism::Plain => say(format!("\0{}\0{}", sasl.username, sasl.password).into_bytes()).map(drop)?,
+        Mechanism::ScramSha256 | Mechanism::ScramSha512 => {
+            exchange(sasl, say)?.map_err(|reason| Error::Connection { address: what(), reason })?;
+        }
     }
+    Ok(u64::try_from(lifetime).ok().filter(|ms| *ms > 0).map(Duration::from_millis))
+}
+
+/// Both sides show that they know the password; else why not.
+fn exchange(sasl: &Sasl, mut say: impl FnMut(Vec<u8>) -> Result<Bytes, Error>) -> Result<Result<(), String>, Error> {
     let nonce: Vec<u8> = std::iter::repeat_with(|| fastrand::u8(..)).take(NONCE_SIZE).collect();
     let scram = Scram::new(sasl, STANDARD.encode(nonce));
     let first = say(scram.first().into_bytes())?;
-    let (last, proof) = scram.last(&first).map_err(refused)?;
+    let (last, proof) = match scram.last(&first) {
+        Ok(last) => last,
+        Err(reason) => return Ok(Err(reason)),
+    };
     let end = say(last.into_bytes())?;
     // The server knows the password too, or it is not the one that was meant.
-    match std::str::from_utf8(&end) == Ok(&format!("v={}", STANDARD.encode(proof))) {
+    Ok(match std::str::from_utf8(&end) == Ok(&format!("v={}", STANDARD.encode(proof))) {
         true => Ok(()),
-        false => Err(refused("the server does not prove that it knows the password".to_owned())),
-    }
+        false => Err("the server does not prove that it knows the password".to_owned()),
+    })
 }
 
 /// One exchange of SCRAM.

@@ -1,21 +1,19 @@
 //! Against two brokers that do as a script says: they lose connections and leadership, hold back, refuse; and check sequences as Kafka does.
 
+pub(crate) mod fake;
+
 use super::*;
 use crate::record::{Batch, BatchBuilder, Codec, NewRecord, Producer};
-use bytes::{Bytes, BytesMut};
-use kafka_protocol::messages::api_versions_response::ApiVersion;
-use kafka_protocol::messages::metadata_response::{
-    MetadataResponseBroker, MetadataResponsePartition, MetadataResponseTopic,
-};
+use bytes::BytesMut;
 use kafka_protocol::messages::produce_response::{PartitionProduceResponse, TopicProduceResponse};
 use kafka_protocol::messages::{
-    ApiKey, ApiVersionsResponse, BrokerId, MetadataRequest, MetadataResponse, ProduceRequest, ProduceResponse,
-    ResponseHeader,
+    ApiKey, FindCoordinatorRequest, FindCoordinatorResponse, HeartbeatRequest, HeartbeatResponse, ProduceRequest,
+    ProduceResponse, SaslAuthenticateResponse, SaslHandshakeResponse,
 };
-use kafka_protocol::protocol::{Decodable, Encodable, StrBytes, decode_request_header_from_buffer};
+use kafka_protocol::protocol::StrBytes;
 use std::collections::{BTreeMap, VecDeque};
-use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpListener;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -52,22 +50,15 @@ impl Brokers {
         let brokers = Brokers(Arc::default());
         brokers.0.lock().unwrap().script = script.iter().copied().collect();
         for id in 0..2 {
-            let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-            brokers.0.lock().unwrap().ports.push(listener.local_addr().unwrap().port());
             let own = brokers.clone();
-            std::thread::spawn(move || {
-                for stream in listener.incoming().flatten() {
-                    let own = own.clone();
-                    std::thread::spawn(move || while own.serve(id, &stream).is_some() {});
-                }
-            });
+            let port = fake::listen(move |asked| own.answer(id, asked));
+            brokers.0.lock().unwrap().ports.push(port);
         }
         brokers
     }
 
     fn cluster(&self) -> Cluster {
-        let server = format!("127.0.0.1:{}", self.0.lock().unwrap().ports[1]);
-        Cluster::new(Settings { servers: vec![server], tls: None, sasl: None }, Arc::new(|| true))
+        Cluster::new(fake::settings(self.0.lock().unwrap().ports[1]), Arc::new(|| true))
     }
 
     /// Base sequences of what is there.
@@ -76,59 +67,22 @@ impl Brokers {
         state.log.iter().map(|batch| batch.header().producer.unwrap().base_sequence).collect()
     }
 
-    /// One request; `None` ends the connection.
-    fn serve(&self, id: usize, mut stream: &TcpStream) -> Option<()> {
-        let mut size = [0; 4];
-        stream.read_exact(&mut size).ok()?;
-        let mut bytes = vec![0; u32::from_be_bytes(size) as usize];
-        stream.read_exact(&mut bytes).ok()?;
-        let mut bytes = Bytes::from(bytes);
-        let header = decode_request_header_from_buffer(&mut bytes).unwrap();
-        let (key, version) = (header.request_api_key, header.request_api_version);
-        let mut answer = BytesMut::new();
-        let api = ApiKey::try_from(key).unwrap();
-        let told = ResponseHeader::default().with_correlation_id(header.correlation_id);
-        told.encode(&mut answer, api.response_header_version(version)).unwrap();
-        match api {
-            ApiKey::ApiVersions => {
-                let keys = [(ApiKey::Metadata, 12), (ApiKey::Produce, 11)];
-                let range = |(key, max): (ApiKey, i16)| {
-                    ApiVersion::default().with_api_key(key as i16).with_min_version(3).with_max_version(max)
-                };
-                let told = ApiVersionsResponse::default().with_api_keys(keys.into_iter().map(range).collect());
-                told.encode(&mut answer, version).unwrap();
-            }
+    fn answer(&self, id: usize, asked: &mut fake::Asked) -> Option<BytesMut> {
+        match asked.api {
+            ApiKey::ApiVersions => asked.with_versions(&[(ApiKey::Metadata, 12), (ApiKey::Produce, 11)]),
             ApiKey::Metadata => {
-                MetadataRequest::decode(&mut bytes, version).unwrap();
-                self.metadata().encode(&mut answer, version).unwrap();
+                let (ports, leader) = {
+                    let state = self.0.lock().unwrap();
+                    (state.ports.clone(), state.leader as i32)
+                };
+                asked.with_metadata(&ports, &[leader])
             }
             ApiKey::Produce => {
-                let request = ProduceRequest::decode(&mut bytes, version).unwrap();
-                self.produce(id, &request)?.encode(&mut answer, version).unwrap();
+                let request = asked.body();
+                asked.with(&self.produce(id, &request)?)
             }
             other => panic!("nobody is to ask for {other:?}"),
         }
-        stream.write_all(&(answer.len() as u32).to_be_bytes()).ok()?;
-        stream.write_all(&answer).ok()
-    }
-
-    fn metadata(&self) -> MetadataResponse {
-        let state = self.0.lock().unwrap();
-        let broker = |(id, port): (usize, &u16)| {
-            let host = StrBytes::from_static_str("127.0.0.1");
-            MetadataResponseBroker::default()
-                .with_node_id(BrokerId(id as i32))
-                .with_host(host)
-                .with_port(i32::from(*port))
-        };
-        let partition = MetadataResponsePartition::default().with_leader_id(BrokerId(state.leader as i32));
-        let topic = MetadataResponseTopic::default()
-            .with_name(Some(super::cluster::name("t")))
-            .with_topic_id(uuid::Uuid::from_u128(7))
-            .with_partitions(vec![partition]);
-        MetadataResponse::default()
-            .with_brokers(state.ports.iter().enumerate().map(broker).collect())
-            .with_topics(vec![topic])
     }
 
     fn produce(&self, id: usize, request: &ProduceRequest) -> Option<ProduceResponse> {
@@ -159,8 +113,7 @@ impl Brokers {
             }
         }
         let told = PartitionProduceResponse::default().with_error_code(code);
-        let told =
-            TopicProduceResponse::default().with_name(super::cluster::name("t")).with_partition_responses(vec![told]);
+        let told = TopicProduceResponse::default().with_name(cluster::name("t")).with_partition_responses(vec![told]);
         let told = ProduceResponse::default().with_responses(vec![told]).with_throttle_time_ms(throttle);
         (!is_gone).then_some(told)
     }
@@ -290,4 +243,123 @@ fn who_never_gets_an_answer_is_told_so_soon() {
     let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
     let mut cluster = Cluster::new(Settings { servers: vec![nobody], tls: None, sasl: None }, Arc::new(|| true));
     assert!(cluster.topic("t").unwrap_err().to_string().contains("cannot talk to Kafka"));
+}
+
+/// Pulses that are counted.
+fn counted() -> (Arc<AtomicUsize>, Pulse) {
+    let count = Arc::new(AtomicUsize::new(0));
+    let own = count.clone();
+    (count, Arc::new(move || own.fetch_add(1, Ordering::Relaxed) < usize::MAX))
+}
+
+#[test]
+fn each_of_many_dead_servers_is_waited_for_with_a_sign_of_life() {
+    let dead = || TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+    let settings = Settings { servers: (0..20).map(|_| dead()).collect(), tls: None, sasl: None };
+    let (count, pulse) = counted();
+    assert!(Cluster::new(settings.clone(), pulse).topic("t").is_err());
+    assert!(count.load(Ordering::Relaxed) >= 20, "{count:?}");
+    // Who is not waited for asks no further server.
+    let told = Cluster::new(settings, Arc::new(|| false)).topic("t").unwrap_err().to_string();
+    assert!(told.contains("nobody waits"), "{told}");
+}
+
+#[test]
+fn a_broker_that_takes_no_bytes_is_waited_for_with_signs_of_life() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let answered = std::thread::spawn(move || {
+        // It says what it speaks, and then takes nothing any more.
+        let (stream, _) = listener.accept().unwrap();
+        let known = |asked: &mut fake::Asked| asked.with_versions(&[(ApiKey::Metadata, 12), (ApiKey::Produce, 11)]);
+        fake::serve(&stream, &known).unwrap();
+        stream
+    });
+    let (count, pulse) = counted();
+    let mut cluster = Cluster::new(fake::settings(port), pulse.clone());
+    cluster.know(0, format!("127.0.0.1:{port}"));
+    cluster.leaders.insert("t".to_owned(), vec![0]);
+    let mut builder = BatchBuilder::new();
+    builder.producer(Producer { id: 7, epoch: 0, base_sequence: 0 });
+    builder.push(NewRecord { timestamp: 1, key: None, value: Some(&vec![b'v'; 64 << 20]), headers: &[] });
+    let large = BTreeMap::from([(0, vec![builder.build(Codec::None).unwrap()])]);
+    let sender = std::thread::spawn(move || cluster.produce("t", &large, |_| {}));
+    let stream = answered.join().unwrap();
+    std::thread::sleep(Duration::from_secs(1));
+    let late = count.load(Ordering::Relaxed);
+    std::thread::sleep(Duration::from_secs(2));
+    assert!(count.load(Ordering::Relaxed) > late, "nobody gives a sign of life while a broker takes no bytes");
+    drop(stream);
+    assert!(sender.join().unwrap().is_err());
+}
+
+#[test]
+fn a_groups_coordinator_is_asked_for_again_only_when_it_cannot_answer() {
+    let (finds, beats) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+    let (found, beaten) = (finds.clone(), beats.clone());
+    let known = [(ApiKey::FindCoordinator, 3), (ApiKey::Heartbeat, 4)];
+    let own = Arc::new(Mutex::new(0));
+    let port = own.clone();
+    let listening = fake::listen(move |asked| match asked.api {
+        ApiKey::ApiVersions => asked.with_versions(&known),
+        ApiKey::FindCoordinator => {
+            asked.body::<FindCoordinatorRequest>();
+            found.fetch_add(1, Ordering::Relaxed);
+            let host = StrBytes::from_static_str("127.0.0.1");
+            let told = FindCoordinatorResponse::default().with_host(host).with_port(*port.lock().unwrap());
+            asked.with(&told)
+        }
+        ApiKey::Heartbeat => {
+            asked.body::<HeartbeatRequest>();
+            let is_third = beaten.fetch_add(1, Ordering::Relaxed) == 2;
+            let code = if is_third { ResponseError::NotCoordinator.code() } else { 0 };
+            asked.with(&HeartbeatResponse::default().with_error_code(code))
+        }
+        other => panic!("nobody is to ask for {other:?}"),
+    });
+    *own.lock().unwrap() = i32::from(listening);
+    let mut member = Member::new(Cluster::new(fake::settings(listening), Arc::new(|| true)), "g", "t");
+    assert!(member.heartbeat().is_ok() && member.heartbeat().is_ok());
+    assert_eq!(finds.load(Ordering::Relaxed), 1);
+    assert!(member.heartbeat().is_err() && member.heartbeat().is_ok());
+    assert_eq!((finds.load(Ordering::Relaxed), beats.load(Ordering::Relaxed)), (2, 4));
+}
+
+/// What is said of a login that a broker answers so, or of none.
+fn login(mechanism: ResponseError, password: ResponseError, sasl: Option<Sasl>) -> Result<(), String> {
+    let known = [(ApiKey::SaslHandshake, 1), (ApiKey::SaslAuthenticate, 2), (ApiKey::Metadata, 12)];
+    let port = fake::listen(move |asked| match asked.api {
+        ApiKey::ApiVersions => asked.with_versions(&known),
+        ApiKey::SaslHandshake => {
+            let theirs = vec![StrBytes::from_static_str("SCRAM-SHA-256"), StrBytes::from_static_str("GSSAPI")];
+            asked.with(&SaslHandshakeResponse::default().with_error_code(mechanism.code()).with_mechanisms(theirs))
+        }
+        ApiKey::SaslAuthenticate => {
+            let message = Some(StrBytes::from_static_str("Authentication failed"));
+            asked
+                .with(&SaslAuthenticateResponse::default().with_error_code(password.code()).with_error_message(message))
+        }
+        _ => None,
+    });
+    let settings = Settings { sasl, ..fake::settings(port) };
+    Cluster::new(settings, Arc::new(|| true)).topic("t").map(drop).map_err(|error| error.to_string())
+}
+
+#[test]
+fn a_login_that_fails_says_what_to_do() {
+    let plain = || {
+        let (username, password) = ("someone".to_owned(), "hunter2".to_owned());
+        Some(Sasl { mechanism: Mechanism::Plain, username, password })
+    };
+    let none = ResponseError::Unknown(0);
+    let cases = [
+        (none, ResponseError::SaslAuthenticationFailed, plain(), "look at username, password and mechanism"),
+        (ResponseError::UnsupportedSaslMechanism, none, plain(), "it takes SCRAM-SHA-256, GSSAPI"),
+        (ResponseError::IllegalSaslState, none, plain(), "this port wants no login"),
+        (none, none, None, "if the broker wants a login, say it with sasl"),
+    ];
+    for (mechanism, password, sasl, wanted) in cases {
+        let told = login(mechanism, password, sasl).unwrap_err();
+        assert!(told.contains(wanted) && !told.contains("someone") && !told.contains("hunter2"), "{told}");
+    }
 }

@@ -35,7 +35,10 @@ impl Runner {
                 self.fall(open, at, format!("cannot write Parquet: {error}"))?;
                 continue;
             }
-            let is_full = outlet.line.as_mut().is_some_and(|line| line.sink.is_full());
+            let is_full = outlet.line.as_mut().is_some_and(|line| {
+                line.sink.look_around();
+                line.sink.is_full() || line.sink.has_news()
+            });
             if is_full || outlet.since.is_some_and(|since| since.elapsed() >= self.roll_age(at)) {
                 due.push(at);
             }

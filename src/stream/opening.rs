@@ -290,6 +290,11 @@ impl Runner {
         if let (Some(only), Some(name)) = (next.outputs.remove(ONLY_OUTPUT), names.first()) {
             next.outputs.insert(name.clone(), only);
         }
+        for (before, now) in renamed(&self.job.spec.routes, next.outputs.keys()) {
+            if let Some(state) = next.outputs.remove(&before) {
+                next.outputs.insert(now, state);
+            }
+        }
         for name in &names {
             let begun = || OutputState { positions: next.positions.clone(), ..OutputState::default() };
             next.outputs.entry(name.clone()).or_insert_with(begun);
@@ -459,4 +464,66 @@ fn keyed_by(topic: &Source, job: &Job) -> Result<(), String> {
         }
     }
     Ok(())
+}
+
+/// Outputs to a Kafka topic that are known by other servers, or of a time when their names had none: by the old name the new one. If that is
+/// another cluster in truth its topic has another id, and what was written is not looked for there.
+fn renamed<'a>(routes: &[Route], known: impl Iterator<Item = &'a String>) -> Vec<(String, String)> {
+    let names: Vec<String> = routes.iter().map(|route| route.to.to_string()).collect();
+    let (known, mut gone): (Vec<&String>, Vec<&String>) = known.partition(|name| names.contains(name));
+    let mut renamed = Vec::new();
+    for (route, name) in routes.iter().zip(names) {
+        let Output::Kafka(out) = &route.to else { continue };
+        if known.contains(&&name) {
+            continue;
+        }
+        let topic = format!("kafka {}", out.topic);
+        let servers = |old: &str| old.strip_prefix(&topic)?.strip_prefix(" at ").map(str::to_owned);
+        let is_of_topic = |old: &&&String| ***old == topic || servers(old).is_some();
+        let shares = |old: &&&String| {
+            servers(old)
+                .is_some_and(|servers| servers.split(',').any(|one| out.cluster.servers.iter().any(|own| own == one)))
+        };
+        let mut candidates = gone.iter().filter(is_of_topic);
+        let shared = gone.iter().filter(is_of_topic).find(shares);
+        let only = candidates.next().filter(|_| candidates.next().is_none());
+        let Some(before) = shared.or(only).map(|before| (*before).clone()) else { continue };
+        gone.retain(|old| **old != before);
+        renamed.push((before, name));
+    }
+    renamed
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_output_elsewhere_is_the_one_it_was_under_other_servers() {
+        let to = |servers: &str| format!("[[route]]\nto = {{ kafka = \"orders\", servers = \"{servers}\" }}\n");
+        let routes = |all: &[&str]| {
+            let routes: String = all.iter().map(|servers| to(servers)).collect();
+            let text = format!("from = \"topic:in\"\n{routes}[columns]\na = \"string\"\n");
+            let spec = super::super::parse::parse(Path::new("p.toml"), &text);
+            spec.map(|spec| spec.routes)
+                .map_err(|mistakes| mistakes.iter().map(ToString::to_string).collect::<String>())
+        };
+        let known = |names: &[&str], all: &[&str]| {
+            let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+            renamed(&routes(all).unwrap(), names.iter())
+        };
+        let is = |old: &str, new: &str| vec![(old.to_owned(), new.to_owned())];
+        assert_eq!(known(&["kafka orders"], &["a:1"]), is("kafka orders", "kafka orders at a:1"));
+        assert_eq!(known(&["kafka orders at a:1"], &["a:1"]), []);
+        assert_eq!(known(&["kafka orders at a:1"], &["b:1,a:1"]), is("kafka orders at a:1", "kafka orders at b:1,a:1"));
+        assert_eq!(known(&["kafka orders at a:1"], &["b:1"]), is("kafka orders at a:1", "kafka orders at b:1"));
+        let two = ["kafka orders at a:1", "kafka orders at c:1"];
+        assert_eq!(known(&two, &["b:1,c:1", "a:1"]), is("kafka orders at c:1", "kafka orders at b:1,c:1"));
+        assert_eq!(known(&two, &["b:1"]), [], "nobody knows which");
+        assert_eq!(known(&["kafka orders-2 at a:1", "topic orders"], &["a:1"]), []);
+        // Two clusters may have topics of one name; one cluster has not.
+        assert_eq!(routes(&["a:1", "b:1"]).unwrap().len(), 2);
+        let told = routes(&["a:1,b:1", "c:1,b:1"]).unwrap_err();
+        assert!(told.contains("another route writes to kafka orders at c:1,b:1 too"), "{told}");
+    }
 }

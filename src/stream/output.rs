@@ -193,7 +193,7 @@ impl Outlet {
 
     /// Whether there is something to cut.
     pub(super) fn is_ahead(&self, checkpoint: &Checkpoint) -> bool {
-        let is_empty = self.line.as_ref().is_none_or(|line| line.sink.is_empty());
+        let is_empty = self.line.as_ref().is_none_or(|line| line.sink.is_empty() && !line.sink.has_news());
         !is_empty || checkpoint.outputs.get(&self.name).is_none_or(|state| state.positions != self.settled())
     }
 }

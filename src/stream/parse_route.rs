@@ -36,7 +36,7 @@ pub(super) fn read(root: &Section<'_>) -> Vec<Route> {
         let output = output(section);
         section.finish();
         let Some(To { output: Some(to), store, named_at }) = output else { continue };
-        if routes.iter().any(|route| route.to.to_string() == to.to_string()) {
+        if routes.iter().any(|route| route.to.is_where(&to)) {
             section.wrong("to", format!("another route writes to {to} too: make one of them, joined by or"));
         }
         if matches!(rule, Rule::Otherwise) && routes.iter().any(|route| matches!(route.rule, Rule::Otherwise)) {

@@ -414,7 +414,9 @@ fn redirected(outputs: &[String], to: &[String]) -> Result<BTreeMap<String, Stri
     let to: BTreeMap<String, String> = to.iter().map(one).collect::<Result<_, _>>()?;
     for (output, name) in &to {
         let kind = output.split(' ').next().unwrap_or_default();
-        let is_own = outputs.iter().any(|own| *own == format!("{kind} {name}"));
+        let place = format!("{kind} {name}");
+        let is_own =
+            outputs.iter().any(|own| *own == place || kind == "kafka" && own.starts_with(&format!("{place} at ")));
         let is_inside =
             !name.is_empty() && Path::new(name).components().all(|part| matches!(part, Component::Normal(_)));
         if is_own || !is_inside {

@@ -326,9 +326,23 @@ impl std::fmt::Display for Output {
                 None => write!(f, "{} {}", out.kind(), out.folder.display()),
             },
             Output::Topic(out) => write!(f, "topic {}", out.topic),
-            Output::Kafka(out) => write!(f, "kafka {}", out.topic),
+            Output::Kafka(out) => write!(f, "kafka {} at {}", out.topic, out.cluster.servers.join(",")),
             Output::Http(out) => write!(f, "http {}", out.name),
             Output::Stdout => f.write_str("stdout"),
+        }
+    }
+}
+
+impl Output {
+    /// Whether rows of both come to one place.
+    pub(super) fn is_where(&self, other: &Output) -> bool {
+        match (self, other) {
+            // A server tells of the others.
+            (Output::Kafka(one), Output::Kafka(two)) => {
+                let is_shared = |server| two.cluster.servers.contains(server);
+                one.topic == two.topic && one.cluster.servers.iter().any(is_shared)
+            }
+            _ => self.to_string() == other.to_string(),
         }
     }
 }

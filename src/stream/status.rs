@@ -121,7 +121,6 @@ impl Runner {
         let output = |route: &Route| match &route.to {
             Output::Parquet(out) if out.store.is_some() => route.to.to_string(),
             Output::Parquet(out) => format!("{} {}", out.kind(), self.options.out.join(&out.folder).display()),
-            Output::Kafka(out) => format!("kafka {} at {}", out.topic, out.cluster.servers.join(",")),
             other => other.to_string(),
         };
         let outputs = self.job.spec.routes.iter().map(output);

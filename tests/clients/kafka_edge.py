@@ -17,13 +17,14 @@ import confluent_kafka
 import confluent_kafka.admin
 import pyarrow.parquet
 from daemon import Daemon, free_port
+from kafka_secure import secure
 
 INRUSH, FOLDER, KAFKA_SH = sys.argv[1:4]
 KILLS = int(os.environ.get("KILLS", "6"))
 SEED = int(os.environ.get("SEED", str(time.time_ns() % 1_000_000)))
 PARTITIONS, TARGET_PARTITIONS, KEYS = 3, 4, 50
 RATE = 2_000
-PARTS = os.environ.get("PARTS", "edge share").split()
+PARTS = os.environ.get("PARTS", "edge share secure").split()
 PATIENCE_S = 120
 QUIET = {"log_level": 0, "reconnect.backoff.max.ms": 300}
 chance = random.Random(SEED)
@@ -32,12 +33,12 @@ chance = random.Random(SEED)
 class Kafka:
     """The broker, on one port whenever it is started again."""
 
-    def __init__(self):
-        self.folder, self.port = f"{FOLDER}/kafka", free_port()
+    def __init__(self, folder):
+        self.folder, self.port = folder, free_port()
         self.address = f"127.0.0.1:{self.port}"
 
-    def start(self):
-        subprocess.run([KAFKA_SH, "start", self.folder], check=True, stdout=subprocess.DEVNULL, env={**os.environ, "KAFKA_PORT": str(self.port)})
+    def start(self, *settings):
+        subprocess.run([KAFKA_SH, "start", self.folder, *settings], check=True, stdout=subprocess.DEVNULL, env={**os.environ, "KAFKA_PORT": str(self.port)})
 
     def kill(self):
         with open(f"{self.folder}/pid", encoding="utf-8") as file:
@@ -58,14 +59,24 @@ def is_gone(pid):
 
 
 class Edge(Daemon):
-    """A daemon with one pipeline."""
+    """A daemon with pipelines."""
+
+    def __init__(self, inrush, folder):
+        self.admin = free_port()
+        super().__init__(inrush, folder)
 
     def start(self):
         os.makedirs(f"{self.folder}/pipelines", exist_ok=True)
-        command = [self.inrush, "serve", "--data", f"{self.folder}/data", "--kafka", self.address, "--http", "127.0.0.1:0", "--admin", "127.0.0.1:0"]
+        command = [self.inrush, "serve", "--data", f"{self.folder}/data", "--kafka", self.address, "--http", "127.0.0.1:0", "--admin", f"127.0.0.1:{self.admin}"]
         command += ["--pipelines", f"{self.folder}/pipelines"]
         with open(f"{self.folder}/log", "a", encoding="utf-8") as log:
             self.process = subprocess.Popen(command, stderr=log, stdout=log, env={**os.environ, "RUST_LOG": "info", "INRUSH_LOG_FORMAT": "json"})
+
+
+def begun(folder):
+    node = Edge(INRUSH, folder)
+    node.wait_until_it_answers()
+    return node
 
 
 class Sender(threading.Thread):
@@ -263,7 +274,17 @@ def share(kafka):
 
 
 def main():
-    kafka = Kafka()
+    if "secure" in PARTS:
+        os.makedirs(f"{FOLDER}/secure")
+        guarded = Kafka(f"{FOLDER}/secure/kafka")
+        try:
+            if secure(guarded, begun, make, read_all, judge):
+                sys.exit(1)
+        finally:
+            subprocess.run([KAFKA_SH, "stop", guarded.folder], check=False)
+    if not {"edge", "share"} & set(PARTS):
+        return
+    kafka = Kafka(f"{FOLDER}/kafka")
     kafka.start()
     if "share" in PARTS and share(kafka):
         sys.exit(1)

@@ -17,13 +17,13 @@ use super::reached::{Last, Progress, Reached, SourceTopic, missing, reached_by};
 use super::row::{BATCH_SIZE, Row, filled, fitting, next_sequence, too_large};
 use super::topic::Lines;
 use super::{Shaped, Sink, WriteError};
-use crate::kafka::{Acked, Cluster, END, Error, Pulse, START, Stopped, TopicLimits, Why};
+use crate::kafka::{Acked, Cluster, END, Error, FetchLimits, Pulse, START, Stopped, TopicLimits, Why};
 use crate::record::{Batch, Producer, Record, partition_for_key};
 use arrow::record_batch::RecordBatch;
 use kafka_protocol::ResponseError;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tracing::{error, warn};
 use uuid::Uuid;
 
@@ -32,6 +32,12 @@ const SCAN_SIZE: i32 = 4 << 20;
 /// A broker that has nothing to show below its end is asked so often.
 const SCAN_ATTEMPTS: usize = 20;
 const SCAN_WAIT: Duration = Duration::from_millis(250);
+/// What a dead process had under way has come after this, or never does: brokers drop what a closed connection still holds in seconds.
+const LATE_MAX: Duration = Duration::from_secs(600);
+/// Records of others that are worth a checkpoint of their own.
+const NEWS_MIN: i64 = 1_000;
+/// How often it is looked where partitions end, so that a start need not read what others wrote meanwhile.
+const ENDS_AGE_MAX: Duration = Duration::from_secs(60);
 /// Splits of batches and new looks at partitions that one call may need.
 const ATTEMPTS_MAX: usize = 32;
 /// Rows without a key go to one partition for so many offsets of their source, then to the next: a replay spreads them alike.
@@ -55,8 +61,17 @@ pub(in crate::stream) struct KafkaSink {
     progress: Progress,
     /// By source and output partition.
     places: BTreeMap<(i32, i32), Place>,
-    /// By output partition what comes behind the last batch of ours that was seen there.
+    /// By output partition what comes behind all that was looked at, and behind the last batch of this run.
     ends: BTreeMap<i32, i64>,
+    /// By output partition where the look at the start ended: a batch of a process that died may come behind it.
+    opened: BTreeMap<i32, i64>,
+    opened_at: Instant,
+    ends_at: Instant,
+    /// What the last checkpoint says of them, and whether it is to be told more though no row was written.
+    told: BTreeMap<i32, i64>,
+    has_news: bool,
+    /// By source and output partition where the first batch lies that the last checkpoint does not cover.
+    begun: BTreeMap<(i32, i32), i64>,
     /// Source and output partitions of which a batch of this run was seen in its place.
     proven: BTreeSet<(i32, i32)>,
     is_readable: bool,
@@ -163,6 +178,12 @@ impl KafkaSink {
             progress: Progress::new(floor),
             places: state.places.iter().map(place).collect(),
             ends: state.ends.clone(),
+            opened: BTreeMap::new(),
+            opened_at: Instant::now(),
+            ends_at: Instant::now(),
+            told: state.ends.clone(),
+            has_news: false,
+            begun: BTreeMap::new(),
             proven: BTreeSet::new(),
             is_readable: true,
             hooks,
@@ -178,7 +199,7 @@ impl KafkaSink {
                     partition,
                     from = end,
                     to = known,
-                    "records that the pipeline wrote left the end of Kafka's log"
+                    "records that were there left the end of Kafka's log, maybe such that the pipeline wrote"
                 );
             }
             let from = known.min(end).max(starts.get(&partition).copied().unwrap_or(0));
@@ -189,7 +210,9 @@ impl KafkaSink {
                 }
                 scanned => scanned?,
             }
+            sink.opened.insert(partition, sink.ends.get(&partition).copied().unwrap_or(end));
         }
+        sink.opened_at = Instant::now();
         if !sink.is_readable {
             // Nobody knows which sequences were used.
             sink.places.clear();
@@ -202,7 +225,7 @@ impl KafkaSink {
 
     /// Why rows may be there twice after a crash, if they may.
     pub(in crate::stream) fn doubt(&self) -> Option<String> {
-        let topic = &self.out.topic;
+        let (topic, servers) = (&self.out.topic, self.out.cluster.servers.join(","));
         let why = if !self.is_readable {
             "it may not be read (no READ right on it), so nobody sees what is there"
         } else if self.limits.compacts {
@@ -212,21 +235,22 @@ impl KafkaSink {
         } else {
             return None;
         };
-        Some(format!("kafka {topic}: rows may be there twice after a crash (at least once): {why}"))
+        Some(format!("kafka {topic} at {servers}: rows may be there twice after a crash (at least once): {why}"))
     }
 
-    /// Reads a partition from `from` to `end`, and remembers what is ours.
+    /// Reads a partition from `from` to `end`, and remembers what is ours; [`KafkaSink::ends`] is then how far it has come.
     fn scan(&mut self, partition: i32, from: i64, end: i64) -> Result<(), Error> {
         let topic = self.out.topic.as_str().to_owned();
         let (mut next, mut attempts) = (from, 0);
         while next < end && attempts < SCAN_ATTEMPTS {
-            let fetched = self.cluster.fetch(&topic, partition, next, SCAN_SIZE, SCAN_WAIT, false)?;
+            let fetched = self.cluster.fetch(&topic, partition, next, look(SCAN_SIZE))?;
             attempts = if fetched.batches.is_empty() { attempts + 1 } else { 0 };
             for batch in &fetched.batches {
                 self.note(partition, batch);
                 next = next.max(batch.next_offset().0);
             }
         }
+        self.ends.insert(partition, next);
         Ok(())
     }
 
@@ -238,7 +262,7 @@ impl KafkaSink {
         // By its offsets: compaction takes records away, and their sequences stay used.
         let sequence = next_sequence(producer.base_sequence, header.offset_count());
         self.places.insert((*source, partition), Place { epoch: producer.epoch, sequence });
-        self.ends.insert(partition, batch.next_offset().0);
+        self.begun.entry((*source, partition)).or_insert(batch.base_offset().0);
         if let Some(marked) = self.source.marked(batch) {
             self.progress.find(marked, partition);
         }
@@ -313,6 +337,8 @@ impl KafkaSink {
             self.places.insert(pair, Place { sequence, ..this.place });
             self.progress.write(pair, this.reached);
             let end = self.ends.entry(ack.partition).or_insert(0);
+            // Where the broker does not know it any more, it is behind what was looked at.
+            self.begun.entry(pair).or_insert(if ack.base_offset < 0 { *end } else { ack.base_offset });
             *end = (*end).max(ack.base_offset + this.count as i64);
             if ack.at == 0 && !self.proven.contains(&pair) {
                 first.push((ack, this));
@@ -328,7 +354,7 @@ impl KafkaSink {
         let topic = self.out.topic.as_str().to_owned();
         for (ack, made) in first.iter().filter(|_| self.is_readable).copied().collect::<Vec<_>>() {
             let partition = ack.partition;
-            let fetched = self.cluster.fetch(&topic, partition, ack.base_offset.max(0), 1, SCAN_WAIT, false)?;
+            let fetched = self.cluster.fetch(&topic, partition, ack.base_offset.max(0), look(1))?;
             let wanted = Producer { id: producer, epoch: made.place.epoch, base_sequence: made.place.sequence };
             let is_ours = fetched.batches.first().is_some_and(|batch| {
                 batch.header().producer == Some(wanted)
@@ -357,7 +383,7 @@ impl KafkaSink {
         if self.is_readable {
             let end = self.cluster.offsets(&topic, END, false)?.get(&partition).copied().unwrap_or(0);
             let start = self.cluster.offsets(&topic, START, false)?.get(&partition).copied().unwrap_or(0);
-            let from = self.ends.get(&partition).copied().unwrap_or(0).min(end).max(start);
+            let from = self.looked_at(partition).min(end).max(start);
             self.scan(partition, from, end)?;
             let now = self.places.get(&pair).copied().unwrap_or_default();
             if now != before {
@@ -379,6 +405,23 @@ impl KafkaSink {
         warn!(topic, partition, epoch, %code, "Kafka's log lost sequences of the pipeline's producer: it goes on in its next epoch");
         self.places.insert(pair, Place { epoch, sequence: 0 });
         Ok(())
+    }
+
+    /// Below it nothing of the pipeline is in an output partition that is not known. While some producer has no batch of this run in it, one
+    /// of a run before may have come behind what was looked at, and before others of ours.
+    fn looked_at(&self, partition: i32) -> i64 {
+        let end = self.ends.get(&partition).copied().unwrap_or(0);
+        let is_over = self.opened_at.elapsed() > LATE_MAX;
+        if is_over || self.producers.keys().all(|source| self.proven.contains(&(*source, partition))) {
+            return end;
+        }
+        self.opened.get(&partition).map_or(end, |opened| end.min(*opened))
+    }
+
+    /// Where the next start is to look from: what goes beyond a checkpoint's positions it has to find, for it is sent once more.
+    fn settled(&self, partition: i32) -> i64 {
+        let begun = self.begun.iter().filter(|((_, to), _)| *to == partition).map(|(_, at)| *at);
+        begun.chain([self.looked_at(partition)]).min().unwrap_or(0)
     }
 }
 
@@ -444,7 +487,7 @@ impl Sink for KafkaSink {
             topic: self.topic,
             partitions: self.cluster.partitions(self.out.topic.as_str()).max(self.partitions),
             producers: self.producers.clone(),
-            ends: self.ends.clone(),
+            ends: self.ends.keys().map(|partition| (*partition, self.settled(*partition))).collect(),
             places: self.places.iter().map(place).collect(),
         });
     }
@@ -453,6 +496,27 @@ impl Sink for KafkaSink {
         let Some(kafka) = &state.kafka else { return };
         self.partitions = kafka.partitions;
         self.progress.cut(&state.positions);
+        self.begun.retain(|pair, _| self.progress.holds(pair));
+        self.told.clone_from(&kafka.ends);
+        self.has_news = false;
+    }
+
+    fn look_around(&mut self) {
+        if self.ends_at.elapsed() < ENDS_AGE_MAX || !self.is_readable {
+            return;
+        }
+        self.ends_at = Instant::now();
+        // A cluster that does not answer says so to the next row.
+        let topic = self.out.topic.as_str().to_owned();
+        let Ok(ends) = self.cluster.offsets(&topic, END, false) else { return };
+        self.ends.extend(&ends);
+        let told = |partition: &i32| self.told.get(partition).copied().unwrap_or(0);
+        let news: i64 = ends.keys().map(|partition| self.looked_at(*partition) - told(partition)).sum();
+        self.has_news = news >= NEWS_MIN;
+    }
+
+    fn has_news(&self) -> bool {
+        self.has_news
     }
 
     fn whole(&self) -> BTreeMap<i32, i64> {
@@ -464,24 +528,15 @@ impl Sink for KafkaSink {
     }
 }
 
+/// How partitions are read back: whatever transactions say, ours are in none.
+fn look(size: i32) -> FetchLimits {
+    FetchLimits { partition_size: size, size, wait: SCAN_WAIT, is_committed: false }
+}
+
 /// Where a row without a key goes: by its source's offset alone, so that it goes there again.
 fn sticky(source: i32, offset: i64, count: i32) -> i32 {
     (i64::from(source) + offset / STICKY_OFFSETS).rem_euclid(i64::from(count)) as i32
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn rows_without_a_key_stay_for_a_while_and_are_spread_alike_again() {
-        assert_eq!((sticky(1, 0, 3), sticky(1, STICKY_OFFSETS - 1, 3), sticky(1, STICKY_OFFSETS, 3)), (1, 1, 2));
-        let used: BTreeSet<i32> = (0..12).map(|n| sticky(0, n * STICKY_OFFSETS, 4)).collect();
-        assert_eq!(used.len(), 4);
-    }
-
-    #[test]
-    fn rows_of_windows_have_a_producer_of_their_own() {
-        assert!(sources(2, false).eq([0, 1]) && sources(2, true).eq([0, 1, WINDOWS]));
-    }
-}
+mod tests;

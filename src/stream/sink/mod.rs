@@ -67,6 +67,14 @@ pub(super) trait Sink {
         Ok(())
     }
 
+    /// Looks now and then at what others do to what it writes to.
+    fn look_around(&mut self) {}
+
+    /// Whether a checkpoint is to say something that no row has changed.
+    fn has_news(&self) -> bool {
+        false
+    }
+
     /// Whether nothing is open that a cut would close.
     fn is_empty(&self) -> bool {
         true

@@ -63,6 +63,11 @@ impl Progress {
         self.held.get(&(source, partition)).copied().unwrap_or(floor).max(floor)
     }
 
+    /// Whether an output partition has more of a source partition than the last checkpoint says.
+    pub(super) fn holds(&self, pair: &(i32, i32)) -> bool {
+        self.held.contains_key(pair)
+    }
+
     /// By source partition what comes behind the last record of which at least one output partition has all rows.
     pub(in crate::stream) fn whole(&self) -> BTreeMap<i32, i64> {
         self.greatest(|reached| reached.next)

@@ -5,11 +5,13 @@
 //! are given without their records, so that offsets stay.
 
 use super::super::spec::Elsewhere;
-use crate::kafka::{Cluster, END, Error, Fetched, Member, Pulse, START, Standing};
+use super::ahead::{self, Ahead, FETCH_PARTITION_SIZE, FETCH_SIZE};
+use super::keeper::Keeper;
+use crate::kafka::{Cluster, END, Error, FetchLimits, Fetched, Member, Pulse, START, Standing};
 use crate::record::{Batch, Offset, TopicName};
 use crate::store::{ReadError, Slice};
 use kafka_protocol::ResponseError;
-use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
@@ -18,11 +20,6 @@ use tokio::sync::watch;
 use tracing::{info, warn};
 use uuid::Uuid;
 
-/// What is read ahead of one partition, and of all.
-const AHEAD_PARTITION_MAX: usize = 4 << 20;
-const AHEAD_MAX: usize = 48 << 20;
-/// What one fetch asks for of one partition.
-const FETCH_SIZE: i32 = 2 << 20;
 /// How long a broker may wait for records; a thread that reads from several waits a part of it for each.
 const FETCH_WAIT: Duration = Duration::from_millis(500);
 /// How long a read elsewhere waits for its first batch.
@@ -31,12 +28,12 @@ const SEEK_PATIENCE: Duration = Duration::from_secs(1);
 const ROOM_WAIT: Duration = Duration::from_millis(100);
 /// New partitions are seen after this.
 const VIEW_AGE_MAX: Duration = Duration::from_secs(30);
-/// Between signs of life to a group.
-const HEARTBEAT: Duration = Duration::from_secs(3);
 /// A tail that nobody has told for so long may lie behind the partition's end.
 const TAIL_AGE_MAX: Duration = Duration::from_secs(5);
+/// A broker that others need not wait for is left alone for so many times as long as it was waited for in vain.
+const REST: u32 = 2;
 /// Between attempts to reach a cluster.
-const PAUSE: Duration = Duration::from_secs(1);
+pub(super) const PAUSE: Duration = Duration::from_secs(1);
 
 /// A topic that is read from elsewhere; its thread ends with it.
 pub(in crate::stream) struct Feed {
@@ -46,35 +43,40 @@ pub(in crate::stream) struct Feed {
     from: Elsewhere,
     topic: TopicName,
     shared: Arc<Shared>,
-    thread: Option<JoinHandle<()>>,
+    threads: Vec<JoinHandle<()>>,
 }
 
-struct Shared {
+/// What the pipeline's thread and the feed's have in common.
+pub(super) struct Shared {
     state: Mutex<State>,
     /// Told of each change of the state.
     changed: Condvar,
     moved: watch::Sender<u64>,
     is_stopped: AtomicBool,
     /// Whoever talks to the group holds it.
-    member: Option<Mutex<Member>>,
+    pub(super) member: Option<Mutex<Member>>,
     /// The pipeline's thread waits for the group.
     is_joining: Arc<AtomicBool>,
 }
 
 #[derive(Default)]
-struct State {
+pub(super) struct State {
     partitions: Vec<Ahead>,
+    /// When the pipeline last got something.
+    taken: Option<Instant>,
     is_gone: bool,
     /// Nobody reads ahead any more.
     has_ended: bool,
     trouble: Option<String>,
+    /// Why the group does not hear of it.
+    pub(super) group_trouble: Option<String>,
     /// Partitions that are its own; `None` = all.
     own: Option<BTreeSet<i32>>,
-    standing: Option<Standing>,
+    pub(super) standing: Option<Standing>,
     /// What the group had done with when the partitions were divided.
     committed: BTreeMap<i32, i64>,
     /// What is to be committed.
-    to_commit: Option<BTreeMap<i32, i64>>,
+    pub(super) to_commit: Option<BTreeMap<i32, i64>>,
 }
 
 impl State {
@@ -88,64 +90,12 @@ impl State {
     }
 }
 
-/// One partition.
-#[derive(Default)]
-struct Ahead {
-    start: i64,
-    tail: i64,
-    /// When the cluster last told the tail.
-    heard: Option<Instant>,
-    batches: VecDeque<Batch>,
-    size: usize,
-    /// What is read ahead begins at an offset and ends before one, which is fetched next.
-    from: i64,
-    until: i64,
-    /// Kafka has no offset `until`.
-    is_outside: bool,
-}
-
-impl Ahead {
-    fn at(start: i64, tail: i64) -> Ahead {
-        Ahead { start, tail, heard: Some(Instant::now()), from: tail, until: tail, ..Ahead::default() }
-    }
-
-    fn seek(&mut self, to: i64) {
-        self.batches.clear();
-        (self.size, self.from, self.until, self.is_outside) = (0, to, to, false);
-    }
-
-    /// A broker says that it has not what comes at an offset, and then what it has: whether the offset is outside that.
-    fn judge(&mut self, at: i64, start: Option<i64>, tail: Option<i64>) -> bool {
-        (self.start, self.tail) = (start.unwrap_or(self.start), tail.unwrap_or(self.tail));
-        let is_outside = !(self.start..=self.tail).contains(&at);
-        self.is_outside = is_outside && self.until == at;
-        is_outside
-    }
-
-    fn take(&mut self, next: i64, size_max: usize) -> Vec<Batch> {
-        let (mut taken, mut size) = (Vec::new(), 0);
-        while let Some(batch) = self.batches.front() {
-            if !taken.is_empty() && size + batch.size() > size_max {
-                break;
-            }
-            self.size -= batch.size();
-            self.from = batch.next_offset().0;
-            let Some(batch) = self.batches.pop_front() else { break };
-            if batch.next_offset().0 > next {
-                size += batch.size();
-                taken.push(batch);
-            }
-        }
-        taken
-    }
-}
-
 impl Drop for Feed {
     fn drop(&mut self) {
         self.shared.is_stopped.store(true, Ordering::Release);
         self.shared.changed.notify_all();
         // It commits what was cut and leaves its group, or others would wait for its partitions.
-        if let Some(thread) = self.thread.take() {
+        for thread in self.threads.drain(..) {
             let _ = thread.join();
         }
     }
@@ -192,26 +142,25 @@ impl Feed {
         let own = shared.clone();
         let stop = shared.clone();
         let cluster = Cluster::new(from.cluster.clone(), Arc::new(move || !stop.is_stopped.load(Ordering::Acquire)));
-        let reader = Reader {
-            shared: own,
-            cluster,
-            topic: topic.as_str().to_owned(),
-            id: view.id,
-            heard: Instant::now(),
-            rounds: 0,
-        };
-        let thread = std::thread::Builder::new().name(format!("inrush-{pipeline}-feed"));
-        let failed = |error: std::io::Error| Error::Silent(format!("a thread for \"{topic}\" ({error})"));
-        let thread = thread.spawn(move || reader.run()).map_err(failed)?;
-        Ok(Some(Feed {
+        let reader = Reader::new(own, cluster, topic.as_str(), view.id);
+        let keeper = Keeper::new(shared.clone(), topic.as_str());
+        let mut feed = Feed {
             topic_id: view.id,
             max_message_bytes: limits.max_message_bytes,
             retention_ms: limits.retention_ms,
             from: from.clone(),
             topic: topic.clone(),
             shared,
-            thread: Some(thread),
-        }))
+            threads: Vec::new(),
+        };
+        // What has begun ends with the feed, also if the other does not begin.
+        let named = |what| std::thread::Builder::new().name(format!("inrush-{pipeline}-{what}"));
+        let failed = |error: std::io::Error| Error::Silent(format!("a thread for \"{topic}\" ({error})"));
+        feed.threads.push(named("feed").spawn(move || reader.run()).map_err(failed)?);
+        if feed.is_shared() {
+            feed.threads.push(named("group").spawn(move || keeper.run()).map_err(failed)?);
+        }
+        Ok(Some(feed))
     }
 
     pub(super) fn is_of(&self, from: &Elsewhere, topic: &TopicName) -> bool {
@@ -269,7 +218,8 @@ impl Feed {
     }
 
     pub(super) fn trouble(&self) -> Option<String> {
-        self.shared.state().trouble.clone()
+        let state = self.shared.state();
+        state.trouble.clone().or_else(|| state.group_trouble.clone())
     }
 
     /// Start and tail of a partition.
@@ -303,6 +253,7 @@ impl Feed {
             let batches = ahead.take(next, size_max);
             let left = deadline.map_or(Duration::ZERO, |deadline| deadline.saturating_duration_since(Instant::now()));
             if !batches.is_empty() || left.is_zero() || state.trouble.is_some() {
+                state.taken = if batches.is_empty() { state.taken } else { Some(Instant::now()) };
                 drop(state);
                 self.shared.changed.notify_all();
                 return Ok(Slice { batches, start, tail });
@@ -331,12 +282,29 @@ impl Feed {
 }
 
 impl Shared {
-    fn state(&self) -> MutexGuard<'_, State> {
+    pub(super) fn is_stopped(&self) -> bool {
+        self.is_stopped.load(Ordering::Acquire)
+    }
+
+    pub(super) fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn wait<'a>(&self, state: MutexGuard<'a, State>, time: Duration) -> MutexGuard<'a, State> {
         self.changed.wait_timeout(state, time).unwrap_or_else(PoisonError::into_inner).0
+    }
+
+    /// Waits until the time is over, or the feed.
+    pub(super) fn rest(&self, time: Duration) {
+        let until = Instant::now() + time;
+        let mut state = self.state();
+        while !self.is_stopped() {
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return;
+            }
+            state = self.wait(state, left);
+        }
     }
 
     /// Commits what was cut, joins, and takes up what the group has done with.
@@ -389,14 +357,14 @@ impl Shared {
         self.tell();
     }
 
-    fn tell(&self) {
+    pub(super) fn tell(&self) {
         self.changed.notify_all();
         self.moved.send_modify(|moves| *moves += 1);
     }
 }
 
-/// Whatever ends the thread that reads, whoever waits for it hears of it.
-struct Watch(Arc<Shared>);
+/// Whatever ends a thread of a feed, whoever waits for it hears of it.
+pub(super) struct Watch(pub(super) Arc<Shared>);
 
 impl Drop for Watch {
     fn drop(&mut self) {
@@ -417,18 +385,27 @@ struct Reader {
     cluster: Cluster,
     topic: String,
     id: Uuid,
-    /// When the group last heard of it.
-    heard: Instant,
     rounds: usize,
+    /// Brokers that did not answer, until when they are left alone, and why.
+    resting: BTreeMap<i32, (Instant, String)>,
+    /// When it last looked who leads, since something was wrong.
+    looked: Instant,
 }
 
 impl Reader {
+    fn new(shared: Arc<Shared>, cluster: Cluster, topic: &str, id: Uuid) -> Reader {
+        let (topic, looked) = (topic.to_owned(), Instant::now());
+        Reader { shared, cluster, topic, id, rounds: 0, resting: BTreeMap::new(), looked }
+    }
+
     fn run(mut self) {
         let _watch = Watch(self.shared.clone());
         let _ = self.cluster.topic(&self.topic);
-        while !self.shared.is_stopped.load(Ordering::Acquire) {
-            let result = self.keep_membership().and_then(|()| self.round());
-            let trouble = result.err().map(|error| error.to_string());
+        while !self.shared.is_stopped() {
+            let (has_brought, trouble) = match self.round() {
+                Ok(done) => done,
+                Err(error) => (false, Some(error.to_string())),
+            };
             let is_new =
                 std::mem::replace(&mut self.shared.state().trouble, trouble.clone()).is_some() != trouble.is_some();
             match trouble {
@@ -436,96 +413,92 @@ impl Reader {
                 None => {}
                 Some(reason) => {
                     if is_new {
-                        warn!(topic = self.topic, %reason, "nothing can be read from Kafka now");
+                        warn!(topic = self.topic, %reason, "something cannot be read from Kafka now");
                     }
                     self.shared.tell();
-                    if self.cluster.pause(PAUSE).is_err() {
+                    // Where other partitions bring something they need not wait.
+                    if !has_brought && self.cluster.pause(PAUSE).is_err() {
                         break;
                     }
-                    let _ = self.cluster.topic(&self.topic);
+                    if self.looked.elapsed() >= PAUSE {
+                        let _ = self.cluster.topic(&self.topic);
+                        self.looked = Instant::now();
+                    }
                 }
             }
         }
-        self.leave();
     }
 
-    /// Gives the group a sign of life, and commits what was cut.
-    fn keep_membership(&mut self) -> Result<(), Error> {
-        let Some(member) = &self.shared.member else { return Ok(()) };
-        // While the pipeline joins the group needs no other sign.
-        let Ok(mut member) = member.try_lock() else { return Ok(()) };
-        let to_commit = self.shared.state().to_commit.take();
-        let standing = match to_commit.filter(|positions| !positions.is_empty()) {
-            Some(positions) => match member.commit(&positions) {
-                Ok(standing) => standing,
-                Err(error) => {
-                    self.shared.state().to_commit.get_or_insert(positions);
-                    return Err(error);
-                }
-            },
-            None if self.heard.elapsed() >= HEARTBEAT => member.heartbeat()?,
-            None => return Ok(()),
-        };
-        self.heard = Instant::now();
-        let mut state = self.shared.state();
-        if standing != Standing::Steady && state.standing == Some(Standing::Steady) {
-            info!(topic = self.topic, ?standing, "Kafka's group divides its partitions anew");
-            state.standing = Some(standing);
-            drop(state);
-            self.shared.tell();
-        }
-        Ok(())
-    }
-
-    /// Commits what is left, and leaves the group.
-    fn leave(&self) {
-        let Some(member) = &self.shared.member else { return };
-        let mut member = member.lock().unwrap_or_else(PoisonError::into_inner);
-        let to_commit = self.shared.state().to_commit.take();
-        if let Some(positions) = to_commit.filter(|positions| !positions.is_empty())
-            && let Err(error) = member.commit(&positions)
-        {
-            warn!(topic = self.topic, %error, "the group does not know how far the pipeline is");
-        }
-        // Else it is taken for dead after its session.
-        let _ = member.leave();
-    }
-
-    fn round(&mut self) -> Result<(), Error> {
+    /// Asks each broker once; says whether anything came, and what is wrong. What is wrong with one partition or one broker holds up no
+    /// other.
+    fn round(&mut self) -> Result<(bool, Option<String>), Error> {
         if self.cluster.is_older(&self.topic, VIEW_AGE_MAX) {
             self.look_again()?;
         }
         let wanted = self.wanted();
         if wanted.is_empty() {
             let state = self.shared.state();
+            let trouble = state.trouble.clone();
             drop(self.shared.wait(state, ROOM_WAIT));
-            return Ok(());
+            return Ok((true, trouble));
         }
-        // What is wrong with one partition or one broker holds up no other; it is told at the end of the round.
-        let mut trouble = Vec::new();
+        let mut trouble: Vec<String> = Vec::new();
         let mut by_leader: BTreeMap<i32, Vec<(i32, i64)>> = BTreeMap::new();
         for (id, from) in &wanted {
             match self.cluster.by_leader(&self.topic, std::iter::once(*id)) {
                 Ok(led) => led.into_keys().for_each(|leader| by_leader.entry(leader).or_default().push((*id, *from))),
-                Err(error) => trouble.push(error),
+                Err(error) => trouble.push(error.to_string()),
             }
         }
         self.rounds = self.rounds.wrapping_add(1);
+        trouble.extend(self.let_rest(&mut by_leader));
         let wait = FETCH_WAIT / by_leader.len().max(1) as u32;
+        let mut has_brought = false;
         for (leader, mut asked) in by_leader {
+            let room = ahead::room(&self.shared.state().partitions);
+            if room == 0 {
+                break;
+            }
             // A broker fills its answer in the order that it is asked in.
             let first = self.rounds % asked.len().max(1);
             asked.rotate_left(first);
-            match self.cluster.fetch_from(&self.topic, leader, &asked, FETCH_SIZE, wait, true) {
-                Ok(told) => trouble.extend(told.into_iter().filter_map(|(id, fetched)| {
-                    // A broker may tell of a partition that it was not asked for.
-                    let from = *wanted.get(&id)?;
-                    self.take(id, from, fetched).err()
-                })),
-                Err(error) => trouble.push(error),
+            let limits = FetchLimits {
+                partition_size: FETCH_PARTITION_SIZE as i32,
+                size: room.min(FETCH_SIZE) as i32,
+                wait,
+                is_committed: true,
+            };
+            let began = Instant::now();
+            match self.cluster.fetch_from(&self.topic, leader, &asked, limits) {
+                Ok(told) => {
+                    self.resting.remove(&leader);
+                    for (id, fetched) in told {
+                        // A broker may tell of a partition that it was not asked for.
+                        let Some(from) = wanted.get(&id).copied() else { continue };
+                        has_brought |= fetched.as_ref().is_ok_and(|fetched| !fetched.batches.is_empty());
+                        trouble.extend(self.take(id, from, fetched).err().map(|error| error.to_string()));
+                    }
+                }
+                Err(error) => {
+                    let rest = Instant::now() + began.elapsed() * REST;
+                    self.resting.insert(leader, (rest, error.to_string()));
+                    trouble.push(error.to_string());
+                }
             }
         }
-        trouble.into_iter().next().map_or(Ok(()), Err)
+        Ok((has_brought, trouble.into_iter().next()))
+    }
+
+    /// Leaves out brokers that did not answer and are to be left alone, if there are others; says what was wrong with them.
+    fn let_rest<T>(&self, by_leader: &mut BTreeMap<i32, T>) -> Vec<String> {
+        let now = Instant::now();
+        let why = |leader: &i32| self.resting.get(leader).filter(|(until, _)| now < *until).map(|(_, why)| why.clone());
+        if by_leader.keys().all(|leader| why(leader).is_some()) {
+            return Vec::new();
+        }
+        let told = by_leader.keys().filter_map(why).collect();
+        by_leader.retain(|leader, _| why(leader).is_none());
+        told
     }
 
     fn take(&mut self, id: i32, from: i64, fetched: Result<Fetched, Error>) -> Result<(), Error> {
@@ -544,18 +517,19 @@ impl Reader {
 
     /// By partition from where on it is to be read, if there is room for more.
     fn wanted(&self) -> BTreeMap<i32, i64> {
-        let state = self.shared.state();
-        let size: usize = state.partitions.iter().map(|ahead| ahead.size).sum();
-        let has_room = |ahead: &Ahead| {
-            !ahead.is_outside && ahead.size < AHEAD_PARTITION_MAX && (size < AHEAD_MAX || ahead.batches.is_empty())
-        };
-        let is_own = |id: usize| state.owns(id as i32);
-        let places = state.partitions.iter().enumerate().filter(|(id, ahead)| is_own(*id) && has_room(ahead));
-        places.map(|(id, ahead)| (id as i32, ahead.until)).collect()
+        let mut state = self.shared.state();
+        let is_starved = state.taken.is_none_or(|taken| taken.elapsed() >= ROOM_WAIT);
+        let State { partitions, own, .. } = &mut *state;
+        let owns = |id: i32| own.as_ref().is_none_or(|own| own.contains(&id));
+        ahead::wanted(partitions, owns, self.rounds, is_starved)
     }
 
     fn give(&self, id: i32, from: i64, fetched: Fetched) {
-        let batches = committed(fetched.batches, &fetched.aborted);
+        // Copies: a part of an answer would keep all of it.
+        let whole = committed(fetched.batches, &fetched.aborted);
+        let copy = |batch: &Batch| batch.stamped(batch.base_offset(), batch.header().leader_epoch);
+        let batches: Vec<Batch> = whole.iter().map(copy).collect();
+        drop(whole);
         let mut state = self.shared.state();
         let Some(ahead) = state.partitions.get_mut(id as usize) else { return };
         let is_news = ahead.tail != fetched.tail.0 || !batches.is_empty();
@@ -564,11 +538,7 @@ impl Reader {
         (ahead.tail, ahead.heard) = (fetched.tail.0, Some(Instant::now()));
         // The pipeline may have gone elsewhere meanwhile.
         if ahead.until == from && !ahead.is_outside {
-            for batch in batches {
-                ahead.until = batch.next_offset().0;
-                ahead.size += batch.size();
-                ahead.batches.push_back(batch);
-            }
+            ahead.put(batches);
         }
         drop(state);
         if is_news {
@@ -658,21 +628,14 @@ mod tests {
                 member: None,
                 is_joining: Arc::default(),
             }),
-            thread: None,
+            threads: Vec::new(),
         }
     }
 
     /// A reader's answer to what is wanted.
     fn answer(feed: &Feed, batches: Vec<Batch>, tail: i64) {
         let cluster = Cluster::new(feed.from.cluster.clone(), Arc::new(|| true));
-        let reader = Reader {
-            shared: feed.shared.clone(),
-            cluster,
-            topic: "t".to_owned(),
-            id: Uuid::nil(),
-            heard: Instant::now(),
-            rounds: 0,
-        };
+        let reader = Reader::new(feed.shared.clone(), cluster, "t", Uuid::nil());
         let from = reader.wanted()[&0];
         reader.give(0, from, Fetched { batches, start: Offset(0), tail: Offset(tail), aborted: Vec::new() });
     }
@@ -755,5 +718,30 @@ mod tests {
         });
         assert!(thread.join().is_err());
         assert!(feed.is_lost() && feed.trouble().is_some() && !feed.is_of(&feed.from, &feed.topic));
+    }
+
+    #[test]
+    fn brokers_that_do_not_answer_are_left_alone_while_others_do() {
+        let feed = feed(0, 0);
+        let cluster = Cluster::new(feed.from.cluster.clone(), Arc::new(|| true));
+        let mut reader = Reader::new(feed.shared.clone(), cluster, "t", Uuid::nil());
+        let leaders = || BTreeMap::from([(1, ()), (2, ()), (3, ())]);
+        let later = Instant::now() + Duration::from_secs(60);
+        reader.resting = BTreeMap::from([(2, (later, "it hangs".to_owned())), (3, (Instant::now(), "x".to_owned()))]);
+        let mut asked = leaders();
+        assert_eq!((reader.let_rest(&mut asked), asked.len()), (vec!["it hangs".to_owned()], 2));
+        reader.resting = (1..4).map(|id| (id, (later, "it hangs".to_owned()))).collect();
+        let mut asked = leaders();
+        assert!(reader.let_rest(&mut asked).is_empty() && asked == leaders(), "nobody would be asked");
+    }
+
+    #[test]
+    fn a_batch_read_ahead_does_not_keep_the_answer_that_it_came_in() {
+        let feed = feed(0, 40);
+        assert!(feed.read(0, 0, 1).unwrap().batches.is_empty());
+        let answer_bytes = bytes::Bytes::from([batch(0).bytes().as_ref(), batch(10).bytes().as_ref()].concat());
+        answer(&feed, Batch::check_chain(answer_bytes.clone()).unwrap(), 40);
+        assert_eq!(feed.shared.state().partitions[0].batches.len(), 2);
+        assert!(answer_bytes.is_unique(), "a part of it is still held");
     }
 }

@@ -1,6 +1,10 @@
 //! What a pipeline reads: a topic of this log, or one of a Kafka cluster elsewhere. Both are partitions with offsets, a start and a tail.
 
+mod ahead;
 mod feed;
+mod keeper;
+#[cfg(test)]
+mod tests;
 
 use self::feed::Feed;
 use super::Options;
