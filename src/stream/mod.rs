@@ -7,6 +7,7 @@ mod check;
 mod checkpoint;
 mod closing;
 mod columns;
+mod cpu;
 mod cut;
 mod dead_letters;
 mod enrich;

@@ -8,7 +8,7 @@ use super::sink::lake::{self, Owner};
 use super::sink::place::Place;
 use super::spec::Output;
 use super::{Options, checkpoint::Checkpoint, runner};
-use crate::control::{self, PipelineStatus, State};
+use crate::control::{self, CpuStatus, PipelineStatus, State};
 use crate::letters::{Filter, Letters, Offsets, Ranges, replays_begun};
 use crate::store::Topic;
 use std::collections::BTreeMap;
@@ -462,6 +462,8 @@ fn line(replay: &Replay, state: State, reason: Option<String>, now_ms: i64) -> P
         dead_letters: 0,
         retries: 0,
         stalls: 0,
+        cpu: CpuStatus::default(),
+        windows_wait_for: Vec::new(),
         beat_ms: now_ms,
     }
 }

@@ -3,7 +3,7 @@
 use super::runner::{Open, Runner};
 use super::source::Stretch;
 use super::spec::{Output, Route};
-use crate::control::{PipelineStatus, State};
+use crate::control::{PipelineStatus, State, WindowWait};
 use crate::metrics as names;
 use crate::record::Offset;
 use std::collections::BTreeMap;
@@ -26,6 +26,7 @@ pub(super) struct Board {
     pub(super) retries: u64,
     pub(super) stalls: u64,
     warnings: Vec<String>,
+    windows_wait_for: Vec<WindowWait>,
     /// As the outputs were when they were last looked at; `None` = as in the checkpoint.
     progress: Option<Progress>,
 }
@@ -49,6 +50,7 @@ impl Board {
     /// Outputs are closed: they stand where the checkpoint says.
     pub(super) fn rewind(&mut self) {
         self.progress = None;
+        self.windows_wait_for.clear();
     }
 
     /// Something that a person should look at, though the pipeline goes on; it stays until the pipeline starts again.
@@ -82,6 +84,7 @@ impl Runner {
         });
         metrics::gauge!(names::STREAM_STATE_BYTES.name, "pipeline" => self.job.spec.name.clone())
             .set(open.states.size() as f64);
+        self.status.windows_wait_for = self.windows_wait_for(open);
         match down.is_empty() {
             true => self.publish(State::Running, None),
             false => self.publish(State::Stalled, Some(down.join("; "))),
@@ -144,6 +147,8 @@ impl Runner {
             dead_letters: self.counts.dead + progress.dead,
             retries: self.status.retries,
             stalls: self.status.stalls,
+            cpu: self.pace.told(),
+            windows_wait_for: self.status.windows_wait_for.clone(),
             beat_ms: self.options.clock.now_ms(),
         });
     }

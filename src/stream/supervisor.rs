@@ -10,7 +10,7 @@ use super::sink::lake;
 use super::sink::place::Place;
 use super::spec::Output;
 use super::{Options, runner, source};
-use crate::control::{Answer, Command, PipelineStatus, Request, ResetTo, State, Tap};
+use crate::control::{Answer, Command, CpuStatus, PipelineStatus, Request, ResetTo, State, Tap};
 use crate::letters::Ranges;
 use crate::metrics as names;
 use std::collections::{BTreeMap, BTreeSet};
@@ -464,6 +464,8 @@ fn broken(name: &str, path: &Path, reason: &str, now_ms: i64) -> PipelineStatus 
         dead_letters: 0,
         retries: 0,
         stalls: 0,
+        cpu: CpuStatus::default(),
+        windows_wait_for: Vec::new(),
         beat_ms: now_ms,
     }
 }
