@@ -11,6 +11,7 @@ mod cpu;
 mod cut;
 mod dead_letters;
 mod enrich;
+mod errands;
 mod events;
 mod explain;
 pub mod fault;
