@@ -75,48 +75,42 @@ fn a_partition_with_a_long_backlog_leaves_the_others_their_turn_in_a_share_too()
 }
 
 #[test]
-fn a_table_that_does_not_answer_holds_up_its_own_pipeline_s_reload_and_no_other_command() {
+fn a_disk_that_does_not_answer_holds_up_its_own_pipeline_s_reload_and_no_other_command() {
     let bench = Bench::new();
     let source = bench.topic("in", 1, &[]);
     bench.fill(&source, 0, 0..10, 10);
     let folder = bench.options.folder.clone();
     std::fs::create_dir_all(&folder).unwrap();
-    std::fs::write(folder.join("p.toml"), text("{ topic = \"out\" }", "")).unwrap();
-    std::fs::write(folder.join("q.toml"), text("{ topic = \"other\" }", "")).unwrap();
+    std::fs::write(folder.join("p.toml"), text("{ topic = \"first\" }", "")).unwrap();
+    std::fs::write(folder.join("q.toml"), text("{ topic = \"second\" }", "")).unwrap();
     let daemon = bench.steered();
     let state = |name: &str| daemon.line(name).map(|line| line.state);
     wait_for("both", || state("p") == Some(State::Running) && state("q") == Some(State::Running));
-    // A disk that hangs: who opens it waits for somebody who writes.
-    let table = folder.join("users.csv");
-    assert!(std::process::Command::new("mkfifo").arg(&table).status().unwrap().success());
-    let enriched = "from = \"topic:in\"\n[columns]\nn = \"int64\"\nuser = \"string\"\n[[step]]\nenrich = { from = \"users.csv\", key = \"user\", on = \"user\" }\n[[route]]\nto = { topic = \"out\" }\n";
-    bench.write(enriched);
+    // A disk that hangs: who opens this to read waits for somebody who writes.
+    let lake = bench.options.out.join("out/_inrush");
+    std::fs::create_dir_all(&lake).unwrap();
+    let (versions, hanging) = (lake.join("schema.json"), bench.folder.path().join("hanging"));
+    assert!(std::process::Command::new("mkfifo").arg(&versions).status().unwrap().success());
+    bench.write(&text("{ parquet = \"out\", roll = \"100ms\" }", ""));
     let reload = |pipeline: Option<&str>| Command::Reload { pipeline: pipeline.map(str::to_owned), drop_state: false };
     let (control, runtime) = (daemon.control.clone(), bench.runtime.handle().clone());
-    let asked = std::thread::spawn(move || runtime.block_on(control.ask(reload(None))).unwrap());
-    // The other's reload comes back although that of the first is begun.
+    let all = reload(None);
+    let asked = std::thread::spawn(move || runtime.block_on(control.ask(all)).unwrap());
     assert_eq!(daemon.ask(reload(Some("q"))), Ok("unchanged".to_owned()));
-    let (pause, resume) =
-        (|name: &str| Command::Pause { pipeline: name.to_owned() }, |name: &str| Command::Resume { pipeline: name.to_owned() });
     for name in ["q", "p"] {
-        daemon.ask(pause(name)).unwrap();
+        daemon.ask(Command::Pause { pipeline: name.to_owned() }).unwrap();
         wait_for("the pause", || state(name) == Some(State::Paused));
-        daemon.ask(resume(name)).unwrap();
-        wait_for("the other", || state(name) == Some(State::Running));
+        daemon.ask(Command::Resume { pipeline: name.to_owned() }).unwrap();
+        wait_for("the rest", || state(name) == Some(State::Running));
     }
-    assert!(!asked.is_finished(), "the table was not waited for");
-    std::fs::write(&table, "user,score\nu1,7\n").unwrap();
-    let regular = folder.join("users.csv.new");
-    std::fs::write(&regular, "user,score\nu1,7\n").unwrap();
-    std::fs::rename(&regular, &table).unwrap();
+    assert!(!asked.is_finished(), "the disk was not waited for");
+    std::fs::rename(&versions, &hanging).unwrap();
+    std::fs::write(&hanging, "{\"versions\":[]}").unwrap();
     let answer = asked.join().unwrap();
-    let names: Vec<_> = answer.iter().map(|(name, told)| (name.as_str(), told.as_deref())).collect();
-    assert_eq!(names, [("p", Ok("swapped")), ("q", Ok("unchanged"))]);
-    bench.fill(&source, 0, 15..16, 1);
-    wait_for("a row of the new text", || {
-        let records = bench.records("out");
-        records.iter().any(|record| String::from_utf8_lossy(record.value.as_deref().unwrap()).contains("\"score\":7"))
-    });
+    let told: Vec<_> = answer.iter().map(|(name, told)| (name.as_str(), told.as_deref())).collect();
+    assert_eq!(told, [("p", Ok("swapped")), ("q", Ok("unchanged"))]);
+    bench.fill(&source, 0, 10..20, 10);
+    wait_for("rows of the new text", || bench.rows(TO_PARQUET) == (10..20).collect::<Vec<_>>());
 }
 
 #[test]
