@@ -443,7 +443,8 @@ fn print_status(pipelines: &Value) {
             println!("    CPU: at most {share} of one core, {now}, {held:.1} s in all");
         }
         for wait in one["windows_wait_for"].as_array().into_iter().flatten() {
-            let time = wait["time"].as_str().map_or("it has no time yet".to_owned(), |time| format!("its time is {time}"));
+            let time =
+                wait["time"].as_str().map_or("it has no time yet".to_owned(), |time| format!("its time is {time}"));
             println!("    windows wait for partition {} ({time}, for {} s)", wait["partition"], wait["seconds"]);
         }
         for warning in one["warnings"].as_array().into_iter().flatten() {

@@ -180,7 +180,10 @@ mod tests {
                 let spent = taken_by(end, share, read, 4);
                 let own = end * percent / 100;
                 assert!(spent + read >= own, "{share} in reads of {read:?}: {spent:?} of {own:?}");
-                assert!(spent <= own + read + KEPT * percent / 100, "{share} in reads of {read:?}: {spent:?} of {own:?}");
+                assert!(
+                    spent <= own + read + KEPT * percent / 100,
+                    "{share} in reads of {read:?}: {spent:?} of {own:?}"
+                );
             }
         }
         let (small, large) = (taken_by(end, "10%", MS * 20, 1), taken_by(end, "40%", MS * 20, 1));
@@ -216,11 +219,9 @@ mod tests {
         let pace = |share: Option<&str>| {
             Pace::new(&Arc::default(), share.map(|share| CpuShare::read(share).unwrap())).read_size(4 << 20)
         };
-        assert_eq!([pace(None), pace(Some("200%")), pace(Some("50%")), pace(Some("1%"))], [
-            4 << 20,
-            4 << 20,
-            2 << 20,
-            READ_SIZE_MIN
-        ]);
+        assert_eq!(
+            [pace(None), pace(Some("200%")), pace(Some("50%")), pace(Some("1%"))],
+            [4 << 20, 4 << 20, 2 << 20, READ_SIZE_MIN]
+        );
     }
 }

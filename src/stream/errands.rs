@@ -130,7 +130,8 @@ impl Errands {
     /// Answers what is known whole, or has been waited for long enough.
     fn answer(&mut self) {
         let is_done = |asked: &Asked| {
-            asked.until.is_some_and(|until| until <= Instant::now()) || asked.lines.iter().all(|(_, told)| told.is_some())
+            asked.until.is_some_and(|until| until <= Instant::now())
+                || asked.lines.iter().all(|(_, told)| told.is_some())
         };
         let (done, rest) = std::mem::take(&mut self.asked).into_iter().partition(is_done);
         self.asked = rest;
@@ -154,10 +155,19 @@ fn log(pipeline: &str, told: &Result<String, String>) {
 
 impl Supervisor {
     /// Does something for a pipeline, once what was asked of it before is done.
-    pub(super) fn queue(&mut self, asked: u64, pipeline: &str, begin: impl FnOnce(&mut Supervisor) -> Step + Send + 'static) {
+    pub(super) fn queue(
+        &mut self,
+        asked: u64,
+        pipeline: &str,
+        begin: impl FnOnce(&mut Supervisor) -> Step + Send + 'static,
+    ) {
         let place = self.errands.line(asked, pipeline);
         if self.errands.waiting.iter().filter(|(name, ..)| name == pipeline).count() >= WAITING_MAX {
-            return self.errands.tell(pipeline, place, Err("too much is asked of it already and waits: try again".to_owned()));
+            return self.errands.tell(
+                pipeline,
+                place,
+                Err("too much is asked of it already and waits: try again".to_owned()),
+            );
         }
         self.errands.waiting.push_back((pipeline.to_owned(), place, Box::new(begin)));
     }
@@ -171,7 +181,8 @@ impl Supervisor {
 
     /// Takes the steps whose time has come: of those who are back, then of those who waited.
     pub(super) fn run_errands(&mut self) {
-        let (back, away) = std::mem::take(&mut self.errands.away).into_iter().partition(|errand| errand.thread.is_finished());
+        let (back, away) =
+            std::mem::take(&mut self.errands.away).into_iter().partition(|errand| errand.thread.is_finished());
         self.errands.away = away;
         for Errand { pipeline, place, thread, .. } in back {
             match thread.join() {
@@ -179,7 +190,11 @@ impl Supervisor {
                     let step = next(self);
                     self.go_on(&pipeline, place, step);
                 }
-                Err(_) => self.errands.tell(&pipeline, place, Err("its thread panicked: this is a bug, see the log".to_owned())),
+                Err(_) => self.errands.tell(
+                    &pipeline,
+                    place,
+                    Err("its thread panicked: this is a bug, see the log".to_owned()),
+                ),
             }
         }
         while let Some((pipeline, place, begin)) = self.next_waiting() {

@@ -158,7 +158,9 @@ impl Supervisor {
             Command::Reload { pipeline, drop_state } => self.reload(asked, pipeline.as_deref(), drop_state),
             Command::Reset { pipeline, partition, to } => {
                 let name = pipeline.clone();
-                self.queue(asked, &pipeline, move |own| own.with_job(name, move |own, job| own.reset(job, partition, to)));
+                self.queue(asked, &pipeline, move |own| {
+                    own.with_job(name, move |own, job| own.reset(job, partition, to))
+                });
             }
             Command::Pause { pipeline } => {
                 let name = pipeline.clone();
@@ -398,19 +400,18 @@ impl Supervisor {
     }
 
     /// Does something with a pipeline as it runs, or as its file says: one that was refused for what it remembers is in its file alone.
-    fn with_job(
-        &mut self,
-        name: String,
-        then: impl FnOnce(&mut Supervisor, Job) -> Step + Send + 'static,
-    ) -> Step {
+    fn with_job(&mut self, name: String, then: impl FnOnce(&mut Supervisor, Job) -> Step + Send + 'static) -> Step {
         if let Some(job) = self.job(&name) {
             return then(self, job);
         }
         let path = self.options.folder.join(format!("{name}.toml"));
-        Step::away(move || load::file(&path).ok(), move |own, job| match job {
-            Some(job) => then(own, job),
-            None => Step::Told(Err(format!("no pipeline is named {name}; inrush pipeline status lists them"))),
-        })
+        Step::away(
+            move || load::file(&path).ok(),
+            move |own, job| match job {
+                Some(job) => then(own, job),
+                None => Step::Told(Err(format!("no pipeline is named {name}; inrush pipeline status lists them"))),
+            },
+        )
     }
 
     /// A pipeline as it runs, or will as soon as it can.
@@ -456,9 +457,7 @@ impl Supervisor {
         let then = move |own: &mut Supervisor, grouped: Result<(), String>| {
             // Whoever still holds the seat loses it: nothing overwrites what is saved here.
             let moved = match Life::begin(own.seats.entry(job.spec.name.clone()).or_default()) {
-                Some(life) => {
-                    grouped.and_then(|()| life.save(&checkpoint, &path).map_err(|error| error.to_string()))
-                }
+                Some(life) => grouped.and_then(|()| life.save(&checkpoint, &path).map_err(|error| error.to_string())),
                 None => Err("its last run is still writing its checkpoint; try again".to_owned()),
             };
             own.start(job, false);
@@ -480,7 +479,8 @@ impl Supervisor {
         };
         let (options, own_job) = (self.options.clone(), job.clone());
         let work = move || {
-            let at = |time| source::places(&options, &own_job.spec, None, ResetTo::Time(time)).map(|(_, places)| places);
+            let at =
+                |time| source::places(&options, &own_job.spec, None, ResetTo::Time(time)).map(|(_, places)| places);
             let (from, until) = (at(times.start)?, at(times.end)?);
             let range = |(id, from): (i32, i64)| (id, Ranges::span(from, until.get(&id).copied().unwrap_or(from)));
             Ok(from.into_iter().map(range).filter(|(_, ranges)| !ranges.is_empty()).collect())

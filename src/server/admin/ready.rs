@@ -156,7 +156,8 @@ mod tests {
             let running = PipelineStatus { windows_wait_for: vec![wait], ..pipeline(State::Running, 1_000) };
             let found = readiness(&Health::default(), None, &[], &[running], 2_000);
             assert!(found.is_ready && found.warnings.len() == count, "{found:?}");
-            let is_named = |told: &String| told.contains("clicks: windows wait for partition 3 (its time is 2026-01-02");
+            let is_named =
+                |told: &String| told.contains("clicks: windows wait for partition 3 (its time is 2026-01-02");
             assert!(found.warnings.iter().all(is_named), "{found:?}");
         }
     }

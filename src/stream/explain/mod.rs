@@ -308,9 +308,8 @@ fn memory(spec: &Spec, steps: &[StepTold], routes: &[RouteTold]) -> Vec<MemoryTo
         let what = format!("what step {} ({}) remembers", step.number, step.kind);
         Some(MemoryTold { what, bytes: state.size_max, by_partition: true })
     }));
-    let (files, others): (Vec<_>, Vec<_>) = spec.routes.iter().zip(routes).partition(|(route, _)| {
-        matches!(route.to, super::spec::Output::Parquet(_))
-    });
+    let (files, others): (Vec<_>, Vec<_>) =
+        spec.routes.iter().zip(routes).partition(|(route, _)| matches!(route.to, super::spec::Output::Parquet(_)));
     all.extend(others.iter().map(|(_, told)| once(format!("output {}", told.output.name), told.output.memory)));
     if !files.is_empty() {
         // Their shares are of one budget: together they never take more than it.
