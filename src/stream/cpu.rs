@@ -4,7 +4,9 @@
 //! encoding; see [`crate::work::Account`]). It is held between two reads of the log: then everything that has begun is done, and cuts, marks
 //! of time and signs of life go on. So it may be ahead of its share by one read, which it then waits out; over a longer time it never is.
 
+use super::runner::{Fail, Open, Runner};
 use crate::control::CpuStatus;
+use crate::record::PartitionId;
 use crate::work::{Account, Enlisted, settle};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -83,6 +85,8 @@ pub(super) struct Pace {
     purse: Option<Purse>,
     began: Instant,
     is_held: bool,
+    /// The partition at which the next turn begins.
+    turn_from: i32,
     _enlisted: Enlisted,
 }
 
@@ -90,7 +94,7 @@ impl Pace {
     pub(super) fn new(taken: &Arc<Taken>, share: Option<CpuShare>) -> Pace {
         let _enlisted = taken.account.enlist();
         let purse = share.map(|share| Purse::new(share, taken.account.spent()));
-        Pace { taken: taken.clone(), share, purse, began: Instant::now(), is_held: false, _enlisted }
+        Pace { taken: taken.clone(), share, purse, began: Instant::now(), is_held: false, turn_from: 0, _enlisted }
     }
 
     /// How long it has to wait before it may read again; `None` = it may.
@@ -118,6 +122,27 @@ impl Pace {
     pub(super) fn told(&self) -> CpuStatus {
         settle();
         self.taken.told(self.share, self.is_held)
+    }
+}
+
+impl Runner {
+    /// A turn of each partition, up to one at which the pipeline has taken its share of the cores. Says whether there was anything, and how
+    /// long it is to be held then.
+    pub(super) fn turn_all(&mut self, open: &mut Open) -> Result<(bool, Option<Duration>), Fail> {
+        let (count, from) = (open.topic.partition_count(), std::mem::take(&mut self.pace.turn_from));
+        let mut has_read = false;
+        for partition in (from..count).chain(0..from.min(count)) {
+            if let Some(wait) = self.pace.wait() {
+                self.pace.turn_from = partition;
+                return Ok((has_read, Some(wait)));
+            }
+            has_read |= self.turn(open, PartitionId(partition))?;
+            self.life.beat();
+            if self.life.is_stopping() {
+                break;
+            }
+        }
+        Ok((has_read, None))
     }
 }
 

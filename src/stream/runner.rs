@@ -90,8 +90,6 @@ pub(super) struct Runner {
     pub(super) hooks: Hooks,
     /// Holds it to its share of the cores.
     pub(super) pace: Pace,
-    /// Where the next turn begins: who is held goes on there.
-    turn_from: i32,
     pub(super) path: PathBuf,
     pub(super) checkpoint: Checkpoint,
     /// By source partition how far the foremost output is. Below it each record is counted, and a dead letter if it failed before it came
@@ -206,7 +204,6 @@ pub(super) fn begin(
         life: life.clone(),
         hooks: hooks.clone(),
         pace: Pace::new(life.taken(), job.spec.cpu),
-        turn_from: 0,
         path,
         positions: checkpoint.positions.clone(),
         counts: checkpoint.counts,
@@ -462,27 +459,8 @@ impl Runner {
         self.status.stalls += 1;
     }
 
-    /// A turn of each partition, up to one at which the pipeline has taken its share of the cores. Says whether there was anything, and how
-    /// long it is to be held then.
-    fn turn_all(&mut self, open: &mut Open) -> Result<(bool, Option<Duration>), Fail> {
-        let (count, from) = (open.topic.partition_count(), std::mem::take(&mut self.turn_from));
-        let mut has_read = false;
-        for partition in (from..count).chain(0..from.min(count)) {
-            if let Some(wait) = self.pace.wait() {
-                self.turn_from = partition;
-                return Ok((has_read, Some(wait)));
-            }
-            has_read |= self.turn(open, PartitionId(partition))?;
-            self.life.beat();
-            if self.life.is_stopping() {
-                break;
-            }
-        }
-        Ok((has_read, None))
-    }
-
     /// One read of one partition for each place where outputs are. Says whether there was anything.
-    fn turn(&mut self, open: &mut Open, id: PartitionId) -> Result<bool, Fail> {
+    pub(super) fn turn(&mut self, open: &mut Open, id: PartitionId) -> Result<bool, Fail> {
         if self.held.get(&id.0).is_some_and(|held| Instant::now() < held.until) {
             return Ok(false);
         }
