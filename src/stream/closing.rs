@@ -213,7 +213,7 @@ impl Runner {
             let time = chrono::DateTime::from_timestamp_millis(window.time_of(pane));
             // A partition that nothing came of yet is as far as no date is.
             let time = time.map(|time| time.to_rfc3339_opts(chrono::SecondsFormat::AutoSi, true));
-            (still >= WAIT_TOLD).then(|| WindowWait { partition: id, time, seconds: still.as_secs() })
+            (still >= WAIT_TOLD).then_some(WindowWait { partition: id, time, seconds: still.as_secs() })
         });
         told.take(WAITS_TOLD_MAX).collect()
     }

@@ -34,13 +34,10 @@ pub(super) type Next = Box<dyn FnOnce(&mut Supervisor) -> Step + Send>;
 
 impl Step {
     /// Work, and what is done with its result.
-    pub(super) fn away<T: 'static>(
+    pub(super) fn away<T: Send + 'static>(
         work: impl FnOnce() -> T + Send + 'static,
         then: impl FnOnce(&mut Supervisor, T) -> Step + Send + 'static,
-    ) -> Step
-    where
-        T: Send,
-    {
+    ) -> Step {
         Step::Away(Box::new(move || {
             let found = work();
             Box::new(move |supervisor| then(supervisor, found))
