@@ -334,6 +334,18 @@ pub const STREAM_SILENCE_SECONDS: Metric = metric(
     "pipeline",
     "seconds since the pipeline gave a sign of life; over 60 it is started again",
 );
+pub const STREAM_CPU_SECONDS: Metric = metric(
+    "inrush_stream_cpu_seconds_total",
+    Kind::Counter,
+    "pipeline",
+    "CPU time that the pipeline took: its own thread, and its jobs on the shared ones",
+);
+pub const STREAM_CPU_HELD_SECONDS: Metric = metric(
+    "inrush_stream_cpu_held_seconds_total",
+    Kind::Counter,
+    "pipeline",
+    "seconds that the pipeline stood still because it had taken its share of the cores (cpu)",
+);
 // -- daemon
 pub const DAEMON_RESIDENT_BYTES: Metric =
     metric("inrush_daemon_resident_bytes", Kind::Gauge, "", "memory that the process holds");
@@ -450,6 +462,8 @@ pub const ALL: &[Metric] = &[
     STREAM_TABLE_CHANGES,
     STREAM_UP,
     STREAM_SILENCE_SECONDS,
+    STREAM_CPU_SECONDS,
+    STREAM_CPU_HELD_SECONDS,
     // -- daemon
     DAEMON_RESIDENT_BYTES,
     DAEMON_OPEN_FILES,

@@ -1,6 +1,11 @@
 //! A bounded pool of threads for CPU work: compression of large batches, decoding, Parquet encoding.
 //!
-//! Such work never runs on a socket task or on a log writer. It is not for blocking I/O.
+//! Such work never runs on a socket task or on a log writer. It is not for blocking I/O. What a task spends is booked for whom the thread
+//! works that offered it ([`Account`]).
+
+mod account;
+
+pub use account::{Account, Enlisted, settle};
 
 use crossbeam::channel::{Sender, TrySendError, bounded};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -37,6 +42,8 @@ pub struct Task<T>(Arc<Shared<T>>);
 struct Shared<T> {
     state: Mutex<State<T>>,
     done: Condvar,
+    /// Who pays.
+    account: Option<Arc<Account>>,
 }
 
 enum State<T> {
@@ -90,7 +97,8 @@ impl Pool {
 
     /// Queues `work`, whose result is wanted later. If the queue is full, it is run by who waits for it.
     pub fn offer<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Task<T> {
-        let shared = Arc::new(Shared { state: Mutex::new(State::Waiting(Box::new(work))), done: Condvar::new() });
+        let (state, account) = (Mutex::new(State::Waiting(Box::new(work))), Account::of_thread());
+        let shared = Arc::new(Shared { state, done: Condvar::new(), account });
         if let Some(queue) = &self.queue {
             let own = shared.clone();
             let _ = queue.try_send(Box::new(move || {
@@ -166,7 +174,10 @@ impl<T> Shared<T> {
         }
         let State::Waiting(work) = std::mem::replace(&mut *state, State::Running) else { return false };
         drop(state);
+        let enlisted = self.account.as_ref().map(Account::enlist);
         let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(work));
+        // Booked when the result is there.
+        drop(enlisted);
         let mut state = self.lock();
         *state = State::Done(result);
         self.done.notify_all();

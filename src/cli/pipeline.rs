@@ -403,20 +403,21 @@ fn ask(admin: &str, path: &str, json: bool) -> Result<Outcome> {
 
 fn print_status(pipelines: &Value) {
     println!(
-        "{:<20} {:<10} {:>10} {:>12} {:>10} {:>12}  source",
-        "pipeline", "state", "lag", "rows", "filtered", "dead letters"
+        "{:<20} {:<10} {:>10} {:>12} {:>10} {:>12} {:>9}  source",
+        "pipeline", "state", "lag", "rows", "filtered", "dead letters", "CPU s"
     );
     for one in pipelines.as_array().into_iter().flatten() {
         let text = |key: &str| one[key].as_str().unwrap_or_default().to_owned();
         let number = |key: &str| one[key].to_string();
         println!(
-            "{:<20} {:<10} {:>10} {:>12} {:>10} {:>12}  {}",
+            "{:<20} {:<10} {:>10} {:>12} {:>10} {:>12} {:>9.1}  {}",
             text("name"),
             text("state"),
             number("lag_records"),
             number("rows_written"),
             number("filtered"),
             number("dead_letters"),
+            one["cpu"]["seconds"].as_f64().unwrap_or_default(),
             text("source")
         );
         if !text("reason").is_empty() {
@@ -425,6 +426,16 @@ fn print_status(pipelines: &Value) {
         let outputs = one["outputs"].as_array().into_iter().flatten().filter_map(Value::as_str);
         for folder in outputs.filter_map(|output| output.strip_prefix("parquet ")) {
             println!("    SELECT * FROM read_parquet('{folder}/**/*.parquet', union_by_name = true)");
+        }
+        if let Some(share) = one["cpu"]["share"].as_str() {
+            let held = one["cpu"]["held_seconds"].as_f64().unwrap_or_default();
+            let now = if one["cpu"]["is_held"] == true { "held back now" } else { "not held back now" };
+            println!("    CPU: at most {share} of one core, {now}, {held:.1} s in all");
+        }
+        for wait in one["windows_wait_for"].as_array().into_iter().flatten() {
+            let time =
+                wait["time"].as_str().map_or("it has no time yet".to_owned(), |time| format!("its time is {time}"));
+            println!("    windows wait for partition {} ({time}, for {} s)", wait["partition"], wait["seconds"]);
         }
         for warning in one["warnings"].as_array().into_iter().flatten() {
             println!("    warning: {}", warning.as_str().unwrap_or_default());

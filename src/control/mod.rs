@@ -132,8 +132,44 @@ pub struct PipelineStatus {
     /// Since it was started.
     pub retries: u64,
     pub stalls: u64,
+    pub cpu: CpuStatus,
+    /// Partitions that have not passed the end of windows which others have; empty if no window waits.
+    pub windows_wait_for: Vec<WindowWait>,
     /// When the pipeline last gave a sign of life, ms since 1970.
     pub beat_ms: i64,
+}
+
+/// What a pipeline takes of the cores.
+#[derive(Clone, Debug, Default, serde::Serialize)]
+pub struct CpuStatus {
+    /// CPU time that it took since the daemon started.
+    pub seconds: f64,
+    /// At most so much of one core: `50%`; `None` = no limit.
+    pub share: Option<String>,
+    /// It stood still for so long, because it had taken its share.
+    pub held_seconds: f64,
+    /// It does so now.
+    pub is_held: bool,
+}
+
+/// A partition that windows wait for.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct WindowWait {
+    pub partition: i32,
+    /// How far its time is, RFC 3339; `None` = it has none yet.
+    pub time: Option<String>,
+    /// Its time has not moved for so long.
+    pub seconds: u64,
+}
+
+impl std::fmt::Display for WindowWait {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let WindowWait { partition, time, seconds } = self;
+        match time {
+            Some(time) => write!(f, "windows wait for partition {partition} (its time is {time}, for {seconds} s)"),
+            None => write!(f, "windows wait for partition {partition} (it has no time yet, for {seconds} s)"),
+        }
+    }
 }
 
 impl PipelineStatus {

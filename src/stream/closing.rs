@@ -9,6 +9,7 @@ use super::state::{Remembered, States, closed};
 use super::step::Pane;
 use super::tap::{Look, Passed};
 use super::writing::letters;
+use crate::control::WindowWait;
 use crate::record::{PartitionId, TimestampType};
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -16,6 +17,10 @@ use std::time::{Duration, Instant};
 /// What rows of windows say where others say their partition. No position is kept of it: what is remembered at a cut says which windows
 /// come next.
 pub(super) const WINDOWS: i32 = -1;
+
+/// A partition whose time stands still for so long while windows wait for it is named; so many at a time.
+const WAIT_TOLD: Duration = Duration::from_secs(1);
+const WAITS_TOLD_MAX: usize = 16;
 
 /// What windows wait for.
 pub(super) struct Waits {
@@ -189,6 +194,23 @@ impl Runner {
         self.window_marks = marks;
         self.cut_together(open)?;
         self.settle_marks(open)
+    }
+
+    /// The partitions whose time holds windows open that others have passed, and has not moved for a while.
+    pub(super) fn windows_wait_for(&self, open: &Open) -> Vec<WindowWait> {
+        let Some(window) = self.job.plan.window() else { return Vec::new() };
+        let waiting = open.states.panes().filter(|(_, pane)| pane.waiting() > 0);
+        let due = waiting.filter_map(|(_, pane)| window.last_moment(pane, window.time_of(pane))).max();
+        let Some(due) = due else { return Vec::new() };
+        let behind = open.states.panes().filter(|(_, pane)| window.time_of(pane) < due);
+        let told = behind.filter_map(|(id, pane)| {
+            let still = open.waits.moved.get(&id).unwrap_or(&open.waits.began).elapsed();
+            let time = chrono::DateTime::from_timestamp_millis(window.time_of(pane));
+            // A partition that nothing came of yet is as far as no date is.
+            let time = time.map(|time| time.to_rfc3339_opts(chrono::SecondsFormat::AutoSi, true));
+            (still >= WAIT_TOLD).then_some(WindowWait { partition: id, time, seconds: still.as_secs() })
+        });
+        told.take(WAITS_TOLD_MAX).collect()
     }
 
     fn window_marks_due(&self, open: &Open, plan: &Plan, limit: i64) -> BTreeMap<i32, i64> {

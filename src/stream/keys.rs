@@ -69,6 +69,11 @@ pub(super) static FILE: Table = table(
         key("select", Text, "columns and SQL over them: \"ts, upper(a) as b\"; all columns if it is left out"),
         key("to", OUTPUT, "where rows go"),
         key("on-error", Takes::Table(&ON_ERROR), "what becomes of records that fail"),
+        key(
+            "cpu",
+            Text,
+            "CPU time that it takes at most: \"50%\" of one core, \"200%\" for two; no limit if it is left out",
+        ),
         key("columns", MapWith(&COLUMN, COLUMNS), "what is read of each record"),
         key("step", Tables(&STEP), "the long form: what is done to rows, in order"),
         key("route", Tables(&ROUTE), "the long form: which rows go to which output"),

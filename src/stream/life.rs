@@ -4,6 +4,7 @@
 //! may not write the checkpoint any more, so nothing it did since the last cut counts.
 
 use super::checkpoint::Checkpoint;
+use super::cpu::Taken;
 use super::tap::Taps;
 use std::io;
 use std::path::Path;
@@ -16,6 +17,8 @@ pub(super) struct Seat {
     number: AtomicU64,
     /// Who looks at its rows; they stay when another thread takes the seat.
     pub(super) taps: Arc<Taps>,
+    /// CPU time, over all runs.
+    pub(super) taken: Arc<Taken>,
     /// Held while a checkpoint is written.
     writing: Mutex<()>,
 }
@@ -53,6 +56,10 @@ impl Life {
 
     pub(super) fn taps(&self) -> &Arc<Taps> {
         &self.seat.taps
+    }
+
+    pub(super) fn taken(&self) -> &Arc<Taken> {
+        &self.seat.taken
     }
 
     pub(super) fn stop(&self) {

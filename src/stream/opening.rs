@@ -313,7 +313,11 @@ impl Runner {
     fn settle_folder(&self, state: &mut OutputState, route: &Route, out: &ParquetOutput) -> Result<(), Fail> {
         let failed = |error: std::io::Error| Fail::Down(error.to_string());
         let place = Place::of(out, &self.options.out).map_err(failed)?;
-        lake::check_schema(&place, &route.schema(self.job.plan.output())).map_err(failed)?;
+        let schema = route.schema(self.job.plan.output());
+        match self.replay {
+            None => lake::check_schema(&place, &schema).map_err(failed)?,
+            Some(_) => lake::check_replayed(&place, &schema).map_err(failed)?,
+        }
         match lake::whose(&place, &self.owner(state.generation), out.adopt.as_deref()).map_err(failed)? {
             // An output that was taken out of the pipeline and comes back, or a checkpoint that is older than its folder.
             Claim::Ours(generation) => state.generation = state.generation.max(generation),

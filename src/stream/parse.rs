@@ -2,6 +2,7 @@
 //! long one, which has `[[step]]` and `[[route]]` in place of `where`, `select` and `to`.
 
 use super::columns;
+use super::cpu::CpuShare;
 use super::enrich;
 use super::fault::Reason;
 use super::format;
@@ -17,7 +18,7 @@ use std::path::Path;
 use std::time::Duration;
 
 /// Keys that belong above `[columns]`: under it, TOML silently gives them to that table.
-const TOP_KEYS: [&str; 6] = ["from", "format", "where", "select", "to", "on-error"];
+const TOP_KEYS: [&str; 7] = ["from", "format", "where", "select", "to", "on-error", "cpu"];
 /// Attempts after the first, and the pause between them, unless the file says otherwise.
 const RETRIES: u32 = 2;
 const RETRIES_MAX: i64 = 100;
@@ -82,6 +83,7 @@ fn read(root: &Section<'_>, file: &Path, text: &str) -> Option<Spec> {
     }
     let on_error = on_error(root, from_topic.as_ref());
     routes.iter().for_each(|route| circles(root, own_topic.as_ref(), &route.to, on_error.as_ref()));
+    let cpu = root.read("cpu", CpuShare::read).map(|share| share.value);
     let tests = root.tables("test").iter().filter_map(|section| test(section, &steps)).collect();
     // Known only if it is there.
     if root.entries().iter().any(|(key, _)| *key == "rest") && root.has("rest") {
@@ -101,6 +103,7 @@ fn read(root: &Section<'_>, file: &Path, text: &str) -> Option<Spec> {
         steps,
         routes: if routes.is_empty() { vec![unknown_route(&stand_in)] } else { routes },
         on_error: on_error.unwrap_or_else(|| default_on_error(stand_in)),
+        cpu,
         tests,
     })
 }

@@ -14,7 +14,7 @@ use super::life::Life;
 use super::load::{self, Job};
 use super::output::lines_mut;
 use super::rows::{ROWS_BYTES_MAX, ROWS_MAX};
-use super::runner::{self, BACKOFF_MAX, BACKOFF_MIN, Fail, Open, Runner};
+use super::runner::{self, BACKOFF_MAX, BACKOFF_MIN, Fail, NAP, Open, Runner};
 use super::sink::bucket::Beat;
 use super::sink::journal::Last;
 use super::sink::staged::{finish_all, sync_names};
@@ -389,7 +389,6 @@ impl Runner {
         if let Some(reason) = open.outlets.iter().find_map(|outlet| outlet.down.reason.clone()) {
             return Err(Fail::Down(reason));
         }
-        let all: Vec<usize> = (0..open.outlets.len()).collect();
         let mut cut_at = Instant::now();
         for (id, ranges) in &replay.chosen {
             loop {
@@ -402,20 +401,10 @@ impl Runner {
                     self.cut_together(open)?;
                     return Ok(false);
                 }
-                let Some(partition) = open.topic.partition(PartitionId(*id)) else { break };
-                let read = match read(&partition, &rest) {
-                    Err(ReadError::Deleted) => return Err(Fail::Broken("the topic that it reads is gone".to_owned())),
-                    read => read.map_err(|error| error.to_string())?,
-                };
-                match read {
-                    Next::Records { records, kind, next } => {
-                        match replay.fed {
-                            Fed::Letters => self.feed_letters(open, *id, records)?,
-                            Fed::Backfill => self.feed_records(open, *id, kind, records, only)?,
-                        }
-                        self.advance(open, &all, *id, next);
-                    }
-                    Next::Undecodable(batch, reason) => self.undecodable(open, &all, *id, &batch, reason)?,
+                match self.pace.wait() {
+                    Some(wait) => self.pace.nap(wait, NAP),
+                    None if self.feed_next(open, replay, only, *id, &rest)? => {}
+                    None => break,
                 }
                 let is_full = lines_mut(&mut open.outlets).any(|line| line.sink.is_full());
                 if is_full || cut_at.elapsed() > CUT_AGE {
@@ -425,6 +414,34 @@ impl Runner {
             }
         }
         self.cut_together(open)?;
+        Ok(true)
+    }
+
+    /// Feeds what is read next of a partition. `false` if the topic has no such partition.
+    fn feed_next(
+        &mut self,
+        open: &mut Open,
+        replay: &Replay,
+        only: Option<&[String]>,
+        id: i32,
+        rest: &Ranges,
+    ) -> Result<bool, Fail> {
+        let Some(partition) = open.topic.partition(PartitionId(id)) else { return Ok(false) };
+        let read = match read(&partition, rest) {
+            Err(ReadError::Deleted) => return Err(Fail::Broken("the topic that it reads is gone".to_owned())),
+            read => read.map_err(|error| error.to_string())?,
+        };
+        let all: Vec<usize> = (0..open.outlets.len()).collect();
+        match read {
+            Next::Records { records, kind, next } => {
+                match replay.fed {
+                    Fed::Letters => self.feed_letters(open, id, records)?,
+                    Fed::Backfill => self.feed_records(open, id, kind, records, only)?,
+                }
+                self.advance(open, &all, id, next);
+            }
+            Next::Undecodable(batch, reason) => self.undecodable(open, &all, id, &batch, reason)?,
+        }
         Ok(true)
     }
 
@@ -543,6 +560,8 @@ impl Runner {
             dead_letters: self.counts.dead + dead_letters,
             retries: self.status.retries,
             stalls: self.status.stalls,
+            cpu: self.pace.told(),
+            windows_wait_for: Vec::new(),
             beat_ms: self.options.clock.now_ms(),
         });
     }

@@ -1,15 +1,16 @@
 //! Replays of dead letters as the supervisor steers them: chosen, begun, looked after, ended. One a pipeline at a time.
 
+use super::errands::Step;
 use super::hooks::Hooks;
 use super::life::{Life, Seat};
 use super::load::Job;
 use super::replay::{self, Ended, Fed, Replay};
 use super::sink::lake::{self, Owner};
 use super::sink::place::Place;
-use super::spec::Output;
+use super::spec::{Output, ParquetOutput, Route};
 use super::{Options, checkpoint::Checkpoint, runner};
-use crate::control::{self, PipelineStatus, State};
-use crate::letters::{Filter, Letters, Offsets, Ranges, replays_begun};
+use crate::control::{self, CpuStatus, PipelineStatus, State};
+use crate::letters::{Chosen, Filter, Letters, Offsets, Ranges, replays_begun};
 use crate::store::Topic;
 use std::collections::BTreeMap;
 use std::io;
@@ -71,11 +72,43 @@ impl Replays {
         }
     }
 
-    /// Chooses letters that `job` left and begins to feed them to it.
-    ///
-    /// # Errors
-    /// Why it does not begin, and what to do.
-    pub(super) fn begin(&mut self, job: &Job, filter: Filter, how: control::Replay) -> Result<String, String> {
+    /// Chooses letters that `job` left and begins to feed them to it; says why it does not begin, and what to do.
+    pub(super) fn begin(&mut self, job: Job, filter: Filter, how: control::Replay) -> Step {
+        let topic = match self.may_begin(&job, how) {
+            Ok(topic) => topic,
+            Err(reason) => return Step::Told(Err(reason)),
+        };
+        let letters = Letters::new(self.options.store.clone(), self.options.data.clone());
+        // Until it is written down what was chosen; who sends letters of it to a topic chooses others.
+        let turn = match how.is_dry {
+            true => None,
+            false => match letters.turn(&topic) {
+                Ok(turn) => Some(turn),
+                Err(error) => return Step::Told(Err(error.to_string())),
+            },
+        };
+        let (own_job, own_topic, options) = (job.clone(), topic.clone(), self.options.clone());
+        let work = move || {
+            let (chosen, left) = choose(&letters, &own_job, &own_topic, filter, how)?;
+            if how.is_dry {
+                return replay::try_out(&own_job, &own_topic, &chosen.offsets).map(|told| Choice::Dry(told + &left));
+            }
+            folders_fit(&options, &own_job)?;
+            Ok(Choice::Letters(chosen, left))
+        };
+        Step::away(work, move |supervisor, chosen| {
+            let told = match chosen {
+                Ok(Choice::Dry(told)) => Ok(told),
+                Ok(Choice::Letters(chosen, left)) => supervisor.replays.feed(&job, &topic, chosen, &left, how),
+                Err(reason) => Err(reason),
+            };
+            drop(turn);
+            Step::Told(told)
+        })
+    }
+
+    /// The topic of the letters, if they can be replayed now.
+    fn may_begin(&mut self, job: &Job, how: control::Replay) -> Result<Arc<Topic>, String> {
         let name = &job.spec.name;
         let then = &job.spec.on_error.then;
         if job.plan.is_stateful() {
@@ -90,37 +123,20 @@ impl Replays {
             return Err(format!("{count} {noun} are being replayed; inrush dlt replay {name} --stop ends that"));
         }
         let topic = self.options.store.topic(then.as_str());
-        let topic = topic.ok_or_else(|| format!("there is no topic {then} yet, so there are no letters"))?;
-        let letters = Letters::new(self.options.store.clone(), self.options.data.clone());
-        // Until it is written down what was chosen; who sends letters of it to a topic chooses others.
-        let _turn = match how.is_dry {
-            true => None,
-            false => Some(letters.turn(&topic).map_err(|error| error.to_string())?),
-        };
-        let outputs = job.spec.outputs();
-        let (mut batches, mut without_output) = (0, 0);
-        let filter = Filter { pipeline: Some(name.clone()), ..filter };
-        let chosen = letters.choose(&topic, &filter, how.again, |letter| {
-            let is_fit = !letter.is_batch();
-            batches += u64::from(!is_fit);
-            let has_output = outputs.iter().any(|output| letter.is_of_output(output));
-            without_output += u64::from(is_fit && !has_output);
-            is_fit && has_output
-        });
-        let chosen = chosen.map_err(|error| error.to_string())?;
-        let mut left = String::new();
-        if batches > 0 {
-            left += &format!("; {batches} letters of batches that cannot be decoded stay");
-        }
-        if without_output > 0 {
-            left += &format!(
-                "; {without_output} letters stay that only outputs lack which the pipeline no longer has (it has {})",
-                outputs.join(", ")
-            );
-        }
-        if how.is_dry {
-            return replay::try_out(job, &topic, &chosen.offsets).map(|told| told + &left);
-        }
+        topic.ok_or_else(|| format!("there is no topic {then} yet, so there are no letters"))
+    }
+
+    /// Begins to feed a pipeline the letters that were chosen.
+    fn feed(
+        &mut self,
+        job: &Job,
+        topic: &Topic,
+        chosen: Chosen,
+        left: &str,
+        how: control::Replay,
+    ) -> Result<String, String> {
+        let name = &job.spec.name;
+        let then = &job.spec.on_error.then;
         self.options.control.withdraw(&PipelineStatus::replay_name(name));
         if chosen.count == 0 {
             let again = if how.again { "" } else { "; --again takes handled ones too" };
@@ -144,18 +160,44 @@ impl Replays {
         Ok(format!("{} letters of {then} are being replayed{left}", chosen.count))
     }
 
-    /// Begins to feed a pipeline the records of its source in these ranges once more.
-    ///
-    /// # Errors
-    /// Why it does not begin, and what to do.
-    pub(super) fn backfill(
+    /// Begins to feed a pipeline the records of its source in these ranges once more; says why it does not begin, and what to do.
+    pub(super) fn backfill(&mut self, job: &Job, topic: &Topic, chosen: Offsets, to: &[String], is_sure: bool) -> Step {
+        let (replay, known) = match self.chosen(job, topic, chosen, to, is_sure) {
+            Ok(Some(found)) => found,
+            Ok(None) => return Step::Told(Ok(format!("topic {} has no records of that time", topic.name))),
+            Err(reason) => return Step::Told(Err(reason)),
+        };
+        let (options, own, file, topic) =
+            (self.options.clone(), replay.clone(), job.spec.file.clone(), topic.name.clone());
+        // What a folder or topic may not be called is told now, and where it could never write.
+        let work = move || {
+            let (redirected, _) = own.job(&file)?;
+            owns(&options, &redirected, known)?;
+            folders_fit(&options, &redirected)
+        };
+        Step::away(work, move |supervisor, fits: Result<(), String>| {
+            let own = &mut supervisor.replays;
+            let begun = fits.and_then(|()| {
+                let begun = replay.begin(&own.options, known);
+                begun.map_err(|error| format!("cannot write the backfill down: {error}"))
+            });
+            Step::Told(begun.map(|()| {
+                let count = replay.count;
+                own.start(Arc::new(replay));
+                format!("{count} records of {topic} are being fed to it")
+            }))
+        })
+    }
+
+    /// A backfill that may begin, and the pipeline's id; `None` = there is nothing to feed.
+    fn chosen(
         &mut self,
         job: &Job,
         topic: &Topic,
         chosen: Offsets,
         to: &[String],
         is_sure: bool,
-    ) -> Result<String, String> {
+    ) -> Result<Option<(Replay, Uuid)>, String> {
         let name = &job.spec.name;
         if job.plan.is_stateful() {
             return Err(format!(
@@ -168,7 +210,7 @@ impl Replays {
         }
         let count: u64 = chosen.values().map(Ranges::count).sum();
         if count == 0 {
-            return Ok(format!("topic {} has no records of that time", topic.name));
+            return Ok(None);
         }
         let outputs = job.spec.outputs();
         let to = redirected(&outputs, to)?;
@@ -191,34 +233,7 @@ impl Replays {
             text: job.spec.text.clone(),
             number: self.options.clock.now_ms(),
         };
-        // What a folder or topic may not be called is told now.
-        let (redirected, only) = replay.job(&job.spec.file)?;
-        if only.is_some() {
-            self.owns(&redirected, known.id)?;
-        }
-        replay.begin(&self.options, known.id).map_err(|error| format!("cannot write the backfill down: {error}"))?;
-        self.start(Arc::new(replay));
-        Ok(format!("{count} records of {} are being fed to it", topic.name))
-    }
-
-    /// Whether each folder that it would write into is its own or nobody's: it could not be opened, ever.
-    fn owns(&self, job: &Job, pipeline: Uuid) -> Result<(), String> {
-        let owner =
-            Owner { cluster: self.options.store.cluster_id(), pipeline, name: job.spec.name.clone(), generation: 0 };
-        for route in &job.spec.routes {
-            // A store is asked by the replay itself: this thread must not wait for it.
-            let Output::Parquet(out) = &route.to else { continue };
-            if out.store.is_some() {
-                continue;
-            }
-            let folder = Place::Folder(self.options.out.join(&out.folder));
-            match lake::whose(&folder, &owner, out.adopt.as_deref()) {
-                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Err(error.to_string()),
-                // A disk that is mounted late: it waits for it.
-                _ => {}
-            }
-        }
-        Ok(())
+        Ok(Some((replay, known.id)))
     }
 
     /// What has begun and has not ended, whether a thread runs it now or not: another in its place would feed its letters once more. One
@@ -398,6 +413,79 @@ impl Replays {
     }
 }
 
+/// What was chosen to be replayed.
+enum Choice {
+    Letters(Chosen, String),
+    /// What would come of it.
+    Dry(String),
+}
+
+/// The letters of a pipeline that a filter takes, and what is left where it is.
+fn choose(
+    letters: &Letters,
+    job: &Job,
+    topic: &Topic,
+    filter: Filter,
+    how: control::Replay,
+) -> Result<(Chosen, String), String> {
+    let outputs = job.spec.outputs();
+    let (mut batches, mut without_output) = (0, 0);
+    let filter = Filter { pipeline: Some(job.spec.name.clone()), ..filter };
+    let chosen = letters.choose(topic, &filter, how.again, |letter| {
+        let is_fit = !letter.is_batch();
+        batches += u64::from(!is_fit);
+        let has_output = outputs.iter().any(|output| letter.is_of_output(output));
+        without_output += u64::from(is_fit && !has_output);
+        is_fit && has_output
+    });
+    let chosen = chosen.map_err(|error| error.to_string())?;
+    let mut left = String::new();
+    if batches > 0 {
+        left += &format!("; {batches} letters of batches that cannot be decoded stay");
+    }
+    if without_output > 0 {
+        left += &format!(
+            "; {without_output} letters stay that only outputs lack which the pipeline no longer has (it has {})",
+            outputs.join(", ")
+        );
+    }
+    Ok((chosen, left))
+}
+
+/// The folders of this machine that a pipeline writes into.
+fn folders<'a>(options: &'a Options, job: &'a Job) -> impl Iterator<Item = (&'a Route, &'a ParquetOutput, Place)> {
+    job.spec.routes.iter().filter_map(|route| {
+        // A store is asked by the replay itself, which waits for it.
+        let Output::Parquet(out) = &route.to else { return None };
+        let place = || Place::Folder(options.out.join(&out.folder));
+        out.store.is_none().then(|| (route, out.as_ref(), place()))
+    })
+}
+
+/// Whether each folder that it would write into is its own or nobody's: it could not be opened, ever.
+fn owns(options: &Options, job: &Job, pipeline: Uuid) -> Result<(), String> {
+    let owner = Owner { cluster: options.store.cluster_id(), pipeline, name: job.spec.name.clone(), generation: 0 };
+    for (_, out, folder) in folders(options, job) {
+        match lake::whose(&folder, &owner, out.adopt.as_deref()) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Err(error.to_string()),
+            // A disk that is mounted late: it waits for it.
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// Whether each folder that it would write into has had columns like its own, or can have them: else it would wait for ever.
+fn folders_fit(options: &Options, job: &Job) -> Result<(), String> {
+    for (route, _, folder) in folders(options, job) {
+        match lake::check_replayed(&folder, &route.schema(job.plan.output())) {
+            Err(error) if error.kind() == io::ErrorKind::InvalidInput => return Err(error.to_string()),
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
 /// By output what is written in its place: `NAME` for the only one, `OUTPUT=NAME` for one of several.
 fn redirected(outputs: &[String], to: &[String]) -> Result<BTreeMap<String, String>, String> {
     let one = |asked: &String| match (asked.split_once('='), outputs) {
@@ -464,6 +552,8 @@ fn line(replay: &Replay, state: State, reason: Option<String>, now_ms: i64) -> P
         dead_letters: 0,
         retries: 0,
         stalls: 0,
+        cpu: CpuStatus::default(),
+        windows_wait_for: Vec::new(),
         beat_ms: now_ms,
     }
 }

@@ -6,6 +6,7 @@
 
 use super::checkpoint::{Checkpoint, Counts};
 use super::closing::{WINDOWS, Waits};
+use super::cpu::Pace;
 use super::dead_letters::{DeadLetters, Letter};
 use super::fault::{Fault, Reason};
 use super::hooks::{Hooks, Step};
@@ -88,6 +89,8 @@ pub(super) struct Runner {
     pub(super) job: Job,
     pub(super) life: Arc<Life>,
     pub(super) hooks: Hooks,
+    /// Holds it to its share of the cores.
+    pub(super) pace: Pace,
     pub(super) path: PathBuf,
     pub(super) checkpoint: Checkpoint,
     /// By source partition how far the foremost output is. Below it each record is counted, and a dead letter if it failed before it came
@@ -201,6 +204,7 @@ pub(super) fn begin(
         job: job.clone(),
         life: life.clone(),
         hooks: hooks.clone(),
+        pace: Pace::new(life.taken(), job.spec.cpu),
         path,
         positions: checkpoint.positions.clone(),
         counts: checkpoint.counts,
@@ -388,24 +392,19 @@ impl Runner {
                 self.cut_together(open)?;
                 return Err(Fail::Anew);
             }
-            let mut has_read = false;
-            for partition in 0..open.topic.partition_count() {
-                has_read |= self.turn(open, PartitionId(partition))?;
-                self.life.beat();
-                if self.life.is_stopping() {
-                    break;
-                }
-            }
+            let (has_read, held) = self.turn_all(open)?;
             if let Some(reason) = self.breaker() {
                 self.cut_all(open)?;
                 return Err(Fail::Broken(reason));
             }
-            self.admit(open, !has_read)?;
+            self.admit(open, !has_read && held.is_none())?;
             self.cut_due(open)?;
             self.publish_running(open);
             self.mark_quiet(open)?;
-            if !has_read {
-                self.wait(open);
+            match held {
+                Some(wait) => self.pace.nap(wait, NAP),
+                None if has_read => {}
+                None => self.wait(open),
             }
         }
         if open.topic.is_lost() {
@@ -464,7 +463,7 @@ impl Runner {
     }
 
     /// One read of one partition for each place where outputs are. Says whether there was anything.
-    fn turn(&mut self, open: &mut Open, id: PartitionId) -> Result<bool, Fail> {
+    pub(super) fn turn(&mut self, open: &mut Open, id: PartitionId) -> Result<bool, Fail> {
         if self.held.get(&id.0).is_some_and(|held| Instant::now() < held.until) {
             return Ok(false);
         }
@@ -504,7 +503,7 @@ impl Runner {
             return Ok(false);
         }
         let tail = partition.tail().0;
-        let batches = match partition.read_blocking(next, READ_SIZE) {
+        let batches = match partition.read_blocking(next, self.pace.read_size(READ_SIZE)) {
             Ok(slice) => slice.batches,
             // Its end was lost: what comes there next are other records, so everything is judged anew.
             Err(ReadError::OutOfRange { tail, .. }) if next > tail => return Err(Fail::Anew),

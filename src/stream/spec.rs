@@ -25,6 +25,8 @@ pub struct Spec {
     /// At least one, each with another output; `to` of the short form is one that takes every row.
     pub routes: Vec<Route>,
     pub on_error: OnError,
+    /// What it may take of the cores; `None` = no limit.
+    pub cpu: Option<super::cpu::CpuShare>,
     pub tests: Vec<Test>,
 }
 

@@ -4,7 +4,7 @@ use super::output::lines;
 use super::runner::{Open, Runner};
 use super::source::Stretch;
 use super::spec::{Output, Route};
-use crate::control::{PipelineStatus, State};
+use crate::control::{PipelineStatus, State, WindowWait};
 use crate::metrics as names;
 use crate::record::Offset;
 use std::collections::BTreeMap;
@@ -27,6 +27,7 @@ pub(super) struct Board {
     pub(super) retries: u64,
     pub(super) stalls: u64,
     warnings: Vec<String>,
+    windows_wait_for: Vec<WindowWait>,
     /// As the outputs were when they were last looked at; `None` = as in the checkpoint.
     progress: Option<Progress>,
 }
@@ -50,6 +51,7 @@ impl Board {
     /// Outputs are closed: they stand where the checkpoint says.
     pub(super) fn rewind(&mut self) {
         self.progress = None;
+        self.windows_wait_for.clear();
     }
 
     /// Something that a person should look at, though the pipeline goes on; it stays until the pipeline starts again.
@@ -83,6 +85,7 @@ impl Runner {
             written: open.outlets.iter().map(|outlet| outlet.written).sum(),
             dead: open.outlets.iter().map(|outlet| outlet.dead).sum(),
         });
+        self.status.windows_wait_for = self.windows_wait_for(open);
         let open_files: usize = lines(&open.outlets).map(|line| line.sink.open_files()).sum();
         for (metric, value) in [(names::STREAM_STATE_BYTES, open.states.size()), (names::STREAM_OPEN_FILES, open_files)]
         {
@@ -150,6 +153,8 @@ impl Runner {
             dead_letters: self.counts.dead + progress.dead,
             retries: self.status.retries,
             stalls: self.status.stalls,
+            cpu: self.pace.told(),
+            windows_wait_for: self.status.windows_wait_for.clone(),
             beat_ms: self.options.clock.now_ms(),
         });
     }

@@ -1,6 +1,7 @@
 //! Starts, watches, reloads and stops the pipelines of a folder. One pipeline's trouble stays its own.
 
 use super::checkpoint::Checkpoint;
+use super::errands::{Errands, Step};
 use super::hooks::Hooks;
 use super::life::{Life, Seat};
 use super::load::{self, Job};
@@ -9,21 +10,22 @@ use super::replays::Replays;
 use super::sink::lake;
 use super::sink::place::Place;
 use super::spec::Output;
-use super::{Options, runner, source};
-use crate::control::{Answer, Command, PipelineStatus, Request, ResetTo, State, Tap};
+use super::{Options, errands, runner, source};
+use crate::control::{Command, CpuStatus, PipelineStatus, Request, ResetTo, State, Tap};
 use crate::disk::{create_folder, replace, sync_folder};
-use crate::letters::Ranges;
+use crate::letters::{Offsets, Ranges};
 use crate::metrics as names;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::ops::Range;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
-use tracing::{error, info, warn};
+use tracing::{error, warn};
+use uuid::Uuid;
 
 /// A panicked pipeline is started again after this.
 const RESTART_PAUSE: Duration = Duration::from_secs(1);
@@ -90,6 +92,7 @@ pub(super) fn start_with(
         pipelines: BTreeMap::new(),
         seats: BTreeMap::new(),
         late: BTreeMap::new(),
+        errands: Errands::default(),
     };
     let own = stop.clone();
     let thread = std::thread::Builder::new().name("inrush-pipelines".to_owned());
@@ -106,53 +109,36 @@ const FROM_ZERO: [names::Metric; 6] = [
     names::STREAM_FILES_TAKEN_AWAY,
 ];
 
-struct Supervisor {
+pub(super) struct Supervisor {
     options: Arc<Options>,
     hooks: Hooks,
     silence_max: Duration,
     pipelines: BTreeMap<String, Pipeline>,
     /// By pipeline, also of those that are gone: a thread that was given up may still hold one.
     seats: BTreeMap<String, Arc<Seat>>,
-    replays: Replays,
+    pub(super) replays: Replays,
     /// Pipelines whose last run is still writing its checkpoint, or for which the system had no thread; with `drop_state`.
     late: BTreeMap<String, (Job, bool)>,
+    pub(super) errands: Errands,
 }
 
 impl Supervisor {
     fn run(&mut self, mut requests: mpsc::Receiver<Request>, stop: &AtomicBool) {
-        for (pipeline, result) in self.reload(None, false) {
-            match result {
-                Ok(done) => info!(%pipeline, %done, "pipeline"),
-                Err(reason) => error!(%pipeline, "{reason}"),
-            }
-        }
+        let start = self.errands.open(None, None);
+        self.reload(start, None, false);
         self.replays.resume();
-        let runtime = self.options.runtime.clone();
+        let (runtime, back) = (self.options.runtime.clone(), self.errands.back());
         while !stop.load(Ordering::Acquire) {
-            let next = runtime.block_on(async { tokio::time::timeout(LOOK_INTERVAL, requests.recv()).await });
-            if let Ok(Some(request)) = next {
-                let answer = match request.command {
-                    Command::Reload { pipeline, drop_state } => self.reload(pipeline.as_deref(), drop_state),
-                    Command::Reset { pipeline, partition, to } => {
-                        vec![(pipeline.clone(), self.reset(&pipeline, partition, to))]
-                    }
-                    Command::Pause { pipeline } => vec![(pipeline.clone(), self.pause(&pipeline))],
-                    Command::Resume { pipeline } => vec![(pipeline.clone(), self.resume(&pipeline))],
-                    Command::Replay { pipeline, filter, how } => {
-                        let begun = self.job(&pipeline).and_then(|job| self.replays.begin(&job, filter, how));
-                        vec![(pipeline, begun)]
-                    }
-                    Command::Backfill { pipeline, from, until, to, is_sure } => {
-                        let begun = self.backfill(&pipeline, from..until, &to, is_sure);
-                        vec![(pipeline, begun)]
-                    }
-                    Command::StopReplay { pipeline, is_sure } => {
-                        vec![(pipeline.clone(), self.replays.stop(&pipeline, is_sure))]
-                    }
-                    Command::Tap { pipeline, tap } => vec![(pipeline.clone(), self.tap(&pipeline, &tap))],
-                };
-                // Who asked may have hung up; the work is done all the same.
-                let _ = request.answer.send(answer);
+            self.run_errands();
+            let next = runtime.block_on(async {
+                tokio::select! {
+                    request = requests.recv() => request,
+                    () = back.notified() => None,
+                    () = tokio::time::sleep(LOOK_INTERVAL) => None,
+                }
+            });
+            if let Some(request) = next {
+                self.command(request);
             }
             self.revive();
             self.replays.look();
@@ -165,19 +151,57 @@ impl Supervisor {
         }
     }
 
+    /// Takes a command. What stops, or only looks at a pipeline that runs, waits for nothing else that is asked of it.
+    fn command(&mut self, Request { command, answer }: Request) {
+        let patience = matches!(command, Command::Reload { .. }).then_some(errands::PATIENCE);
+        let asked = self.errands.open(Some(answer), patience);
+        match command {
+            Command::Reload { pipeline, drop_state } => self.reload(asked, pipeline.as_deref(), drop_state),
+            Command::Reset { pipeline, partition, to } => {
+                let name = pipeline.clone();
+                self.queue(asked, &pipeline, move |own| {
+                    own.with_job(name, move |own, job| own.reset(job, partition, to))
+                });
+            }
+            Command::Pause { pipeline } => {
+                let name = pipeline.clone();
+                self.at_once(asked, &pipeline, |own| own.with_job(name, |own, job| own.pause(job).into()));
+            }
+            Command::Resume { pipeline } => {
+                let name = pipeline.clone();
+                self.at_once(asked, &pipeline, |own| own.with_job(name, |own, job| own.resume(&job).into()));
+            }
+            Command::Replay { pipeline, filter, how } => {
+                let name = pipeline.clone();
+                let begin = move |own: &mut Supervisor, job| own.replays.begin(job, filter, how);
+                self.queue(asked, &pipeline, move |own| own.with_job(name, begin));
+            }
+            Command::Backfill { pipeline, from, until, to, is_sure } => {
+                let name = pipeline.clone();
+                let begin = move |own: &mut Supervisor, job| own.backfill(job, from..until, to, is_sure);
+                self.queue(asked, &pipeline, move |own| own.with_job(name, begin));
+            }
+            Command::StopReplay { pipeline, is_sure } => {
+                self.at_once(asked, &pipeline, |own| own.replays.stop(&pipeline, is_sure).into());
+            }
+            Command::Tap { pipeline, tap } => self.at_once(asked, &pipeline, |own| own.tap(&pipeline, &tap).into()),
+        }
+    }
+
     /// Reads the folder (or one file of it) again and swaps what changed. A broken file leaves the old pipeline running.
-    fn reload(&mut self, only: Option<&str>, drop_state: bool) -> Answer {
+    fn reload(&mut self, asked: u64, only: Option<&str>, drop_state: bool) {
         let files = match load::files(&self.options.folder) {
             Ok(files) => files,
-            Err(error) => return vec![("pipelines".to_owned(), Err(error))],
+            Err(error) => return self.at_once(asked, "pipelines", |_| Step::Told(Err(error))),
         };
-        let mut answer = Answer::new();
         let named = |path: &Path| path.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
+        let mut is_known = false;
         for path in &files {
             let name = named(path);
             if only.is_none_or(|only| only == name) {
-                let result = self.reload_file(&name, path, drop_state);
-                answer.push((name, result));
+                is_known = true;
+                let (own_name, path) = (name.clone(), path.clone());
+                self.queue(asked, &name, move |own| own.look(own_name, path, drop_state));
             }
         }
         // A file that was never right has a place on the board alone.
@@ -186,24 +210,49 @@ impl Supervisor {
         let known: BTreeSet<String> = self.pipelines.keys().cloned().chain(shown).collect();
         let gone = known.into_iter().filter(|name| !files.iter().any(|path| named(path) == *name));
         for name in gone.filter(|name| only.is_none_or(|only| only == name)) {
-            self.halt(&name);
-            self.options.control.withdraw(&name);
-            answer.push((name, Ok("stopped: its file is gone; what it wrote and where it stood are kept".to_owned())));
+            is_known = true;
+            self.at_once(asked, &name, |own| {
+                own.halt(&name);
+                own.options.control.withdraw(&name);
+                Step::Told(Ok("stopped: its file is gone; what it wrote and where it stood are kept".to_owned()))
+            });
         }
-        if let Some(only) = only.filter(|only| !answer.iter().any(|(name, _)| name == only)) {
-            answer
-                .push((only.to_owned(), Err(format!("there is no {only}.toml in {}", self.options.folder.display()))));
+        if let Some(only) = only.filter(|_| !is_known) {
+            let folder = self.options.folder.display();
+            let missing = Err(format!("there is no {only}.toml in {folder}"));
+            self.at_once(asked, only, |_| Step::Told(missing));
         }
-        answer
     }
 
-    fn reload_file(&mut self, name: &str, path: &Path, drop_state: bool) -> Result<String, String> {
-        let result = self.swap(name, path, drop_state);
+    /// Reads a file with its tables, and looks whether its folders can take its rows.
+    fn look(&mut self, name: String, path: PathBuf, drop_state: bool) -> Step {
+        if !self.pipelines.contains_key(&name) {
+            let reason = "its file is being read, with the tables and folders that it names";
+            let line = self.line(&name, &path, reason);
+            self.options.control.publish(PipelineStatus { state: State::Starting, ..line });
+        }
+        let (options, own_path) = (self.options.clone(), path.clone());
+        let work = move || looked_at(&options, &own_path);
+        Step::away(work, move |own: &mut Supervisor, job| own.reload_file(&name, &path, job, drop_state).into())
+    }
+
+    fn reload_file(
+        &mut self,
+        name: &str,
+        path: &Path,
+        job: Result<Job, String>,
+        drop_state: bool,
+    ) -> Result<String, String> {
+        if !path.exists() {
+            self.options.control.withdraw(name);
+            return Err(format!("{} went away while it was read", path.display()));
+        }
+        let result = job.and_then(|job| self.swap(name, job, drop_state));
         let label = result.as_ref().map_or("refused", |done| *done);
         metrics::counter!(names::STREAM_RELOADS.name, "result" => label).increment(1);
         let Some(running) = self.pipelines.get(name) else {
             if let Err(reason) = &result {
-                self.options.control.publish(broken(name, path, reason, self.options.clock.now_ms()));
+                self.options.control.publish(self.line(name, path, reason));
             }
             return result.map(str::to_owned);
         };
@@ -211,26 +260,8 @@ impl Supervisor {
         result.map(str::to_owned).map_err(|reason| format!("{reason} (the old one goes on)"))
     }
 
-    /// Swaps one pipeline, if its file is right and says something new.
-    fn swap(&mut self, name: &str, path: &Path, drop_state: bool) -> Result<&'static str, String> {
-        let job = load::file(path).map_err(|mistakes| {
-            let lines: Vec<String> = mistakes.iter().map(ToString::to_string).collect();
-            let count = lines.len();
-            format!("{count} mistake{}: {}", if count == 1 { "" } else { "s" }, lines.join("; "))
-        })?;
-        for route in &job.spec.routes {
-            let Output::Parquet(out) = &route.to else { continue };
-            // A store is asked by the pipeline itself: this thread must not wait for it.
-            if out.store.is_some() {
-                continue;
-            }
-            let folder = Place::Folder(self.options.out.join(&out.folder));
-            match lake::check_schema(&folder, &route.schema(job.plan.output())) {
-                Err(error) if error.kind() == io::ErrorKind::InvalidInput => return Err(error.to_string()),
-                // A folder that is not there yet, a disk that is mounted late: the pipeline waits for it.
-                _ => {}
-            }
-        }
+    /// Swaps one pipeline, if its file says something new.
+    fn swap(&mut self, name: &str, job: Job, drop_state: bool) -> Result<&'static str, String> {
         let known = self.pipelines.get(name);
         let is_running = known.is_some_and(|running| running.thread.is_some());
         if is_running && !drop_state && known.is_some_and(|running| running.job.spec.text == job.spec.text) {
@@ -261,7 +292,7 @@ impl Supervisor {
         let Err(error) = self.try_start(&job, drop_state) else { return };
         let (name, file) = (job.spec.name.clone(), &job.spec.file);
         let reason = format!("{error}; it is started as soon as it can be");
-        let line = broken(&name, file, &reason, self.options.clock.now_ms());
+        let line = self.line(&name, file, &reason);
         self.options.control.publish(PipelineStatus { state: State::Starting, ..line });
         self.pipelines.remove(&name);
         self.late.insert(name, (job, drop_state));
@@ -315,6 +346,12 @@ impl Supervisor {
         }
     }
 
+    /// The line of a pipeline that does not run.
+    fn line(&self, name: &str, path: &Path, reason: &str) -> PipelineStatus {
+        let cpu = self.seats.get(name).map(|seat| seat.taken.told(None, false)).unwrap_or_default();
+        broken(name, path, reason, self.options.clock.now_ms(), cpu)
+    }
+
     /// Names pipelines that ended by themselves, and starts panicked and silent ones again.
     fn revive(&mut self) {
         let mut again: Vec<(Job, bool)> = std::mem::take(&mut self.late).into_values().collect();
@@ -340,7 +377,8 @@ impl Supervisor {
                 let spec = &pipeline.job.spec;
                 // Where its dead letters are is asked for now more than ever.
                 let outputs = vec![format!("dead letters {}", spec.on_error.then)];
-                let line = broken(name, &spec.file, &reason, self.options.clock.now_ms());
+                let cpu = pipeline.life.taken().told(spec.cpu, false);
+                let line = broken(name, &spec.file, &reason, self.options.clock.now_ms(), cpu);
                 self.options.control.publish(PipelineStatus { outputs, ..line });
             }
             let beats = pipeline.life.beats();
@@ -362,82 +400,114 @@ impl Supervisor {
         again.into_iter().for_each(|(job, drop_state)| self.start(job, drop_state));
     }
 
-    /// A pipeline as it runs, or as its file says.
-    fn job(&self, name: &str) -> Result<Job, String> {
+    /// Does something with a pipeline as it runs, or as its file says: one that was refused for what it remembers is in its file alone.
+    fn with_job(&mut self, name: String, then: impl FnOnce(&mut Supervisor, Job) -> Step + Send + 'static) -> Step {
+        if let Some(job) = self.job(&name) {
+            return then(self, job);
+        }
+        let path = self.options.folder.join(format!("{name}.toml"));
+        Step::away(
+            move || load::file(&path).ok(),
+            move |own, job| match job {
+                Some(job) => then(own, job),
+                None => Step::Told(Err(format!("no pipeline is named {name}; inrush pipeline status lists them"))),
+            },
+        )
+    }
+
+    /// A pipeline as it runs, or will as soon as it can.
+    fn job(&self, name: &str) -> Option<Job> {
         let late = || self.late.get(name).map(|(job, _)| job.clone());
-        let running = self.pipelines.get(name).map(|pipeline| pipeline.job.clone()).or_else(late);
-        // One that was refused for what it remembers is in its file alone.
-        let job = running.or_else(|| load::file(&self.options.folder.join(format!("{name}.toml"))).ok());
-        job.ok_or_else(|| format!("no pipeline is named {name}; inrush pipeline status lists them"))
+        self.pipelines.get(name).map(|pipeline| pipeline.job.clone()).or_else(late)
     }
 
     /// Moves a pipeline: its next files belong to a new generation, what it wrote stays.
-    fn reset(&mut self, name: &str, partition: Option<i32>, to: ResetTo) -> Result<String, String> {
-        let job = self.job(name)?;
+    fn reset(&mut self, job: Job, partition: Option<i32>, to: ResetTo) -> Step {
         if partition.is_some() && job.plan.is_stateful() {
-            return Err("what its steps remember is of all partitions: move all of them".to_owned());
+            return Step::Told(Err("what its steps remember is of all partitions: move all of them".to_owned()));
         }
-        let (topic, positions) = source::places(&self.options, &job.spec, partition, to)?;
-        self.halt(name);
-        let path = runner::checkpoint_path(&self.options, name);
+        let (options, spec) = (self.options.clone(), job.spec.clone());
+        let work = move || source::places(&options, &spec, partition, to);
+        Step::away(work, move |own, places| match places {
+            Ok((topic, positions)) => own.move_to(job, partition, topic, positions),
+            Err(reason) => Step::Told(Err(reason)),
+        })
+    }
+
+    fn move_to(&mut self, job: Job, partition: Option<i32>, topic: Uuid, positions: BTreeMap<i32, i64>) -> Step {
+        // It may have been changed meanwhile.
+        let job = self.job(&job.spec.name).unwrap_or(job);
+        self.halt(&job.spec.name);
+        let path = runner::checkpoint_path(&self.options, &job.spec.name);
         let known = match Checkpoint::load(&path) {
             // A damaged one is what a reset is for.
             Err(error) if error.kind() == io::ErrorKind::InvalidData => None,
             Err(error) => {
                 self.start(job, false);
-                return Err(format!("cannot read {}: {error}; it was not moved", path.display()));
+                return Step::Told(Err(format!("cannot read {}: {error}; it was not moved", path.display())));
             }
             Ok(known) => known,
         };
         let mut checkpoint = known.unwrap_or_else(|| Checkpoint::new(&job.spec.text));
-        let grouped = source::move_group(&job.spec, &positions);
+        let (spec, places) = (job.spec.clone(), positions.clone());
         match partition {
             None => checkpoint.renew(positions),
             Some(_) => checkpoint.renew_some(&positions),
         }
         checkpoint.topic = Some(topic);
-        // Whoever still holds the seat loses it: nothing overwrites what is saved here.
-        let moved = match Life::begin(self.seats.entry(name.to_owned()).or_default()) {
-            Some(life) => grouped.and_then(|()| life.save(&checkpoint, &path).map_err(|error| error.to_string())),
-            None => Err("its last run is still writing its checkpoint; try again".to_owned()),
+        let then = move |own: &mut Supervisor, grouped: Result<(), String>| {
+            // Whoever still holds the seat loses it: nothing overwrites what is saved here.
+            let moved = match Life::begin(own.seats.entry(job.spec.name.clone()).or_default()) {
+                Some(life) => grouped.and_then(|()| life.save(&checkpoint, &path).map_err(|error| error.to_string())),
+                None => Err("its last run is still writing its checkpoint; try again".to_owned()),
+            };
+            own.start(job, false);
+            Step::Told(moved.map(|()| format!("moved to {:?}", checkpoint.positions)))
         };
-        self.start(job, false);
-        moved.map(|()| format!("moved to {:?}", checkpoint.positions))
+        match spec.elsewhere {
+            None => then(self, Ok(())),
+            Some(_) => Step::away(move || source::move_group(&spec, &places), then),
+        }
     }
 
     /// Feeds a pipeline a range of its source beside its live run.
-    fn backfill(&mut self, name: &str, times: Range<i64>, to: &[String], is_sure: bool) -> Result<String, String> {
-        let job = self.job(name)?;
+    fn backfill(&mut self, job: Job, times: Range<i64>, to: Vec<String>, is_sure: bool) -> Step {
         if job.spec.elsewhere.is_some() {
-            return Err("its source is a cluster elsewhere, and a backfill reads topics of this log: give a second pipeline that source and inrush pipeline reset it to the time".to_owned());
+            return Step::Told(Err("its source is a cluster elsewhere, and a backfill reads topics of this log: give a second pipeline that source and inrush pipeline reset it to the time".to_owned()));
         }
-        let topic = self.options.store.topic(job.spec.from.as_str());
-        let topic = topic.ok_or_else(|| format!("topic {} does not exist", job.spec.from))?;
-        let at = |time| source::places(&self.options, &job.spec, None, ResetTo::Time(time)).map(|(_, places)| places);
-        let (from, until) = (at(times.start)?, at(times.end)?);
-        let range = |(id, from): (i32, i64)| (id, Ranges::span(from, until.get(&id).copied().unwrap_or(from)));
-        let chosen = from.into_iter().map(range).filter(|(_, ranges)| !ranges.is_empty()).collect();
-        self.replays.backfill(&job, &topic, chosen, to, is_sure)
+        let Some(topic) = self.options.store.topic(job.spec.from.as_str()) else {
+            return Step::Told(Err(format!("topic {} does not exist", job.spec.from)));
+        };
+        let (options, own_job) = (self.options.clone(), job.clone());
+        let work = move || {
+            let at =
+                |time| source::places(&options, &own_job.spec, None, ResetTo::Time(time)).map(|(_, places)| places);
+            let (from, until) = (at(times.start)?, at(times.end)?);
+            let range = |(id, from): (i32, i64)| (id, Ranges::span(from, until.get(&id).copied().unwrap_or(from)));
+            Ok(from.into_iter().map(range).filter(|(_, ranges)| !ranges.is_empty()).collect())
+        };
+        Step::away(work, move |own, chosen: Result<Offsets, String>| match chosen {
+            Ok(chosen) => own.replays.backfill(&job, &topic, chosen, &to, is_sure),
+            Err(reason) => Step::Told(Err(reason)),
+        })
     }
 
     /// Lets a pipeline cut and stand still.
-    fn pause(&mut self, name: &str) -> Result<String, String> {
-        let path = runner::paused_path(&self.options, name);
+    fn pause(&mut self, job: Job) -> Result<String, String> {
+        let path = runner::paused_path(&self.options, &job.spec.name);
         if path.exists() {
             return Ok("is paused already".to_owned());
         }
-        let job = self.job(name)?;
         let folder = path.parent().unwrap_or(Path::new("."));
         let noted = create_folder(folder).and_then(|()| replace(&path, b""));
         noted.map_err(|error| format!("cannot note that it is paused: {error}"))?;
-        self.halt(name);
+        self.halt(&job.spec.name);
         self.start(job, false);
         Ok("paused; inrush pipeline resume lets it go on where it is".to_owned())
     }
 
-    fn resume(&mut self, name: &str) -> Result<String, String> {
-        self.job(name)?;
-        let path = runner::paused_path(&self.options, name);
+    fn resume(&mut self, job: &Job) -> Result<String, String> {
+        let path = runner::paused_path(&self.options, &job.spec.name);
         match std::fs::remove_file(&path).and_then(|()| sync_folder(path.parent().unwrap_or(Path::new(".")))) {
             Ok(()) => Ok("goes on".to_owned()),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok("is not paused".to_owned()),
@@ -446,7 +516,30 @@ impl Supervisor {
     }
 }
 
-fn broken(name: &str, path: &Path, reason: &str, now_ms: i64) -> PipelineStatus {
+/// Reads a pipeline's file and what it names; judges whether its folders can take its rows.
+fn looked_at(options: &Options, path: &Path) -> Result<Job, String> {
+    let job = load::file(path).map_err(|mistakes| {
+        let lines: Vec<String> = mistakes.iter().map(ToString::to_string).collect();
+        let count = lines.len();
+        format!("{count} mistake{}: {}", if count == 1 { "" } else { "s" }, lines.join("; "))
+    })?;
+    for route in &job.spec.routes {
+        let Output::Parquet(out) = &route.to else { continue };
+        // A store is asked by the pipeline itself, which waits for it.
+        if out.store.is_some() {
+            continue;
+        }
+        let folder = Place::Folder(options.out.join(&out.folder));
+        match lake::check_schema(&folder, &route.schema(job.plan.output())) {
+            Err(error) if error.kind() == io::ErrorKind::InvalidInput => return Err(error.to_string()),
+            // A folder that is not there yet, a disk that is mounted late: the pipeline waits for it.
+            _ => {}
+        }
+    }
+    Ok(job)
+}
+
+fn broken(name: &str, path: &Path, reason: &str, now_ms: i64, cpu: CpuStatus) -> PipelineStatus {
     PipelineStatus {
         name: name.to_owned(),
         file: path.display().to_string(),
@@ -465,6 +558,8 @@ fn broken(name: &str, path: &Path, reason: &str, now_ms: i64) -> PipelineStatus 
         dead_letters: 0,
         retries: 0,
         stalls: 0,
+        cpu,
+        windows_wait_for: Vec::new(),
         beat_ms: now_ms,
     }
 }

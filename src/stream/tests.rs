@@ -2,6 +2,7 @@
 //! filtered, or one dead letter.
 
 mod formats;
+mod many;
 mod outputs;
 mod remembered;
 mod replays;

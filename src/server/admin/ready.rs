@@ -10,6 +10,8 @@ use std::time::Duration;
 pub const WRITER_PATIENCE: Duration = Duration::from_secs(10);
 /// A pipeline without a beat for this long is named.
 pub const BEAT_PATIENCE_MS: Millis = 60_000;
+/// Windows that wait for one partition for so long are named.
+pub const WINDOW_PATIENCE_S: u64 = 60;
 
 /// The answer of `/readyz`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -63,6 +65,9 @@ pub fn readiness(
             )),
             State::Starting | State::Running | State::Stopped => {}
         }
+        // Where nothing comes, a mark moves the time after 30 s: longer is no rest, and somebody should look.
+        let waits = pipeline.windows_wait_for.iter().filter(|wait| wait.seconds >= WINDOW_PATIENCE_S);
+        warnings.extend(waits.map(|wait| format!("pipeline {}: {wait}", pipeline.name)));
         warnings.extend(pipeline.warnings.iter().map(|warning| format!("pipeline {}: {warning}", pipeline.name)));
         let is_meant_to_beat = !matches!(pipeline.state, State::Stopped | State::Failed);
         if is_meant_to_beat && now_ms.saturating_sub(pipeline.beat_ms) > BEAT_PATIENCE_MS {
@@ -79,6 +84,7 @@ pub fn readiness(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::control::{CpuStatus, WindowWait};
     use std::collections::BTreeMap;
 
     fn pipeline(state: State, beat_ms: Millis) -> PipelineStatus {
@@ -100,6 +106,8 @@ mod tests {
             dead_letters: 0,
             retries: 0,
             stalls: 0,
+            cpu: CpuStatus::default(),
+            windows_wait_for: Vec::new(),
             beat_ms,
         }
     }
@@ -139,6 +147,19 @@ mod tests {
         let paused = PipelineStatus { lag_records: 7, ..pipeline(State::Paused, 1_000) };
         let found = readiness(&Health::default(), None, &[], &[paused], 2_000);
         assert!(found.is_ready && found.warnings[0].contains("clicks is paused, 7 records behind"), "{found:?}");
+    }
+
+    #[test]
+    fn a_partition_that_windows_wait_for_is_named_once_it_takes_longer_than_a_mark() {
+        for (seconds, count) in [(WINDOW_PATIENCE_S - 1, 0), (WINDOW_PATIENCE_S, 1)] {
+            let wait = WindowWait { partition: 3, time: Some("2026-01-02T03:04:05Z".to_owned()), seconds };
+            let running = PipelineStatus { windows_wait_for: vec![wait], ..pipeline(State::Running, 1_000) };
+            let found = readiness(&Health::default(), None, &[], &[running], 2_000);
+            assert!(found.is_ready && found.warnings.len() == count, "{found:?}");
+            let is_named =
+                |told: &String| told.contains("clicks: windows wait for partition 3 (its time is 2026-01-02");
+            assert!(found.warnings.iter().all(is_named), "{found:?}");
+        }
     }
 
     #[test]

@@ -5,8 +5,8 @@
 use super::Admin;
 use crate::control::{PipelineStatus, State};
 use crate::metrics::{
-    DAEMON_OPEN_FILES, DAEMON_RESIDENT_BYTES, INGEST_MEMORY_BYTES, INGEST_MEMORY_LIMIT_BYTES, Metric, READY,
-    STORE_TOPICS, STREAM_SILENCE_SECONDS, STREAM_UP,
+    DAEMON_OPEN_FILES, DAEMON_RESIDENT_BYTES, INGEST_MEMORY_BYTES, INGEST_MEMORY_LIMIT_BYTES, Kind, Metric, READY,
+    STORE_TOPICS, STREAM_CPU_HELD_SECONDS, STREAM_CPU_SECONDS, STREAM_SILENCE_SECONDS, STREAM_UP,
 };
 use std::fmt::Write;
 
@@ -34,11 +34,14 @@ pub(super) fn text(admin: &Admin, is_ready: bool) -> String {
     by_pipeline(&mut out, STREAM_SILENCE_SECONDS, &statuses, |status| {
         now_ms.saturating_sub(status.beat_ms).max(0) as f64 / 1e3
     });
+    by_pipeline(&mut out, STREAM_CPU_SECONDS, &statuses, |status| status.cpu.seconds);
+    by_pipeline(&mut out, STREAM_CPU_HELD_SECONDS, &statuses, |status| status.cpu.held_seconds);
     out
 }
 
 fn head(out: &mut String, metric: Metric) {
-    let _ = writeln!(out, "# HELP {} {}\n# TYPE {} gauge", metric.name, metric.meaning, metric.name);
+    let kind = if metric.kind == Kind::Counter { "counter" } else { "gauge" };
+    let _ = writeln!(out, "# HELP {} {}\n# TYPE {} {kind}", metric.name, metric.meaning, metric.name);
 }
 
 fn one(out: &mut String, metric: Metric, value: f64) {

@@ -21,6 +21,7 @@ use super::lanes;
 use super::load;
 use super::plan::{Leaving, Plan};
 use super::runner;
+use super::sink::parquet;
 use super::spec::{Column, From, RecordField, Rule, Spec};
 use super::sql::{Scope, SqlPlanner};
 use crate::config::Mistake;
@@ -45,6 +46,8 @@ pub struct Explained {
     pub routes: Vec<RouteTold>,
     pub on_error: OnErrorTold,
     pub memory: Vec<MemoryTold>,
+    /// What it may take of the cores.
+    pub cpu: String,
     pub places: Vec<PlaceTold>,
     pub tests: usize,
 }
@@ -127,6 +130,10 @@ pub fn explain(file: &Path, events: Option<&[Record]>) -> Result<Explained, Vec<
         unread_columns: spec.columns.iter().filter(is_read).map(|column| column.name.clone()).collect(),
         seen: events.map(|events| seen::seen(spec, &plan, events)),
         memory: memory(spec, &steps, &routes),
+        cpu: match spec.cpu {
+            Some(share) => format!("{share} of one core, over a second or more"),
+            None => "all cores that others leave it".to_owned(),
+        },
         places: places(spec, &steps),
         steps,
         routes,
@@ -276,7 +283,16 @@ fn memory(spec: &Spec, steps: &[StepTold], routes: &[RouteTold]) -> Vec<MemoryTo
         let what = format!("what step {} ({}) remembers", step.number, step.kind);
         Some(MemoryTold { what, bytes: state.size_max, by_partition: true })
     }));
-    all.extend(routes.iter().map(|route| once(format!("output {}", route.output.name), route.output.memory)));
+    let (files, others): (Vec<_>, Vec<_>) =
+        spec.routes.iter().zip(routes).partition(|(route, _)| matches!(route.to, super::spec::Output::Parquet(_)));
+    all.extend(others.iter().map(|(_, told)| once(format!("output {}", told.output.name), told.output.memory)));
+    if !files.is_empty() {
+        // Their shares are of one budget: together they never take more than it.
+        let names: Vec<&str> = files.iter().map(|(_, told)| told.output.name.as_str()).collect();
+        let bytes = files.iter().map(|(_, told)| told.output.memory).sum::<u64>().min(parquet::memory_max());
+        let shared = "of what outputs of files of all pipelines share";
+        all.push(once(format!("output {} ({shared}, {})", names.join(", "), text::size(parquet::memory_max())), bytes));
+    }
     all.push(once(format!("dead letters to {}", spec.on_error.then), outputs::BATCH_MEMORY));
     all
 }

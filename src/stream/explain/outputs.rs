@@ -1,6 +1,6 @@
 //! An output in words, with the settings that hold where the file says nothing.
 
-use super::super::sink::parquet::memory_max;
+use super::super::sink::parquet::output_memory_max;
 use super::super::spec::{Compression, Output, Spec};
 use super::steps::time;
 use super::text::size;
@@ -63,7 +63,7 @@ pub(super) fn told(output: &Output, spec: &Spec) -> OutputTold {
             let source = names(&out.source.iter().map(|column| column.name()).collect::<Vec<_>>());
             settings.extend(source.map(|names| ("source columns", names)));
             settings.extend(out.adopt.as_ref().map(|old| ("adopt", format!("takes the folder over from {old}"))));
-            (memory_max(), settings)
+            (output_memory_max(), settings)
         }
         Output::Topic(out) => {
             let key = match &out.key {

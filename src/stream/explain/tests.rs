@@ -57,6 +57,27 @@ fn each_step_has_its_words_its_sql_as_it_runs_and_what_leaves_it() {
 }
 
 #[test]
+fn outputs_of_files_count_together_what_they_share_and_the_share_of_cpu_is_said() {
+    let route = |name: &str| format!("[[route]]\nwhere = \"n > 1\"\nto = {{ parquet = \"{name}\" }}\n");
+    let told = |count: usize| {
+        let routes: String = (0..count).map(|at| route(&format!("f{at}"))).collect();
+        let (_folder, file) =
+            pipeline(&format!("from = \"topic:t\"\ncpu = \"150%\"\n[columns]\nn = \"int64\"\n{routes}"));
+        explain(&file, None).unwrap()
+    };
+    let of_files = |told: &Explained| {
+        let lines: Vec<u64> =
+            told.memory.iter().filter(|line| line.what.contains("parquet f")).map(|line| line.bytes).collect();
+        lines.iter().sum::<u64>() >> 20
+    };
+    assert_eq!([1, 2, 5].map(|count| of_files(&told(count))), [128, 256, 256]);
+    let said = told(2).to_string();
+    assert!(said.contains("may take of CPU: 150% of one core"), "{said}");
+    let sum: u64 = told(5).memory.iter().map(|line| line.bytes).sum();
+    assert!(sum < 512 << 20, "{sum}");
+}
+
+#[test]
 fn a_secret_is_named_and_never_shown() {
     let (_folder, file) = pipeline(CAMERA);
     let told = explain(&file, None).unwrap();

@@ -26,6 +26,7 @@ impl Display for Explained {
         self.routes(f)?;
         write!(f, "\n{}", self.on_error)?;
         self.memory(f)?;
+        writeln!(f, "may take of CPU: {}", self.cpu)?;
         writeln!(f, "\nkeeps")?;
         self.places.iter().try_for_each(|kept| writeln!(f, "  {}: {}", kept.what, kept.place))
     }

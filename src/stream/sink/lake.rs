@@ -109,7 +109,20 @@ pub(in crate::stream) fn check_schema(place: &Place, schema: &Schema) -> io::Res
     }
 }
 
-/// The version of this schema in the folder, noted there first if it is a new one.
+/// As [`check_schema`]; files of an older version may still come too. What is replayed is of the text that it began with, and another one
+/// may have given the folder more columns meanwhile.
+///
+/// # Errors
+/// As [`check_schema`].
+pub(in crate::stream) fn check_replayed(place: &Place, schema: &Schema) -> io::Result<()> {
+    let known = read::<Versions>(place, SCHEMA)?;
+    match known {
+        Some((known, _)) if known.versions.iter().any(|version| version.is(schema)) => Ok(()),
+        _ => check_schema(place, schema),
+    }
+}
+
+/// The version of this schema in the folder, noted there first if it is a new one. An older one stays as it is.
 ///
 /// # Errors
 /// As [`check_schema`].
@@ -122,16 +135,26 @@ pub(in crate::stream) fn schema_version(place: &Place, schema: &Schema) -> io::R
     };
     let columns: Vec<Column> = schema.fields().iter().map(column).collect();
     let mut version = 1;
+    if let Some(same) = known.versions.iter().rev().find(|version| version.is(schema)) {
+        return Ok(same.version);
+    }
     if let Some(last) = known.versions.last() {
         fits(last, schema, place)?;
-        if last.columns.len() == columns.len() {
-            return Ok(last.version);
-        }
         version = last.version + 1;
     }
     known.versions.push(Version { version, columns });
     place.set_note(SCHEMA, serde_json::to_string_pretty(&known)?.into_bytes(), before.as_ref())?;
     Ok(version)
+}
+
+impl Version {
+    /// Whether files with this schema are of this version; the order of columns means nothing.
+    fn is(&self, schema: &Schema) -> bool {
+        let has = |column: &Column| {
+            schema.field_with_name(&column.name).is_ok_and(|field| field.data_type().to_string() == column.r#type)
+        };
+        self.columns.len() == schema.fields().len() && self.columns.iter().all(has)
+    }
 }
 
 /// Every column of the last version must still be there, as what it was; what is new can be null.
@@ -218,9 +241,14 @@ mod tests {
         check_schema(&place, &grown).unwrap();
         assert_eq!(schema_version(&place, &grown).unwrap(), 2);
         let gone = schema(&[("a", DataType::Int64), ("t", time.clone())]);
-        let error = schema_version(&place, &gone).unwrap_err().to_string();
+        let error = check_schema(&place, &gone).unwrap_err().to_string();
         assert!(error.contains("arrow_cast(NULL, 'Utf8') as b") && error.contains("new folder"), "{error}");
         let retyped = schema(&[("a", DataType::Utf8), ("b", DataType::Utf8), ("t", time)]);
         assert!(check_schema(&place, &retyped).unwrap_err().to_string().contains("a was Int64"));
+        assert!(check_replayed(&place, &retyped).is_err() && schema_version(&place, &retyped).is_err());
+        // What was begun before the folder grew may still write what it was.
+        check_replayed(&place, &gone).unwrap();
+        assert_eq!(schema_version(&place, &gone).unwrap(), 1);
+        assert_eq!(schema_version(&place, &grown).unwrap(), 2);
     }
 }

@@ -39,6 +39,11 @@ pub(in crate::stream) fn memory_max() -> u64 {
     super::share::BYTES_MAX as u64
 }
 
+/// What one of them may take.
+pub(in crate::stream) fn output_memory_max() -> u64 {
+    super::share::ONE_MAX as u64
+}
+
 /// One output folder.
 pub(in crate::stream) struct Parquet {
     spec: ParquetOutput,

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 /// Bytes that all Parquet outputs of the process hold: row groups that are not full, files that are open, parts on their way.
 pub(super) const BYTES_MAX: usize = 256 << 20;
 /// Of one output: more would not make its files better.
-const ONE_MAX: usize = 128 << 20;
+pub(super) const ONE_MAX: usize = 128 << 20;
 /// Below it nothing useful can be held: a thousand outputs still write.
 const ONE_MIN: usize = 1 << 20;
 

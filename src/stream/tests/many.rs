@@ -1,0 +1,174 @@
+//! Many pipelines on one node: shares of the cores, commands that wait for no other pipeline's disk, and what windows wait for.
+
+use super::*;
+use crate::control::{Replay, WindowWait};
+use crate::letters::Filter;
+
+const TO_TOPIC_OF_ONE: &str = "{ topic = \"out\" }";
+
+impl Bench {
+    /// Appends numbers in batches of so many; none is broken.
+    fn fill(&self, topic: &Topic, partition: i32, numbers: std::ops::Range<i64>, batch: usize) {
+        let numbers: Vec<i64> = numbers.collect();
+        for some in numbers.chunks(batch) {
+            let mut builder = BatchBuilder::new();
+            for n in some {
+                let value = format!("{{\"n\":{n},\"user\":\"u{}\"}}", n % 7);
+                builder.push(NewRecord { timestamp: 0, key: None, value: Some(value.as_bytes()), headers: &[] });
+            }
+            let batch = builder.build(Codec::None).unwrap();
+            let home = topic.partition(PartitionId(partition)).unwrap();
+            home.append_blocking(Append { batch, lease: None, leader_epoch: -1 }).unwrap();
+        }
+    }
+
+    fn is_held(&self) -> bool {
+        self.status().is_some_and(|status| status.cpu.is_held)
+    }
+}
+
+#[test]
+fn a_pipeline_that_has_taken_its_share_stands_still_beats_cuts_and_stops_at_once() {
+    let bench = Bench::new();
+    let source = bench.topic("in", 2, &[]);
+    bench.fill(&source, 0, 0..40_000, 5_000);
+    bench.fill(&source, 1, 40_000..80_000, 5_000);
+    // What that takes of CPU time it has in minutes.
+    let runs = bench.run(&bench.job(&text(TO_PARQUET, "cpu = \"1%\"")));
+    let read = || bench.status().map_or(0, |status| status.records_read);
+    let path = runner::checkpoint_path(&bench.options, "p");
+    let cut = || Checkpoint::load(&path).unwrap().map_or(0, |checkpoint| checkpoint.committed().values().sum::<i64>());
+    wait_for("the first read", || read() > 0 && bench.is_held());
+    let (before, was_read) = (runs.life.beats(), read());
+    wait_for("a cut of what was read", || cut() as u64 == was_read);
+    wait_for("signs of life", || runs.life.beats() > before + 3);
+    let status = bench.status().unwrap();
+    assert!(status.cpu.is_held && status.records_read == was_read && was_read < 80_000, "{status:?}");
+    assert_eq!((status.state, status.cpu.share.as_deref()), (State::Running, Some("1%")));
+    assert!(status.cpu.seconds > 0.0 && status.cpu.held_seconds > 0.0, "{status:?}");
+    runs.stop();
+    assert_eq!(cut() as u64, was_read, "it waited for its share before it stopped");
+    bench.finish(&bench.job(&text(TO_PARQUET, "")));
+    assert_eq!(bench.rows(TO_PARQUET), (0..80_000).collect::<Vec<_>>());
+    assert!(!bench.is_held());
+}
+
+#[test]
+fn a_partition_with_a_long_backlog_leaves_the_others_their_turn_in_a_share_too() {
+    let bench = Bench::new();
+    let source = bench.topic("in", 3, &[]);
+    bench.topic("out", 1, &[]);
+    let job = bench.job(&text(TO_TOPIC_OF_ONE, "cpu = \"40%\""));
+    // Several reads of the first.
+    bench.fill(&source, 0, 0..60_000, 2_000);
+    bench.fill(&source, 2, 60_000..60_001, 1);
+    let runs = bench.run(&job);
+    let rows = || bench.rows(TO_TOPIC).len();
+    wait_for("all rows", || rows() == 60_001);
+    runs.stop();
+    let number = |record: &Record| {
+        serde_json::from_slice::<serde_json::Value>(record.value.as_deref().unwrap()).unwrap()["n"].as_i64().unwrap()
+    };
+    let order: Vec<i64> = bench.records("out").iter().map(number).collect();
+    let at = order.iter().position(|n| *n == 60_000).unwrap();
+    assert!(at < 59_999, "the first partition was read to its end before the third");
+}
+
+#[test]
+fn a_disk_that_does_not_answer_holds_up_its_own_pipeline_s_reload_and_no_other_command() {
+    let bench = Bench::new();
+    let source = bench.topic("in", 1, &[]);
+    bench.fill(&source, 0, 0..10, 10);
+    let folder = bench.options.folder.clone();
+    std::fs::create_dir_all(&folder).unwrap();
+    std::fs::write(folder.join("p.toml"), text("{ topic = \"first\" }", "")).unwrap();
+    std::fs::write(folder.join("q.toml"), text("{ topic = \"second\" }", "")).unwrap();
+    let daemon = bench.steered();
+    let state = |name: &str| daemon.line(name).map(|line| line.state);
+    wait_for("both", || state("p") == Some(State::Running) && state("q") == Some(State::Running));
+    // A disk that hangs: who opens this to read waits for somebody who writes.
+    let lake = bench.options.out.join("out/_inrush");
+    std::fs::create_dir_all(&lake).unwrap();
+    let (versions, hanging) = (lake.join("schema.json"), bench.folder.path().join("hanging"));
+    assert!(std::process::Command::new("mkfifo").arg(&versions).status().unwrap().success());
+    bench.write(&text("{ parquet = \"out\", roll = \"100ms\" }", ""));
+    let reload = |pipeline: Option<&str>| Command::Reload { pipeline: pipeline.map(str::to_owned), drop_state: false };
+    let (control, runtime) = (daemon.control.clone(), bench.runtime.handle().clone());
+    let all = reload(None);
+    let asked = std::thread::spawn(move || runtime.block_on(control.ask(all)).unwrap());
+    assert_eq!(daemon.ask(reload(Some("q"))), Ok("unchanged".to_owned()));
+    for name in ["q", "p"] {
+        daemon.ask(Command::Pause { pipeline: name.to_owned() }).unwrap();
+        wait_for("the pause", || state(name) == Some(State::Paused));
+        daemon.ask(Command::Resume { pipeline: name.to_owned() }).unwrap();
+        wait_for("the rest", || state(name) == Some(State::Running));
+    }
+    assert!(!asked.is_finished(), "the disk was not waited for");
+    std::fs::rename(&versions, &hanging).unwrap();
+    std::fs::write(&hanging, "{\"versions\":[]}").unwrap();
+    let answer = asked.join().unwrap();
+    let told: Vec<_> = answer.iter().map(|(name, told)| (name.as_str(), told.as_deref())).collect();
+    assert_eq!(told, [("p", Ok("swapped")), ("q", Ok("unchanged"))]);
+    bench.fill(&source, 0, 10..20, 10);
+    wait_for("rows of the new text", || bench.rows(TO_PARQUET) == (10..20).collect::<Vec<_>>());
+}
+
+#[test]
+fn a_replay_whose_folder_got_a_newer_column_meanwhile_ends_in_the_shape_that_it_began_with() {
+    let old = |more: &str, right: &str| {
+        format!(
+            "from = \"topic:in\"\nselect = \"cast({right} as bigint) as n, user{more}\"\nto = {{ parquet = \"out\", roll = \"100ms\" }}\n[columns]\ntext = {{ path = \"/n\", type = \"string\" }}\nuser = \"string\"\n"
+        )
+    };
+    let bench = Bench::new();
+    let source = bench.topic("in", 1, &[]);
+    bench.write(&old("", "text"));
+    let daemon = bench.steered();
+    bench.send(&source, 0, 1..60);
+    daemon.settle(59);
+    let mended = "replace(text, 'bad ', '')";
+    bench.write(&old("", mended));
+    bench.reload(&daemon.control);
+    bench.hooks.sink(|_, _, _| Err(WriteError::Down("the cable is out".to_owned())));
+    let replay = Command::Replay { pipeline: "p".to_owned(), filter: Filter::default(), how: Replay::default() };
+    assert!(daemon.ask(replay).unwrap().contains("5 letters"));
+    wait_for("the stalled replay", || daemon.line("p/replay").is_some_and(|line| line.state == State::Stalled));
+    bench.write(&old(", 1 as more", mended));
+    let answer = bench.reload(&daemon.control);
+    assert!(answer.iter().all(|(_, told)| told.as_deref() == Ok("swapped")), "{answer:?}");
+    let versions = bench.options.out.join("out/_inrush/schema.json");
+    wait_for("the new column", || std::fs::read_to_string(&versions).unwrap().contains("more"));
+    bench.hooks.sink(|_, _, _| Ok(()));
+    assert!(daemon.ended().starts_with("done: 5 letters"), "{}", daemon.ended());
+    bench.send(&source, 0, 61..65);
+    daemon.settle(63);
+    assert_eq!(bench.rows(TO_PARQUET), (1..60).chain(61..65).collect::<Vec<_>>());
+}
+
+#[test]
+fn status_names_the_partition_whose_time_holds_windows_open() {
+    let text = "from = \"topic:in\"\n[columns]\nn = \"int64\"\nts = \"timestamp(ms)\"\n[[step]]\nwindow = { tumbling = \"1s\", time = \"ts\", select = \"count(*) as views\" }\n[[route]]\nto = { topic = \"out\" }\n";
+    let bench = Bench::new();
+    // No mark moves anything here.
+    bench.hooks.set_quiet_after(Duration::from_secs(1 << 40));
+    let source = bench.topic("in", 2, &[]);
+    let began = 1_700_000_000_000;
+    let send = |partition: i32, ms: i64| {
+        let value = format!("{{\"n\":1,\"ts\":{}}}", began + ms);
+        bench.send_events(&source, partition, &[(began + ms, "k".to_owned(), value)]);
+    };
+    let runs = bench.run(&bench.job(text));
+    let waits = || bench.status().map_or(Vec::new(), |status| status.windows_wait_for);
+    let of_second = |time: Option<&str>| {
+        let time = time.map(str::to_owned);
+        move |waits: &[WindowWait]| matches!(waits, [wait] if wait.partition == 1 && wait.time == time)
+    };
+    send(0, 100);
+    send(0, 5_000);
+    wait_for("an empty partition is named", || of_second(None)(&waits()));
+    send(1, 200);
+    wait_for("one that stands still is named", || of_second(Some("2023-11-14T22:13:20.200Z"))(&waits()));
+    send(1, 6_000);
+    wait_for("nothing is waited for", || waits().is_empty() && bench.records("out").len() == 1);
+    runs.stop();
+}
