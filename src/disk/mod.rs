@@ -7,6 +7,7 @@ mod machine;
 mod open_files;
 mod probe;
 pub mod sim;
+mod sparse;
 mod stretch;
 #[cfg(test)]
 mod suite;

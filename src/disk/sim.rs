@@ -4,6 +4,7 @@
 //! For tests of the rooms above and for the proof that they would notice a disk that lies (see [`Lie`]). Single writes are atomic
 //! towards each other; nothing here is fast.
 
+use super::sparse::Sparse;
 use super::{Allocate, Buffer, Disk, Engine, File, OpenFiles, ReadFrom, Space, Stretch, SyncAll, Write};
 use std::any::Any;
 use std::collections::{BTreeMap, HashSet};
@@ -95,8 +96,8 @@ struct Rename {
 
 #[derive(Default)]
 struct Inode {
-    now: Vec<u8>,
-    durable: Vec<u8>,
+    now: Sparse,
+    durable: Sparse,
     pending: Vec<Change>,
     /// Of these, what a late sync is to make durable.
     late: usize,
@@ -214,9 +215,13 @@ impl Sim {
         let mut state = self.state();
         let inode = state.inode(path).expect("flip names a file that exists");
         let (at, mask) = ((bit / 8) as usize, 1 << (bit % 8));
-        state.inodes[inode].now[at] ^= mask;
-        if let Some(byte) = state.inodes[inode].durable.get_mut(at) {
-            *byte ^= mask;
+        let Inode { now, durable, .. } = &mut state.inodes[inode];
+        assert!(at < now.size(), "flip names a bit that exists");
+        for content in [now, durable] {
+            let mut byte = [0];
+            if content.read(at, &mut byte) == 1 {
+                content.write(at, &[byte[0] ^ mask]);
+            }
         }
     }
 
@@ -227,9 +232,11 @@ impl Sim {
     pub fn cut(&self, path: &Path, size: usize) {
         let mut state = self.state();
         let inode = state.inode(path).expect("cut names a file that exists");
-        state.inodes[inode].now.truncate(size);
-        state.inodes[inode].durable.truncate(size);
-        state.inodes[inode].pending.clear();
+        let file = &mut state.inodes[inode];
+        for content in [&mut file.now, &mut file.durable] {
+            content.resize(size.min(content.size()));
+        }
+        file.pending.clear();
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -291,7 +298,7 @@ impl State {
 
     fn used(&self) -> u64 {
         let files = self.names.values().filter_map(|entry| match entry {
-            Entry::File(inode) => Some(self.inodes[*inode].now.len() as u64),
+            Entry::File(inode) => Some(self.inodes[*inode].now.size() as u64),
             Entry::Folder => None,
         });
         files.sum()
@@ -303,7 +310,7 @@ impl State {
     }
 
     fn grow(&mut self, inode: usize, size: usize) -> io::Result<()> {
-        let more = size.saturating_sub(self.inodes[inode].now.len()) as u64;
+        let more = size.saturating_sub(self.inodes[inode].now.size()) as u64;
         if more > 0 && self.used() + more > self.capacity {
             return Err(io::ErrorKind::StorageFull.into());
         }
@@ -320,7 +327,7 @@ impl State {
             bytes[half..].fill(0xAA);
         }
         let file = &mut self.inodes[inode];
-        overwrite(&mut file.now, position, &bytes);
+        file.now.write(position, &bytes);
         file.pending.push(Change::Write { position, bytes });
         Ok(())
     }
@@ -368,8 +375,8 @@ impl Inode {
     fn settle(&mut self, count: usize) {
         for change in self.pending.drain(..count) {
             match change {
-                Change::Write { position, bytes } => overwrite(&mut self.durable, position, &bytes),
-                Change::Size(size) => self.durable.resize(size, 0),
+                Change::Write { position, bytes } => self.durable.write(position, &bytes),
+                Change::Size(size) => self.durable.resize(size),
             }
         }
     }
@@ -379,7 +386,7 @@ impl Inode {
             match change {
                 Change::Size(size) => {
                     if random.bool() {
-                        self.durable.resize(size, 0);
+                        self.durable.resize(size);
                     }
                 }
                 Change::Write { position, bytes } => {
@@ -391,7 +398,7 @@ impl Inode {
                             _ => random.bool(),
                         };
                         if is_kept {
-                            overwrite(&mut self.durable, position + index * SECTOR_SIZE, sector);
+                            self.durable.write(position + index * SECTOR_SIZE, sector);
                         }
                     }
                 }
@@ -399,14 +406,6 @@ impl Inode {
         }
         self.now = self.durable.clone();
     }
-}
-
-fn overwrite(content: &mut Vec<u8>, position: usize, bytes: &[u8]) {
-    let end = position + bytes.len();
-    if content.len() < end {
-        content.resize(end, 0);
-    }
-    content[position..end].copy_from_slice(bytes);
 }
 
 fn apply(names: &mut BTreeMap<PathBuf, Entry>, changes: &[(PathBuf, Option<Entry>)]) {
@@ -550,10 +549,10 @@ impl Disk for Sim {
         state.call(Call::Read)?;
         let inode = state.inode(path)?;
         let content = &state.inodes[inode].now;
-        if content.len() as u64 > size_max {
+        if content.size() as u64 > size_max {
             return Err(io::ErrorKind::InvalidData.into());
         }
-        Ok(content.clone())
+        Ok(content.to_vec())
     }
 
     fn replace(&self, path: &Path, bytes: &[u8]) -> io::Result<()> {
@@ -617,11 +616,7 @@ impl File for SimFile {
     fn read_at(&self, buffer: &mut [u8], position: u64) -> io::Result<usize> {
         let mut state = self.sim.call()?;
         state.call(Call::Read)?;
-        let content = &state.inodes[self.inode].now;
-        let from = content.len().min(position as usize);
-        let count = buffer.len().min(content.len() - from);
-        buffer[..count].copy_from_slice(&content[from..from + count]);
-        Ok(count)
+        Ok(state.inodes[self.inode].now.read(position as usize, buffer))
     }
 
     fn stretch(&self, position: u64, size: usize) -> io::Result<Option<Stretch>> {
@@ -630,14 +625,14 @@ impl File for SimFile {
     }
 
     fn size(&self) -> io::Result<u64> {
-        Ok(self.sim.call()?.inodes[self.inode].now.len() as u64)
+        Ok(self.sim.call()?.inodes[self.inode].now.size() as u64)
     }
 
     fn set_size(&self, size: u64) -> io::Result<()> {
         let mut state = self.sim.call()?;
         state.grow(self.inode, size as usize)?;
         let file = &mut state.inodes[self.inode];
-        file.now.resize(size as usize, 0);
+        file.now.resize(size as usize);
         file.pending.push(Change::Size(size as usize));
         Ok(())
     }
@@ -648,8 +643,8 @@ impl File for SimFile {
         let end = (position + size) as usize;
         state.grow(self.inode, end)?;
         let file = &mut state.inodes[self.inode];
-        if file.now.len() < end {
-            file.now.resize(end, 0);
+        if file.now.size() < end {
+            file.now.resize(end);
             file.pending.push(Change::Size(end));
         }
         if how == Allocate::Zeroed { state.sync(self.inode) } else { Ok(()) }

@@ -188,7 +188,7 @@ impl Runner {
         if self.job.plan.is_stateful() {
             forget_others(&folder, self.checkpoint.state.as_ref());
         }
-        self.status.cut_took = began.elapsed();
+        self.status.cut_took = self.hooks.cut_took(began.elapsed());
         let pipeline = self.job.spec.name.clone();
         metrics::counter!(names::STREAM_FILES.name, "pipeline" => pipeline.clone()).increment(count as u64);
         metrics::counter!(names::STREAM_SINK_BYTES.name, "pipeline" => pipeline.clone()).increment(bytes);

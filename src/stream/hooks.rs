@@ -36,6 +36,11 @@ impl Hooks {
     }
 
     #[inline]
+    pub(super) fn cut_took(&self, measured: Duration) -> Duration {
+        measured
+    }
+
+    #[inline]
     pub(super) fn at(&self, _step: Step) {}
 
     #[inline]
@@ -82,6 +87,11 @@ impl Hooks {
 
     pub(super) fn quiet_after(&self) -> Duration {
         self.script().quiet_after.unwrap_or(QUIET_AFTER)
+    }
+
+    /// What a cut is said to have cost. Pauses are many times that: on a loaded machine a test would wait minutes for its disk.
+    pub(super) fn cut_took(&self, _measured: Duration) -> Duration {
+        Duration::ZERO
     }
 
     /// Whether the planned crash has happened.
