@@ -3,6 +3,7 @@
 //! Two lines: CRC-32C of the second in 8 hex digits, then JSON. What it names is true: the files it lists are synced, the offsets below
 //! its positions are in them (or in the output topic, or filtered, or dead-lettered), durably.
 
+use super::horizon::Belief;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -36,6 +37,9 @@ pub(super) struct Checkpoint {
     /// The same for the time of windows.
     #[serde(default)]
     pub(super) window_marks: BTreeMap<i32, i64>,
+    /// What this machine's clock decided of records behind these positions.
+    #[serde(default)]
+    pub(super) beliefs: Vec<Belief>,
     /// The pipeline file's text that all of this was made with.
     pub(super) text: String,
     pub(super) counts: Counts,
@@ -138,6 +142,9 @@ pub(super) struct Counts {
     pub(super) read: u64,
     pub(super) filtered: u64,
     pub(super) dead: u64,
+    /// Rows whose time was further ahead than is believed.
+    #[serde(default)]
+    pub(super) ahead: u64,
 }
 
 impl Checkpoint {
@@ -153,6 +160,7 @@ impl Checkpoint {
             state: None,
             marks: BTreeMap::new(),
             window_marks: BTreeMap::new(),
+            beliefs: Vec::new(),
             text: text.to_owned(),
             counts: Counts::default(),
         }
@@ -176,6 +184,7 @@ impl Checkpoint {
         self.state = None;
         self.marks.clear();
         self.window_marks.clear();
+        self.beliefs.clear();
     }
 
     /// The same for some partitions; in the others all outputs stay where they are.

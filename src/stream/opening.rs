@@ -407,7 +407,7 @@ impl Runner {
     }
 
     /// Makes a checkpoint durable, if it says anything new.
-    fn store(&mut self, next: Checkpoint) -> Result<(), Fail> {
+    pub(super) fn store(&mut self, next: Checkpoint) -> Result<(), Fail> {
         self.life
             .keep(&next, &self.checkpoint, &self.path)
             .map_err(|error| format!("cannot write the checkpoint {}: {error}", self.path.display()))?;

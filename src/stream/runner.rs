@@ -606,7 +606,7 @@ impl Runner {
             return self.process_again(open, crowd, id, kind, records, at);
         }
         let count = records.len() as u64;
-        let (records, ready) = self.remember(open, id, records, ready);
+        let (records, ready) = self.remember(open, id, records, ready)?;
         let records = records.as_ref();
         let mut left = Vec::new();
         self.buried.clear();

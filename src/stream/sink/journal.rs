@@ -42,6 +42,8 @@ pub(in crate::stream) struct Journal {
     floor: BTreeMap<i32, i64>,
     /// By source and output partition, where it is above the floor.
     held: BTreeMap<(i32, i32), Reached>,
+    /// Of those, the offset of the batch that says so.
+    said: BTreeMap<(i32, i32), i64>,
     sequences: BTreeMap<i32, i32>,
     /// Batches that were handed to the log, in order.
     waiting: Vec<Waiting>,
@@ -155,6 +157,7 @@ impl Journal {
             partitions: state.partitions,
             floor: floor.clone(),
             held: BTreeMap::new(),
+            said: BTreeMap::new(),
             sequences: state.ends.iter().map(|(partition, end)| (*partition, end.sequence)).collect(),
             waiting: Vec::new(),
             hooks,
@@ -189,8 +192,15 @@ impl Journal {
         let records = batch.records(DECODED_SIZE_MAX).unwrap_or_default();
         let marked = records.last().and_then(|record| self.source.marked(record));
         if let Some((source, reached)) = marked {
-            let held = self.held.entry((source, partition)).or_insert(reached);
-            *held = reached.max(*held);
+            self.hold((source, partition), reached, batch.base_offset().0);
+        }
+    }
+
+    /// An output partition is so far with a source partition, as the batch at this offset says.
+    fn hold(&mut self, pair: (i32, i32), reached: Reached, offset: i64) {
+        if self.held.get(&pair).is_none_or(|held| *held <= reached) {
+            self.held.insert(pair, reached);
+            self.said.insert(pair, offset);
         }
     }
 
@@ -291,8 +301,8 @@ impl Journal {
                     // The queue is full: what is in it is answered first.
                     Err((append, AppendError::QueueFull)) => {
                         self.settle()?;
-                        home.append_blocking(append).map_err(failed)?;
-                        self.held.insert((source, id), reached);
+                        let appended = home.append_blocking(append).map_err(failed)?;
+                        self.hold((source, id), reached, appended.base_offset.0);
                     }
                     Err((_, error)) => return Err(failed(error)),
                 }
@@ -309,11 +319,11 @@ impl Journal {
     pub(in crate::stream) fn settle(&mut self) -> Result<(), Error> {
         for Waiting { pair, reached, answer } in std::mem::take(&mut self.waiting) {
             let gone = || Err(AppendError::Unknown("the log writer is gone".to_owned()));
-            answer
+            let appended = answer
                 .blocking_recv()
                 .unwrap_or_else(|_| gone())
                 .map_err(|error| Error::Append(self.topic.name.clone(), error))?;
-            self.held.insert(pair, reached);
+            self.hold(pair, reached, appended.base_offset.0);
             self.hooks.at(Step::Appended);
         }
         Ok(())
@@ -351,11 +361,14 @@ impl Journal {
         self.topic.partitions().iter().all(|partition| is_durable(&self.topic, partition, partition.tail()))
     }
 
-    /// For a checkpoint.
-    pub(in crate::stream) fn state(&self) -> TopicState {
+    /// For a checkpoint at `positions`. What a run before has written behind them has to be found again by the next start.
+    pub(in crate::stream) fn state(&self, positions: &BTreeMap<i32, i64>) -> TopicState {
+        let ahead = said_ahead(&self.held, &self.said, positions);
         let end = |partition: &crate::store::Partition| {
-            let sequence = self.sequences.get(&partition.id().0).copied().unwrap_or(0);
-            (partition.id().0, End { offset: partition.tail().0, sequence })
+            let id = partition.id().0;
+            let sequence = self.sequences.get(&id).copied().unwrap_or(0);
+            let tail = partition.tail().0;
+            (id, End { offset: ahead.get(&id).map_or(tail, |offset| tail.min(*offset)), sequence })
         };
         TopicState {
             topic: self.topic.id,
@@ -371,6 +384,24 @@ impl Journal {
         self.floor.clone_from(positions);
         self.held.retain(|(source, _), reached| positions.get(source).is_none_or(|position| reached.next > *position));
     }
+}
+
+/// By output partition the first of the batches that say of a source partition more than `positions` do.
+pub(super) fn said_ahead(
+    held: &BTreeMap<(i32, i32), Reached>,
+    said: &BTreeMap<(i32, i32), i64>,
+    positions: &BTreeMap<i32, i64>,
+) -> BTreeMap<i32, i64> {
+    let mut first: BTreeMap<i32, i64> = BTreeMap::new();
+    for ((source, partition), reached) in held {
+        let floor = positions.get(source).map(|next| Reached { next: *next, rows: 0 });
+        let Some(offset) = said.get(&(*source, *partition)).filter(|_| floor.is_none_or(|floor| *reached > floor)) else {
+            continue;
+        };
+        let known = first.entry(*partition).or_insert(*offset);
+        *known = (*known).min(*offset);
+    }
+    first
 }
 
 /// Whether a crash of the machine cannot take away records below `offset`.

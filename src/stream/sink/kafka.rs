@@ -15,6 +15,7 @@ use super::super::spec::KafkaOutput;
 use super::WriteError;
 use super::journal::{
     BATCH_OVERHEAD, BATCH_SIZE, Last, Reached, Row, SOURCE_HEADER, SourceTopic, bound, missing, reached_by,
+    said_ahead,
 };
 use super::topic::Lines;
 use crate::kafka::{Acked, Cluster, END, Error, Pulse, START, Stopped, TopicLimits, Why};
@@ -56,6 +57,8 @@ pub(in crate::stream) struct KafkaSink {
     floor: BTreeMap<i32, i64>,
     /// By source and output partition, where it is above the floor.
     held: BTreeMap<(i32, i32), Reached>,
+    /// Of those, the offset of the batch that says so.
+    said: BTreeMap<(i32, i32), i64>,
     /// By source and output partition.
     places: BTreeMap<(i32, i32), Place>,
     /// By output partition what comes behind the last batch of ours that was seen there.
@@ -165,6 +168,7 @@ impl KafkaSink {
             partitions: state.partitions,
             floor: floor.clone(),
             held: BTreeMap::new(),
+            said: BTreeMap::new(),
             places: state.places.iter().map(place).collect(),
             ends: state.ends.clone(),
             proven: BTreeSet::new(),
@@ -244,8 +248,11 @@ impl KafkaSink {
         self.places.insert((*source, partition), Place { epoch: producer.epoch, sequence });
         self.ends.insert(partition, batch.next_offset().0);
         if let Some((source, reached)) = self.marked(batch) {
-            let held = self.held.entry((source, partition)).or_insert(reached);
-            *held = reached.max(*held);
+            let pair = (source, partition);
+            if self.held.get(&pair).is_none_or(|held| *held <= reached) {
+                self.held.insert(pair, reached);
+                self.said.insert(pair, batch.base_offset().0);
+            }
         }
     }
 
@@ -401,6 +408,9 @@ impl KafkaSink {
             let sequence = next_sequence(this.place.sequence, this.count as i64);
             self.places.insert(pair, Place { sequence, ..this.place });
             self.held.insert(pair, this.reached);
+            // Of a batch that was there already a broker may not say where.
+            let known = self.ends.get(&ack.partition).copied().unwrap_or(0);
+            self.said.insert(pair, if ack.base_offset < 0 { known } else { ack.base_offset });
             let end = self.ends.entry(ack.partition).or_insert(0);
             *end = (*end).max(ack.base_offset + this.count as i64);
             if ack.at == 0 && !self.proven.contains(&pair) {
@@ -495,15 +505,19 @@ impl KafkaSink {
         greatest
     }
 
-    /// For a checkpoint.
-    pub(in crate::stream) fn state(&self) -> KafkaState {
+    /// For a checkpoint at `positions`, as [`super::journal::Journal::state`].
+    pub(in crate::stream) fn state(&self, positions: &BTreeMap<i32, i64>) -> KafkaState {
+        let mut ends = self.ends.clone();
+        for (partition, offset) in said_ahead(&self.held, &self.said, positions) {
+            ends.entry(partition).and_modify(|end| *end = (*end).min(offset));
+        }
         let place =
             |((source, partition), place): (&(i32, i32), &Place)| (*source, *partition, place.epoch, place.sequence);
         KafkaState {
             topic: self.topic,
             partitions: self.cluster.partitions(self.out.topic.as_str()).max(self.partitions),
             producers: self.producers.clone(),
-            ends: self.ends.clone(),
+            ends,
             places: self.places.iter().map(place).collect(),
         }
     }

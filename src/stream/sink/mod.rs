@@ -245,18 +245,18 @@ impl Sink {
         }
     }
 
-    /// For a checkpoint, if it is a topic.
-    pub(super) fn state(&self) -> Option<TopicState> {
+    /// For a checkpoint at `positions`, if it is a topic.
+    pub(super) fn state(&self, positions: &BTreeMap<i32, i64>) -> Option<TopicState> {
         match self {
             Sink::Parquet(_) | Sink::Kafka(_) | Sink::Http(_) | Sink::Stdout => None,
-            Sink::Topic(topic) => Some(topic.journal.state()),
+            Sink::Topic(topic) => Some(topic.journal.state(positions)),
         }
     }
 
-    /// For a checkpoint, if it is a topic elsewhere.
-    pub(super) fn kafka_state(&self) -> Option<KafkaState> {
+    /// For a checkpoint at `positions`, if it is a topic elsewhere.
+    pub(super) fn kafka_state(&self, positions: &BTreeMap<i32, i64>) -> Option<KafkaState> {
         match self {
-            Sink::Kafka(kafka) => Some(kafka.state()),
+            Sink::Kafka(kafka) => Some(kafka.state(positions)),
             Sink::Parquet(_) | Sink::Topic(_) | Sink::Http(_) | Sink::Stdout => None,
         }
     }

@@ -18,13 +18,13 @@ fn users(score: i64) -> String {
 
 impl Bench {
     /// Puts a table beside the pipeline's file, in one move as a careful writer does.
-    fn table(&self, text: &str) {
+    pub(super) fn table(&self, text: &str) {
         let folder = self.folder.path();
         std::fs::write(folder.join("users.csv.new"), text).unwrap();
         std::fs::rename(folder.join("users.csv.new"), folder.join("users.csv")).unwrap();
     }
 
-    fn table_job(&self, text: &str) -> Job {
+    pub(super) fn table_job(&self, text: &str) -> Job {
         load::text(&self.folder.path().join("p.toml"), text).unwrap_or_else(|mistakes| panic!("{mistakes:#?}"))
     }
 
