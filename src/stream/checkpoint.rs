@@ -3,6 +3,7 @@
 //! Two lines: CRC-32C of the second in 8 hex digits, then JSON. What it names is true: the files it lists are synced, the offsets below
 //! its positions are in them (or in the output topic, or filtered, or dead-lettered), durably.
 
+use super::enrich::Kept;
 use super::horizon::Belief;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -40,6 +41,9 @@ pub(super) struct Checkpoint {
     /// What this machine's clock decided of records behind these positions.
     #[serde(default)]
     pub(super) beliefs: Vec<Belief>,
+    /// Files that rows are looked up in from these positions on.
+    #[serde(default)]
+    pub(super) tables: Vec<Kept>,
     /// The pipeline file's text that all of this was made with.
     pub(super) text: String,
     pub(super) counts: Counts,
@@ -161,6 +165,7 @@ impl Checkpoint {
             marks: BTreeMap::new(),
             window_marks: BTreeMap::new(),
             beliefs: Vec::new(),
+            tables: Vec::new(),
             text: text.to_owned(),
             counts: Counts::default(),
         }

@@ -43,7 +43,9 @@ impl Runner {
         if next.letters.as_ref().is_none_or(|state| state.topic != letters.id) {
             next.letters = Some(journal::untouched(&letters));
         }
+        self.keep_tables(&mut next)?;
         self.store(next)?;
+        self.forget_tables();
         self.positions.clone_from(&self.checkpoint.positions);
         self.marks.clone_from(&self.checkpoint.marks);
         self.window_marks.clone_from(&self.checkpoint.window_marks);

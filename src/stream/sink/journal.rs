@@ -395,7 +395,8 @@ pub(super) fn said_ahead(
     let mut first: BTreeMap<i32, i64> = BTreeMap::new();
     for ((source, partition), reached) in held {
         let floor = positions.get(source).map(|next| Reached { next: *next, rows: 0 });
-        let Some(offset) = said.get(&(*source, *partition)).filter(|_| floor.is_none_or(|floor| *reached > floor)) else {
+        let Some(offset) = said.get(&(*source, *partition)).filter(|_| floor.is_none_or(|floor| *reached > floor))
+        else {
             continue;
         };
         let known = first.entry(*partition).or_insert(*offset);

@@ -14,8 +14,7 @@ use super::super::life::Life;
 use super::super::spec::KafkaOutput;
 use super::WriteError;
 use super::journal::{
-    BATCH_OVERHEAD, BATCH_SIZE, Last, Reached, Row, SOURCE_HEADER, SourceTopic, bound, missing, reached_by,
-    said_ahead,
+    BATCH_OVERHEAD, BATCH_SIZE, Last, Reached, Row, SOURCE_HEADER, SourceTopic, bound, missing, reached_by, said_ahead,
 };
 use super::topic::Lines;
 use crate::kafka::{Acked, Cluster, END, Error, Pulse, START, Stopped, TopicLimits, Why};

@@ -32,7 +32,8 @@ enum Model {
 
 /// A look-up of users before the window, and one of pages behind it.
 const LOOK_UP: &str = "[[step]]\nenrich = { from = \"users.csv\", key = \"user\", on = \"user\" }\n";
-const BEHIND: &str = "[[step]]\nenrich = { from = \"users.csv\", key = \"user\", on = \"page\", columns = [\"plan as of_page\"] }\n";
+const BEHIND: &str =
+    "[[step]]\nenrich = { from = \"users.csv\", key = \"user\", on = \"page\", columns = [\"plan as of_page\"] }\n";
 const USERS: &str = "user,plan\n1,free\n8,pro\n64,\np0,first\np2,third\n";
 
 const WINDOWS: [(&str, &str, Model); 7] = [
@@ -695,7 +696,11 @@ fn windows_of_records_that_left_the_log_are_told() {
     };
     wait_for("the warning", is_told);
     // What comes now goes on behind them: windows that are out come no second time.
-    bench.send_events(&source, 0, &[row(40, BEGAN + 4_500, "p"), row(7, BEGAN + 7_000, "p"), row(8, BEGAN + 9_000, "p")]);
+    bench.send_events(
+        &source,
+        0,
+        &[row(40, BEGAN + 4_500, "p"), row(7, BEGAN + 7_000, "p"), row(8, BEGAN + 9_000, "p")],
+    );
     wait_for("the next window", || numbers(&bench, "out").contains(&7));
     runs.end().unwrap();
     assert_eq!(numbers(&bench, "out"), [1, 2, 3, 4, 5, 7]);
