@@ -229,7 +229,8 @@ fn a_file_that_changed_while_the_pipeline_lay_dead_sends_no_row_to_two_places() 
         ["out", "pros"].iter().for_each(|name| drop(bench.topic(name, 1, &[])));
         bench.table(&table(0));
         (0..2).for_each(|id| bench.send(&source, id, i64::from(id) * 100 + 1..i64::from(id) * 100 + 40));
-        bench.hooks.crash_at(crash, 2);
+        // Outputs that stand together are cut once.
+        bench.hooks.crash_at(crash, if matches!(crash, Step::Staged | Step::Saved) { 1 } else { 2 });
         let runs = bench.run(&bench.table_job(&text(step)));
         wait_for("the planned crash", || runs.thread.is_finished());
         // Everybody has the other plan; what is out was looked up before.
