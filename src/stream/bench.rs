@@ -5,6 +5,7 @@
 //! events, new state, new files. What is told is the median of the rounds, with the least and the most beside it.
 
 use super::explain::told_steps;
+use super::horizon::Horizon;
 use super::load::{self, Job};
 use super::plan::Watch;
 use super::rows::{Decoder, ROWS_BYTES_MAX, ROWS_MAX};
@@ -327,7 +328,7 @@ impl<'a> Course<'a> {
         }
         let rows = done.routes.pop().unwrap_or_else(|| plan.no_rows());
         let mut watch = Stopwatch { since, parts: &mut round.parts[stages] };
-        let done = states.of(0, plan).run_watched(plan, 0, records, rows, bad, Some(&mut watch));
+        let done = states.of(0, plan).run_watched(plan, 0, records, rows, bad, &Horizon::NONE, Some(&mut watch));
         round.filtered += done.filtered.total();
         round.dead += done.bad.len() as u64;
         self.encode(&done.routes, &done.records, sinks, round)

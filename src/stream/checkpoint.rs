@@ -3,6 +3,8 @@
 //! Two lines: CRC-32C of the second in 8 hex digits, then JSON. What it names is true: the files it lists are synced, the offsets below
 //! its positions are in them (or in the output topic, or filtered, or dead-lettered), durably.
 
+use super::enrich::Kept;
+use super::horizon::Belief;
 use crate::disk::{checked, replace, with_checksum};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -37,6 +39,12 @@ pub(super) struct Checkpoint {
     /// The same for the time of windows.
     #[serde(default)]
     pub(super) window_marks: BTreeMap<i32, i64>,
+    /// What this machine's clock decided of records behind these positions.
+    #[serde(default)]
+    pub(super) beliefs: Vec<Belief>,
+    /// Files that rows are looked up in from these positions on.
+    #[serde(default)]
+    pub(super) tables: Vec<Kept>,
     /// The pipeline file's text that all of this was made with.
     pub(super) text: String,
     pub(super) counts: Counts,
@@ -139,6 +147,9 @@ pub(super) struct Counts {
     pub(super) read: u64,
     pub(super) filtered: u64,
     pub(super) dead: u64,
+    /// Rows whose time was further ahead than is believed.
+    #[serde(default)]
+    pub(super) ahead: u64,
 }
 
 impl Checkpoint {
@@ -154,6 +165,8 @@ impl Checkpoint {
             state: None,
             marks: BTreeMap::new(),
             window_marks: BTreeMap::new(),
+            beliefs: Vec::new(),
+            tables: Vec::new(),
             text: text.to_owned(),
             counts: Counts::default(),
         }
@@ -177,6 +190,7 @@ impl Checkpoint {
         self.state = None;
         self.marks.clear();
         self.window_marks.clear();
+        self.beliefs.clear();
     }
 
     /// The same for some partitions; in the others all outputs stay where they are.

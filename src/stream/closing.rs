@@ -5,6 +5,7 @@ use super::hooks::Step;
 use super::plan::{Plan, Watch};
 use super::runner::{Fail, Open, Runner};
 use super::sink::journal::Last;
+use super::source::Stretch;
 use super::state::{Remembered, States, closed};
 use super::step::Pane;
 use super::tap::{Look, Passed};
@@ -13,6 +14,7 @@ use crate::control::WindowWait;
 use crate::record::{PartitionId, TimestampType};
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
+use tracing::error;
 
 /// What rows of windows say where others say their partition. No position is kept of it: what is remembered at a cut says which windows
 /// come next.
@@ -33,6 +35,10 @@ pub(super) struct Waits {
     caught_up: BTreeMap<i32, Instant>,
     /// Outputs hold rows of windows up to this moment (ms) already.
     held: i64,
+    /// By partition where the log ended when all ends were first known.
+    ends: Option<BTreeMap<i32, i64>>,
+    /// Whether the log still makes what outputs hold is known.
+    is_judged: bool,
     /// Where a replay has read enough, if windows are closed up to there too.
     enough: Option<BTreeMap<i32, i64>>,
 }
@@ -45,6 +51,8 @@ impl Waits {
             moved: BTreeMap::new(),
             caught_up: BTreeMap::new(),
             held: i64::MIN,
+            ends: None,
+            is_judged: false,
             enough: None,
         }
     }
@@ -86,6 +94,7 @@ impl Runner {
     /// Partitions that are new take part, once everything is made again that outputs hold: a window that is out takes no more rows. The cut
     /// says so before another window closes.
     pub(super) fn admit(&mut self, open: &mut Open, is_idle: bool) -> Result<(), Fail> {
+        self.look_for_lost(open);
         let plan = self.job.plan.clone();
         if plan.window().is_none() || open.states.members() >= open.partitions {
             return Ok(());
@@ -99,6 +108,31 @@ impl Runner {
         self.settle_all(open, 0..open.outlets.len())?;
         open.states.admit(&plan, open.partitions);
         self.cut_now(open)
+    }
+
+    /// Says so if outputs hold windows that the records do not make any more: they left the log, its end most likely, which only a topic that
+    /// answers before it syncs can lose.
+    fn look_for_lost(&mut self, open: &mut Open) {
+        let (closed, held) = (open.states.closed(), open.waits.held);
+        if open.waits.is_judged || closed >= held {
+            return;
+        }
+        let partitions = open.topic.partitions();
+        let known = partitions.iter().filter(|partition| partition.id().0 < open.states.members());
+        if open.waits.ends.is_none() && known.clone().all(Stretch::is_fresh) {
+            open.waits.ends = Some(known.map(|partition| (partition.id().0, partition.tail().0)).collect());
+        }
+        let is_read = |(id, end): (&i32, &i64)| self.positions.get(id).is_some_and(|next| next >= end);
+        if !open.waits.ends.as_ref().is_some_and(|ends| ends.iter().all(is_read)) {
+            return;
+        }
+        open.waits.is_judged = true;
+        let (topic, moment) = (&open.topic.name, at_moment(held));
+        error!(pipeline = self.job.spec.name, %topic, closed, held,
+            "outputs hold windows of records that left the end of the log");
+        self.status.warn(format!(
+            "outputs hold windows that closed up to {moment}, of records that {topic} has no more (inrush.durability = os loses its end in a power cut): in topics they stay as they are, files may lack them or count other rows"
+        ));
     }
 
     /// Whether records of a partition can be read: windows know it, and those of it that wait for other partitions leave room.
@@ -246,4 +280,9 @@ impl Runner {
         }
         self.close_windows(open)
     }
+}
+
+/// A moment as a person reads it.
+fn at_moment(ms: i64) -> String {
+    chrono::DateTime::from_timestamp_millis(ms).map_or_else(|| format!("{ms} ms"), |time| time.to_rfc3339())
 }

@@ -4,6 +4,7 @@
 //! two of these leaves a state that the next start finishes or throws away; see [`super::sink::staged::finish`].
 
 use super::hooks::Step;
+use super::horizon::Belief;
 use super::output::{lines, lines_mut};
 use super::runner::{Fail, NAP, Open, Runner};
 use super::spec::Output;
@@ -55,6 +56,7 @@ impl Runner {
         let is_full = |at: &usize| open.outlets[*at].line.as_mut().is_some_and(|line| line.sink.is_full());
         let full: Vec<usize> = crowd.iter().copied().filter(is_full).collect();
         match self.job.plan.is_stateful() {
+            true if self.has_decided_much() => self.cut_together(open)?,
             _ if full.is_empty() => return Ok(()),
             true => self.cut_together(open)?,
             false => full.into_iter().try_for_each(|at| self.cut(open, at))?,
@@ -145,18 +147,21 @@ impl Runner {
             count += files.len();
             bytes += files.iter().map(|file| file.size).sum::<u64>();
             state.positions = settled;
-            line.sink.note(state);
-            state.letters = Some(line.letters.journal().state());
+            let floor = open.states.floor(&state.positions);
+            line.sink.note(state, &floor);
+            state.letters = Some(line.letters.journal().state(&floor));
             state.files.extend(files);
             (state.written, state.dead) = (outlet.written - unsettled_rows.min(outlet.written), outlet.dead);
         }
         self.hooks.at(Step::Staged);
         next.cut += 1;
         next.positions.clone_from(&self.positions);
-        next.letters = Some(open.letters.journal().state());
+        next.letters = Some(open.letters.journal().state(&open.states.floor(&self.positions)));
         next.counts = self.counts;
         next.marks.clone_from(&self.marks);
         next.window_marks.clone_from(&self.window_marks);
+        let below = |belief: &Belief| self.positions.iter().any(|(id, next)| belief.reaches(*id, *next));
+        next.beliefs.retain(below);
         let folder = self.path.parent().unwrap_or(Path::new(".")).to_owned();
         if self.job.plan.is_stateful() {
             let saved = open.states.save(&self.job.plan, &folder, next.cut);
@@ -172,13 +177,13 @@ impl Runner {
             let state = &self.checkpoint.outputs[&outlet.name];
             line.sink.cut(state, &open.states.floor(&state.positions));
             if let Some(letters) = &state.letters {
-                line.letters.cut(letters, &state.positions);
+                line.letters.cut(letters, &open.states.floor(&state.positions));
             }
             outlet.rest();
             names.push(outlet.name.clone());
         }
         if let Some(letters) = &self.checkpoint.letters {
-            open.letters.cut(letters, &self.checkpoint.positions);
+            open.letters.cut(letters, &open.states.floor(&self.checkpoint.positions));
         }
         self.status.cut_at = Some(Instant::now());
         self.hooks.at(Step::Saved);

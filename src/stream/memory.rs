@@ -2,6 +2,7 @@
 //! comes a mark moves the time.
 
 use super::cut::CUT_SHARE;
+use super::horizon::Horizon;
 use super::lanes::Ready;
 use super::plan::Watch;
 use super::runner::{Fail, Open, Runner};
@@ -29,17 +30,18 @@ impl Runner {
         id: i32,
         records: &'r [Record],
         mut ready: Ready,
-    ) -> (Cow<'r, [Record]>, Ready) {
+    ) -> Result<(Cow<'r, [Record]>, Ready), Fail> {
         let plan = self.job.plan.clone();
         if !plan.is_stateful() {
-            return (records.into(), ready);
+            return Ok((records.into(), ready));
         }
         let rows = ready.routes.pop().unwrap_or_else(|| plan.no_rows());
         let mut look = self.life.taps().look();
         let watch = look.as_mut().map(|look| look as &mut dyn Watch);
+        let horizon = self.horizon(id, records);
         let state = open.states.of(id, &plan);
         let before = state.pane.as_ref().map(Pane::time);
-        let done = state.run_watched(&plan, id, records, rows, ready.bad, watch);
+        let done = state.run_watched(&plan, id, records, rows, ready.bad, &horizon, watch);
         if state.pane.as_ref().map(Pane::time) != before {
             open.waits.moved(id);
         }
@@ -47,10 +49,11 @@ impl Runner {
             ready.sights.append(look.into_sights());
             ready.sights.place(&done.places);
         }
+        self.note_ahead(id, records, &done, &horizon)?;
         self.count_evicted(done.evicted);
         ready.filtered.merge(&done.filtered);
         (ready.routes, ready.bad) = (done.routes, done.bad);
-        (done.records, ready)
+        Ok((done.records, ready))
     }
 
     fn count_evicted(&self, count: u64) {
@@ -111,7 +114,8 @@ impl Runner {
         let record = [Record { offset: Offset(next), timestamp: time, key: None, value: None, headers: Vec::new() }];
         let mut look = self.life.taps().look();
         let watch = look.as_mut().map(|look| look as &mut dyn Watch);
-        let done = open.states.of(id, &plan).run_watched(&plan, id, &record, plan.no_rows(), Vec::new(), watch);
+        let state = open.states.of(id, &plan);
+        let done = state.run_watched(&plan, id, &record, plan.no_rows(), Vec::new(), &Horizon::NONE, watch);
         let mut sights = look.map(Look::into_sights).unwrap_or_default();
         sights.place(&done.places);
         self.life.taps().show(

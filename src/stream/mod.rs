@@ -19,6 +19,7 @@ mod file_schema;
 mod format;
 pub mod functions;
 mod hooks;
+mod horizon;
 mod keys;
 mod kinds;
 mod lanes;

@@ -237,6 +237,7 @@ impl Run<'_> {
             bad,
             filtered: Filtered::default(),
             evicted: 0,
+            ahead: 0,
             places: Vec::new(),
         };
         let lines: Vec<u64> = numbered.iter().map(|(line, _)| *line).collect();

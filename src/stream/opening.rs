@@ -44,7 +44,9 @@ impl Runner {
         if next.letters.as_ref().is_none_or(|state| state.topic != letters.id) {
             next.letters = Some(journal::untouched(&letters));
         }
+        self.keep_tables(&mut next)?;
         self.store(next)?;
+        self.forget_tables();
         self.positions.clone_from(&self.checkpoint.positions);
         self.marks.clone_from(&self.checkpoint.marks);
         self.window_marks.clone_from(&self.checkpoint.window_marks);
@@ -413,7 +415,7 @@ impl Runner {
     }
 
     /// Makes a checkpoint durable, if it says anything new.
-    fn store(&mut self, next: Checkpoint) -> Result<(), Fail> {
+    pub(super) fn store(&mut self, next: Checkpoint) -> Result<(), Fail> {
         self.life
             .keep(&next, &self.checkpoint, &self.path)
             .map_err(|error| format!("cannot write the checkpoint {}: {error}", self.path.display()))?;

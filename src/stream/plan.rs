@@ -73,6 +73,8 @@ pub(super) struct Transformed {
     pub(super) filtered: Filtered,
     /// Keys that left a step before their time, for want of room.
     pub(super) evicted: u64,
+    /// Rows whose time this machine's clock alone did not believe.
+    pub(super) ahead: u32,
     /// The records make more rows than may be in memory, and all else here is worth nothing: fewer at a time.
     pub(super) is_too_wide: bool,
 }
@@ -88,10 +90,10 @@ pub(super) trait Watch {
 
 impl Transformed {
     fn new(routes: Vec<Rows>, found: Found) -> Transformed {
-        let Found { mut faults, filtered, evicted, is_too_wide } = found;
+        let Found { mut faults, filtered, evicted, ahead, is_too_wide } = found;
         faults.sort_by_key(|(index, _)| *index);
         faults.dedup_by_key(|(index, _)| *index);
-        Transformed { routes, faults, filtered, evicted, is_too_wide }
+        Transformed { routes, faults, filtered, evicted, ahead, is_too_wide }
     }
 }
 

@@ -243,10 +243,11 @@ impl Runner {
         }
     }
 
-    /// If the text has changed since the last cut: what topics hold behind that cut was made with the old text. Everything up to there is
-    /// made once more with it and cut, so that no record is in one output by the old text and in another by the new one.
+    /// If the text has changed since the last cut, or a file that rows are looked up in: what topics hold behind that cut was made with the
+    /// old ones. Everything up to there is made once more with them and cut, so that no record is in one output by what was and in another by
+    /// what is.
     fn replay_text(&mut self) {
-        if self.checkpoint.text == self.job.spec.text {
+        if self.checkpoint.text == self.job.spec.text && !self.have_tables_changed() {
             return;
         }
         let Ok(old) = load::text(&self.job.spec.file, &self.checkpoint.text) else {
@@ -257,6 +258,7 @@ impl Runner {
             return;
         };
         let new = std::mem::replace(&mut self.job, old);
+        self.bring_back_tables();
         for attempt in 1..=REPLAY_ATTEMPTS {
             let topic = match self.source() {
                 Ok(Some(topic)) => topic,
@@ -608,7 +610,7 @@ impl Runner {
             return self.process_again(open, crowd, id, kind, records, at);
         }
         let count = records.len() as u64;
-        let (records, ready) = self.remember(open, id, records, ready);
+        let (records, ready) = self.remember(open, id, records, ready)?;
         let records = records.as_ref();
         let mut left = Vec::new();
         self.buried.clear();

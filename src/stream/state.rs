@@ -6,8 +6,9 @@
 use super::checkpoint::StateFile;
 use super::closing::WINDOWS;
 use super::fault::Fault;
+use super::horizon::Horizon;
 use super::plan::{Plan, Watch};
-use super::step::{Course, Filtered, JsonLines, LetGo, Made, Pane, Pieces, Rows, Table};
+use super::step::{Cap, Course, Filtered, JsonLines, LetGo, Made, Pane, Pieces, Rows, Table};
 use crate::disk::sync_folder;
 use crate::record::{Offset, Record};
 use arrow_ipc::reader::StreamReader;
@@ -21,7 +22,7 @@ use std::path::Path;
 use std::time::Duration;
 
 /// So far ahead of when it was received a record may move the time.
-const AHEAD_MAX_MS: i64 = 5 * 60 * 1000;
+pub(super) const AHEAD_MAX_MS: i64 = 5 * 60 * 1000;
 /// The last moment that a column can hold: the end of the year 9999.
 const TIME_MAX_MS: i64 = 253_402_300_799_999;
 /// The header in which a door says when it received a record: ms since 1970, in decimal.
@@ -82,6 +83,8 @@ pub(super) struct Remembered<'r> {
     pub(super) bad: Vec<(u32, Fault)>,
     pub(super) filtered: Filtered,
     pub(super) evicted: u64,
+    /// Times that this machine's clock alone did not believe.
+    pub(super) ahead: u32,
     /// By source of rows in the steps, its record's index in `records`.
     pub(super) places: Vec<u32>,
 }
@@ -98,10 +101,11 @@ fn received(record: &Record) -> Option<i64> {
     header.and_then(|(_, value)| std::str::from_utf8(value.as_deref()?).ok()?.parse::<i64>().ok())
 }
 
-/// How far windows believe the time of a record's rows, in µs. One that says nothing of when it came is believed.
-fn cap_of(record: &Record) -> i64 {
+/// How far windows believe the time of a record's rows: a while behind what it says of when it came, and no further than the horizon (ms).
+fn cap_of(record: &Record, horizon: i64) -> Cap {
     let received = Some(received(record).unwrap_or(record.timestamp)).filter(|received| *received > 0);
-    received.map_or(TIME_MAX_MS, |received| received.saturating_add(AHEAD_MAX_MS).min(TIME_MAX_MS)) * 1_000
+    let own = received.map_or(TIME_MAX_MS, |received| received.saturating_add(AHEAD_MAX_MS).min(TIME_MAX_MS));
+    Cap { us: own.min(horizon).saturating_mul(1_000), is_of_clock: horizon < own }
 }
 
 impl States {
@@ -316,10 +320,12 @@ impl State {
         rows: Rows,
         bad: Vec<(u32, Fault)>,
     ) -> Remembered<'r> {
-        self.run_watched(plan, partition, records, rows, bad, None)
+        self.run_watched(plan, partition, records, rows, bad, &Horizon::NONE, None)
     }
 
-    /// As [`State::run`], before somebody who looks on. Sources of the rows that he sees are by [`Remembered::places`].
+    /// As [`State::run`], as far as times are believed, and before somebody who looks on. Sources of the rows that he sees are by
+    /// [`Remembered::places`].
+    #[allow(clippy::too_many_arguments)] // Records, what became of them so far, and who judges and sees them.
     pub(super) fn run_watched<'r>(
         &mut self,
         plan: &Plan,
@@ -327,17 +333,23 @@ impl State {
         records: &'r [Record],
         rows: Rows,
         bad: Vec<(u32, Fault)>,
+        horizon: &Horizon,
         watch: Option<&mut (dyn Watch + '_)>,
     ) -> Remembered<'r> {
         let mut times = Vec::with_capacity(records.len());
+        let mut ahead = 0;
         for record in records {
-            self.time = self.time.max(time_of(record));
+            let (time, believed) = (time_of(record), horizon.at(record.offset.0));
+            ahead += u32::from(time > believed && !self.tables.is_empty());
+            self.time = self.time.max(time.min(believed));
             times.push(self.time);
         }
         let offsets: Vec<i64> = records.iter().map(|record| record.offset.0).collect();
-        let caps: Vec<i64> = if self.pane.is_some() { records.iter().map(cap_of).collect() } else { Vec::new() };
+        let cap = |record: &Record| cap_of(record, horizon.at(record.offset.0));
+        let caps: Vec<Cap> = if self.pane.is_some() { records.iter().map(cap).collect() } else { Vec::new() };
         let mut course = Course { partition, offsets: &offsets, times: &times, caps: &caps, let_go: Vec::new() };
         let done = plan.go_on(rows, &mut self.tables, self.pane.as_mut(), &mut course, watch);
+        ahead += done.ahead;
         let mut all = bad;
         all.extend(done.faults);
         if course.let_go.is_empty() {
@@ -345,7 +357,7 @@ impl State {
             all.dedup_by_key(|(index, _)| *index);
             let (records, evicted) = (Cow::Borrowed(records), done.evicted);
             let (filtered, places) = (done.filtered, Vec::new());
-            return Remembered { records, routes: done.routes, bad: all, filtered, evicted, places };
+            return Remembered { records, routes: done.routes, bad: all, filtered, evicted, ahead, places };
         }
         let (records, places) = spread(records, course.let_go);
         let routes = done.routes.into_iter().map(|rows| settled(rows, &places)).collect();
@@ -354,7 +366,7 @@ impl State {
         bad.sort_by_key(|(index, _)| *index);
         bad.dedup_by_key(|(index, _)| *index);
         let (records, filtered, evicted) = (records.into(), done.filtered, done.evicted);
-        Remembered { records, routes, bad, filtered, evicted, places }
+        Remembered { records, routes, bad, filtered, evicted, ahead, places }
     }
 }
 
@@ -379,7 +391,7 @@ pub(super) fn closed(plan: &Plan, made: Made, watch: Option<&mut (dyn Watch + '_
     bad.sort_by_key(|(index, _)| *index);
     bad.dedup_by_key(|(index, _)| *index);
     let (filtered, evicted, places) = (done.filtered, done.evicted, Vec::new());
-    Remembered { records: records.into(), routes: done.routes, bad, filtered, evicted, places }
+    Remembered { records: records.into(), routes: done.routes, bad, filtered, evicted, ahead: 0, places }
 }
 
 /// Records with those that stand for rows which were let go before them, and by source the place among all of them.

@@ -28,6 +28,8 @@ pub(super) struct Board {
     pub(super) stalls: u64,
     warnings: Vec<String>,
     windows_wait_for: Vec<WindowWait>,
+    /// When a time was last not believed.
+    pub(super) ahead_at: Option<Instant>,
     /// As the outputs were when they were last looked at; `None` = as in the checkpoint.
     progress: Option<Progress>,
 }
@@ -139,6 +141,7 @@ impl Runner {
                 .iter()
                 .cloned()
                 .chain(self.life.note())
+                .chain(self.ahead_warning())
                 .chain(self.table_warnings())
                 .collect(),
             source: self.job.spec.source(),

@@ -6,6 +6,7 @@
 mod contents;
 mod csv;
 mod file;
+mod keep;
 mod parse;
 mod tend;
 #[cfg(test)]
@@ -13,6 +14,7 @@ mod tests;
 mod topic;
 mod watch;
 
+pub(super) use keep::Kept;
 pub(super) use parse::{read, test_tables};
 
 use super::kinds;

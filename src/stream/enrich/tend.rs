@@ -23,8 +23,8 @@ impl Runner {
         Ok(())
     }
 
-    /// Once a turn. A cut stands before a swap: what is read again after a crash was made with the table that is there then, unless the
-    /// file has changed between.
+    /// Once a turn. A cut stands before a swap, and says behind it which file is there now: what is read again after a crash is looked up in
+    /// that one.
     pub(in crate::stream) fn tend_tables(&mut self, open: &mut Open) -> Result<(), Fail> {
         let plan = self.job.plan.clone();
         let tables: Vec<&Arc<LookUp>> = plan.look_ups().collect();
@@ -35,8 +35,10 @@ impl Runner {
         if tables.iter().any(|table| table.has_next()) {
             self.cut_all(open)?;
         }
+        let mut has_swapped = false;
         for table in &tables {
             if let Some(rows) = table.swap() {
+                has_swapped = true;
                 info!(pipeline = self.job.spec.name, table = %table.from, rows, "table swapped");
                 self.count_tables("swapped", 1);
             }
@@ -44,6 +46,9 @@ impl Runner {
                 warn!(pipeline = self.job.spec.name, %reason, "table refused");
                 self.count_tables("refused", refused);
             }
+        }
+        if has_swapped {
+            self.keep_tables_now()?;
         }
         let size: usize = tables.iter().map(|table| table.contents().size()).sum();
         metrics::gauge!(names::STREAM_TABLE_BYTES.name, "pipeline" => self.job.spec.name.clone()).set(size as f64);

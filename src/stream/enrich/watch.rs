@@ -33,6 +33,8 @@ pub(super) struct Watch {
     hash: Vec<u8>,
     looked_at: Option<Instant>,
     is_looking: bool,
+    /// It stays what it is, whatever becomes of the file.
+    is_pinned: bool,
     /// Loaded and not swapped in.
     next: Option<(Contents, Vec<u8>)>,
     trouble: Option<String>,
@@ -87,7 +89,7 @@ impl LookUp {
             return;
         }
         let mut watch = self.watch();
-        if watch.is_looking || watch.looked_at.is_some_and(|at| at.elapsed() < LOOK_INTERVAL) {
+        if watch.is_pinned || watch.is_looking || watch.looked_at.is_some_and(|at| at.elapsed() < LOOK_INTERVAL) {
             return;
         }
         watch.looked_at = Some(Instant::now());
@@ -148,6 +150,17 @@ impl LookUp {
         }
         let contents = self.load(&bytes).map_err(|reason| (Some(seen), reason))?;
         Ok(Some((seen, found, Some(contents))))
+    }
+
+    /// SHA-256 of what the table was made of.
+    pub(super) fn hash(&self) -> Vec<u8> {
+        self.watch().hash.clone()
+    }
+
+    /// The table was made of what has this hash, and does not follow its file.
+    pub(super) fn pin(&self, hash: Vec<u8>) {
+        let mut watch = self.watch();
+        (watch.hash, watch.is_pinned, watch.next) = (hash, true, None);
     }
 
     /// Whether a new table waits.

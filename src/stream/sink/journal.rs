@@ -140,7 +140,7 @@ impl Journal {
         // By its offsets: compaction takes records away, and their sequences stay used.
         self.sequences.insert(partition, next_sequence(producer.base_sequence, header.offset_count()));
         if let Some(marked) = self.source.marked(batch) {
-            self.progress.find(marked, partition);
+            self.progress.find(marked, partition, batch.base_offset().0);
         }
     }
 
@@ -212,8 +212,8 @@ impl Journal {
                     // The queue is full: what is in it is answered first.
                     Err((append, AppendError::QueueFull)) => {
                         self.settle()?;
-                        home.append_blocking(append).map_err(failed)?;
-                        self.progress.write((source, id), reached);
+                        let appended = home.append_blocking(append).map_err(failed)?;
+                        self.progress.write((source, id), reached, appended.base_offset.0);
                     }
                     Err((_, error)) => return Err(failed(error)),
                 }
@@ -230,11 +230,11 @@ impl Journal {
     pub(in crate::stream) fn settle(&mut self) -> Result<(), Error> {
         for Waiting { pair, reached, answer } in std::mem::take(&mut self.waiting) {
             let gone = || Err(AppendError::Unknown("the log writer is gone".to_owned()));
-            answer
+            let appended = answer
                 .blocking_recv()
                 .unwrap_or_else(|_| gone())
                 .map_err(|error| Error::Append(self.topic.name.clone(), error))?;
-            self.progress.write(pair, reached);
+            self.progress.write(pair, reached, appended.base_offset.0);
             self.hooks.at(Step::Appended);
         }
         Ok(())
@@ -252,11 +252,14 @@ impl Journal {
         self.topic.partitions().iter().all(|partition| is_durable(&self.topic, partition, partition.tail()))
     }
 
-    /// For a checkpoint.
-    pub(in crate::stream) fn state(&self) -> TopicState {
+    /// For a checkpoint at `positions`. What a run before has written behind them has to be found again by the next start.
+    pub(in crate::stream) fn state(&self, positions: &BTreeMap<i32, i64>) -> TopicState {
+        let ahead = self.progress.ahead(positions);
         let end = |partition: &crate::store::Partition| {
-            let sequence = self.sequences.get(&partition.id().0).copied().unwrap_or(0);
-            (partition.id().0, End { offset: partition.tail().0, sequence })
+            let id = partition.id().0;
+            let sequence = self.sequences.get(&id).copied().unwrap_or(0);
+            let tail = partition.tail().0;
+            (id, End { offset: ahead.get(&id).map_or(tail, |offset| tail.min(*offset)), sequence })
         };
         TopicState {
             topic: self.topic.id,

@@ -70,8 +70,6 @@ pub(in crate::stream) struct KafkaSink {
     /// What the last checkpoint says of them, and whether it is to be told more though no row was written.
     told: BTreeMap<i32, i64>,
     has_news: bool,
-    /// By source and output partition where the first batch lies that the last checkpoint does not cover.
-    begun: BTreeMap<(i32, i32), i64>,
     /// Source and output partitions of which a batch of this run was seen in its place.
     proven: BTreeSet<(i32, i32)>,
     is_readable: bool,
@@ -183,7 +181,6 @@ impl KafkaSink {
             ends_at: Instant::now(),
             told: state.ends.clone(),
             has_news: false,
-            begun: BTreeMap::new(),
             proven: BTreeSet::new(),
             is_readable: true,
             hooks,
@@ -262,9 +259,8 @@ impl KafkaSink {
         // By its offsets: compaction takes records away, and their sequences stay used.
         let sequence = next_sequence(producer.base_sequence, header.offset_count());
         self.places.insert((*source, partition), Place { epoch: producer.epoch, sequence });
-        self.begun.entry((*source, partition)).or_insert(batch.base_offset().0);
         if let Some(marked) = self.source.marked(batch) {
-            self.progress.find(marked, partition);
+            self.progress.find(marked, partition, batch.base_offset().0);
         }
     }
 
@@ -335,10 +331,10 @@ impl KafkaSink {
             let pair = (source, ack.partition);
             let sequence = next_sequence(this.place.sequence, this.count as i64);
             self.places.insert(pair, Place { sequence, ..this.place });
-            self.progress.write(pair, this.reached);
             let end = self.ends.entry(ack.partition).or_insert(0);
             // Where the broker does not know it any more, it is behind what was looked at.
-            self.begun.entry(pair).or_insert(if ack.base_offset < 0 { *end } else { ack.base_offset });
+            let offset = if ack.base_offset < 0 { *end } else { ack.base_offset };
+            self.progress.write(pair, this.reached, offset);
             *end = (*end).max(ack.base_offset + this.count as i64);
             if ack.at == 0 && !self.proven.contains(&pair) {
                 first.push((ack, this));
@@ -419,9 +415,9 @@ impl KafkaSink {
     }
 
     /// Where the next start is to look from: what goes beyond a checkpoint's positions it has to find, for it is sent once more.
-    fn settled(&self, partition: i32) -> i64 {
-        let begun = self.begun.iter().filter(|((_, to), _)| *to == partition).map(|(_, at)| *at);
-        begun.chain([self.looked_at(partition)]).min().unwrap_or(0)
+    fn settled(&self, partition: i32, ahead: &BTreeMap<i32, i64>) -> i64 {
+        let end = self.looked_at(partition);
+        ahead.get(&partition).map_or(end, |offset| end.min(*offset))
     }
 }
 
@@ -480,23 +476,23 @@ impl Sink for KafkaSink {
         Err(WriteError::Down(format!("Kafka still refuses after {ATTEMPTS_MAX} attempts")))
     }
 
-    fn note(&self, state: &mut OutputState) {
+    fn note(&self, state: &mut OutputState, floor: &BTreeMap<i32, i64>) {
+        let ahead = self.progress.ahead(floor);
         let place =
             |((source, partition), place): (&(i32, i32), &Place)| (*source, *partition, place.epoch, place.sequence);
         state.kafka = Some(KafkaState {
             topic: self.topic,
             partitions: self.cluster.partitions(self.out.topic.as_str()).max(self.partitions),
             producers: self.producers.clone(),
-            ends: self.ends.keys().map(|partition| (*partition, self.settled(*partition))).collect(),
+            ends: self.ends.keys().map(|partition| (*partition, self.settled(*partition, &ahead))).collect(),
             places: self.places.iter().map(place).collect(),
         });
     }
 
-    fn cut(&mut self, state: &OutputState, _: &BTreeMap<i32, i64>) {
+    fn cut(&mut self, state: &OutputState, floor: &BTreeMap<i32, i64>) {
         let Some(kafka) = &state.kafka else { return };
         self.partitions = kafka.partitions;
-        self.progress.cut(&state.positions);
-        self.begun.retain(|pair, _| self.progress.holds(pair));
+        self.progress.cut(floor);
         self.told.clone_from(&kafka.ends);
         self.has_news = false;
     }

@@ -127,8 +127,8 @@ pub(super) trait Sink {
         Ok(Vec::new())
     }
 
-    /// Puts what it wants to know at its next start into a checkpoint.
-    fn note(&self, _state: &mut OutputState) {}
+    /// Puts what it wants to know at its next start into a checkpoint; `floor` as for [`Sink::cut`].
+    fn note(&self, _state: &mut OutputState, _floor: &BTreeMap<i32, i64>) {}
 
     /// After a checkpoint with `state`. Below `floor` nothing comes again: of the source's partitions, and of windows.
     fn cut(&mut self, _state: &OutputState, _floor: &BTreeMap<i32, i64>) {}

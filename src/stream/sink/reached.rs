@@ -36,8 +36,8 @@ pub(in crate::stream) struct SourceTopic {
 pub(in crate::stream) struct Progress {
     /// By source partition: below it everything is there.
     floor: BTreeMap<i32, i64>,
-    /// By source and output partition, where it is above the floor.
-    held: BTreeMap<(i32, i32), Reached>,
+    /// By source and output partition, where it is above the floor, and the offset of the batch that says so.
+    held: BTreeMap<(i32, i32), (Reached, i64)>,
 }
 
 impl Progress {
@@ -46,26 +46,36 @@ impl Progress {
         Progress { floor: floor.clone(), held: BTreeMap::new() }
     }
 
-    /// A batch with this mark was found in an output partition.
-    pub(super) fn find(&mut self, (source, reached): (i32, Reached), partition: i32) {
-        let held = self.held.entry((source, partition)).or_insert(reached);
-        *held = reached.max(*held);
+    /// A batch with this mark was found at `offset` of an output partition.
+    pub(super) fn find(&mut self, (source, reached): (i32, Reached), partition: i32, offset: i64) {
+        self.write((source, partition), reached, offset);
     }
 
-    /// By source and output partition: a batch was written.
-    pub(super) fn write(&mut self, pair: (i32, i32), reached: Reached) {
-        self.held.insert(pair, reached);
+    /// By source and output partition: a batch was written at `offset`.
+    pub(super) fn write(&mut self, pair: (i32, i32), reached: Reached, offset: i64) {
+        if self.held.get(&pair).is_none_or(|(held, _)| *held <= reached) {
+            self.held.insert(pair, (reached, offset));
+        }
     }
 
     /// What is in this output partition already.
     pub(super) fn reached(&self, source: i32, partition: i32) -> Reached {
         let floor = Reached { next: self.floor.get(&source).copied().unwrap_or(0), rows: 0 };
-        self.held.get(&(source, partition)).copied().unwrap_or(floor).max(floor)
+        self.held.get(&(source, partition)).map_or(floor, |(held, _)| *held).max(floor)
     }
 
-    /// Whether an output partition has more of a source partition than the last checkpoint says.
-    pub(super) fn holds(&self, pair: &(i32, i32)) -> bool {
-        self.held.contains_key(pair)
+    /// By output partition the first of the batches that say of a source partition more than `positions` do: what a run before has written
+    /// behind a checkpoint the next start has to find again.
+    pub(super) fn ahead(&self, positions: &BTreeMap<i32, i64>) -> BTreeMap<i32, i64> {
+        let mut first: BTreeMap<i32, i64> = BTreeMap::new();
+        for ((source, partition), (reached, offset)) in &self.held {
+            let floor = positions.get(source).map(|next| Reached { next: *next, rows: 0 });
+            if floor.is_none_or(|floor| *reached > floor) {
+                let known = first.entry(*partition).or_insert(*offset);
+                *known = (*known).min(*offset);
+            }
+        }
+        first
     }
 
     /// By source partition what comes behind the last record of which at least one output partition has all rows.
@@ -81,7 +91,7 @@ impl Progress {
 
     fn greatest(&self, end: fn(&Reached) -> i64) -> BTreeMap<i32, i64> {
         let mut greatest: BTreeMap<i32, i64> = BTreeMap::new();
-        for ((source, _), reached) in &self.held {
+        for ((source, _), (reached, _)) in &self.held {
             let known = greatest.entry(*source).or_insert(end(reached));
             *known = end(reached).max(*known);
         }
@@ -91,7 +101,8 @@ impl Progress {
     /// After a checkpoint at `positions`.
     pub(super) fn cut(&mut self, positions: &BTreeMap<i32, i64>) {
         self.floor.clone_from(positions);
-        self.held.retain(|(source, _), reached| positions.get(source).is_none_or(|position| reached.next > *position));
+        self.held
+            .retain(|(source, _), (reached, _)| positions.get(source).is_none_or(|position| reached.next > *position));
     }
 }
 

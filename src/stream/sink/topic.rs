@@ -52,8 +52,8 @@ impl Sink for TopicSink {
         self.journal.write(source, rows, name.last).map_err(|error| WriteError::Down(error.to_string()))
     }
 
-    fn note(&self, state: &mut OutputState) {
-        state.topic = Some(self.journal.state());
+    fn note(&self, state: &mut OutputState, floor: &BTreeMap<i32, i64>) {
+        state.topic = Some(self.journal.state(floor));
     }
 
     fn cut(&mut self, state: &OutputState, floor: &BTreeMap<i32, i64>) {

@@ -51,9 +51,17 @@ pub(in crate::stream) struct Course<'a> {
     /// By record its offset and the stream time at it, which never goes back.
     pub(in crate::stream) offsets: &'a [i64],
     pub(in crate::stream) times: &'a [i64],
-    /// By record how far a window believes the time of its rows, in µs.
-    pub(in crate::stream) caps: &'a [i64],
+    /// By record how far a window believes the time of its rows.
+    pub(in crate::stream) caps: &'a [Cap],
     pub(in crate::stream) let_go: Vec<LetGo>,
+}
+
+/// How far a time is believed.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::stream) struct Cap {
+    pub(in crate::stream) us: i64,
+    /// The record itself would allow more.
+    pub(in crate::stream) is_of_clock: bool,
 }
 
 /// A row that time has let go, or want of room.
@@ -83,7 +91,7 @@ impl Course<'_> {
         }
     }
 
-    pub(super) fn cap(&self, source: u32) -> i64 {
+    pub(super) fn cap(&self, source: u32) -> Cap {
         self.caps[self.record(source)]
     }
 

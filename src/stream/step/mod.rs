@@ -11,7 +11,7 @@ mod window;
 
 pub(super) use enrich::Enrich;
 pub(super) use json_lines::JsonLines;
-pub(super) use keyed::{Course, Keyed, LetGo, What, session_fields};
+pub(super) use keyed::{Cap, Course, Keyed, LetGo, What, session_fields};
 pub(super) use sample::{SAMPLE_WHOLE, Sample};
 pub(super) use table::{Keys, RowShape, Table};
 pub(super) use transform::{Transform, output_type};
@@ -59,6 +59,8 @@ pub(super) struct Found {
     pub(super) filtered: Filtered,
     /// Keys that left before their time, for want of room.
     pub(super) evicted: u64,
+    /// Rows whose time this machine's clock alone did not believe.
+    pub(super) ahead: u32,
     /// The rows do not fit into memory, and what is found is worth nothing.
     pub(super) is_too_wide: bool,
 }
@@ -173,6 +175,7 @@ impl Found {
         self.faults.extend(other.faults);
         self.filtered.merge(&other.filtered);
         self.evicted += other.evicted;
+        self.ahead += other.ahead;
         self.is_too_wide |= other.is_too_wide;
     }
 }

@@ -8,7 +8,7 @@ const SEEDS: u64 = 1;
 const KILLS: usize = 3;
 
 /// One kind of step each, and all of them in a row.
-const STEPS: [(&str, &str); 6] = [
+const STEPS: [(&str, &str); 7] = [
     ("dedupe", "[[step]]\ndedupe = { key = [\"_key\", \"id\"], ttl = \"10s\" }\n[[step]]\nselect = \"n, id, user\"\n"),
     ("debounce", "[[step]]\ndebounce = { key = \"_key\", cool-down = \"4s\" }\n[[step]]\nselect = \"n, id, user\"\n"),
     (
@@ -22,6 +22,10 @@ const STEPS: [(&str, &str); 6] = [
     (
         "last at its limit",
         "[[step]]\nlast = { key = [\"_key\", \"n\"], ttl = \"1h\", state-size-max = \"64KiB\" }\n[[step]]\nselect = \"n, id, user, kind\"\n",
+    ),
+    (
+        "dedupe and last behind a look-up",
+        "[[step]]\nenrich = { from = \"users.csv\", key = \"user\", on = \"user\", missing = \"drop\" }\n[[step]]\ndedupe = { key = [\"_key\", \"id\", \"plan\"], ttl = \"8s\" }\n[[step]]\nlast = { key = [\"_key\", \"plan\"], until = \"kind = 'end'\", ttl = \"3s\" }\n[[step]]\nselect = \"n, id, user, plan\"\n",
     ),
     (
         "all in a row",
@@ -95,7 +99,8 @@ fn ran(steps: &str, seed: u64, crash: Option<(Step, usize)>) -> (Vec<String>, Ve
     bench.hooks.set_quiet_after(Duration::from_secs(1 << 40));
     let source = bench.topic("in", 2, &[]);
     bench.topic("out", 3, &[]);
-    let job = bench.job(&pipeline(steps));
+    bench.table("user,plan\nu0,free\nu1,pro\nu2,\n");
+    let job = bench.table_job(&pipeline(steps));
     let all = [events(seed, 0, 400), events(seed, 1, 400)];
     if let Some((step, nth)) = crash {
         bench.hooks.crash_at(step, nth);

@@ -18,13 +18,13 @@ fn users(score: i64) -> String {
 
 impl Bench {
     /// Puts a table beside the pipeline's file, in one move as a careful writer does.
-    fn table(&self, text: &str) {
+    pub(super) fn table(&self, text: &str) {
         let folder = self.folder.path();
         std::fs::write(folder.join("users.csv.new"), text).unwrap();
         std::fs::rename(folder.join("users.csv.new"), folder.join("users.csv")).unwrap();
     }
 
-    fn table_job(&self, text: &str) -> Job {
+    pub(super) fn table_job(&self, text: &str) -> Job {
         load::text(&self.folder.path().join("p.toml"), text).unwrap_or_else(|mistakes| panic!("{mistakes:#?}"))
     }
 
@@ -202,5 +202,55 @@ fn every_row_is_there_once_with_its_look_up_after_a_kill_at_any_point() {
     for _ in 0..5 {
         let crash = (steps[random.usize(0..steps.len())], random.usize(1..7));
         assert!(run(Some(crash)) == whole, "killed at {crash:?}");
+    }
+}
+
+#[test]
+fn a_file_that_changed_while_the_pipeline_lay_dead_sends_no_row_to_two_places() {
+    let text = |step: &str| {
+        format!(
+            "from = \"topic:in\"\n[columns]\nn = \"int64\"\nuser = \"string\"\n[[step]]\nenrich = {{ from = \"users.csv\", key = \"user\", on = \"user\", types = {{ plan = \"string\" }} }}\n{step}[[step]]\nselect = \"n, plan\"\n[[route]]\nwhere = \"plan = 'pro'\"\nto = {{ topic = \"pros\" }}\n[[route]]\notherwise = true\nto = {{ topic = \"out\" }}\n[[route]]\nto = {{ parquet = \"third\", roll = \"100ms\" }}\n"
+        )
+    };
+    let table = |pro: i64| {
+        let rows: String =
+            (0..7).map(|user| format!("u{user},{}\n", if user % 2 == pro { "pro" } else { "free" })).collect();
+        format!("user,plan\n{rows}")
+    };
+    let is_pro = |n: &i64, pro: i64| n % 7 % 2 == pro;
+    let remembers = "[[step]]\ndedupe = { key = [\"_key\", \"n\", \"plan\"], ttl = \"1h\" }\n";
+    for (step, crash) in [Step::Appended, Step::Written, Step::Lettered, Step::Staged, Step::Saved]
+        .into_iter()
+        .flat_map(|crash| [("", crash), (remembers, crash)])
+    {
+        let bench = Bench::new();
+        bench.hooks.set_quiet_after(Duration::from_secs(1 << 40));
+        let source = bench.topic("in", 2, &[]);
+        ["out", "pros"].iter().for_each(|name| drop(bench.topic(name, 1, &[])));
+        bench.table(&table(0));
+        (0..2).for_each(|id| bench.send(&source, id, i64::from(id) * 100 + 1..i64::from(id) * 100 + 40));
+        // Outputs that stand together are cut once.
+        bench.hooks.crash_at(crash, if matches!(crash, Step::Staged | Step::Saved) { 1 } else { 2 });
+        let runs = bench.run(&bench.table_job(&text(step)));
+        wait_for("the planned crash", || runs.thread.is_finished());
+        // Everybody has the other plan; what is out was looked up before.
+        bench.table(&table(1));
+        let before = bench.numbers("pros");
+        bench.finish(&bench.table_job(&text(step)));
+        let all: Vec<i64> = [good(1..40), good(101..140)].concat();
+        let mut out = [bench.numbers("pros"), bench.numbers("out")].concat();
+        out.sort_unstable();
+        assert_eq!(out, all, "{crash:?} {step}");
+        assert_eq!(bench.files("third"), all, "{crash:?} {step}");
+        assert!(before.iter().all(|n| bench.numbers("pros").contains(n)), "{crash:?} {step}");
+        // What comes now meets the new file.
+        bench.send(&source, 0, 201..240);
+        bench.finish(&bench.table_job(&text(step)));
+        let pros: Vec<i64> = bench.numbers("pros").into_iter().filter(|n| *n > 200).collect();
+        assert_eq!(pros, good(201..240).into_iter().filter(|n| is_pro(n, 1)).collect::<Vec<_>>(), "{crash:?} {step}");
+        let copies = std::fs::read_dir(bench.options.data.join("pipelines/p")).unwrap();
+        let is_copy = |name: &String| name.starts_with("table-");
+        let copies = copies.map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned()).filter(is_copy);
+        assert_eq!(copies.count(), 1, "{crash:?} {step}");
     }
 }

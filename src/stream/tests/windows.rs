@@ -1,6 +1,7 @@
 //! Windows against a plain model that knows only the records, killed at any point, with partitions read in any order: the same rows, the
 //! same late rows and the same dead letters, in every output.
 
+use super::super::sink::journal::{Journal, Last, Row, SourceTopic};
 use super::*;
 use std::collections::BTreeSet;
 
@@ -29,7 +30,13 @@ enum Model {
     None,
 }
 
-const WINDOWS: [(&str, &str, Model); 5] = [
+/// A look-up of users before the window, and one of pages behind it.
+const LOOK_UP: &str = "[[step]]\nenrich = { from = \"users.csv\", key = \"user\", on = \"user\" }\n";
+const BEHIND: &str =
+    "[[step]]\nenrich = { from = \"users.csv\", key = \"user\", on = \"page\", columns = [\"plan as of_page\"] }\n";
+const USERS: &str = "user,plan\n1,free\n8,pro\n64,\np0,first\np2,third\n";
+
+const WINDOWS: [(&str, &str, Model); 7] = [
     ("", "tumbling = \"10s\", late = \"2s\"", Model::Hop { size: 10_000, every: 10_000, late: 2_000 }),
     ("", "hopping = { size = \"20s\", every = \"5s\" }", Model::Hop { size: 20_000, every: 5_000, late: 0 }),
     ("", "session = \"900ms\", late = \"4s\"", Model::Session { gap: 900, late: 4_000 }),
@@ -39,15 +46,22 @@ const WINDOWS: [(&str, &str, Model); 5] = [
         "tumbling = \"10s\", late = \"2s\"",
         Model::None,
     ),
+    (LOOK_UP, "tumbling = \"10s\", late = \"2s\"", Model::Hop { size: 10_000, every: 10_000, late: 2_000 }),
+    (
+        "[[step]]\nunnest = \"tags\"\n[[step]]\nenrich = { from = \"users.csv\", key = \"user\", on = \"user\" }\n[[step]]\ndedupe = { key = [\"_key\", \"plan\"], ttl = \"5s\" }\n[[step]]\nwhere = \"plan is null or plan <> 'pro'\"\n",
+        "session = \"900ms\", late = \"1s\"",
+        Model::None,
+    ),
 ];
 
 const SELECT: &str = "count(*) as views, approx_distinct(user) as users, sum(n) as n, min(ms) as fastest, max(user) as top, avg(ms) as mean, sum(price) as total, approx_percentile(ms, 0.9) as p90, sum(ms / (ms % 2)) filter (where ms % 2 = 1) as of_odd, count(*) filter (where ms % 2 = 1) as odd";
 
 fn pipeline(before: &str, window: &str) -> String {
+    let behind = if before.contains("enrich") { BEHIND } else { "" };
     format!(
         "from = \"topic:in\"\n[columns]\nn = \"int64\"\nts = \"timestamp(ms)\"\npage = \"string\"\nuser = \"string\"\nms = \"int64\"\nprice = \"float64\"\ntags = [\"string\"]\n{before}
 [[step]]\nwindow = {{ {window}, time = \"ts\", key = \"page\", late-to = {{ topic = \"late\" }}, select = \"{}\" }}
-[[step]]\nselect = \"*, 100 / (views % 7) as part\"
+{behind}[[step]]\nselect = \"*, 100 / (views % 7) as part\"
 [[route]]\nwhere = \"views >= 2\"\nto = {{ parquet = \"third\", roll = \"100ms\" }}
 [[route]]\nto = {{ topic = \"out\", key = \"page\" }}\n",
         SELECT
@@ -273,7 +287,8 @@ fn ran(text: &str, all: &[Vec<Event>], order: u64, crashes: &[(Step, usize)]) ->
     bench.hooks.set_quiet_after(Duration::from_secs(1 << 40));
     let source = bench.topic("in", PARTITIONS as i32, &[("inrush.http.key", "/n")]);
     bench.topic("out", 2, &[("max.message.bytes", "2000")]);
-    let job = bench.job(text);
+    bench.table(USERS);
+    let job = bench.table_job(text);
     let mut random = fastrand::Rng::with_seed(order);
     let mut sent = [0; PARTITIONS];
     let mut crashes = crashes.iter();
@@ -308,6 +323,10 @@ fn windows_are_what_a_plain_model_makes_of_the_records_however_they_are_read_and
             let sizes = (whole.out.len(), whole.files.len(), whole.late.len(), whole.letters.len());
             let is_enough = sizes.0 > 20 && sizes.1 > 8 && sizes.2 > 8 && sizes.3 > 8;
             assert!(is_enough, "{before}{window} makes too little: {sizes:?}");
+            if before == LOOK_UP {
+                let first = |row: &String| row.contains("\"page\":\"p0\"") == row.contains("\"of_page\":\"first\"");
+                assert!(whole.out.iter().all(first) && whole.late.iter().any(|row| row.contains("\"plan\":\"free\"")));
+            }
             if !matches!(model, Model::None) {
                 compare(window, model, &whole, &wanted(model, &all));
             }
@@ -646,4 +665,43 @@ fn a_session_of_one_key_with_very_many_stretches_is_no_quadratic_work() {
     bench.send_events(&source, 0, &[row(1, BEGAN + 86_400_000, "end")]);
     bench.finish(&job);
     assert_eq!(bench.records("out").len(), 60_000);
+}
+
+#[test]
+fn windows_of_records_that_left_the_log_are_told() {
+    let bench = Bench::new();
+    bench.hooks.set_quiet_after(Duration::from_secs(1 << 40));
+    let source = bench.topic("in", 1, &[]);
+    let job = bench.job(COUNTING);
+    bench.send_events(&source, 0, &(1..=4).map(|n| row(n, BEGAN + n * 1_000, "p")).collect::<Vec<_>>());
+    bench.finish(&job);
+    assert_eq!(numbers(&bench, "out"), [1, 2, 3]);
+    // As if two more windows had been let go by records that a power cut has taken away since.
+    let checkpoint = Checkpoint::load(&runner::checkpoint_path(&bench.options, "p")).unwrap().unwrap();
+    let state = &checkpoint.outputs["topic out"];
+    let from = SourceTopic { pipeline: checkpoint.id, topic: source.id };
+    let out = bench.store.topic("out").unwrap();
+    let known = state.topic.as_ref().unwrap();
+    let mut journal = Journal::open(out, from, known, &state.positions, bench.hooks.clone()).unwrap();
+    for n in [4, 5] {
+        let value = format!("{{\"n\":{n}}}");
+        let (offset, headers) = (BEGAN + (n + 1) * 1_000, Vec::new());
+        let gone = Row { offset, timestamp: offset, key: None, value: Some(value.as_bytes()), headers };
+        journal.write(-1, BTreeMap::from([(0, vec![gone])]), Last::Whole).unwrap();
+    }
+    let runs = bench.run(&job);
+    let is_told = || {
+        let warnings = bench.status().map_or(Vec::new(), |status| status.warnings);
+        warnings.iter().any(|warning| warning.contains("2023-11-14T22:13:26") && warning.contains("has no more"))
+    };
+    wait_for("the warning", is_told);
+    // What comes now goes on behind them: windows that are out come no second time.
+    bench.send_events(
+        &source,
+        0,
+        &[row(40, BEGAN + 4_500, "p"), row(7, BEGAN + 7_000, "p"), row(8, BEGAN + 9_000, "p")],
+    );
+    wait_for("the next window", || numbers(&bench, "out").contains(&7));
+    runs.end().unwrap();
+    assert_eq!(numbers(&bench, "out"), [1, 2, 3, 4, 5, 7]);
 }

@@ -169,15 +169,16 @@ fn write(sink: &mut KafkaSink, source: i32, offsets: std::ops::Range<i64>) {
 /// What a checkpoint says of it.
 fn state_of(sink: &KafkaSink) -> KafkaState {
     let mut state = OutputState::default();
-    Sink::note(sink, &mut state);
+    Sink::note(sink, &mut state, &BTreeMap::new());
     state.kafka.unwrap()
 }
 
 /// A checkpoint at these positions; gives what it says of the output.
 fn cut(sink: &mut KafkaSink, positions: &[(i32, i64)]) -> KafkaState {
     let mut state = OutputState { positions: positions.iter().copied().collect(), ..OutputState::default() };
-    Sink::note(sink, &mut state);
-    sink.cut(&state, &BTreeMap::new());
+    let floor = state.positions.clone();
+    Sink::note(sink, &mut state, &floor);
+    sink.cut(&state, &floor);
     state.kafka.unwrap()
 }
 

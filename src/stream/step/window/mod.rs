@@ -197,9 +197,11 @@ impl Window {
             if bad.contains(source) {
                 continue;
             }
+            let cap = course.cap(*source);
             let sieve = if times.is_null(row) {
                 Some(Sieve::NoTime)
-            } else if times.value(row) > course.cap(*source) {
+            } else if times.value(row) > cap.us {
+                found.ahead += u32::from(cap.is_of_clock);
                 Some(Sieve::Future)
             } else if times.value(row) < 0 {
                 Some(Sieve::Late)
