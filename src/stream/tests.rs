@@ -36,7 +36,7 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(240);
 const TO_PARQUET: &str = "{ parquet = \"out\", roll = \"100ms\", partition = \"k=%M\", time = \"_timestamp\" }";
 const TO_TOPIC: &str = "{ topic = \"out\", key = \"user\" }";
 

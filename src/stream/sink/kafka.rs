@@ -284,7 +284,7 @@ impl KafkaSink {
         rows: &BTreeMap<i32, Vec<Row<'_>>>,
         last: Last,
         size_max: usize,
-    ) -> (BTreeMap<i32, Vec<Batch>>, BTreeMap<i32, Vec<Made>>) {
+    ) -> Result<(BTreeMap<i32, Vec<Batch>>, BTreeMap<i32, Vec<Made>>), WriteError> {
         let (mut batches, mut made): (BTreeMap<i32, Vec<Batch>>, BTreeMap<i32, Vec<Made>>) = Default::default();
         for (id, rows) in rows {
             let (mut rest, mut before) = missing(rows, self.progress.reached(source, *id));
@@ -292,7 +292,8 @@ impl KafkaSink {
             while !rest.is_empty() {
                 let (now, later) = rest.split_at(fitting(rest, size_max));
                 let reached = reached_by(now, later, before, last);
-                let Some(batch) = self.batch(source, producer, place, now, reached) else { break };
+                let batch = self.batch(source, producer, place, now, reached);
+                let batch = batch.ok_or_else(|| WriteError::Down("rows could not be made a batch".to_owned()))?;
                 batches.entry(*id).or_default().push(batch);
                 let size = now.iter().map(Row::bound).sum();
                 made.entry(*id).or_default().push(Made {
@@ -306,7 +307,7 @@ impl KafkaSink {
                 (rest, before) = (later, reached.rows);
             }
         }
-        (batches, made)
+        Ok((batches, made))
     }
 
     fn batch(&self, source: i32, producer: i64, place: Place, rows: &[Row<'_>], reached: Reached) -> Option<Batch> {
@@ -456,7 +457,7 @@ impl Sink for KafkaSink {
         let rows = shaped.lines.spread(sources, records, home);
         let mut size_max = BATCH_SIZE.min(self.limits.max_message_bytes);
         for _ in 0..ATTEMPTS_MAX {
-            let (batches, made) = self.batches(source, producer, &rows, name.last, size_max);
+            let (batches, made) = self.batches(source, producer, &rows, name.last, size_max)?;
             let topic = self.out.topic.as_str().to_owned();
             let mut acked: Vec<Acked> = Vec::new();
             let sent = self.cluster.produce(&topic, &batches, |ack| acked.push(ack));

@@ -16,6 +16,14 @@ pub(in crate::stream) struct Reached {
     pub(super) rows: u32,
 }
 
+impl Reached {
+    /// Whether a checkpoint at this position does not say as much. Rows at the position itself it does: those that time let go there are no
+    /// rows of the record that will stand there.
+    fn is_behind(self, position: Option<&i64>) -> bool {
+        position.is_none_or(|position| self.next > *position)
+    }
+}
+
 /// What a call says of the last record whose rows it writes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::stream) enum Last {
@@ -69,8 +77,7 @@ impl Progress {
     pub(super) fn ahead(&self, positions: &BTreeMap<i32, i64>) -> BTreeMap<i32, i64> {
         let mut first: BTreeMap<i32, i64> = BTreeMap::new();
         for ((source, partition), (reached, offset)) in &self.held {
-            let floor = positions.get(source).map(|next| Reached { next: *next, rows: 0 });
-            if floor.is_none_or(|floor| *reached > floor) {
+            if reached.is_behind(positions.get(source)) {
                 let known = first.entry(*partition).or_insert(*offset);
                 *known = (*known).min(*offset);
             }
@@ -101,8 +108,7 @@ impl Progress {
     /// After a checkpoint at `positions`.
     pub(super) fn cut(&mut self, positions: &BTreeMap<i32, i64>) {
         self.floor.clone_from(positions);
-        self.held
-            .retain(|(source, _), (reached, _)| positions.get(source).is_none_or(|position| reached.next > *position));
+        self.held.retain(|(source, _), (reached, _)| reached.is_behind(positions.get(source)));
     }
 }
 
@@ -172,6 +178,18 @@ mod tests {
             assert_eq!(other.mark_of(&record(&source.mark(3, reached))), None);
         }
         assert_eq!(source.mark_of(&record("rubbish")), None);
+    }
+
+    #[test]
+    fn rows_that_time_let_go_at_a_cuts_position_are_none_of_the_record_that_comes_there_also_after_a_start() {
+        let mut progress = Progress::new(&BTreeMap::from([(0, 5)]));
+        progress.write((0, 2), Reached { next: 5, rows: 3 }, 70);
+        progress.write((0, 1), Reached { next: 7, rows: 1 }, 40);
+        assert_eq!(progress.ahead(&BTreeMap::from([(0, 4)])), BTreeMap::from([(1, 40), (2, 70)]));
+        assert_eq!(progress.ahead(&BTreeMap::from([(0, 5)])), BTreeMap::from([(1, 40)]), "a start looks behind them");
+        progress.cut(&BTreeMap::from([(0, 5)]));
+        assert_eq!(progress.reached(0, 2), Reached { next: 5, rows: 0 });
+        assert_eq!(progress.reached(0, 1), Reached { next: 7, rows: 1 });
     }
 
     #[test]
