@@ -149,6 +149,9 @@ pub(in crate::stream) fn settle(
     Ok((cluster, state))
 }
 
+/// By output partition, batches and what each of them is.
+type Sending = (BTreeMap<i32, Vec<Batch>>, BTreeMap<i32, Vec<Made>>);
+
 impl KafkaSink {
     /// Looks at what stands behind `state`, which [`settle`] gave; `floor` are the positions of the same checkpoint.
     ///
@@ -284,8 +287,8 @@ impl KafkaSink {
         rows: &BTreeMap<i32, Vec<Row<'_>>>,
         last: Last,
         size_max: usize,
-    ) -> Result<(BTreeMap<i32, Vec<Batch>>, BTreeMap<i32, Vec<Made>>), WriteError> {
-        let (mut batches, mut made): (BTreeMap<i32, Vec<Batch>>, BTreeMap<i32, Vec<Made>>) = Default::default();
+    ) -> Result<Sending, WriteError> {
+        let (mut batches, mut made) = Sending::default();
         for (id, rows) in rows {
             let (mut rest, mut before) = missing(rows, self.progress.reached(source, *id));
             let mut place = self.places.get(&(source, *id)).copied().unwrap_or_default();
