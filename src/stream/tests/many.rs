@@ -34,7 +34,7 @@ fn a_pipeline_that_has_taken_its_share_stands_still_beats_cuts_and_stops_at_once
     bench.fill(&source, 0, 0..40_000, 5_000);
     bench.fill(&source, 1, 40_000..80_000, 5_000);
     // What that takes of CPU time it has in minutes.
-    let runs = bench.run(&bench.job(&text(TO_PARQUET, "cpu = \"1%\"")));
+    let runs = bench.run(&bench.job(&text(TO_PARQUET, "cpu = \"5%\"")));
     let read = || bench.status().map_or(0, |status| status.records_read);
     let path = runner::checkpoint_path(&bench.options, "p");
     let cut = || Checkpoint::load(&path).unwrap().map_or(0, |checkpoint| checkpoint.committed().values().sum::<i64>());
@@ -46,7 +46,7 @@ fn a_pipeline_that_has_taken_its_share_stands_still_beats_cuts_and_stops_at_once
     wait_for("the next wait", || bench.is_held());
     let status = bench.status().unwrap();
     assert!(status.records_read < 80_000, "{status:?}");
-    assert_eq!((status.state, status.cpu.share.as_deref()), (State::Running, Some("1%")));
+    assert_eq!((status.state, status.cpu.share.as_deref()), (State::Running, Some("5%")));
     assert!(status.cpu.seconds > 0.0 && status.cpu.held_seconds > 0.0, "{status:?}");
     runs.stop();
     assert!((cut() as u64) < 80_000, "it waited for its share before it stopped");
