@@ -83,7 +83,7 @@ pub fn scan(file: &dyn File, from: ScanEnd, mut on_batch: impl FnMut(Found<'_>))
 /// As there.
 pub fn scan_while(file: &dyn File, from: ScanEnd, mut on_batch: impl FnMut(Found<'_>) -> bool) -> io::Result<ScanEnd> {
     let mut end = ScanEnd { damage: None, ..from };
-    let mut window = Window { file, at: 0, bytes: Vec::new() };
+    let mut window = Window { file, at: 0, held: 0, buffer: Vec::new() };
     loop {
         let head = window.get(end.position, HEADER_SIZE)?;
         if head.is_empty() {
@@ -115,20 +115,23 @@ pub fn scan_while(file: &dyn File, from: ScanEnd, mut on_batch: impl FnMut(Found
 struct Window<'a> {
     file: &'a dyn File,
     at: u64,
-    bytes: Vec<u8>,
+    /// So many bytes of the buffer are the file's.
+    held: usize,
+    buffer: Vec<u8>,
 }
 
 impl Window<'_> {
     /// `wanted` bytes at `position`, fewer only at the file's end.
     fn get(&mut self, position: u64, wanted: usize) -> io::Result<&[u8]> {
-        let held = self.at + self.bytes.len() as u64;
-        if position < self.at || position + wanted as u64 > held {
+        let end = self.at + self.held as u64;
+        if position < self.at || position + wanted as u64 > end {
+            if self.buffer.len() < wanted.max(PIECE_SIZE) {
+                self.buffer = vec![0; wanted.max(PIECE_SIZE)];
+            }
             self.at = position;
-            self.bytes.resize(wanted.max(PIECE_SIZE), 0);
-            let count = self.file.read_at(&mut self.bytes, position)?;
-            self.bytes.truncate(count);
+            self.held = self.file.read_at(&mut self.buffer, position)?;
         }
-        let rest = &self.bytes[(position - self.at) as usize..];
+        let rest = &self.buffer[(position - self.at) as usize..self.held];
         Ok(&rest[..wanted.min(rest.len())])
     }
 }
