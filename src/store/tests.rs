@@ -347,6 +347,23 @@ fn simulate(seed: u64, lie: Option<Lie>) -> Result<(), String> {
 }
 
 #[test]
+fn an_append_that_comes_after_the_writer_ended_is_answered() {
+    let sim = Sim::new(2);
+    let store = open(&sim);
+    topic(&store, "t", &[]);
+    let t = partition(&store, "t");
+    core_of(&store).writers[0].stop();
+    // The log itself is not closing: so the append passes every question before the queue, as one does that was on its way there.
+    let answers = std::iter::from_fn(|| {
+        let append = Append { batch: batch(1, 1, 0, None), lease: None, leader_epoch: -1 };
+        let answer = t.try_append(append).map_err(|(_, error)| error).unwrap();
+        Some(wait(async { tokio::time::timeout(Duration::from_secs(60), answer).await }).expect("nobody answers"))
+    });
+    let refused = answers.map(Result::unwrap).find(Result::is_err);
+    assert!(matches!(refused, Some(Err(AppendError::Closing))), "{refused:?}");
+}
+
+#[test]
 fn appends_that_overtake_each_other_are_noticed() {
     let sim = Sim::new(2);
     let store = open(&sim);

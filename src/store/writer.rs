@@ -48,6 +48,8 @@ pub(super) struct Queue {
     thread: OnceLock<Thread>,
     is_parked: AtomicBool,
     is_stopping: AtomicBool,
+    /// The writer has ended: who pushes takes back what nobody else will take.
+    is_over: AtomicBool,
     room: Notify,
 }
 
@@ -59,11 +61,13 @@ impl Queue {
             thread: OnceLock::new(),
             is_parked: AtomicBool::new(false),
             is_stopping: AtomicBool::new(false),
+            is_over: AtomicBool::new(false),
             room: Notify::new(),
         }
     }
 
-    /// Queues a job and wakes the writer if it sleeps; a full queue gives the job back.
+    /// Queues a job and wakes the writer if it sleeps; a full queue gives the job back. One that comes after the writer's end is answered
+    /// with [`AppendError::Closing`].
     pub(super) fn push(&self, job: Job) -> Result<(), Job> {
         let size = job.append.batch.size();
         // Added first, so that the sum never falls below zero. Relaxed: a number for people.
@@ -73,7 +77,23 @@ impl Queue {
             return Err(job);
         }
         self.wake();
+        // SeqCst as in `end`: either the writer finds the job when it empties the queue, or this sees that it is over.
+        if self.is_over.load(Ordering::SeqCst) {
+            self.turn_away();
+        }
         Ok(())
+    }
+
+    /// The writer has ended: whoever waits gets an answer, and whoever comes now too. Nothing of theirs was written.
+    fn end(&self) {
+        self.is_over.store(true, Ordering::SeqCst);
+        self.turn_away();
+    }
+
+    fn turn_away(&self) {
+        while let Some(job) = self.pop() {
+            let _ = job.answer.send(Err(AppendError::Closing));
+        }
     }
 
     fn pop(&self) -> Option<Job> {
@@ -152,9 +172,8 @@ pub(super) fn run(core: &Arc<Core>, number: usize, ready: &crossbeam::channel::S
     if ended.is_err() {
         error!(writer = number, "the log writer panicked");
         core.poison("the log writer panicked: this is a bug, see the log".to_owned());
-        // Whoever waits gets an answer: dropping a job's sender says "unknown".
-        while queue.pop().is_some() {}
     }
+    queue.end();
 }
 
 /// Files that may be in hand at once besides those that handles keep: descriptors are left for sockets.
