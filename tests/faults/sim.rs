@@ -213,7 +213,8 @@ impl Client {
                 life.fail(format!("{} was answered above the tail {}", appended.last_offset, life.partition.tail()));
             }
         }
-        if is_lost || (self.is_idempotent && answer.is_err()) {
+        // One that stands behind a refused batch is sent again with it, in their order; the log knows it then.
+        if is_lost || self.is_idempotent && (answer.is_err() || !self.pending.is_empty()) {
             // The oldest unanswered batch is either there or next: out of order means that its place was forgotten.
             if self.pending.is_empty() && matches!(answer, Err(AppendError::OutOfOrderSequence { .. })) {
                 life.fail(format!("producer {} is stuck: {answer:?}", self.number));
