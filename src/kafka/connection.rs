@@ -302,6 +302,8 @@ impl Connection {
                 Ok(0) => return Err(self.failed(self.closed())),
                 Ok(read) => into = &mut into[read..],
                 Err(error) if is_later(&error) => {}
+                // TLS, whose other side went without a farewell.
+                Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Err(self.failed(self.closed())),
                 Err(error) => return Err(self.failed(error.to_string())),
             }
         }

@@ -141,9 +141,12 @@ def read_all(address, topic, until, patience_s=PATIENCE_S):
     """By number how often it is there; and whether each key is in order. Reads until `until` says that it is enough."""
     seen, last, wrong = collections.Counter(), {}, 0
     consumer = confluent_kafka.Consumer({"bootstrap.servers": address, "group.id": "none", "enable.auto.commit": False, **QUIET})
-    ids = consumer.list_topics(topic, 30).topics[topic].partitions
+    deadline = time.monotonic() + patience_s
+    # An output makes its topic when it first writes.
+    while not (ids := consumer.list_topics(topic, 30).topics[topic].partitions) and time.monotonic() < deadline:
+        time.sleep(0.2)
     consumer.assign([confluent_kafka.TopicPartition(topic, id, confluent_kafka.OFFSET_BEGINNING) for id in ids])
-    used, deadline = set(), time.monotonic() + patience_s
+    used = set()
     while time.monotonic() < deadline and not until(seen):
         for message in consumer.consume(5_000, 0.5):
             if message.error():
