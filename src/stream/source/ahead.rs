@@ -41,6 +41,16 @@ impl Ahead {
         (self.size, self.from, self.until, self.is_outside) = (0, to, to, false);
     }
 
+    /// Others may have read it meanwhile: nothing of what was read ahead counts. Where nobody could say where it begins and ends, what others
+    /// have done with is there.
+    pub(super) fn begin_anew(&mut self, bounds: Option<(i64, i64)>, done: Option<i64>) {
+        match bounds {
+            Some((start, tail)) => (self.start, self.tail, self.heard) = (start, tail, Some(Instant::now())),
+            None => (self.tail, self.heard) = (self.tail.max(done.unwrap_or(0)), None),
+        }
+        self.seek(self.tail);
+    }
+
     /// A broker says that it has not what comes at an offset, and then what it has: whether the offset is outside that.
     pub(super) fn judge(&mut self, at: i64, start: Option<i64>, tail: Option<i64>) -> bool {
         (self.start, self.tail) = (start.unwrap_or(self.start), tail.unwrap_or(self.tail));
@@ -121,6 +131,19 @@ mod tests {
 
     fn full(size: usize) -> Ahead {
         Ahead { size, from: 7, until: 30, tail: 40, ..Ahead::default() }
+    }
+
+    #[test]
+    fn a_partition_that_comes_back_begins_with_what_is_known_of_it() {
+        let mut told = full(9);
+        told.begin_anew(Some((3, 50)), Some(45));
+        assert_eq!((told.start, told.tail, told.size, told.until), (3, 50, 0, 50));
+        // Its broker hangs: what others have read of it is there, and nobody takes its end for known.
+        let mut silent = Ahead::at(0, 40);
+        silent.begin_anew(None, Some(45));
+        assert_eq!((silent.tail, silent.until, silent.heard), (45, 45, None));
+        silent.begin_anew(None, None);
+        assert_eq!(silent.tail, 45);
     }
 
     #[test]

@@ -13,7 +13,7 @@ use crate::store::{ReadError, Slice};
 use kafka_protocol::ResponseError;
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
@@ -32,6 +32,8 @@ const VIEW_AGE_MAX: Duration = Duration::from_secs(30);
 const TAIL_AGE_MAX: Duration = Duration::from_secs(5);
 /// A broker that others need not wait for is left alone for so many times as long as it was waited for in vain.
 const REST: u32 = 2;
+/// What a feed that ends may take for its last commit and its farewell; its group does without them after its session.
+const LEAVE_PATIENCE: Duration = Duration::from_secs(5);
 /// Between attempts to reach a cluster.
 pub(super) const PAUSE: Duration = Duration::from_secs(1);
 
@@ -52,11 +54,27 @@ pub(super) struct Shared {
     /// Told of each change of the state.
     changed: Condvar,
     moved: watch::Sender<u64>,
-    is_stopped: AtomicBool,
+    stopped: Arc<OnceLock<Instant>>,
     /// Whoever talks to the group holds it.
     pub(super) member: Option<Mutex<Member>>,
     /// The pipeline's thread waits for the group.
     is_joining: Arc<AtomicBool>,
+}
+
+/// While it lives, whoever talks to the group gives signs of life for the pipeline's thread, which waits.
+struct Joining<'a>(&'a AtomicBool);
+
+impl Joining<'_> {
+    fn begin(is_joining: &AtomicBool) -> Joining<'_> {
+        is_joining.store(true, Ordering::Release);
+        Joining(is_joining)
+    }
+}
+
+impl Drop for Joining<'_> {
+    fn drop(&mut self) {
+        self.0.store(false, Ordering::Release);
+    }
 }
 
 #[derive(Default)]
@@ -92,7 +110,7 @@ impl State {
 
 impl Drop for Feed {
     fn drop(&mut self) {
-        self.shared.is_stopped.store(true, Ordering::Release);
+        let _ = self.shared.stopped.set(Instant::now());
         self.shared.changed.notify_all();
         // It commits what was cut and leaves its group, or others would wait for its partitions.
         for thread in self.threads.drain(..) {
@@ -119,10 +137,13 @@ impl Feed {
         let tails = asking.offsets(topic.as_str(), END, true)?;
         let ahead = |id: i32| Ahead::at(starts.get(&id).copied().unwrap_or(0), tails.get(&id).copied().unwrap_or(0));
         let state = State { partitions: (0..view.partitions).map(ahead).collect(), ..State::default() };
-        let is_joining = Arc::new(AtomicBool::new(false));
-        let waits = is_joining.clone();
-        // The feed's own thread gives no signs of life for the pipeline's.
-        let pulse: Pulse = Arc::new(move || !waits.load(Ordering::Acquire) || pulse());
+        let (is_joining, stopped) = (Arc::new(AtomicBool::new(false)), Arc::new(OnceLock::<Instant>::new()));
+        let (waits, end) = (is_joining.clone(), stopped.clone());
+        // The group's own thread gives no signs of life for a pipeline that does not wait for it.
+        let pulse: Pulse = Arc::new(move || {
+            let is_late = end.get().is_some_and(|since| since.elapsed() > LEAVE_PATIENCE);
+            !is_late && (!waits.load(Ordering::Acquire) || pulse())
+        });
         let member = from
             .group
             .as_ref()
@@ -131,7 +152,7 @@ impl Feed {
             state: Mutex::new(state),
             changed: Condvar::new(),
             moved: watch::Sender::new(0),
-            is_stopped: AtomicBool::new(false),
+            stopped,
             member,
             is_joining,
         });
@@ -141,7 +162,7 @@ impl Feed {
         }
         let own = shared.clone();
         let stop = shared.clone();
-        let cluster = Cluster::new(from.cluster.clone(), Arc::new(move || !stop.is_stopped.load(Ordering::Acquire)));
+        let cluster = Cluster::new(from.cluster.clone(), Arc::new(move || !stop.is_stopped()));
         let reader = Reader::new(own, cluster, topic.as_str(), view.id);
         let keeper = Keeper::new(shared.clone(), topic.as_str());
         let mut feed = Feed {
@@ -283,7 +304,7 @@ impl Feed {
 
 impl Shared {
     pub(super) fn is_stopped(&self) -> bool {
-        self.is_stopped.load(Ordering::Acquire)
+        self.stopped.get().is_some()
     }
 
     pub(super) fn state(&self) -> MutexGuard<'_, State> {
@@ -310,6 +331,7 @@ impl Shared {
     /// Commits what was cut, joins, and takes up what the group has done with.
     fn join(&self, positions: &BTreeMap<i32, i64>) -> Result<(), Error> {
         let Some(member) = &self.member else { return Ok(()) };
+        let _joining = Joining::begin(&self.is_joining);
         let mut member = member.lock().unwrap_or_else(PoisonError::into_inner);
         let (is_lost, owned) = {
             let state = self.state();
@@ -319,23 +341,20 @@ impl Shared {
             // If it is too late for that, whoever has the partitions next reads from the commit before.
             member.commit(&owned)?;
         }
-        self.is_joining.store(true, Ordering::Release);
-        let own = member.join();
-        self.is_joining.store(false, Ordering::Release);
-        let own = own?;
+        let own = member.join()?;
         let committed = member.committed(&own)?;
-        // What others had was not looked at meanwhile.
-        let bounds = member.bounds()?;
+        // What others had was not looked at meanwhile. A broker that hangs is no reason to have everything divided anew.
+        let bounds = member.bounds().unwrap_or_else(|error| {
+            warn!(%error, "where the partitions end now is not known yet");
+            BTreeMap::new()
+        });
         info!(partitions = ?own, "Kafka's group has divided its partitions");
         let mut state = self.state();
+        for (id, ahead) in (0..).zip(&mut state.partitions) {
+            ahead.begin_anew(bounds.get(&id).copied(), committed.get(&id).copied());
+        }
         (state.own, state.committed, state.to_commit) = (Some(own), committed, None);
         state.standing = Some(Standing::Steady);
-        for (id, (start, tail)) in bounds {
-            if let Some(ahead) = state.partitions.get_mut(id as usize) {
-                (ahead.start, ahead.tail, ahead.heard) = (start, tail, Some(Instant::now()));
-                ahead.seek(tail);
-            }
-        }
         drop(state);
         self.tell();
         Ok(())
@@ -624,7 +643,7 @@ mod tests {
                 state: Mutex::new(state),
                 changed: Condvar::new(),
                 moved: watch::Sender::new(0),
-                is_stopped: AtomicBool::new(false),
+                stopped: Arc::default(),
                 member: None,
                 is_joining: Arc::default(),
             }),
