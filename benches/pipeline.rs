@@ -1,8 +1,9 @@
 //! JSON in the zstd log → where and select → Parquet: how many bytes of JSON a second, at which memory.
 //!
 //! `generate FOLDER [EVENTS]` makes the log (one partition, zstd batches of 1 MiB) and the same events as `events.ndjson`;
-//! `json`, `decode`, `transform`, `all FOLDER` measure one stage more each and print one line of JSON: JSON into Arrow alone, with zstd
-//! before it, with `where` and `select` behind it, with Parquet. `arrow-json FOLDER` is what arrow's own reader does where `json` stands.
+//! `json`, `decode`, `transform`, `all FOLDER` measure one stage more each and print one line of JSON: JSON into Arrow alone, with zstd and
+//! the records cut out of their batches before it, with `where` and `select` behind it, with Parquet. `arrow-json FOLDER` is what arrow's
+//! own reader does where `json` stands, of the same records.
 //! Cores are what the process may use: `taskset -c 0`. `benches/pipeline.sh` runs it in turn with DuckDB.
 
 use anyhow::{Context, bail};
@@ -11,7 +12,7 @@ use arrow::json::ReaderBuilder;
 use inrush::clock::Clock;
 use inrush::control::Control;
 use inrush::disk::{DirectIo, EngineChoice};
-use inrush::record::{Batch, BatchBuilder, Codec, DECODED_SIZE_MAX, NewRecord, Offset, PartitionId, TopicName};
+use inrush::record::{Batch, BatchBuilder, Codec, DECODED_SIZE_MAX, NewRecord, Offset, PartitionId, Record, TopicName};
 use inrush::store::{Append, NewTopic, Store};
 use inrush::work::Pool;
 use inrush::{store, stream};
@@ -28,6 +29,8 @@ const EVENTS: usize = 500_000;
 /// Uncompressed bytes of a batch.
 const BATCH_SIZE: usize = 1 << 20;
 
+/// Rows that are decoded together.
+const ROWS: usize = 8_192;
 /// Rounds of the stages that keep nothing.
 const ROUNDS: usize = 5;
 
@@ -155,12 +158,16 @@ fn measure(stage: &str, folder: &Path) -> anyhow::Result<()> {
             keep(folder, work.path())?;
             done
         }
+        "json" => {
+            let pieces = pieces(&batches(&store)?)?;
+            median(|| stream::decode(&pipeline, &pieces).map_err(|mistakes| anyhow::anyhow!("{}", mistakes[0])))?
+        }
         "arrow-json" => {
-            let batches = plain(&batches(&store)?)?;
-            median(|| arrow_json(&batches))?
+            let pieces = pieces(&batches(&store)?)?;
+            median(|| arrow_json(&pieces))?
         }
         _ => {
-            let batches = if stage == "json" { plain(&batches(&store)?)? } else { batches(&store)? };
+            let batches = batches(&store)?;
             let pool = Arc::new(if cores == 1 { Pool::without_threads() } else { Pool::start(cores - 1, "rows")? });
             median(|| {
                 let counts = stream::transform(&pipeline, &pool, &batches);
@@ -203,25 +210,22 @@ fn batches(store: &Store) -> anyhow::Result<Vec<Batch>> {
     Ok(batches)
 }
 
-/// The same records in batches that are not compressed.
-fn plain(batches: &[Batch]) -> anyhow::Result<Vec<Batch>> {
-    let plain = |batch: &Batch| {
-        let mut builder = BatchBuilder::new();
+/// Their records, as many together as rows of either decoder.
+fn pieces(batches: &[Batch]) -> anyhow::Result<Vec<Vec<Record>>> {
+    let mut pieces = vec![Vec::with_capacity(ROWS)];
+    for batch in batches {
         for record in batch.records(DECODED_SIZE_MAX)? {
-            builder.push(NewRecord {
-                timestamp: record.timestamp,
-                key: None,
-                value: record.value.as_deref(),
-                headers: &[],
-            });
+            if pieces.last().is_none_or(|piece| piece.len() == ROWS) {
+                pieces.push(Vec::with_capacity(ROWS));
+            }
+            pieces.last_mut().context("there is one")?.push(record);
         }
-        Ok(builder.build(Codec::None)?.stamped(batch.header().base_offset, 0))
-    };
-    batches.iter().map(plain).collect()
+    }
+    Ok(pieces)
 }
 
 /// Arrow's own reader over the same columns, nested as they are in the JSON; gives the rows.
-fn arrow_json(batches: &[Batch]) -> anyhow::Result<u64> {
+fn arrow_json(pieces: &[Vec<Record>]) -> anyhow::Result<u64> {
     let text = |name: &str| Field::new(name, DataType::Utf8, true);
     let int = |name: &str| Field::new(name, DataType::Int32, true);
     let inner = |name: &str, fields: Vec<Field>| Field::new_struct(name, fields, true);
@@ -253,18 +257,16 @@ fn arrow_json(batches: &[Batch]) -> anyhow::Result<u64> {
             ],
         ),
     ];
-    let mut decoder = ReaderBuilder::new(Arc::new(Schema::new(fields))).with_batch_size(8_192).build_decoder()?;
+    let mut decoder = ReaderBuilder::new(Arc::new(Schema::new(fields))).with_batch_size(ROWS).build_decoder()?;
     let mut rows = 0;
-    for batch in batches {
-        for record in batch.records(DECODED_SIZE_MAX)? {
-            let mut value = record.value.as_deref().unwrap_or_default();
-            loop {
-                value = &value[decoder.decode(value)?..];
-                if value.is_empty() {
-                    break;
-                }
-                rows += decoder.flush()?.map_or(0, |rows| rows.num_rows() as u64);
+    for record in pieces.iter().flatten() {
+        let mut value = record.value.as_deref().unwrap_or_default();
+        loop {
+            value = &value[decoder.decode(value)?..];
+            if value.is_empty() {
+                break;
             }
+            rows += decoder.flush()?.map_or(0, |rows| rows.num_rows() as u64);
         }
     }
     Ok(rows + decoder.flush()?.map_or(0, |rows| rows.num_rows() as u64))

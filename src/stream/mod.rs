@@ -65,7 +65,7 @@ pub use enrich::TableReport;
 pub use events::{Events, record_of};
 pub use explain::{Explained, Seen, explain, unread};
 pub use file_schema::file_schema;
-pub use lanes::{Counts, transform};
+pub use lanes::{Counts, decode, transform};
 pub use offline::{Dead, Destination, Listener, Ran, RunError, run};
 pub use propose::{Field, Proposal, ProposeError, To, Wish, propose};
 pub use runner::drain;
