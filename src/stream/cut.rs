@@ -4,7 +4,6 @@
 //! two of these leaves a state that the next start finishes or throws away; see [`super::sink::staged::finish`].
 
 use super::hooks::Step;
-use super::horizon::Belief;
 use super::output::{lines, lines_mut};
 use super::runner::{Fail, NAP, Open, Runner};
 use super::spec::Output;
@@ -160,8 +159,7 @@ impl Runner {
         next.counts = self.counts;
         next.marks.clone_from(&self.marks);
         next.window_marks.clone_from(&self.window_marks);
-        let below = |belief: &Belief| self.positions.iter().any(|(id, next)| belief.reaches(*id, *next));
-        next.beliefs.retain(below);
+        next.beliefs.retain(|belief| belief.is_needed(&self.positions));
         let folder = self.path.parent().unwrap_or(Path::new(".")).to_owned();
         if self.job.plan.is_stateful() {
             let saved = open.states.save(&self.job.plan, &folder, next.cut);

@@ -9,6 +9,7 @@ use super::state::{AHEAD_MAX_MS, Remembered};
 use super::step::Sieve;
 use crate::record::Record;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 /// Decisions that a checkpoint holds, about: a cut forgets those below it.
@@ -30,6 +31,11 @@ impl Belief {
     pub(super) fn reaches(&self, partition: i32, next: i64) -> bool {
         self.partition == partition && self.until > next
     }
+
+    /// Whether records that it is about are read again after a start at these positions; of a partition without one all are.
+    pub(super) fn is_needed(&self, positions: &BTreeMap<i32, i64>) -> bool {
+        positions.get(&self.partition).is_none_or(|next| self.until > *next)
+    }
 }
 
 /// How far times of some records of one partition are believed.
@@ -46,6 +52,11 @@ impl Horizon {
     pub(super) fn at(&self, offset: i64) -> i64 {
         let known = self.known.iter().filter(|belief| (belief.from..belief.until).contains(&offset));
         known.map(|belief| belief.ms).fold(self.now, i64::min)
+    }
+
+    /// Whether the checkpoint says as much against times of these records as was decided: a clock that was set back decides more.
+    fn is_noted(&self, from: i64, until: i64) -> bool {
+        self.known.iter().any(|belief| belief.from <= from && until <= belief.until && belief.ms <= self.now)
     }
 }
 
@@ -75,7 +86,7 @@ impl Runner {
             return Ok(());
         };
         let (from, until) = (first.offset.0, last.offset.0 + 1);
-        if horizon.known.iter().any(|belief| belief.from <= from && until <= belief.until) {
+        if horizon.is_noted(from, until) {
             return Ok(());
         }
         let mut next = self.checkpoint.clone();
@@ -110,5 +121,21 @@ mod tests {
         let at: Vec<i64> = [9, 10, 19, 20, 29, 30].map(|offset| horizon.at(offset)).into();
         assert_eq!(at, [900, 500, 500, 700, 700, 900]);
         assert_eq!(Horizon::NONE.at(5), i64::MAX);
+    }
+
+    #[test]
+    fn what_a_clock_that_was_set_back_decides_is_noted_although_a_milder_decision_is() {
+        let belief = Belief { partition: 0, from: 10, until: 20, ms: 700 };
+        let horizon = |now| Horizon { now, known: vec![belief.clone()] };
+        assert!(horizon(900).is_noted(10, 20) && !horizon(500).is_noted(10, 20));
+    }
+
+    #[test]
+    fn a_decision_is_needed_until_its_partition_has_passed_it_also_before_that_has_a_position() {
+        let belief = Belief { partition: 0, from: 10, until: 20, ms: 700 };
+        let needed =
+            [None, Some(19), Some(20)].map(|next| belief.is_needed(&next.map(|next| (0, next)).into_iter().collect()));
+        assert_eq!(needed, [true, true, false]);
+        assert!(belief.is_needed(&BTreeMap::from([(1, 99)])));
     }
 }

@@ -115,6 +115,11 @@ impl LookUp {
     fn copy(&self, folder: &Path, kept: &Kept) -> io::Result<bool> {
         let (TableFrom::Csv { file, .. } | TableFrom::Parquet(file)) = &self.from else { return Ok(false) };
         let staged = folder.join(format!("{}.new", kept.name()));
+        // One that a crash left has the permissions of its file, and may not be written to.
+        match fs::remove_file(&staged) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
         let copied = fs::copy(file, &staged).and_then(|_| fs::read(&staged));
         let is_right = match copied {
             Ok(bytes) => hex(&Sha256::digest(&bytes)) == kept.hash,
