@@ -111,11 +111,11 @@ pub fn run() -> ExitCode {
 const BROKEN_PIPE: &str = "(os error 32)";
 
 /// `inrush topic list | head -1` ends with the pipe, as every Unix command does. Not by the signal itself: a socket that the other side
-/// closed while it is written would be the end too, and that is an error to tell of.
+/// closed while it is written would be the end too, and that is an error to tell of. Nor for standard error: a daemon goes on without it.
 fn end_quietly_with_the_reader() {
     let tell = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
-        let is_of_print = |text: &str| text.starts_with("failed printing to ") && text.ends_with(BROKEN_PIPE);
+        let is_of_print = |text: &str| text.starts_with("failed printing to stdout") && text.ends_with(BROKEN_PIPE);
         if panic.payload_as_str().is_some_and(is_of_print) {
             end_by_sigpipe();
         }

@@ -3,12 +3,14 @@
 //!
 //! A command is done in steps. The supervisor takes each of them, quickly; what lies between two is work on a thread of the pipeline. Of one
 //! pipeline one command goes after the other. Who asked hears of all pipelines when the last one has its line; who asked for a reload hears
-//! after [`PATIENCE`] that some do not answer, and what was asked of those is done all the same, once they do.
+//! after [`PATIENCE`] that some do not answer (of one pipeline alone after [`PATIENCE_ALONE`]), and what was asked is done all the same, once
+//! they do.
 
 use super::supervisor::Supervisor;
 use crate::control::Answer;
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 use tokio::sync::{Notify, oneshot};
@@ -16,6 +18,8 @@ use tracing::{error, info};
 
 /// How long who asks for a reload waits for the slowest pipeline.
 pub(super) const PATIENCE: Duration = Duration::from_secs(20);
+/// How long who asks something of one pipeline waits for it.
+pub(super) const PATIENCE_ALONE: Duration = Duration::from_secs(60);
 /// Errands that run at a time; one that takes longer than `SLOW` is thought to hang, and is not counted: others go on beside it.
 const AT_ONCE: usize = 4;
 const SLOW: Duration = Duration::from_secs(1);
@@ -73,6 +77,7 @@ struct Errand {
     pipeline: String,
     place: Place,
     thread: JoinHandle<Next>,
+    is_done: Arc<AtomicBool>,
     since: Instant,
 }
 
@@ -178,8 +183,9 @@ impl Supervisor {
 
     /// Takes the steps whose time has come: of those who are back, then of those who waited.
     pub(super) fn run_errands(&mut self) {
-        let (back, away) =
-            std::mem::take(&mut self.errands.away).into_iter().partition(|errand| errand.thread.is_finished());
+        let (back, away) = std::mem::take(&mut self.errands.away)
+            .into_iter()
+            .partition(|errand| errand.is_done.load(Ordering::Acquire));
         self.errands.away = away;
         for Errand { pipeline, place, thread, .. } in back {
             match thread.join() {
@@ -216,16 +222,17 @@ impl Supervisor {
             Step::Told(told) => return self.errands.tell(pipeline, place, told),
             Step::Away(work) => work,
         };
-        let back = self.errands.back();
+        let is_done = Arc::new(AtomicBool::new(false));
+        let back = Back(self.errands.back(), is_done.clone());
         let thread = std::thread::Builder::new().name(format!("inrush-{pipeline}/asked"));
         let thread = thread.spawn(move || {
-            let _back = Back(back);
+            let _back = back;
             work()
         });
         match thread {
             Ok(thread) => {
                 let pipeline = pipeline.to_owned();
-                self.errands.away.push(Errand { pipeline, place, thread, since: Instant::now() });
+                self.errands.away.push(Errand { pipeline, place, thread, is_done, since: Instant::now() });
             }
             Err(error) => self.errands.tell(pipeline, place, Err(format!("the system has no thread for it: {error}"))),
         }
@@ -233,10 +240,11 @@ impl Supervisor {
 }
 
 /// Wakes the supervisor, also where the work panicked.
-struct Back(Arc<Notify>);
+struct Back(Arc<Notify>, Arc<AtomicBool>);
 
 impl Drop for Back {
     fn drop(&mut self) {
+        self.1.store(true, Ordering::Release);
         self.0.notify_one();
     }
 }

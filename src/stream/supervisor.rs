@@ -153,8 +153,11 @@ impl Supervisor {
 
     /// Takes a command. What stops, or only looks at a pipeline that runs, waits for nothing else that is asked of it.
     fn command(&mut self, Request { command, answer }: Request) {
-        let patience = matches!(command, Command::Reload { .. }).then_some(errands::PATIENCE);
-        let asked = self.errands.open(Some(answer), patience);
+        let patience = match command {
+            Command::Reload { .. } => errands::PATIENCE,
+            _ => errands::PATIENCE_ALONE,
+        };
+        let asked = self.errands.open(Some(answer), Some(patience));
         match command {
             Command::Reload { pipeline, drop_state } => self.reload(asked, pipeline.as_deref(), drop_state),
             Command::Reset { pipeline, partition, to } => {
@@ -461,8 +464,13 @@ impl Supervisor {
                 Some(life) => grouped.and_then(|()| life.save(&checkpoint, &path).map_err(|error| error.to_string())),
                 None => Err("its last run is still writing its checkpoint; try again".to_owned()),
             };
-            own.start(job, false);
-            Step::Told(moved.map(|()| format!("moved to {:?}", checkpoint.positions)))
+            // It may have been taken away meanwhile.
+            let (goes_on, told) = match job.spec.file.exists() {
+                true => (Some(job), ""),
+                false => (None, "; its file is gone, so it does not run"),
+            };
+            goes_on.into_iter().for_each(|job| own.start(job, false));
+            Step::Told(moved.map(|()| format!("moved to {:?}{told}", checkpoint.positions)))
         };
         match spec.elsewhere {
             None => then(self, Ok(())),

@@ -42,11 +42,12 @@ pub(super) const FUNCTIONS: &[Function] = &[
         takes: &[("url", Takes::Text)],
         optional: 0,
         gives: Gives::Text,
-        meaning: "of a URL or a host: the part that is registered, one label and its public suffix (private ones as github.io count); NULL for addresses, single names, suffixes",
+        meaning: "of a URL or a host: the part that is registered, one label and its public suffix (private ones as github.io count); NULL for addresses, single names, suffixes, and names of apps",
         examples: &[
             ("registrable_domain('https://www.shop.co.uk/a')", "shop.co.uk"),
             ("registrable_domain('a.b.me.github.io')", "me.github.io"),
             ("registrable_domain('http://203.0.113.7/')", "NULL"),
+            ("registrable_domain('android-app://com.example.shop/')", "NULL"),
         ],
         compute: |call| call.each_text::<StringArray, _>(registrable_domain),
     },

@@ -4,6 +4,8 @@ use super::call::{Function, Gives, Takes};
 use arrow::array::{Int32Array, StringArray};
 use std::borrow::Cow;
 
+/// Schemes of apps, whose names are no hosts.
+const APPS: [&str; 2] = ["android-app", "ios-app"];
 const URL: (&str, Takes) = ("url", Takes::Text);
 
 pub(super) const FUNCTIONS: &[Function] = &[
@@ -71,8 +73,12 @@ pub(super) const FUNCTIONS: &[Function] = &[
         takes: &[URL],
         optional: 0,
         gives: Gives::Text,
-        meaning: "scheme, in lower case; NULL if none is written",
-        examples: &[("url_scheme('HTTPS://shop.example/')", "https"), ("url_scheme('//shop.example/')", "NULL")],
+        meaning: "scheme before '://', in lower case; NULL if there is none",
+        examples: &[
+            ("url_scheme('HTTPS://shop.example/')", "https"),
+            ("url_scheme('//shop.example/')", "NULL"),
+            ("url_scheme('mailto:me@shop.example')", "NULL"),
+        ],
         compute: |call| call.each_text::<StringArray, _>(|url| cut(url).scheme.map(lower)),
     },
 ];
@@ -86,16 +92,29 @@ struct Url<'a> {
     fragment: Option<&'a str>,
 }
 
+/// As browsers do, blanks around it do not count, and a backslash ends the host too.
 fn cut(url: &str) -> Url<'_> {
+    let url = url.trim_matches(|c: char| c <= ' ');
     let (whole, fragment) = url.split_once('#').map_or((url, None), |(rest, fragment)| (rest, Some(fragment)));
     let (whole, query) = whole.split_once('?').map_or((whole, None), |(rest, query)| (rest, Some(query)));
-    let (scheme, rest) = match whole.split_once("://") {
+    let (scheme, rest) = match whole.split_once("://").filter(|(scheme, _)| is_scheme(scheme)) {
         Some((scheme, rest)) => (Some(scheme), Some(rest)),
         None => (None, whole.strip_prefix("//")),
     };
     let Some(rest) = rest else { return Url { scheme, authority: None, path: whole, query, fragment } };
-    let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+    let (authority, path) = rest.split_at(rest.find(['/', '\\']).unwrap_or(rest.len()));
     Url { scheme, authority: Some(authority), path, query, fragment }
+}
+
+/// RFC 3986, 3.1. A path may hold a whole URL.
+fn is_scheme(text: &str) -> bool {
+    let is_part = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'-' | b'.');
+    text.bytes().next().is_some_and(|first| first.is_ascii_alphabetic()) && text.bytes().all(is_part)
+}
+
+/// Whether what stands for the host is an app's name: `android-app://com.example.shop/`.
+pub(super) fn is_of_app(url: &str) -> bool {
+    cut(url).scheme.is_some_and(|scheme| APPS.iter().any(|app| scheme.eq_ignore_ascii_case(app)))
 }
 
 /// Host and port of an authority; an IPv6 address without its brackets.
@@ -146,10 +165,10 @@ fn port(url: &str) -> Option<i32> {
     digits.parse::<u16>().ok().map(i32::from)
 }
 
-/// ASCII in lower case; copied only if it was not.
+/// In lower case; copied only if it may not be so.
 fn lower(text: &str) -> Cow<'_, str> {
-    match text.bytes().any(|byte| byte.is_ascii_uppercase()) {
-        true => Cow::Owned(text.to_ascii_lowercase()),
+    match text.bytes().any(|byte| byte.is_ascii_uppercase() || !byte.is_ascii()) {
+        true => Cow::Owned(text.to_lowercase()),
         false => Cow::Borrowed(text),
     }
 }
@@ -191,6 +210,15 @@ mod tests {
         assert_eq!((host("/only/path?x=1"), path("/only/path?x=1")), (None, Some("/only/path")));
         assert_eq!(host("http://[2001:db8::1]:80/").as_deref(), Some("2001:db8::1"));
         assert_eq!(port("http://[2001:db8::1]:80/"), Some(80));
+        assert_eq!(
+            (host("https://BÜCHER.example/").as_deref(), path(" https://a.example/ ")),
+            (Some("bücher.example"), Some("/"))
+        );
+        assert_eq!(host(r"https://shop.example\@evil.example/").as_deref(), Some("shop.example"));
+        assert_eq!(
+            (host("/to/https://a.example/"), path("/to/https://a.example/")),
+            (None, Some("/to/https://a.example/"))
+        );
         assert_eq!((port("http://a:/"), port("http://a:65536/"), port("http://a:+1/")), (None, None, None));
     }
 

@@ -11,6 +11,9 @@ use crate::json::{Exact, Found, Node, object_json};
 use crate::record::{HeadersRef, RecordRef};
 use std::borrow::Cow;
 
+/// Columns that a message names.
+const NAMES_TOLD: usize = 8;
+
 /// A value of one column before it is an array's.
 #[derive(Clone, Copy)]
 pub(super) enum Cell<'n, 'a> {
@@ -62,8 +65,20 @@ impl Decoder {
         if has_any || self.reads_only_record {
             Ok(())
         } else {
-            Err(Fault::of(Reason::NoColumns, None, "it has none of the columns"))
+            Err(Fault::of(
+                Reason::NoColumns,
+                None,
+                format!("it has a value for none of the columns that are read: {}", self.names_read()),
+            ))
         }
+    }
+
+    /// Names of columns that are read out of values, the first of them.
+    fn names_read(&self) -> String {
+        let of_value = self.columns.iter().filter(|column| !matches!(column.from, From::Record(_)));
+        let names: Vec<&str> = of_value.map(|column| column.name.as_str()).collect();
+        let more = if names.len() > NAMES_TOLD { ", ..." } else { "" };
+        format!("{}{more}", names[..names.len().min(NAMES_TOLD)].join(", "))
     }
 
     /// What a column reads of a record.

@@ -139,8 +139,8 @@ impl Journal {
         let Some(producer) = header.producer.filter(|producer| producer.id == self.producer) else { return };
         // By its offsets: compaction takes records away, and their sequences stay used.
         self.sequences.insert(partition, next_sequence(producer.base_sequence, header.offset_count()));
-        if let Some(marked) = self.source.marked(batch) {
-            self.progress.find(marked, partition, batch.base_offset().0);
+        if let Some((source, reached)) = self.source.marked(batch) {
+            self.progress.write((source, partition), reached, batch.base_offset().0);
         }
     }
 

@@ -242,9 +242,17 @@ impl KafkaSink {
     fn scan(&mut self, partition: i32, from: i64, end: i64) -> Result<(), Error> {
         let topic = self.out.topic.as_str().to_owned();
         let (mut next, mut attempts) = (from, 0);
-        while next < end && attempts < SCAN_ATTEMPTS {
+        while next < end {
+            if attempts == SCAN_ATTEMPTS {
+                // What was not seen may be ours: without it rows would come twice.
+                return Err(Error::Silent(format!("\"{topic}/{partition}\" from {next} to {end}")));
+            }
             let fetched = self.cluster.fetch(&topic, partition, next, look(SCAN_SIZE))?;
             attempts = if fetched.batches.is_empty() { attempts + 1 } else { 0 };
+            if fetched.batches.is_empty() && fetched.tail.0 <= next {
+                // The log has lost its end since: there is no more.
+                break;
+            }
             for batch in &fetched.batches {
                 self.note(partition, batch);
                 next = next.max(batch.next_offset().0);
@@ -262,8 +270,8 @@ impl KafkaSink {
         // By its offsets: compaction takes records away, and their sequences stay used.
         let sequence = next_sequence(producer.base_sequence, header.offset_count());
         self.places.insert((*source, partition), Place { epoch: producer.epoch, sequence });
-        if let Some(marked) = self.source.marked(batch) {
-            self.progress.find(marked, partition, batch.base_offset().0);
+        if let Some((source, reached)) = self.source.marked(batch) {
+            self.progress.write((source, partition), reached, batch.base_offset().0);
         }
     }
 

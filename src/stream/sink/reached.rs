@@ -9,18 +9,29 @@ use uuid::Uuid;
 /// The header that says how far an output partition is; never copied from a source record.
 pub(super) const SOURCE_HEADER: &[u8] = b"inrush-source";
 
-/// How far an output partition is with a source partition: it has everything below `next`, and so many rows of the record there.
+/// How far an output partition is with a source partition: it has everything below `next`, and so many rows there, of the record or of what
+/// time let go before it. Ordered as they are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(in crate::stream) struct Reached {
     pub(super) next: i64,
+    /// The rows are the record's own.
+    pub(super) is_of_record: bool,
     pub(super) rows: u32,
 }
 
+/// Ends the mark of rows that time let go.
+const TIME: &str = "time";
+
 impl Reached {
-    /// Whether a checkpoint at this position does not say as much. Rows at the position itself it does: those that time let go there are no
-    /// rows of the record that will stand there.
+    /// Everything below, and nothing of what comes there.
+    pub(super) fn below(next: i64) -> Reached {
+        Reached { next, is_of_record: false, rows: 0 }
+    }
+
+    /// Whether a checkpoint at this position does not say as much. Rows at the position itself it does where time let them go: they are no
+    /// rows of the record that will stand there. Those of a record that is half written must be known when it is read again.
     fn is_behind(self, position: Option<&i64>) -> bool {
-        position.is_none_or(|position| self.next > *position)
+        position.is_none_or(|position| self.next > *position || self.next == *position && self.is_of_record)
     }
 }
 
@@ -29,7 +40,7 @@ impl Reached {
 pub(in crate::stream) enum Last {
     /// These are all its rows.
     Whole,
-    /// Others follow, behind a cut.
+    /// Time let them go before the record: its own follow, behind a cut.
     More,
 }
 
@@ -54,12 +65,7 @@ impl Progress {
         Progress { floor: floor.clone(), held: BTreeMap::new() }
     }
 
-    /// A batch with this mark was found at `offset` of an output partition.
-    pub(super) fn find(&mut self, (source, reached): (i32, Reached), partition: i32, offset: i64) {
-        self.write((source, partition), reached, offset);
-    }
-
-    /// By source and output partition: a batch was written at `offset`.
+    /// By source and output partition: a batch was written, or found, at `offset`.
     pub(super) fn write(&mut self, pair: (i32, i32), reached: Reached, offset: i64) {
         if self.held.get(&pair).is_none_or(|(held, _)| *held <= reached) {
             self.held.insert(pair, (reached, offset));
@@ -68,7 +74,7 @@ impl Progress {
 
     /// What is in this output partition already.
     pub(super) fn reached(&self, source: i32, partition: i32) -> Reached {
-        let floor = Reached { next: self.floor.get(&source).copied().unwrap_or(0), rows: 0 };
+        let floor = Reached::below(self.floor.get(&source).copied().unwrap_or(0));
         self.held.get(&(source, partition)).map_or(floor, |(held, _)| *held).max(floor)
     }
 
@@ -114,9 +120,13 @@ impl Progress {
 
 impl SourceTopic {
     pub(super) fn mark(&self, partition: i32, reached: Reached) -> String {
-        let Reached { next, rows } = reached;
+        let Reached { next, is_of_record, rows } = reached;
         let mark = format!("{} {} {partition} {next}", self.pipeline, self.topic);
-        if rows == 0 { mark } else { format!("{mark} {rows}") }
+        match (rows, is_of_record) {
+            (0, _) => mark,
+            (_, true) => format!("{mark} {rows}"),
+            (_, false) => format!("{mark} {rows} {TIME}"),
+        }
     }
 
     /// How far a batch says its output partition has come with a source partition, if it speaks of this source.
@@ -133,7 +143,8 @@ impl SourceTopic {
         let is_ours = words.next()?.parse() == Ok(self.pipeline) && words.next()?.parse() == Ok(self.topic);
         let (partition, next) = (words.next()?.parse().ok()?, words.next()?.parse().ok()?);
         let rows = words.next().map_or(Ok(0), str::parse).ok()?;
-        is_ours.then_some((partition, Reached { next, rows }))
+        let is_of_record = rows > 0 && words.next() != Some(TIME);
+        is_ours.then_some((partition, Reached { next, is_of_record, rows }))
     }
 }
 
@@ -147,20 +158,28 @@ pub(super) fn missing<'r, 'a>(rows: &'r [Row<'a>], reached: Reached) -> (&'r [Ro
 
 /// How far an output partition is with `now`; `before` rows of the first one's record were there, `later` are the rows that follow.
 pub(super) fn reached_by(now: &[Row<'_>], later: &[Row<'_>], before: u32, whole: Last) -> Reached {
-    let Some(last) = now.last() else { return Reached { next: 0, rows: 0 } };
+    let Some(last) = now.last() else { return Reached::below(0) };
     let is_done = later.first().map_or(whole == Last::Whole, |row| row.offset != last.offset);
     if is_done {
-        return Reached { next: last.offset + 1, rows: 0 };
+        return Reached::below(last.offset + 1);
     }
     let of_record = now.iter().rev().take_while(|row| row.offset == last.offset).count();
     let before = if of_record == now.len() { before } else { 0 };
-    Reached { next: last.offset, rows: before + of_record as u32 }
+    Reached { next: last.offset, is_of_record: whole == Last::Whole, rows: before + of_record as u32 }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::record::Offset;
+
+    fn half(next: i64, rows: u32) -> Reached {
+        Reached { next, is_of_record: true, rows }
+    }
+
+    fn of_time(next: i64, rows: u32) -> Reached {
+        Reached { next, is_of_record: false, rows }
+    }
 
     #[test]
     fn a_mark_is_read_by_its_own_pipeline_only() {
@@ -172,7 +191,7 @@ mod tests {
             value: None,
             headers: vec![("inrush-source".into(), Some(value.to_owned().into()))],
         };
-        for reached in [Reached { next: 77, rows: 0 }, Reached { next: 77, rows: 5 }] {
+        for reached in [Reached::below(77), half(77, 5), of_time(77, 5)] {
             assert_eq!(source.mark_of(&record(&source.mark(3, reached))), Some((3, reached)));
             let other = SourceTopic { pipeline: Uuid::new_v4(), ..source };
             assert_eq!(other.mark_of(&record(&source.mark(3, reached))), None);
@@ -183,13 +202,29 @@ mod tests {
     #[test]
     fn rows_that_time_let_go_at_a_cuts_position_are_none_of_the_record_that_comes_there_also_after_a_start() {
         let mut progress = Progress::new(&BTreeMap::from([(0, 5)]));
-        progress.write((0, 2), Reached { next: 5, rows: 3 }, 70);
-        progress.write((0, 1), Reached { next: 7, rows: 1 }, 40);
+        progress.write((0, 2), of_time(5, 3), 70);
+        progress.write((0, 1), half(7, 1), 40);
         assert_eq!(progress.ahead(&BTreeMap::from([(0, 4)])), BTreeMap::from([(1, 40), (2, 70)]));
         assert_eq!(progress.ahead(&BTreeMap::from([(0, 5)])), BTreeMap::from([(1, 40)]), "a start looks behind them");
         progress.cut(&BTreeMap::from([(0, 5)]));
-        assert_eq!(progress.reached(0, 2), Reached { next: 5, rows: 0 });
-        assert_eq!(progress.reached(0, 1), Reached { next: 7, rows: 1 });
+        assert_eq!(progress.reached(0, 2), Reached::below(5));
+        assert_eq!(progress.reached(0, 1), half(7, 1));
+    }
+
+    #[test]
+    fn rows_of_a_half_written_record_outlive_a_cut_at_it() {
+        let row = |offset| Row { offset, timestamp: 0, key: None, value: None, headers: Vec::new() };
+        let rows: Vec<Row<'_>> = [5, 5, 5, 5].map(row).into();
+        // The run before has written three of four rows, and time's two before them.
+        let mut progress = Progress::new(&BTreeMap::from([(0, 4)]));
+        progress.write((0, 2), of_time(5, 2), 60);
+        progress.write((0, 2), reached_by(&rows[..3], &rows[3..], 0, Last::Whole), 70);
+        // A start that reads again cuts where the record begins.
+        let at = BTreeMap::from([(0, 5)]);
+        assert_eq!(progress.ahead(&at), BTreeMap::from([(2, 70)]), "the next start does not see them");
+        progress.cut(&at);
+        let (rest, before) = missing(&rows, progress.reached(0, 2));
+        assert_eq!((rest.len(), before), (1, 3));
     }
 
     #[test]
@@ -206,7 +241,7 @@ mod tests {
                 assert_eq!(missing(&rows, reached).0.len(), rest.len() - second, "cut at {cut} and {second} more");
             }
         }
-        assert_eq!(reached_by(&rows, &[], 0, Last::Whole), Reached { next: 7, rows: 0 });
-        assert_eq!(reached_by(&rows, &[], 0, Last::More), Reached { next: 6, rows: 1 });
+        assert_eq!(reached_by(&rows, &[], 0, Last::Whole), Reached::below(7));
+        assert_eq!(reached_by(&rows, &[], 0, Last::More), of_time(6, 1));
     }
 }

@@ -57,7 +57,7 @@ pub(super) fn too_large(
         return None;
     }
     // It may still fit compressed.
-    let reached = Reached { next: row.offset, rows: u32::MAX };
+    let reached = Reached { next: row.offset, is_of_record: false, rows: u32::MAX };
     let size = batch(std::slice::from_ref(row), reached).map_or(usize::MAX, |batch| batch.size());
     (size > limit).then_some(size)
 }
