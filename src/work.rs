@@ -5,7 +5,7 @@
 
 mod account;
 
-pub use account::{Account, Enlisted, settle};
+pub use account::{Account, Enlisted, settle, thread_time};
 
 use crossbeam::channel::{Sender, TrySendError, bounded};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};

@@ -1,10 +1,10 @@
 //! What a person writes and understands a pipeline with, from outside: the commands on files, and a tap on a running daemon.
 
 use serde_json::Value;
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Child, ChildStderr, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 const FILE: &str = r#"from   = "topic:t"
@@ -96,6 +96,13 @@ impl Drop for Daemon {
 }
 
 fn daemon(folder: &Path) -> Daemon {
+    let (daemon, stderr) = started(folder);
+    std::thread::spawn(move || stderr.lines().for_each(drop));
+    daemon
+}
+
+/// A daemon that is ready, and its standard error.
+fn started(folder: &Path) -> (Daemon, BufReader<ChildStderr>) {
     let shown = folder.display();
     let config = format!(
         "data = \"{shown}/data\"\nout = \"{shown}/out\"\npipelines = \"{shown}/pipelines\"\nhttp = \"127.0.0.1:0\"\nkafka = \"127.0.0.1:0\"\nadmin = \"127.0.0.1:0\"\nengine = \"std\"\nlow-disk = \"1MiB\"\n"
@@ -109,17 +116,40 @@ fn daemon(folder: &Path) -> Daemon {
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
-    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+    let mut stderr = BufReader::new(child.stderr.take().unwrap());
     let ready = loop {
-        let line = lines.next().expect("the daemon ended").unwrap();
+        let line = stderr.by_ref().lines().next().expect("the daemon ended").unwrap();
         let event: Value = serde_json::from_str(&line).unwrap_or_default();
         if event["fields"]["message"] == "inrush is ready" {
             break event;
         }
     };
-    std::thread::spawn(move || lines.for_each(drop));
     let address = |door: &str| ready["fields"][door].as_str().unwrap().to_owned();
-    Daemon { http: address("http"), admin: address("admin"), child }
+    (Daemon { http: address("http"), admin: address("admin"), child }, stderr)
+}
+
+#[test]
+fn a_daemon_whose_log_nobody_reads_any_more_goes_on_and_stops_as_it_should() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::create_dir(folder.path().join("pipelines")).unwrap();
+    std::fs::write(folder.path().join("pipelines/p.toml"), FILE).unwrap();
+    let (mut daemon, stderr) = started(folder.path());
+    drop(stderr);
+    // All of this is logged.
+    assert!(inrush(&["produce", "t", "--http", &daemon.http], "{\"n\":7}\n").status.success());
+    for text in ["broken", FILE] {
+        std::fs::write(folder.path().join("pipelines/p.toml"), text).unwrap();
+        let reloaded = inrush(&["pipeline", "--admin", &daemon.admin, "reload"], "");
+        assert_eq!(reloaded.status.success(), text == FILE, "{reloaded:?}");
+    }
+    let began = Instant::now();
+    while !inrush(&["dlt", "--admin", &daemon.admin, "list"], "").status.success() {
+        assert!(began.elapsed() < Duration::from_secs(60));
+    }
+    let killed = Command::new("kill").arg(daemon.child.id().to_string()).status().unwrap();
+    assert!(killed.success());
+    let ended = daemon.child.wait().unwrap();
+    assert!(ended.success(), "{ended:?}");
 }
 
 #[test]

@@ -15,7 +15,7 @@ mod serve;
 mod topic;
 
 use clap::{Args, Parser, Subcommand};
-use std::io::IsTerminal;
+use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
 
 /// Events in, a durable log, pipelines out.
@@ -77,8 +77,13 @@ enum Outcome {
 
 /// Runs the command line of this process.
 pub fn run() -> ExitCode {
-    end_quietly_with_the_reader();
-    let outcome = match Arguments::parse().command {
+    let command = Arguments::parse().command;
+    // What nobody reads ends a command, never the daemon.
+    let is_daemon = matches!(&command, Command::Serve(arguments) if arguments.is_to_stay());
+    if !is_daemon {
+        end_quietly_with_the_reader();
+    }
+    let outcome = match command {
         Command::Serve(arguments) => serve::run(arguments),
         Command::Demo(arguments) => demo::run(arguments),
         Command::Topic(arguments) => topic::run(arguments),
@@ -98,10 +103,11 @@ pub fn run() -> ExitCode {
         Ok(Outcome::Wrong) => ExitCode::from(2),
         Err(error) => {
             let told = format!("inrush: {error:#}");
-            if told.contains(BROKEN_PIPE) && has_lost_its_reader() {
+            if !is_daemon && told.contains(BROKEN_PIPE) && has_lost_its_reader() {
                 end_by_sigpipe();
             }
-            eprintln!("{told}");
+            // Where that is closed too there is the exit code.
+            let _ = writeln!(std::io::stderr(), "{told}");
             ExitCode::from(1)
         }
     }
@@ -143,7 +149,8 @@ fn start_logging(default: &str) {
     let filter = tracing_subscriber::EnvFilter::try_from_default_env()
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(default));
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
-    let builder = builder.with_ansi(std::io::stderr().is_terminal());
+    // A line that cannot be written is left out. The default tells so on standard error as well, and panics where that fails.
+    let builder = builder.with_ansi(std::io::stderr().is_terminal()).log_internal_errors(false);
     let is_json = std::env::var("INRUSH_LOG_FORMAT").is_ok_and(|format| format == "json");
     // A second subscriber in one process is refused; the first then stays.
     let _ = if is_json { builder.json().try_init() } else { builder.try_init() };

@@ -39,6 +39,13 @@ pub(super) struct Arguments {
     check: bool,
 }
 
+impl Arguments {
+    /// Whether the daemon is to be run, and not only judged.
+    pub(super) fn is_to_stay(&self) -> bool {
+        !self.check
+    }
+}
+
 pub(super) fn run(arguments: Arguments) -> Result<Outcome> {
     if !arguments.check {
         start_logging("info");

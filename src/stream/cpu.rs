@@ -3,11 +3,14 @@
 //! What is counted is the CPU time of the pipeline's own thread and of the jobs that it gives to the shared threads (decoding, SQL,
 //! encoding; see [`crate::work::Account`]). It is held between two reads of the log: then everything that has begun is done, and cuts, marks
 //! of time and signs of life go on. So it may be ahead of its share by one read, which it then waits out; over a longer time it never is.
+//!
+//! Not taken from its share are [`Chore`]s: to open it, to look after its tables and outputs, to tell how it is. They take a fixed time,
+//! however little is read, and from a small share they would leave nothing to read with. They are shown with the rest of what it took.
 
 use super::runner::{Fail, Open, Runner};
 use crate::control::CpuStatus;
 use crate::record::PartitionId;
-use crate::work::{Account, Enlisted, settle};
+use crate::work::{Account, Enlisted, settle, thread_time};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -78,6 +81,10 @@ impl Taken {
     }
 }
 
+/// What keeps a pipeline, and reads nothing: when it began, by the thread's own clock. `None` = as a part of another.
+#[must_use]
+pub(super) struct Chore(Option<Duration>);
+
 /// Holds one run of a pipeline to its share. It stays on the run's thread, which works for the pipeline as long as it is there.
 pub(super) struct Pace {
     taken: Arc<Taken>,
@@ -87,6 +94,7 @@ pub(super) struct Pace {
     is_held: bool,
     /// The partition at which the next turn begins.
     turn_from: i32,
+    is_at_chore: bool,
     _enlisted: Enlisted,
 }
 
@@ -94,7 +102,16 @@ impl Pace {
     pub(super) fn new(taken: &Arc<Taken>, share: Option<CpuShare>) -> Pace {
         let _enlisted = taken.account.enlist();
         let purse = share.map(|share| Purse::new(share, taken.account.spent()));
-        Pace { taken: taken.clone(), share, purse, began: Instant::now(), is_held: false, turn_from: 0, _enlisted }
+        Pace {
+            taken: taken.clone(),
+            share,
+            purse,
+            began: Instant::now(),
+            is_held: false,
+            turn_from: 0,
+            is_at_chore: false,
+            _enlisted,
+        }
     }
 
     /// How long it has to wait before it may read again; `None` = it may.
@@ -104,6 +121,20 @@ impl Pace {
         let wait = purse.wait(self.began.elapsed(), self.taken.account.spent());
         self.is_held = wait.is_some();
         wait
+    }
+
+    /// What this thread takes from here to [`Pace::end`] is not of the pipeline's share.
+    pub(super) fn begin(&mut self) -> Chore {
+        let is_part = std::mem::replace(&mut self.is_at_chore, true);
+        Chore((!is_part).then(thread_time))
+    }
+
+    pub(super) fn end(&mut self, Chore(began): Chore) {
+        let Some(began) = began else { return };
+        self.is_at_chore = false;
+        if let Some(purse) = &mut self.purse {
+            purse.give_back(thread_time().saturating_sub(began));
+        }
     }
 
     /// Waits a part of that: until somebody wakes the thread, and never longer than `longest`.
@@ -158,6 +189,11 @@ struct Purse {
 impl Purse {
     fn new(share: CpuShare, spent: Duration) -> Purse {
         Purse { share, left: share.of(KEPT), time: Duration::ZERO, spent }
+    }
+
+    /// Of what is booked by the next wait, so much is not to be counted.
+    fn give_back(&mut self, time: Duration) {
+        self.left = self.left.saturating_add(nanos(time));
     }
 
     /// How long nothing may be taken now that it is `time` since the beginning and `spent` was taken in all.
@@ -226,6 +262,30 @@ mod tests {
         assert_eq!(purse.wait(hour, MS * 300), Some(MS * 400));
         assert_eq!(purse.wait(hour + MS * 399, MS * 300), Some(MS));
         assert_eq!(purse.wait(hour + MS * 400, MS * 300), None);
+    }
+
+    #[test]
+    fn chores_are_shown_and_leave_the_share_to_what_is_read() {
+        let taken: Arc<Taken> = Arc::default();
+        let mut pace = Pace::new(&taken, Some(CpuShare::read("1%").unwrap()));
+        let work = |time: Duration| {
+            let began = thread_time();
+            while thread_time() - began < time {
+                std::hint::black_box((0..1_000u64).sum::<u64>());
+            }
+        };
+        let opening = pace.begin();
+        work(MS * 50);
+        // One that is part of another is given back once.
+        let telling = pace.begin();
+        work(MS * 50);
+        pace.end(telling);
+        pace.end(opening);
+        assert_eq!(pace.wait(), None);
+        assert!(pace.told().seconds >= 0.1, "it is shown");
+        work(MS * 50);
+        let wait = pace.wait().unwrap();
+        assert!(wait > Duration::from_secs(4), "a read is counted: {wait:?}");
     }
 
     #[test]

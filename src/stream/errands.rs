@@ -2,9 +2,8 @@
 //! a cluster elsewhere. A disk or store that hangs there holds up this one pipeline's command, and nobody else's.
 //!
 //! A command is done in steps. The supervisor takes each of them, quickly; what lies between two is work on a thread of the pipeline. Of one
-//! pipeline one command goes after the other. Who asked hears of all pipelines when the last one has its line; who asked for a reload hears
-//! after [`PATIENCE`] that some do not answer (of one pipeline alone after [`PATIENCE_ALONE`]), and what was asked is done all the same, once
-//! they do.
+//! pipeline one command goes after the other. Who asked hears of all pipelines when the last one has its line; or after [`PATIENCE`] what it
+//! is that does not answer, and what was asked is done all the same, once that does.
 
 use super::supervisor::Supervisor;
 use crate::control::Answer;
@@ -16,10 +15,8 @@ use std::time::{Duration, Instant};
 use tokio::sync::{Notify, oneshot};
 use tracing::{error, info};
 
-/// How long who asks for a reload waits for the slowest pipeline.
+/// How long who asks waits for the slowest pipeline.
 pub(super) const PATIENCE: Duration = Duration::from_secs(20);
-/// How long who asks something of one pipeline waits for it.
-pub(super) const PATIENCE_ALONE: Duration = Duration::from_secs(60);
 /// Errands that run at a time; one that takes longer than `SLOW` is thought to hang, and is not counted: others go on beside it.
 const AT_ONCE: usize = 4;
 const SLOW: Duration = Duration::from_secs(1);
@@ -29,23 +26,25 @@ const WAITING_MAX: usize = 16;
 /// What a command comes to.
 pub(super) enum Step {
     Told(Result<String, String>),
-    /// It goes on with what comes of work that this thread must not wait for.
-    Away(Work),
+    /// It goes on with what comes of work that this thread must not wait for; with whom that waits for.
+    Away(&'static str, Work),
 }
 
 pub(super) type Work = Box<dyn FnOnce() -> Next + Send>;
 pub(super) type Next = Box<dyn FnOnce(&mut Supervisor) -> Step + Send>;
 
 impl Step {
-    /// Work, and what is done with its result.
+    /// Work that waits for `whom` ("its checkpoint"), and what is done with its result.
     pub(super) fn away<T: Send + 'static>(
+        whom: &'static str,
         work: impl FnOnce() -> T + Send + 'static,
         then: impl FnOnce(&mut Supervisor, T) -> Step + Send + 'static,
     ) -> Step {
-        Step::Away(Box::new(move || {
+        let work = move || -> Next {
             let found = work();
             Box::new(move |supervisor| then(supervisor, found))
-        }))
+        };
+        Step::Away(whom, Box::new(work))
     }
 }
 
@@ -67,7 +66,7 @@ struct Asked {
 }
 
 /// A line of what was asked.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) struct Place {
     asked: u64,
     line: usize,
@@ -76,9 +75,17 @@ pub(super) struct Place {
 struct Errand {
     pipeline: String,
     place: Place,
+    whom: &'static str,
     thread: JoinHandle<Next>,
-    is_done: Arc<AtomicBool>,
+    is_back: Arc<AtomicBool>,
     since: Instant,
+}
+
+impl Errand {
+    /// Acquire: pairs with the store in [`Back`]. Its thread ends at once then, if it has not.
+    fn is_back(&self) -> bool {
+        self.is_back.load(Ordering::Acquire)
+    }
 }
 
 /// All that is on its way.
@@ -98,10 +105,10 @@ impl Errands {
         self.back.clone()
     }
 
-    /// Begins an answer, which does not wait longer than `patience` for its last line.
-    pub(super) fn open(&mut self, answer: Option<oneshot::Sender<Answer>>, patience: Option<Duration>) -> u64 {
+    /// Begins an answer, which does not wait longer than [`PATIENCE`] for its last line. Nobody waits for one to `None`.
+    pub(super) fn open(&mut self, answer: Option<oneshot::Sender<Answer>>) -> u64 {
         self.count += 1;
-        let until = patience.map(|patience| Instant::now() + patience);
+        let until = answer.is_some().then(|| Instant::now() + PATIENCE);
         self.asked.push(Asked { number: self.count, answer, lines: Vec::new(), until });
         self.count
     }
@@ -137,14 +144,29 @@ impl Errands {
         };
         let (done, rest) = std::mem::take(&mut self.asked).into_iter().partition(is_done);
         self.asked = rest;
-        for Asked { answer, lines, .. } in done {
-            let late = || {
-                Err("its file, tables or folders do not answer yet: what was asked is done as soon as they do, see inrush pipeline status".to_owned())
+        for Asked { number, answer, lines, .. } in done {
+            let told = |(line, (name, told)): (usize, (String, Option<_>))| {
+                let told = told.unwrap_or_else(|| Err(self.late(Place { asked: number, line })));
+                (name, told)
             };
-            let lines = lines.into_iter().map(|(name, told)| (name, told.unwrap_or_else(late))).collect();
+            let lines = lines.into_iter().enumerate().map(told).collect();
             // Who asked may have hung up; the work is done all the same.
             answer.map(|answer| answer.send(lines));
         }
+    }
+
+    /// What is told of a line that is not known yet.
+    fn late(&self, place: Place) -> String {
+        let errand = self.away.iter().find(|errand| errand.place == place);
+        let whom = errand.map_or("what was asked of it before", |errand| errand.whom);
+        format!(
+            "no answer yet: it waits for {whom}; what was asked is done as soon as that answers, see inrush pipeline status"
+        )
+    }
+
+    /// Whether something of this pipeline is on its way.
+    pub(super) fn is_away(&self, pipeline: &str) -> bool {
+        self.away.iter().any(|errand| errand.pipeline == pipeline && !errand.is_back())
     }
 }
 
@@ -183,9 +205,7 @@ impl Supervisor {
 
     /// Takes the steps whose time has come: of those who are back, then of those who waited.
     pub(super) fn run_errands(&mut self) {
-        let (back, away) = std::mem::take(&mut self.errands.away)
-            .into_iter()
-            .partition(|errand| errand.is_done.load(Ordering::Acquire));
+        let (back, away) = std::mem::take(&mut self.errands.away).into_iter().partition(Errand::is_back);
         self.errands.away = away;
         for Errand { pipeline, place, thread, .. } in back {
             match thread.join() {
@@ -218,12 +238,12 @@ impl Supervisor {
     }
 
     fn go_on(&mut self, pipeline: &str, place: Place, step: Step) {
-        let work = match step {
+        let (whom, work) = match step {
             Step::Told(told) => return self.errands.tell(pipeline, place, told),
-            Step::Away(work) => work,
+            Step::Away(whom, work) => (whom, work),
         };
-        let is_done = Arc::new(AtomicBool::new(false));
-        let back = Back(self.errands.back(), is_done.clone());
+        let is_back: Arc<AtomicBool> = Arc::default();
+        let back = Back(is_back.clone(), self.errands.back());
         let thread = std::thread::Builder::new().name(format!("inrush-{pipeline}/asked"));
         let thread = thread.spawn(move || {
             let _back = back;
@@ -232,7 +252,8 @@ impl Supervisor {
         match thread {
             Ok(thread) => {
                 let pipeline = pipeline.to_owned();
-                self.errands.away.push(Errand { pipeline, place, thread, is_done, since: Instant::now() });
+                let since = Instant::now();
+                self.errands.away.push(Errand { pipeline, place, whom, thread, is_back, since });
             }
             Err(error) => self.errands.tell(pipeline, place, Err(format!("the system has no thread for it: {error}"))),
         }
@@ -240,11 +261,12 @@ impl Supervisor {
 }
 
 /// Wakes the supervisor, also where the work panicked.
-struct Back(Arc<Notify>, Arc<AtomicBool>);
+struct Back(Arc<AtomicBool>, Arc<Notify>);
 
 impl Drop for Back {
     fn drop(&mut self) {
-        self.1.store(true, Ordering::Release);
-        self.0.notify_one();
+        // First: who is woken looks at it. That the thread has ended is not true yet, and would be seen a look later.
+        self.0.store(true, Ordering::Release);
+        self.1.notify_one();
     }
 }

@@ -34,6 +34,13 @@ use tracing::{error, info, warn};
 impl Runner {
     /// Opens source and outputs; the positions are those of the checkpoint then. An output that cannot be opened is down.
     pub(super) fn open(&mut self, topic: Arc<Source>) -> Result<Open, Fail> {
+        let chore = self.pace.begin();
+        let opened = self.open_all(topic);
+        self.pace.end(chore);
+        opened
+    }
+
+    fn open_all(&mut self, topic: Arc<Source>) -> Result<Open, Fail> {
         self.life.beat();
         self.fill_tables()?;
         let mut next = self.checkpoint.clone();

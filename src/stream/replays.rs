@@ -96,7 +96,7 @@ impl Replays {
             folders_fit(&options, &own_job)?;
             Ok(Choice::Letters(chosen, left))
         };
-        Step::away(work, move |supervisor, chosen| {
+        Step::away("the dead letters' topic, or a folder that it writes to", work, move |supervisor, chosen| {
             let told = match chosen {
                 Ok(Choice::Dry(told)) => Ok(told),
                 Ok(Choice::Letters(chosen, left)) => supervisor.replays.feed(&job, &topic, chosen, &left, how),
@@ -175,7 +175,7 @@ impl Replays {
             owns(&options, &redirected, known)?;
             folders_fit(&options, &redirected)
         };
-        Step::away(work, move |supervisor, fits: Result<(), String>| {
+        Step::away("the folders that it is to write to", work, move |supervisor, fits: Result<(), String>| {
             let own = &mut supervisor.replays;
             let begun = fits.and_then(|()| {
                 let begun = replay.begin(&own.options, known);

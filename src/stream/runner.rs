@@ -386,8 +386,10 @@ impl Runner {
             && !open.topic.is_called_back()
             && !self.is_replayed(open)
         {
-            self.revive(open)?;
-            self.tend_tables(open)?;
+            let chore = self.pace.begin();
+            let tended = self.revive(open).and_then(|()| self.tend_tables(open));
+            self.pace.end(chore);
+            tended?;
             self.settle(open)?;
             if self.job.plan.is_stateful() && open.topic.partition_count() != open.partitions {
                 // Keys may come in other partitions now: it is judged as a whole.
@@ -401,7 +403,9 @@ impl Runner {
             }
             self.admit(open, !has_read && held.is_none())?;
             self.cut_due(open)?;
+            let chore = self.pace.begin();
             self.publish_running(open);
+            self.pace.end(chore);
             self.mark_quiet(open)?;
             match held {
                 Some(wait) => self.pace.nap(wait, NAP),

@@ -109,6 +109,13 @@ impl Runner {
             return;
         }
         self.status.published = Some((Instant::now(), state));
+        // Also while it is paused or rests.
+        let chore = self.pace.begin();
+        self.tell(state, reason);
+        self.pace.end(chore);
+    }
+
+    fn tell(&mut self, state: State, reason: Option<String>) {
         if let Some(replay) = self.replay.clone() {
             return self.publish_replay(&replay, state, reason);
         }

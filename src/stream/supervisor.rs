@@ -10,7 +10,7 @@ use super::replays::Replays;
 use super::sink::lake;
 use super::sink::place::Place;
 use super::spec::Output;
-use super::{Options, errands, runner, source};
+use super::{Options, runner, source};
 use crate::control::{Command, CpuStatus, PipelineStatus, Request, ResetTo, State, Tap};
 use crate::disk::{create_folder, replace, sync_folder};
 use crate::letters::{Offsets, Ranges};
@@ -35,6 +35,9 @@ const LOOK_INTERVAL: Duration = Duration::from_millis(200);
 const SILENCE_MAX: Duration = Duration::from_secs(60);
 /// How long a reload, reset or stop of one pipeline waits for its last cut. Then its thread is given up; it goes on from the cut before.
 const HALT_PATIENCE: Duration = Duration::from_secs(30);
+
+/// How often it is looked whether it has.
+const HALT_LOOK: Duration = Duration::from_millis(10);
 
 /// The pipelines of a daemon.
 pub struct Running {
@@ -91,6 +94,7 @@ pub(super) fn start_with(
         silence_max,
         pipelines: BTreeMap::new(),
         seats: BTreeMap::new(),
+        halting: BTreeMap::new(),
         late: BTreeMap::new(),
         errands: Errands::default(),
     };
@@ -117,6 +121,8 @@ pub(super) struct Supervisor {
     /// By pipeline, also of those that are gone: a thread that was given up may still hold one.
     seats: BTreeMap<String, Arc<Seat>>,
     pub(super) replays: Replays,
+    /// Pipelines that were told to stop, as they ran, and are started again by the errand that waits for it.
+    halting: BTreeMap<String, Job>,
     /// Pipelines whose last run is still writing its checkpoint, or for which the system had no thread; with `drop_state`.
     late: BTreeMap<String, (Job, bool)>,
     pub(super) errands: Errands,
@@ -124,7 +130,7 @@ pub(super) struct Supervisor {
 
 impl Supervisor {
     fn run(&mut self, mut requests: mpsc::Receiver<Request>, stop: &AtomicBool) {
-        let start = self.errands.open(None, None);
+        let start = self.errands.open(None);
         self.reload(start, None, false);
         self.replays.resume();
         let (runtime, back) = (self.options.runtime.clone(), self.errands.back());
@@ -146,18 +152,19 @@ impl Supervisor {
         self.replays.stop_all();
         let names: Vec<String> = self.pipelines.keys().cloned().collect();
         self.pipelines.values().for_each(|pipeline| pipeline.life.stop());
+        let patience = self.halt_patience();
         for name in names {
-            self.halt(&name);
+            self.stopping(&name).into_iter().for_each(|thread| wait_for(&name, thread, patience));
+        }
+        let began = Instant::now();
+        while self.halting.keys().any(|name| self.errands.is_away(name)) && began.elapsed() < patience {
+            std::thread::park_timeout(HALT_LOOK);
         }
     }
 
     /// Takes a command. What stops, or only looks at a pipeline that runs, waits for nothing else that is asked of it.
     fn command(&mut self, Request { command, answer }: Request) {
-        let patience = match command {
-            Command::Reload { .. } => errands::PATIENCE,
-            _ => errands::PATIENCE_ALONE,
-        };
-        let asked = self.errands.open(Some(answer), Some(patience));
+        let asked = self.errands.open(Some(answer));
         match command {
             Command::Reload { pipeline, drop_state } => self.reload(asked, pipeline.as_deref(), drop_state),
             Command::Reset { pipeline, partition, to } => {
@@ -168,7 +175,7 @@ impl Supervisor {
             }
             Command::Pause { pipeline } => {
                 let name = pipeline.clone();
-                self.at_once(asked, &pipeline, |own| own.with_job(name, |own, job| own.pause(job).into()));
+                self.at_once(asked, &pipeline, |own| own.with_job(name, Supervisor::pause));
             }
             Command::Resume { pipeline } => {
                 let name = pipeline.clone();
@@ -214,10 +221,15 @@ impl Supervisor {
         let gone = known.into_iter().filter(|name| !files.iter().any(|path| named(path) == *name));
         for name in gone.filter(|name| only.is_none_or(|only| only == name)) {
             is_known = true;
+            let own_name = name.clone();
             self.at_once(asked, &name, |own| {
-                own.halt(&name);
-                own.options.control.withdraw(&name);
-                Step::Told(Ok("stopped: its file is gone; what it wrote and where it stood are kept".to_owned()))
+                let step = own.halt(&name, move |own| {
+                    own.options.control.withdraw(&own_name);
+                    Step::Told(Ok(format!("stopped: {GONE}")))
+                });
+                // It is not started again.
+                own.halting.remove(&name);
+                step
             });
         }
         if let Some(only) = only.filter(|_| !is_known) {
@@ -236,25 +248,40 @@ impl Supervisor {
         }
         let (options, own_path) = (self.options.clone(), path.clone());
         let work = move || looked_at(&options, &own_path);
-        Step::away(work, move |own: &mut Supervisor, job| own.reload_file(&name, &path, job, drop_state).into())
+        Step::away("its file, tables or folders", work, move |own: &mut Supervisor, job| {
+            own.reload_file(name, path, job, drop_state)
+        })
     }
 
-    fn reload_file(
-        &mut self,
-        name: &str,
-        path: &Path,
-        job: Result<Job, String>,
-        drop_state: bool,
-    ) -> Result<String, String> {
+    fn reload_file(&mut self, name: String, path: PathBuf, job: Result<Job, String>, drop_state: bool) -> Step {
         if !path.exists() {
-            self.options.control.withdraw(name);
-            return Err(format!("{} went away while it was read", path.display()));
+            self.options.control.withdraw(&name);
+            return Step::Told(Err(format!("{} went away while it was read", path.display())));
         }
-        let result = job.and_then(|job| self.swap(name, job, drop_state));
+        let judged = job.and_then(|job| Ok(self.is_news(&name, &job, drop_state)?.then_some(job)));
+        let job = match judged {
+            Ok(Some(job)) => job,
+            Ok(None) => return self.reloaded(&name, &path, Ok("unchanged")).into(),
+            Err(reason) => return self.reloaded(&name, &path, Err(reason)).into(),
+        };
+        let halting = || self.halting.get(&name).map(|job| (job.clone(), true));
+        let running = self.pipelines.get(&name).map(|running| (running.job.clone(), running.thread.is_some()));
+        let old = running.or_else(halting);
+        let own_name = name.clone();
+        self.halt(&name, move |own| {
+            let swapped = own.swap(job, old, drop_state);
+            own.reloaded(&own_name, &path, swapped).into()
+        })
+    }
+
+    /// Says what came of a reload, also beside the pipeline that runs.
+    fn reloaded(&mut self, name: &str, path: &Path, result: Result<&'static str, String>) -> Result<String, String> {
         let label = result.as_ref().map_or("refused", |done| *done);
         metrics::counter!(names::STREAM_RELOADS.name, "result" => label).increment(1);
         let Some(running) = self.pipelines.get(name) else {
-            if let Err(reason) = &result {
+            if let Err(reason) = &result
+                && !is_gone(path)
+            {
                 self.options.control.publish(self.line(name, path, reason));
             }
             return result.map(str::to_owned);
@@ -263,42 +290,61 @@ impl Supervisor {
         result.map(str::to_owned).map_err(|reason| format!("{reason} (the old one goes on)"))
     }
 
-    /// Swaps one pipeline, if its file says something new.
-    fn swap(&mut self, name: &str, job: Job, drop_state: bool) -> Result<&'static str, String> {
-        let known = self.pipelines.get(name);
-        let is_running = known.is_some_and(|running| running.thread.is_some());
-        if is_running && !drop_state && known.is_some_and(|running| running.job.spec.text == job.spec.text) {
-            return Ok("unchanged");
+    /// Whether a pipeline's file says something new.
+    ///
+    /// # Errors
+    /// It may not be run so.
+    fn is_news(&self, name: &str, job: &Job, drop_state: bool) -> Result<bool, String> {
+        let running = self.pipelines.get(name).filter(|known| known.thread.is_some()).map(|known| &known.job);
+        let running = running.or_else(|| self.halting.get(name));
+        if !drop_state && running.is_some_and(|running| running.spec.text == job.spec.text) {
+            return Ok(false);
         }
-        let path = runner::checkpoint_path(&self.options, name);
         if drop_state && runner::paused_path(&self.options, name).exists() {
             return Err(format!("it is paused: inrush pipeline resume {name} first"));
         }
-        // What cannot be read is told by the pipeline itself.
-        let mismatch = || state_mismatch(&Checkpoint::load(&path).ok().flatten()?, &job);
-        if !drop_state && let Some(reason) = mismatch() {
-            return Err(reason);
+        match self.mismatch(job) {
+            Some(reason) if !drop_state => Err(reason),
+            _ => Ok(true),
         }
-        let old = self.pipelines.get(name).map(|pipeline| pipeline.job.clone());
-        self.halt(name);
+    }
+
+    /// Why it cannot go on from what was remembered. What cannot be read is told by the pipeline itself.
+    fn mismatch(&self, job: &Job) -> Option<String> {
+        let path = runner::checkpoint_path(&self.options, &job.spec.name);
+        state_mismatch(&Checkpoint::load(&path).ok().flatten()?, job)
+    }
+
+    /// Starts a pipeline that stands in the place of the one that ran, if one did; with whether that was not over.
+    fn swap(&mut self, job: Job, old: Option<(Job, bool)>, drop_state: bool) -> Result<&'static str, String> {
+        let is_running = old.as_ref().is_some_and(|(_, is_running)| *is_running);
         // Its last cut may have been the first with anything to remember.
-        if !drop_state && let (Some(reason), Some(old)) = (mismatch(), old) {
-            self.start(old, false);
+        if !drop_state && let (Some(reason), Some((old, _))) = (self.mismatch(&job), old) {
+            self.start(old, false)?;
             return Err(reason);
         }
-        self.start(job, drop_state);
+        self.start(job, drop_state)?;
         Ok(if is_running { "swapped" } else { "started" })
     }
 
     /// Starts it now, or as soon as it can be.
-    fn start(&mut self, job: Job, drop_state: bool) {
-        let Err(error) = self.try_start(&job, drop_state) else { return };
+    ///
+    /// # Errors
+    /// Its file went away meanwhile, and with it the pipeline.
+    fn start(&mut self, job: Job, drop_state: bool) -> Result<(), String> {
+        if is_gone(&job.spec.file) {
+            self.pipelines.remove(&job.spec.name).iter().for_each(|running| running.life.stop());
+            self.options.control.withdraw(&job.spec.name);
+            return Err(format!("it does not run: {GONE}"));
+        }
+        let Err(error) = self.try_start(&job, drop_state) else { return Ok(()) };
         let (name, file) = (job.spec.name.clone(), &job.spec.file);
         let reason = format!("{error}; it is started as soon as it can be");
         let line = self.line(&name, file, &reason);
         self.options.control.publish(PipelineStatus { state: State::Starting, ..line });
         self.pipelines.remove(&name);
         self.late.insert(name, (job, drop_state));
+        Ok(())
     }
 
     fn try_start(&mut self, job: &Job, drop_state: bool) -> io::Result<()> {
@@ -330,23 +376,35 @@ impl Supervisor {
         self.seats.get(name).iter().for_each(|seat| seat.taps.end(why));
     }
 
-    /// Stops a pipeline after a last cut and waits for it, but not for ever.
-    fn halt(&mut self, name: &str) {
+    /// Stops a pipeline, and goes on once it has made its last cut, or is given up. Nobody else waits for that.
+    fn halt(&mut self, name: &str, then: impl FnOnce(&mut Supervisor) -> Step + Send + 'static) -> Step {
+        let job = self.job(name);
+        let (Some(thread), Some(job)) = (self.stopping(name), job) else { return then(self) };
+        self.halting.insert(name.to_owned(), job);
+        let (name, own_name, patience) = (name.to_owned(), name.to_owned(), self.halt_patience());
+        Step::away(
+            "its last cut",
+            move || wait_for(&own_name, thread, patience),
+            move |own, ()| {
+                own.halting.remove(&name);
+                then(own)
+            },
+        )
+    }
+
+    /// Tells a pipeline to stop; gives its thread, if there is one.
+    fn stopping(&mut self, name: &str) -> Option<JoinHandle<Result<(), String>>> {
         self.late.remove(name);
-        let Some(mut pipeline) = self.pipelines.remove(name) else { return };
+        let mut pipeline = self.pipelines.remove(name)?;
         pipeline.life.stop();
         self.end_taps(name, "the pipeline was stopped, changed or reset: tap it again");
-        let Some(thread) = pipeline.thread.take() else { return };
+        let thread = pipeline.thread.take()?;
         thread.thread().unpark();
-        let began = Instant::now();
-        while !thread.is_finished() && began.elapsed() < HALT_PATIENCE.min(self.silence_max) {
-            std::thread::park_timeout(Duration::from_millis(10));
-        }
-        if thread.is_finished() {
-            let _ = thread.join();
-        } else {
-            warn!(pipeline = name, "it did not stop in time and is given up; its next run goes on from its last cut");
-        }
+        Some(thread)
+    }
+
+    fn halt_patience(&self) -> Duration {
+        HALT_PATIENCE.min(self.silence_max)
     }
 
     /// The line of a pipeline that does not run.
@@ -400,16 +458,28 @@ impl Supervisor {
                 again.push((pipeline.job.clone(), false));
             }
         }
-        again.into_iter().for_each(|(job, drop_state)| self.start(job, drop_state));
+        for (job, drop_state) in again {
+            let name = job.spec.name.clone();
+            if let Err(reason) = self.start(job, drop_state) {
+                warn!(pipeline = %name, %reason, "the pipeline is not started again");
+            }
+        }
     }
 
     /// Does something with a pipeline as it runs, or as its file says: one that was refused for what it remembers is in its file alone.
     fn with_job(&mut self, name: String, then: impl FnOnce(&mut Supervisor, Job) -> Step + Send + 'static) -> Step {
         if let Some(job) = self.job(&name) {
+            if is_gone(&job.spec.file) {
+                return Step::Told(Err(format!(
+                    "{} is gone: put it back, or inrush pipeline reload to stop the pipeline",
+                    job.spec.file.display()
+                )));
+            }
             return then(self, job);
         }
         let path = self.options.folder.join(format!("{name}.toml"));
         Step::away(
+            "its file",
             move || load::file(&path).ok(),
             move |own, job| match job {
                 Some(job) => then(own, job),
@@ -421,7 +491,8 @@ impl Supervisor {
     /// A pipeline as it runs, or will as soon as it can.
     fn job(&self, name: &str) -> Option<Job> {
         let late = || self.late.get(name).map(|(job, _)| job.clone());
-        self.pipelines.get(name).map(|pipeline| pipeline.job.clone()).or_else(late)
+        let halting = || self.halting.get(name).cloned();
+        self.pipelines.get(name).map(|pipeline| pipeline.job.clone()).or_else(late).or_else(halting)
     }
 
     /// Moves a pipeline: its next files belong to a new generation, what it wrote stays.
@@ -431,51 +502,81 @@ impl Supervisor {
         }
         let (options, spec) = (self.options.clone(), job.spec.clone());
         let work = move || source::places(&options, &spec, partition, to);
-        Step::away(work, move |own, places| match places {
-            Ok((topic, positions)) => own.move_to(job, partition, topic, positions),
+        Step::away("its source", work, move |own, places| match places {
+            Ok((topic, positions)) => own.move_to(job, Move { partition, topic, positions }),
             Err(reason) => Step::Told(Err(reason)),
         })
     }
 
-    fn move_to(&mut self, job: Job, partition: Option<i32>, topic: Uuid, positions: BTreeMap<i32, i64>) -> Step {
+    /// Halts it, moves the group of its source, if it has one, and then its checkpoint.
+    fn move_to(&mut self, job: Job, to: Move) -> Step {
         // It may have been changed meanwhile.
         let job = self.job(&job.spec.name).unwrap_or(job);
-        self.halt(&job.spec.name);
+        if is_gone(&job.spec.file) {
+            return Step::Told(Err(format!("it was not moved: {GONE}")));
+        }
+        let name = job.spec.name.clone();
+        self.halt(&name, move |own| {
+            if job.spec.elsewhere.is_none() {
+                return own.moved(job, &to).into();
+            }
+            // Before the group is moved for good: what forbids to move the checkpoint forbids both.
+            if let Err(reason) = own.may_move(&job) {
+                return own.not_moved(job, reason).into();
+            }
+            own.halting.insert(job.spec.name.clone(), job.clone());
+            let (spec, places) = (job.spec.clone(), to.positions.clone());
+            let group = move || source::move_group(&spec, &places);
+            Step::away("the group of its source", group, move |own, grouped: Result<(), String>| {
+                own.halting.remove(&job.spec.name);
+                if let Err(reason) = grouped {
+                    return own.not_moved(job, reason).into();
+                }
+                let moved = own.moved(job, &to);
+                moved.map_err(|reason| format!("{reason}; the group of its source was moved: reset it again")).into()
+            })
+        })
+    }
+
+    /// What a move of its checkpoint begins with: the seat, so that nothing overwrites what is saved then, and what it says now.
+    fn may_move(&mut self, job: &Job) -> Result<(Arc<Life>, Checkpoint), String> {
+        let seat = self.seats.entry(job.spec.name.clone()).or_default();
+        let life = Life::begin(seat).ok_or("its last run is still writing its checkpoint; try again")?;
         let path = runner::checkpoint_path(&self.options, &job.spec.name);
         let known = match Checkpoint::load(&path) {
             // A damaged one is what a reset is for.
             Err(error) if error.kind() == io::ErrorKind::InvalidData => None,
-            Err(error) => {
-                self.start(job, false);
-                return Step::Told(Err(format!("cannot read {}: {error}; it was not moved", path.display())));
-            }
-            Ok(known) => known,
+            known => known.map_err(|error| format!("cannot read {}: {error}", path.display()))?,
         };
-        let mut checkpoint = known.unwrap_or_else(|| Checkpoint::new(&job.spec.text));
-        let (spec, places) = (job.spec.clone(), positions.clone());
-        match partition {
-            None => checkpoint.renew(positions),
-            Some(_) => checkpoint.renew_some(&positions),
-        }
-        checkpoint.topic = Some(topic);
-        let then = move |own: &mut Supervisor, grouped: Result<(), String>| {
-            // Whoever still holds the seat loses it: nothing overwrites what is saved here.
-            let moved = match Life::begin(own.seats.entry(job.spec.name.clone()).or_default()) {
-                Some(life) => grouped.and_then(|()| life.save(&checkpoint, &path).map_err(|error| error.to_string())),
-                None => Err("its last run is still writing its checkpoint; try again".to_owned()),
-            };
-            // It may have been taken away meanwhile.
-            let (goes_on, told) = match job.spec.file.exists() {
-                true => (Some(job), ""),
-                false => (None, "; its file is gone, so it does not run"),
-            };
-            goes_on.into_iter().for_each(|job| own.start(job, false));
-            Step::Told(moved.map(|()| format!("moved to {:?}{told}", checkpoint.positions)))
+        Ok((life, known.unwrap_or_else(|| Checkpoint::new(&job.spec.text))))
+    }
+
+    /// Moves the checkpoint as it is now, and starts the pipeline there.
+    fn moved(&mut self, job: Job, to: &Move) -> Result<String, String> {
+        let (life, mut checkpoint) = match self.may_move(&job) {
+            Ok(found) => found,
+            Err(reason) => return self.not_moved(job, reason),
         };
-        match spec.elsewhere {
-            None => then(self, Ok(())),
-            Some(_) => Step::away(move || source::move_group(&spec, &places), then),
+        match to.partition {
+            None => checkpoint.renew(to.positions.clone()),
+            Some(_) => checkpoint.renew_some(&to.positions),
         }
+        checkpoint.topic = Some(to.topic);
+        if let Err(error) = life.save(&checkpoint, &runner::checkpoint_path(&self.options, &job.spec.name)) {
+            return self.not_moved(job, error.to_string());
+        }
+        let told = format!("moved to {:?}", checkpoint.positions);
+        match self.start(job, false) {
+            Ok(()) => Ok(told),
+            Err(reason) => Err(format!("{told}, and {reason}")),
+        }
+    }
+
+    /// It goes on where it was.
+    fn not_moved(&mut self, job: Job, reason: String) -> Result<String, String> {
+        let started = self.start(job, false);
+        Err(format!("{reason}; it was not moved")
+            + &started.err().map_or(String::new(), |gone| format!(", and {gone}")))
     }
 
     /// Feeds a pipeline a range of its source beside its live run.
@@ -494,24 +595,35 @@ impl Supervisor {
             let range = |(id, from): (i32, i64)| (id, Ranges::span(from, until.get(&id).copied().unwrap_or(from)));
             Ok(from.into_iter().map(range).filter(|(_, ranges)| !ranges.is_empty()).collect())
         };
-        Step::away(work, move |own, chosen: Result<Offsets, String>| match chosen {
+        Step::away("its source", work, move |own, chosen: Result<Offsets, String>| match chosen {
             Ok(chosen) => own.replays.backfill(&job, &topic, chosen, &to, is_sure),
             Err(reason) => Step::Told(Err(reason)),
         })
     }
 
     /// Lets a pipeline cut and stand still.
-    fn pause(&mut self, job: Job) -> Result<String, String> {
-        let path = runner::paused_path(&self.options, &job.spec.name);
+    fn pause(&mut self, job: Job) -> Step {
+        let name = job.spec.name.clone();
+        let path = runner::paused_path(&self.options, &name);
         if path.exists() {
-            return Ok("is paused already".to_owned());
+            return Step::Told(Ok("is paused already".to_owned()));
         }
         let folder = path.parent().unwrap_or(Path::new("."));
         let noted = create_folder(folder).and_then(|()| replace(&path, b""));
-        noted.map_err(|error| format!("cannot note that it is paused: {error}"))?;
-        self.halt(&job.spec.name);
-        self.start(job, false);
-        Ok("paused; inrush pipeline resume lets it go on where it is".to_owned())
+        if let Err(error) = noted {
+            return Step::Told(Err(format!("cannot note that it is paused: {error}")));
+        }
+        // Who halts it already starts it again, and it stands still then.
+        let is_halting = self.halting.contains_key(&name);
+        let told = || "paused; inrush pipeline resume lets it go on where it is".to_owned();
+        if is_halting {
+            return Step::Told(Ok(told()));
+        }
+        self.halt(&name, move |own| {
+            let is_started = own.pipelines.contains_key(&job.spec.name);
+            let started = if is_started { Ok(()) } else { own.start(job, false) };
+            started.map(|()| told()).into()
+        })
     }
 
     fn resume(&mut self, job: &Job) -> Result<String, String> {
@@ -521,6 +633,35 @@ impl Supervisor {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok("is not paused".to_owned()),
             Err(error) => Err(format!("cannot resume it: {error}")),
         }
+    }
+}
+
+/// Where a reset moves a pipeline.
+struct Move {
+    /// `None` = all.
+    partition: Option<i32>,
+    topic: Uuid,
+    positions: BTreeMap<i32, i64>,
+}
+
+/// Of a pipeline without a file.
+const GONE: &str = "its file is gone; what it wrote and where it stood are kept";
+
+/// Whether a pipeline's file was taken away; a disk that cannot say so has not lost it.
+fn is_gone(file: &Path) -> bool {
+    matches!(file.try_exists(), Ok(false))
+}
+
+/// Waits for a thread that was told to stop, but not for ever.
+fn wait_for(name: &str, thread: JoinHandle<Result<(), String>>, patience: Duration) {
+    let began = Instant::now();
+    while !thread.is_finished() && began.elapsed() < patience {
+        std::thread::park_timeout(HALT_LOOK);
+    }
+    if thread.is_finished() {
+        let _ = thread.join();
+    } else {
+        warn!(pipeline = name, "it did not stop in time and is given up; its next run goes on from its last cut");
     }
 }
 

@@ -71,7 +71,7 @@ impl Drop for Enlisted {
 }
 
 /// CPU time of this thread; none where the system does not tell.
-fn thread_time() -> Duration {
+pub fn thread_time() -> Duration {
     let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
     // SAFETY: the call writes into `time`, which is this function's own, and keeps nothing of it.
     match unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &mut time) } {

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use super::kafka::{Connection, STORAGE_ERROR};
 use super::load::Load;
 use super::power::Place;
-use crate::{Daemon, call, wait_for};
+use crate::{Daemon, call, wait_for, wait_or};
 use inrush::record::{BatchBuilder, Codec, NewRecord};
 
 const TIMES: usize = 3;
@@ -64,7 +64,8 @@ fn full_run(name: &str, low: &str, left: u64) {
         std::fs::remove_file(&ballast).unwrap();
         wait_for("room for HTTP", || post() == 200);
         wait_for("room for Kafka", || produce().is_ok());
-        wait_for("readiness", || call(&daemon.admin, "GET", "/readyz", "", b"").unwrap().0 == 200);
+        let readyz = || call(&daemon.admin, "GET", "/readyz", "", b"").unwrap();
+        wait_or("readiness", || readyz().0 == 200, || format!("{:?}", readyz()));
     }
     load.stop();
     let answered = world.answered();

@@ -239,20 +239,18 @@ impl KafkaSink {
     }
 
     /// Reads a partition from `from` to `end`, and remembers what is ours; [`KafkaSink::ends`] is then how far it has come.
+    ///
+    /// # Errors
+    /// It cannot be read to that end now. What was not looked at may hold rows of ours, so nothing may be concluded.
     fn scan(&mut self, partition: i32, from: i64, end: i64) -> Result<(), Error> {
         let topic = self.out.topic.as_str().to_owned();
         let (mut next, mut attempts) = (from, 0);
         while next < end {
             if attempts == SCAN_ATTEMPTS {
-                // What was not seen may be ours: without it rows would come twice.
-                return Err(Error::Silent(format!("\"{topic}/{partition}\" from {next} to {end}")));
+                return Err(Error::Silent(format!("what \"{topic}/{partition}\" has from {next} to {end}")));
             }
             let fetched = self.cluster.fetch(&topic, partition, next, look(SCAN_SIZE))?;
             attempts = if fetched.batches.is_empty() { attempts + 1 } else { 0 };
-            if fetched.batches.is_empty() && fetched.tail.0 <= next {
-                // The log has lost its end since: there is no more.
-                break;
-            }
             for batch in &fetched.batches {
                 self.note(partition, batch);
                 next = next.max(batch.next_offset().0);

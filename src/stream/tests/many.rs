@@ -43,7 +43,8 @@ fn a_pipeline_that_has_taken_its_share_stands_still_beats_cuts_and_stops_at_once
     // On a slow machine it may have had its share of another read meanwhile.
     wait_for("a cut of what was read", || cut() as u64 == read());
     wait_for("signs of life", || runs.life.beats() > before + 3);
-    wait_for("the next wait", || bench.is_held());
+    let has_waited = || bench.status().is_some_and(|status| status.cpu.held_seconds > 0.0);
+    wait_for("the next wait", || bench.is_held() && has_waited());
     let status = bench.status().unwrap();
     assert!(status.records_read < 80_000, "{status:?}");
     assert_eq!((status.state, status.cpu.share.as_deref()), (State::Running, Some("5%")));
@@ -53,6 +54,21 @@ fn a_pipeline_that_has_taken_its_share_stands_still_beats_cuts_and_stops_at_once
     bench.finish(&bench.job(&text(TO_PARQUET, "")));
     assert_eq!(bench.rows(TO_PARQUET), (0..80_000).collect::<Vec<_>>());
     assert!(!bench.is_held());
+}
+
+#[test]
+fn the_smallest_share_is_enough_to_begin_and_to_go_on() {
+    let bench = Bench::new();
+    let source = bench.topic("in", 1, &[]);
+    let runs = bench.run(&bench.job(&text(TO_PARQUET, "cpu = \"1%\"")));
+    for n in 0..3 {
+        bench.fill(&source, 0, n * 10..n * 10 + 10, 10);
+        let began = Instant::now();
+        wait_for("its rows", || bench.rows(TO_PARQUET).len() as i64 == n * 10 + 10);
+        // What it has read is little, and that alone is waited out.
+        assert!(began.elapsed() < Duration::from_secs(20), "{:?}", began.elapsed());
+    }
+    runs.stop();
 }
 
 #[test]
@@ -173,4 +189,101 @@ fn status_names_the_partition_whose_time_holds_windows_open() {
     send(1, 6_000);
     wait_for("nothing is waited for", || waits().is_empty() && bench.records("out").len() == 1);
     runs.stop();
+}
+
+/// A pipeline whose last cut waits until the file that this gives is opened to be read.
+fn hang_the_next_cut(bench: &Bench, name: &str) -> std::path::PathBuf {
+    let path = runner::checkpoint_path(&bench.options, name).with_extension("new");
+    assert!(std::process::Command::new("mkfifo").arg(&path).status().unwrap().success());
+    path
+}
+
+fn let_go(hanging: &Path) -> std::fs::File {
+    use std::os::unix::fs::OpenOptionsExt;
+    let reader = std::fs::OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(hanging).unwrap();
+    std::fs::remove_file(hanging).unwrap();
+    reader
+}
+
+/// Two pipelines that run, of which `p` hangs in its next cut.
+fn begin_hanging(bench: &Bench) -> (replays::Supervised<'_>, std::path::PathBuf) {
+    let source = bench.topic("in", 1, &[]);
+    std::fs::create_dir_all(&bench.options.folder).unwrap();
+    std::fs::write(bench.options.folder.join("q.toml"), text("{ topic = \"second\" }", "")).unwrap();
+    bench.write(&text(TO_TOPIC_OF_ONE, ""));
+    let daemon = bench.steered();
+    bench.fill(&source, 0, 0..10, 10);
+    daemon.settle(10);
+    let hanging = hang_the_next_cut(bench, "p");
+    bench.fill(&source, 0, 10..20, 10);
+    wait_for("its rows", || bench.records("out").len() == 20);
+    (daemon, hanging)
+}
+
+fn asked(
+    bench: &Bench,
+    daemon: &replays::Supervised<'_>,
+    command: Command,
+) -> std::thread::JoinHandle<Result<String, String>> {
+    let (control, runtime) = (daemon.control.clone(), bench.runtime.handle().clone());
+    std::thread::spawn(move || runtime.block_on(control.ask(command)).unwrap().remove(0).1)
+}
+
+#[test]
+fn a_last_cut_that_takes_long_holds_up_no_command_of_another_pipeline() {
+    let bench = Bench::new();
+    let (daemon, hanging) = begin_hanging(&bench);
+    let began = Instant::now();
+    let pause = |name: &str| Command::Pause { pipeline: name.to_owned() };
+    let reset =
+        asked(&bench, &daemon, Command::Reset { pipeline: "p".to_owned(), partition: None, to: ResetTo::Start });
+    assert!(daemon.ask(pause("q")).unwrap().starts_with("paused"));
+    wait_for("the pause", || daemon.line("q").is_some_and(|line| line.state == State::Paused));
+    assert!(began.elapsed() < Duration::from_secs(15) && !reset.is_finished(), "{:?}", began.elapsed());
+    let reader = let_go(&hanging);
+    assert!(reset.join().unwrap().unwrap().starts_with("moved"));
+    drop(reader);
+    wait_for("all rows twice", || bench.records("out").len() == 40);
+}
+
+#[test]
+fn what_was_paused_or_reset_is_not_brought_back_without_its_file() {
+    let bench = Bench::new();
+    let (daemon, hanging) = begin_hanging(&bench);
+    let reset = || Command::Reset { pipeline: "p".to_owned(), partition: None, to: ResetTo::Start };
+    let halted = asked(&bench, &daemon, Command::Pause { pipeline: "p".to_owned() });
+    wait_for("its note", || runner::paused_path(&bench.options, "p").exists());
+    std::fs::remove_file(bench.options.folder.join("p.toml")).unwrap();
+    let reader = let_go(&hanging);
+    let told = halted.join().unwrap().unwrap_err();
+    assert!(told.contains("its file is gone"), "{told}");
+    drop(reader);
+    assert!(daemon.line("p").is_none(), "it is off the board");
+    assert!(daemon.ask(reset()).unwrap_err().contains("no pipeline is named p"));
+    // One that runs on, because nobody has told the daemon yet.
+    std::fs::remove_file(bench.options.folder.join("q.toml")).unwrap();
+    for command in [Command::Pause { pipeline: "q".to_owned() }, Command::Resume { pipeline: "q".to_owned() }] {
+        assert!(daemon.ask(command).unwrap_err().contains("q.toml is gone"));
+    }
+    bench.reload(&daemon.control);
+    assert!(daemon.line("q").is_none());
+}
+
+#[test]
+fn who_asks_for_a_backfill_is_told_what_does_not_answer() {
+    let bench = Bench::new();
+    let (_, daemon) = bench.begun(&text("{ parquet = \"out\", roll = \"100ms\" }", ""), &[(1, 10)]);
+    let lake = bench.options.out.join("again/_inrush");
+    std::fs::create_dir_all(&lake).unwrap();
+    let versions = lake.join("schema.json");
+    assert!(std::process::Command::new("mkfifo").arg(&versions).status().unwrap().success());
+    let (from, until, to) = (0, i64::MAX, vec!["again".to_owned()]);
+    let told = daemon.ask(Command::Backfill { pipeline: "p".to_owned(), from, until, to, is_sure: false }).unwrap_err();
+    assert!(told.contains("waits for the folders that it is to write to"), "{told}");
+    // It is begun all the same.
+    let aside = bench.folder.path().join("aside");
+    std::fs::rename(&versions, &aside).unwrap();
+    std::fs::write(&aside, "{\"versions\":[]}").unwrap();
+    daemon.ended();
+    assert_eq!(bench.files("again"), good(1..10));
 }

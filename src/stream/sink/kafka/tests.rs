@@ -35,6 +35,8 @@ struct Log {
     producers: i64,
     /// How often it was read.
     reads: usize,
+    /// It answers reads, and shows nothing.
+    is_mute: bool,
 }
 
 impl Log {
@@ -94,7 +96,7 @@ impl Log {
                 self.reads += 1;
                 let request: FetchRequest = asked.body();
                 let from = request.topics[0].partitions[0].fetch_offset;
-                let found = self.batches.iter().find(|batch| batch.next_offset().0 > from);
+                let found = self.batches.iter().find(|batch| !self.is_mute && batch.next_offset().0 > from);
                 let partition = PartitionData::default()
                     .with_high_watermark(self.end())
                     .with_records(found.map(|batch| batch.bytes().clone()));
@@ -212,6 +214,24 @@ fn a_late_batch_is_found_by_the_run_after_the_next() {
     write(&mut next, 0, 0..3);
     write(&mut next, 1, 3..4);
     assert_eq!(log.lock().unwrap().rows(), numbers([0, 1, 1_000, 1_001, 1_002, 2, 1_003]));
+}
+
+#[test]
+fn a_partition_that_does_not_show_what_it_has_is_not_taken_for_one_that_has_nothing() {
+    let log = Log::start();
+    let (mut dead, state) = run(&log, None, &[]);
+    write(&mut dead, 0, 0..2);
+    log.lock().unwrap().is_mute = true;
+    let out = out(log.lock().unwrap().port);
+    let life = super::super::super::life::Life::begin(&Arc::new(Seat::default())).unwrap();
+    let (cluster, _) = settle(&out, Some(&state), sources(2, false), &life).unwrap();
+    let opened = KafkaSink::open(cluster, &state, &out, SOURCE, &BTreeMap::new(), Hooks::default());
+    let told = opened.map(|_| ()).unwrap_err().to_string();
+    assert!(told.contains("t/0") && told.contains("from 0 to 2"), "{told}");
+    log.lock().unwrap().is_mute = false;
+    let (mut sink, _) = run(&log, Some(&state), &[]);
+    write(&mut sink, 0, 0..3);
+    assert_eq!(log.lock().unwrap().rows(), numbers(0..3));
 }
 
 #[test]
