@@ -210,6 +210,16 @@ impl Control {
         self.board().insert(status.name.clone(), status);
     }
 
+    /// Says of a pipeline that gives no sign of life that what stands on the board is from before.
+    pub fn note_silence(&self, pipeline: &str, seconds: u64) {
+        if let Some(status) = self.board().get_mut(pipeline) {
+            status.state = State::Stalled;
+            status.reason = Some(format!(
+                "no sign of life for {seconds} s: an output, its source or a disk hangs; what else is told here is from before"
+            ));
+        }
+    }
+
     pub fn withdraw(&self, pipeline: &str) {
         self.board().remove(pipeline);
     }

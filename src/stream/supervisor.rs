@@ -36,6 +36,10 @@ const SILENCE_MAX: Duration = Duration::from_secs(60);
 /// How long a reload, reset or stop of one pipeline waits for its last cut. Then its thread is given up; it goes on from the cut before.
 const HALT_PATIENCE: Duration = Duration::from_secs(30);
 
+/// After this it is told for which one is waited.
+const HALT_TOLD: Duration = Duration::from_secs(5);
+/// After this the board says that a pipeline is silent.
+const SILENCE_TOLD: Duration = Duration::from_secs(20);
 /// How often it is looked whether it has.
 const HALT_LOOK: Duration = Duration::from_millis(10);
 
@@ -446,7 +450,11 @@ impl Supervisor {
             if beats != pipeline.heard.0 {
                 pipeline.heard = (beats, Instant::now());
             }
-            let is_silent = pipeline.thread.is_some() && pipeline.heard.1.elapsed() > self.silence_max;
+            let silence = pipeline.heard.1.elapsed();
+            if pipeline.thread.is_some() && silence > SILENCE_TOLD {
+                self.options.control.note_silence(name, silence.as_secs());
+            }
+            let is_silent = pipeline.thread.is_some() && silence > self.silence_max;
             if is_silent {
                 pipeline.life.stop();
                 pipeline.heard.1 = Instant::now();
@@ -655,8 +663,13 @@ fn is_gone(file: &Path) -> bool {
 /// Waits for a thread that was told to stop, but not for ever.
 fn wait_for(name: &str, thread: JoinHandle<Result<(), String>>, patience: Duration) {
     let began = Instant::now();
+    let mut is_told = false;
     while !thread.is_finished() && began.elapsed() < patience {
         std::thread::park_timeout(HALT_LOOK);
+        if !is_told && began.elapsed() > HALT_TOLD {
+            is_told = true;
+            warn!(pipeline = name, patience_s = patience.as_secs(), "its last cut is waited for");
+        }
     }
     if thread.is_finished() {
         let _ = thread.join();

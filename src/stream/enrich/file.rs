@@ -29,7 +29,7 @@ pub(super) fn first(step: &Enrich, keys: Vec<Asked>, pipeline: &Path) -> Result<
     let (bytes, identity) = read(file).map_err(whole)?;
     let shape = Shape::new(keys.clone(), asked(step, &from, &bytes, &keys)?, step)?;
     let contents = contents(&from, &shape, &bytes, step.size_max as usize).map_err(whole)?;
-    Ok((shape, contents, Watch::of(identity, &bytes)))
+    Ok((shape, contents, Watch::of(identity, bytes)))
 }
 
 /// The file's bytes, and what told them from others when they were read.

@@ -2,14 +2,14 @@
 //! these: a start that finds other files makes it once more with the copies, and goes on with the new files there.
 
 use super::{LookUp, TableFrom};
-use crate::disk::sync_folder;
+use crate::disk::replace;
 use crate::stream::checkpoint::Checkpoint;
 use crate::stream::plan::Plan;
 use crate::stream::runner::{Fail, Runner};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
-use std::fs::{self, File};
+use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -24,7 +24,7 @@ pub(in crate::stream) struct Kept {
     from: String,
     /// SHA-256 of its bytes, in hex.
     hash: String,
-    /// Whether there is a copy: not of a file that changed again before it was copied.
+    /// Whether there is a copy: not of a file that changed after somebody took its copy away.
     is_there: bool,
 }
 
@@ -76,8 +76,9 @@ impl Runner {
         Ok(())
     }
 
-    /// Takes away copies that the checkpoint does not name.
+    /// Behind a checkpoint: lets go what there are copies of, and takes away copies that it does not name.
     pub(in crate::stream) fn forget_tables(&self) {
+        files(&self.job.plan).for_each(|table| table.is_copied());
         let Ok(entries) = fs::read_dir(self.folder()) else { return };
         let names: Vec<String> = self.checkpoint.tables.iter().map(Kept::name).collect();
         for path in entries.filter_map(|entry| entry.ok().map(|entry| entry.path())) {
@@ -111,29 +112,26 @@ impl Runner {
 }
 
 impl LookUp {
-    /// Copies the file; says whether it was still the one that the table was made of. Durable when it returns.
+    /// Copies what the table was made of; says whether that is still to be had. Durable when it returns.
     fn copy(&self, folder: &Path, kept: &Kept) -> io::Result<bool> {
         let (TableFrom::Csv { file, .. } | TableFrom::Parquet(file)) = &self.from else { return Ok(false) };
-        let staged = folder.join(format!("{}.new", kept.name()));
-        // One that a crash left has the permissions of its file, and may not be written to.
-        match fs::remove_file(&staged) {
+        let bytes = match self.raw() {
+            Some(raw) => raw,
+            // There was a copy, and somebody took it away.
+            None => match fs::read(file) {
+                Ok(bytes) if hex(&Sha256::digest(&bytes)) == kept.hash => Bytes::from(bytes),
+                Ok(_) => return Ok(false),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+                Err(error) => return Err(error),
+            },
+        };
+        let copy = folder.join(kept.name());
+        // One that a crash left half done may be such as nobody may write to.
+        match fs::remove_file(copy.with_extension("new")) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => {}
         }
-        let copied = fs::copy(file, &staged).and_then(|_| fs::read(&staged));
-        let is_right = match copied {
-            Ok(bytes) => hex(&Sha256::digest(&bytes)) == kept.hash,
-            // It was taken away meanwhile.
-            Err(error) if error.kind() == io::ErrorKind::NotFound => false,
-            Err(error) => return Err(error),
-        };
-        if !is_right {
-            let _ = fs::remove_file(&staged);
-            return Ok(false);
-        }
-        File::open(&staged)?.sync_all()?;
-        fs::rename(&staged, folder.join(kept.name()))?;
-        sync_folder(folder)?;
+        replace(&copy, &bytes)?;
         Ok(true)
     }
 
@@ -148,5 +146,32 @@ impl LookUp {
         *self.contents_mut() = contents;
         self.pin(hash);
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::super::load;
+    use super::*;
+
+    #[test]
+    fn what_a_table_was_made_of_is_copied_whatever_its_file_says_since() {
+        let folder = tempfile::tempdir().unwrap();
+        let (pipeline, file) = (folder.path().join("p.toml"), folder.path().join("users.csv"));
+        fs::write(&file, "id,plan\nu1,free\n").unwrap();
+        let text = "from = \"topic:t\"\n[columns]\nid = \"string\"\n[[step]]\nenrich = { from = \"users.csv\", key = \"id\", on = \"id\" }\n[[route]]\nto = { topic = \"out\" }\n";
+        fs::write(&pipeline, text).unwrap();
+        let job = load::file(&pipeline).unwrap();
+        let table = job.plan.look_ups().next().unwrap();
+        let kept = Kept { from: table.from.to_string(), hash: hex(&table.hash()), is_there: true };
+        fs::write(&file, "id,plan\nu1,paid\n").unwrap();
+        fs::write(folder.path().join(format!("{}.new", kept.name())), "half").unwrap();
+        assert!(table.copy(folder.path(), &kept).unwrap());
+        assert_eq!(fs::read_to_string(folder.path().join(kept.name())).unwrap(), "id,plan\nu1,free\n");
+        // Once there is one the bytes are let go, and one that was taken away is made of the file, if that is still the same.
+        table.is_copied();
+        assert!(table.raw().is_none() && !table.copy(folder.path(), &kept).unwrap());
+        fs::write(&file, "id,plan\nu1,free\n").unwrap();
+        assert!(table.copy(folder.path(), &kept).unwrap());
     }
 }

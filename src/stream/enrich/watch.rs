@@ -2,6 +2,7 @@
 //! between two reads. A file that is broken leaves the old table as it is.
 
 use super::{Contents, LookUp, TableFrom, file};
+use bytes::Bytes;
 use sha2::{Digest, Sha256};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
@@ -31,12 +32,14 @@ pub(super) struct Watch {
     seen: Option<Identity>,
     /// Of what the table was made of.
     hash: Vec<u8>,
+    /// What the table was made of, until there is a copy: the file may change at any moment.
+    raw: Option<Bytes>,
     looked_at: Option<Instant>,
     is_looking: bool,
     /// It stays what it is, whatever becomes of the file.
     is_pinned: bool,
     /// Loaded and not swapped in.
-    next: Option<(Contents, Vec<u8>)>,
+    next: Option<Loaded>,
     trouble: Option<String>,
     /// Files that were refused since somebody asked.
     refused: u64,
@@ -64,8 +67,15 @@ impl Identity {
     }
 }
 
-/// The file that was looked at with the hash of its bytes and what it says, if that is new; or what is wrong with it.
-type Changed = Result<Option<(Identity, Vec<u8>, Option<Contents>)>, (Option<Identity>, String)>;
+/// A table that is not in use yet.
+struct Loaded {
+    contents: Contents,
+    hash: Vec<u8>,
+    raw: Bytes,
+}
+
+/// The file that was looked at and what it says, if that is new; or what is wrong with it.
+type Changed = Result<Option<(Identity, Option<Loaded>)>, (Option<Identity>, String)>;
 
 /// A look at the file. It ends when this is dropped, in a panic too, and the next one can begin.
 struct Looking<'a>(&'a LookUp);
@@ -77,8 +87,8 @@ impl Drop for Looking<'_> {
 }
 
 impl Watch {
-    pub(super) fn of(seen: Identity, bytes: &[u8]) -> Watch {
-        Watch { seen: Some(seen), hash: Sha256::digest(bytes).to_vec(), ..Watch::default() }
+    pub(super) fn of(seen: Identity, raw: Bytes) -> Watch {
+        Watch { seen: Some(seen), hash: Sha256::digest(&raw).to_vec(), raw: Some(raw), ..Watch::default() }
     }
 }
 
@@ -110,11 +120,11 @@ impl LookUp {
         let mut watch = self.watch();
         match looked {
             Ok(None) => {}
-            Ok(Some((seen, hash, contents))) => {
+            Ok(Some((seen, loaded))) => {
                 watch.seen = Some(seen);
                 watch.trouble = None;
-                // The same bytes as now, also after a broken file between.
-                watch.next = contents.map(|contents| (contents, hash));
+                // `None`: the same bytes as now, also after a broken file between.
+                watch.next = loaded;
             }
             Err((seen, reason)) => {
                 let text = format!("{}: {reason}; the table goes on as it was", self.from);
@@ -146,10 +156,20 @@ impl LookUp {
         }
         let found = Sha256::digest(&bytes).to_vec();
         if found == hash {
-            return Ok(Some((seen, found, None)));
+            return Ok(Some((seen, None)));
         }
         let contents = self.load(&bytes).map_err(|reason| (Some(seen), reason))?;
-        Ok(Some((seen, found, Some(contents))))
+        Ok(Some((seen, Some(Loaded { contents, hash: found, raw: bytes }))))
+    }
+
+    /// What the table was made of, unless there is a copy already.
+    pub(super) fn raw(&self) -> Option<Bytes> {
+        self.watch().raw.clone()
+    }
+
+    /// There is a copy.
+    pub(super) fn is_copied(&self) {
+        self.watch().raw = None;
     }
 
     /// SHA-256 of what the table was made of.
@@ -160,7 +180,7 @@ impl LookUp {
     /// The table was made of what has this hash, and does not follow its file.
     pub(super) fn pin(&self, hash: Vec<u8>) {
         let mut watch = self.watch();
-        (watch.hash, watch.is_pinned, watch.next) = (hash, true, None);
+        (watch.hash, watch.is_pinned, watch.next, watch.raw) = (hash, true, None, None);
     }
 
     /// Whether a new table waits.
@@ -171,8 +191,8 @@ impl LookUp {
     /// Puts the table that waits in the place of the old one; how many rows it has.
     pub(super) fn swap(&self) -> Option<usize> {
         let mut watch = self.watch();
-        let (contents, hash) = watch.next.take()?;
-        watch.hash = hash;
+        let Loaded { contents, hash, raw } = watch.next.take()?;
+        (watch.hash, watch.raw) = (hash, Some(raw));
         drop(watch);
         let count = contents.len();
         // The old one is let go outside the lock.

@@ -48,8 +48,24 @@ pub(super) const FUNCTIONS: &[Function] = &[
 ];
 
 fn size(bytes: &[u8]) -> Option<(i32, i32)> {
-    let size = imagesize::blob_size(bytes).ok()?;
+    let Ok(size) = imagesize::blob_size(bytes) else { return jpeg_size(bytes) };
     Some((i32::try_from(size.width).ok()?, i32::try_from(size.height).ok()?))
+}
+
+/// Of a JPEG with fill bytes before its markers (ITU T.81, B.1.1.2), which the library does not pass over.
+fn jpeg_size(bytes: &[u8]) -> Option<(i32, i32)> {
+    let number = |at: usize| Some(i32::from(u16::from_be_bytes(bytes.get(at..at + 2)?.try_into().ok()?)));
+    let mut at = bytes.starts_with(&[0xff, 0xd8]).then_some(2)?;
+    while *bytes.get(at)? == 0xff {
+        at += bytes[at..].iter().take_while(|byte| **byte == 0xff).count();
+        match *bytes.get(at)? {
+            // Frames; the three between them are tables.
+            0xc0..=0xc3 | 0xc5..=0xc7 | 0xc9..=0xcb | 0xcd..=0xcf => return Some((number(at + 6)?, number(at + 4)?)),
+            0xd9 | 0xda => return None,
+            _ => at += 1 + usize::try_from(number(at + 1)?).ok()?,
+        }
+    }
+    None
 }
 
 /// jpeg, png, gif, webp.
@@ -73,6 +89,13 @@ mod tests {
         let encoder = jpeg_encoder::Encoder::new(&mut bytes, 80);
         encoder.encode(&[128; 40 * 30 * 3], 40, 30, jpeg_encoder::ColorType::Rgb).unwrap();
         assert_eq!((kind_of(&bytes), size(&bytes)), (Some("jpeg"), Some((40, 30))));
+        assert_eq!(jpeg_size(&bytes), Some((40, 30)));
+        // Fill bytes before each marker up to the frame.
+        let frame = bytes.windows(2).position(|pair| pair == [0xff, 0xc0]).unwrap();
+        bytes.splice(frame..frame, [0xff, 0xff]);
+        bytes.splice(2..2, [0xff]);
+        assert_eq!(size(&bytes), Some((40, 30)));
+        assert!((0..bytes.len()).all(|end| jpeg_size(&bytes[..end]).is_none_or(|size| size == (40, 30))));
         assert_eq!((kind_of(b"no picture"), size(b"no picture")), (None, None));
     }
 }
