@@ -64,7 +64,8 @@ fn to_open_a_pipeline_takes_nothing_of_the_smallest_share() {
     let runs = bench.run(&bench.job(&text(TO_PARQUET, "cpu = \"1%\"")));
     wait_for("the first read", || bench.status().is_some_and(|status| status.records_read == 10));
     let cpu = bench.status().unwrap().cpu;
-    assert!(cpu.held_seconds < 5.0, "{cpu:?}");
+    // Were that counted, it would be held half a minute first.
+    assert!(cpu.held_seconds < 15.0, "{cpu:?}");
     runs.stop();
 }
 
@@ -230,13 +231,12 @@ fn asked(
 fn a_last_cut_that_takes_long_holds_up_no_command_of_another_pipeline() {
     let bench = Bench::new();
     let (daemon, hanging) = begin_hanging(&bench);
-    let began = Instant::now();
     let pause = |name: &str| Command::Pause { pipeline: name.to_owned() };
     let reset =
         asked(&bench, &daemon, Command::Reset { pipeline: "p".to_owned(), partition: None, to: ResetTo::Start });
     assert!(daemon.ask(pause("q")).unwrap().starts_with("paused"));
     wait_for("the pause", || daemon.line("q").is_some_and(|line| line.state == State::Paused));
-    assert!(began.elapsed() < Duration::from_secs(15) && !reset.is_finished(), "{:?}", began.elapsed());
+    assert!(!reset.is_finished(), "nothing hung");
     let reader = let_go(&hanging);
     assert!(reset.join().unwrap().unwrap().starts_with("moved"));
     drop(reader);
