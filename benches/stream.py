@@ -57,8 +57,8 @@ class Daemon:
         self.process.wait()
 
 
-def late_rows(inrush, folder, seconds):
-    daemon = Daemon(inrush, folder, {"totopic": TO_TOPIC, "toparquet": TO_PARQUET})
+def late_rows(inrush, folder, seconds, pipelines):
+    daemon = Daemon(inrush, folder, pipelines)
     subprocess.run([inrush, "topic", "create", "clicks", "--http", daemon.http], check=True, capture_output=True)
     load = [inrush, "gen", "clicks", "--http", daemon.http, "--rate", f"{RATE}/s", "--seconds", str(seconds), "--connections", "64", "--json"]
     consumer = Consumer({"bootstrap.servers": daemon.kafka, "group.id": "bench", "fetch.wait.max.ms": 10})
@@ -83,7 +83,7 @@ def late_rows(inrush, folder, seconds):
     daemon.stop()
     waits.sort()
     at = lambda share: waits[min(int(len(waits) * share), len(waits) - 1)]
-    return {"rows": len(waits), "p50_ms": at(0.5), "p99_ms": at(0.99), "p999_ms": at(0.999), "parquet_s": max(ages), "files": len(ages), "sent": sent}
+    return {"rows": len(waits), "p50_ms": at(0.5), "p99_ms": at(0.99), "p999_ms": at(0.999), "parquet_s": max(ages, default=None), "files": len(ages), "sent": sent}
 
 
 def idle(inrush, folder, count, seconds):
@@ -103,13 +103,16 @@ def idle(inrush, folder, count, seconds):
 
 def main():
     inrush, folder, seconds, runs = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
-    rounds = []
-    for run in range(runs):
-        rounds.append(late_rows(inrush, f"{folder}/late{run}", seconds))
-        print(json.dumps({key: value for key, value in rounds[-1].items() if key != "sent"}), flush=True)
-    middle = lambda key: statistics.median(each[key] for each in rounds)
-    print(f"{RATE} events/s over HTTP, medians of {runs}: in the topic p50 {middle('p50_ms'):.1f} ms, p99 {middle('p99_ms'):.1f} ms (at most 50),"
-          f" p99.9 {middle('p999_ms'):.1f} ms behind the record's time; the oldest row of a Parquet file is {middle('parquet_s'):.2f} s old when it is visible (at most 2)")
+    both = {"totopic": TO_TOPIC, "toparquet": TO_PARQUET}
+    for what, pipelines in (("alone", {"totopic": TO_TOPIC}), ("beside one into Parquet", both)):
+        rounds = []
+        for run in range(runs):
+            rounds.append(late_rows(inrush, f"{folder}/late{len(pipelines)}{run}", seconds, pipelines))
+            print(json.dumps({key: value for key, value in rounds[-1].items() if key != "sent"}), flush=True)
+        middle = lambda key: statistics.median(each[key] for each in rounds)
+        print(f"{RATE} events/s over HTTP through a pipeline into a topic, {what}, medians of {runs}: p50 {middle('p50_ms'):.1f} ms, p99 {middle('p99_ms'):.1f} ms,"
+              f" p99.9 {middle('p999_ms'):.1f} ms behind the record's time" + (" (p99 at most 50)" if len(pipelines) == 1 else ""))
+    print(f"the oldest row of a Parquet file is {middle('parquet_s'):.2f} s old when it is visible (at most 2)")
     for count in (0, 100):
         found = idle(inrush, f"{folder}/idle{count}", count, 20)
         print(f"{count} pipelines with nothing to do: {found['rss_mib']:.0f} MiB resident, {found['cpu_percent']:.1f} % of a core")
