@@ -119,6 +119,9 @@ pub fn start(options: Options) -> Result<Running, Error> {
         .map_err(starting("the doors' threads"))?;
     let ingest = Ingest::start(runtime.handle().clone()).map_err(starting("the batcher"))?;
     let (control, requests) = Control::new();
+    if !options.pipelines.is_dir() {
+        info!(folder = %options.pipelines.display(), "there is no such folder: no pipeline runs, until it is there and they are reloaded");
+    }
     let pipelines = crate::stream::start(
         crate::stream::Options {
             store: store.clone(),

@@ -158,6 +158,13 @@ fn rows_of_a_running_daemon_are_tapped_until_they_are_enough_or_it_stops() {
     std::fs::create_dir(folder.path().join("pipelines")).unwrap();
     std::fs::write(folder.path().join("pipelines/p.toml"), FILE).unwrap();
     let daemon = daemon(folder.path());
+    // Its file is read beside the start.
+    let began = Instant::now();
+    let is_on = || text(&inrush(&["pipeline", "--admin", &daemon.admin, "status"], "").stdout).contains("no-topic");
+    while !is_on() {
+        assert!(began.elapsed() < Duration::from_secs(60), "the pipeline was never started");
+        std::thread::sleep(Duration::from_millis(20));
+    }
     let tap = |more: &[&str]| {
         let arguments = ["pipeline", "--admin", &daemon.admin, "tap", "p"];
         Command::new(env!("CARGO_BIN_EXE_inrush"))

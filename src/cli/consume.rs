@@ -8,7 +8,8 @@ use anyhow::{Context, Result};
 use base64::{Engine, engine::general_purpose::STANDARD};
 use clap::Args;
 use hyper::Method;
-use serde_json::Value;
+use serde::Deserialize;
+use serde_json::value::RawValue;
 use std::io::Write;
 use std::time::Duration;
 
@@ -120,16 +121,14 @@ fn by_http(arguments: Arguments) -> Result<Outcome> {
             if left == 0 {
                 return Ok(Outcome::Done);
             }
-            let query = format!("partition={partition}&from={from}&limit={}", left.min(PAGE));
-            let mut answer = client.json(Method::GET, &format!("/v1/topics/{topic}/events?{query}"), None)?;
-            *from = answer["next"].to_string();
-            let Value::Array(events) = answer["events"].take() else { continue };
-            has_more |= !events.is_empty();
-            left -= events.len() as u64;
-            for event in events {
+            let page = client.page(topic, *partition, from, left.min(PAGE))?;
+            *from = page.next.to_string();
+            has_more |= !page.events.is_empty();
+            left -= page.events.len() as u64;
+            for event in page.events {
                 match arguments.raw {
-                    true => write_value(&mut out, &event)?,
-                    false => write_line(&mut out, *partition, event)?,
+                    true => write_value(&mut out, event.get())?,
+                    false => write_line(&mut out, *partition, event.get())?,
                 }
             }
         }
@@ -143,24 +142,30 @@ fn by_http(arguments: Arguments) -> Result<Outcome> {
     }
 }
 
-fn write_line(out: &mut impl Write, partition: i32, event: Value) -> Result<()> {
-    let mut line = serde_json::Map::new();
-    line.insert("partition".to_owned(), partition.into());
-    if let Value::Object(fields) = event {
-        line.extend(fields);
-    }
-    Ok(writeln!(out, "{}", Value::Object(line))?)
+/// The record as the door wrote it, with its partition before all else.
+fn write_line(out: &mut impl Write, partition: i32, event: &str) -> Result<()> {
+    let fields = event.trim_start().strip_prefix('{').context("the daemon sent a record that is no object")?;
+    Ok(writeln!(out, "{{\"partition\":{partition},{fields}")?)
+}
+
+/// What a record holds.
+#[derive(Deserialize)]
+struct Held<'e> {
+    #[serde(borrow)]
+    value: Option<&'e RawValue>,
+    value_base64: Option<String>,
 }
 
 /// The value alone: bytes as they are, text and JSON as a line, nothing for a record without one.
-fn write_value(out: &mut impl Write, event: &Value) -> Result<()> {
-    if let Some(text) = event["value_base64"].as_str() {
+fn write_value(out: &mut impl Write, event: &str) -> Result<()> {
+    let held: Held<'_> = serde_json::from_str(event).context("the daemon sent a record that is not understood")?;
+    if let Some(text) = held.value_base64 {
         return Ok(out.write_all(&STANDARD.decode(text).context("the daemon sent bytes that are not base64")?)?);
     }
-    match &event["value"] {
-        Value::Null => {}
-        Value::String(text) => writeln!(out, "{text}")?,
-        value => writeln!(out, "{value}")?,
+    match held.value.map(RawValue::get) {
+        None => {}
+        Some(text) if text.starts_with('"') => writeln!(out, "{}", serde_json::from_str::<String>(text)?)?,
+        Some(json) => writeln!(out, "{json}")?,
     }
     Ok(())
 }
@@ -171,14 +176,18 @@ mod tests {
 
     #[test]
     fn values_are_written_as_they_were_sent() {
-        let written = |event: Value| {
+        let written = |event: &str| {
             let mut out = Vec::new();
-            write_value(&mut out, &event).unwrap();
+            write_value(&mut out, event).unwrap();
             out
         };
-        assert_eq!(written(serde_json::json!({ "value_base64": "/9j/4AAQ" })), [0xff, 0xd8, 0xff, 0xe0, 0, 0x10]);
-        assert_eq!(written(serde_json::json!({ "value": { "a": 1 } })), b"{\"a\":1}\n");
-        assert_eq!(written(serde_json::json!({ "value": "text" })), b"text\n");
-        assert!(written(serde_json::json!({ "value": null })).is_empty());
+        assert_eq!(written(r#"{"value_base64":"/9j/4AAQ"}"#), [0xff, 0xd8, 0xff, 0xe0, 0, 0x10]);
+        let odd = r#"{"a":1,"a":12345678901234567890123,"f":1.10,"g":1E400,"h":-0}"#;
+        assert_eq!(written(&format!(r#"{{"offset":1,"value":{odd}}}"#)), format!("{odd}\n").as_bytes());
+        assert_eq!(written(r#"{"value":"te\u0078t"}"#), b"text\n");
+        assert!(written(r#"{"value":null}"#).is_empty());
+        let mut line = Vec::new();
+        write_line(&mut line, 3, &format!(r#"{{"offset":1,"value":{odd}}}"#)).unwrap();
+        assert_eq!(line, format!("{{\"partition\":3,\"offset\":1,\"value\":{odd}}}\n").as_bytes());
     }
 }

@@ -1,11 +1,13 @@
 //! `inrush dlt list|show|replay|drop`.
 
-use super::{Asking, Outcome};
+use super::{Asking, Outcome, harmless};
 use crate::client::Client;
 use crate::clock::Clock;
 use crate::config::duration;
 use crate::letters::Filter;
+use crate::stream::fault::Reason;
 use anyhow::{Context, Result, bail};
+use clap::builder::PossibleValuesParser;
 use clap::{Args, Subcommand};
 use hyper::Method;
 use serde_json::{Value, json};
@@ -89,23 +91,23 @@ enum Action {
 /// Which letters.
 #[derive(Args)]
 struct Which {
-    /// Why they failed, such as `wrong-type`.
-    #[arg(long)]
+    /// Why they failed, such as `wrong-type`; `-` for letters that say none.
+    #[arg(long, value_parser = PossibleValuesParser::new(reasons()), hide_possible_values = true)]
     reason: Option<String>,
-    /// Where they failed: source, columns, select, to, http.
-    #[arg(long)]
+    /// Where they failed; `-` for letters that do not say.
+    #[arg(long, value_parser = PossibleValuesParser::new(["source", "columns", "select", "to", "http", "-"]))]
     step: Option<String>,
     /// An output that lacks them, such as `parquet clicks`.
     #[arg(long)]
     output: Option<String>,
     #[arg(long)]
     column: Option<String>,
-    /// Not older: how long ago (`1h`), RFC 3339, or milliseconds since 1970. It is the record's own time.
-    #[arg(long, value_name = "AGO|TIME")]
-    since: Option<String>,
+    /// Not older: how long ago (`1h`), RFC 3339, a day, or milliseconds since 1970. It is the record's own time.
+    #[arg(long, value_name = "AGO|TIME", value_parser = moment, allow_negative_numbers = true)]
+    since: Option<i64>,
     /// Older than that.
-    #[arg(long, value_name = "AGO|TIME")]
-    until: Option<String>,
+    #[arg(long, value_name = "AGO|TIME", value_parser = moment, allow_negative_numbers = true)]
+    until: Option<i64>,
     /// From this offset of the dead letter topic on.
     #[arg(long, value_name = "OFFSET", requires = "partition")]
     from: Option<i64>,
@@ -117,38 +119,44 @@ struct Which {
 }
 
 impl Which {
-    fn filter(self, pipeline: Option<String>) -> Result<Filter> {
-        let now_ms = Clock::System.now_ms();
-        let moment = |flag: &str, text: Option<String>| {
-            text.map(|text| moment(&text, now_ms).with_context(|| format!("--{flag} {text}"))).transpose()
-        };
-        Ok(Filter {
+    fn filter(self, pipeline: Option<String>) -> Filter {
+        Filter {
             reason: self.reason,
             pipeline,
             output: self.output,
             step: self.step,
             column: self.column,
-            since: moment("since", self.since)?,
-            until: moment("until", self.until)?,
+            since: self.since,
+            until: self.until,
             from: self.from,
             to: self.to,
             partition: self.partition,
-        })
+        }
     }
 }
 
-/// A moment in ms: so long ago, RFC 3339, or ms.
-pub(super) fn moment(text: &str, now_ms: i64) -> Result<i64> {
+/// Those of pipelines, and the one of the HTTP door that no pipeline has.
+fn reasons() -> impl Iterator<Item = &'static str> {
+    Reason::ALL.into_iter().map(Reason::as_str).chain(["no-key", "-"])
+}
+
+/// A moment in ms: so long ago, RFC 3339, a day as it begins in UTC, or ms.
+pub(super) fn moment(text: &str) -> Result<i64, String> {
+    moment_from(text, Clock::System.now_ms())
+}
+
+fn moment_from(text: &str, now_ms: i64) -> Result<i64, String> {
     if let Ok(ms) = text.parse() {
         return Ok(ms);
     }
     if let Ok(time) = chrono::DateTime::parse_from_rfc3339(text) {
         return Ok(time.timestamp_millis());
     }
-    match duration(text) {
-        Ok(ago) => Ok(now_ms - ago.as_millis() as i64),
-        Err(_) => bail!("write how long ago (1h, 7d), a time (2026-01-02T03:04:05Z), or milliseconds since 1970"),
+    if let Ok(day) = chrono::NaiveDate::parse_from_str(text, "%Y-%m-%d") {
+        return Ok(day.and_time(chrono::NaiveTime::MIN).and_utc().timestamp_millis());
     }
+    let wanted = "write how long ago (1h, 7d), a time (2026-01-02T03:04:05Z), a day, or milliseconds since 1970";
+    duration(text).map(|ago| now_ms - ago.as_millis() as i64).map_err(|_| wanted.to_owned())
 }
 
 pub(super) fn run(arguments: Arguments) -> Result<Outcome> {
@@ -164,9 +172,7 @@ pub(super) fn run(arguments: Arguments) -> Result<Outcome> {
             }
             Ok(Outcome::Done)
         }
-        Action::Show { topic, which, pipeline, limit } => {
-            show(&mut door, &topic, &which.filter(pipeline)?, limit, json)
-        }
+        Action::Show { topic, which, pipeline, limit } => show(&mut door, &topic, &which.filter(pipeline), limit, json),
         Action::Replay { pipeline, stop: true, yes, .. } => {
             let lines = door.ask("stop", &json!({ "pipeline": pipeline, "sure": yes }))?;
             told(&lines, json)
@@ -176,10 +182,10 @@ pub(super) fn run(arguments: Arguments) -> Result<Outcome> {
         }
         Action::Replay { pipeline, which, dry_run, again, no_wait, .. } => {
             let way = Way { is_dry: dry_run, again, json };
-            replay(&mut door, &pipeline, &which.filter(None)?, way, no_wait)
+            replay(&mut door, &pipeline, &which.filter(None), way, no_wait)
         }
         Action::Drop { topic, which, pipeline, dry_run, yes } => {
-            drop_letters(&mut door, &topic, &which.filter(pipeline)?, Consent { is_dry: dry_run, yes }, json)
+            drop_letters(&mut door, &topic, &which.filter(pipeline), Consent { is_dry: dry_run, yes }, json)
         }
     }
 }
@@ -252,7 +258,14 @@ fn show(door: &mut Door, topic: &str, filter: &Filter, limit: usize, json: bool)
 }
 
 fn replay(door: &mut Door, pipeline: &str, filter: &Filter, way: Way, no_wait: bool) -> Result<Outcome> {
-    if door.status(pipeline)?.is_none() && door.ask("list", &json!({ "name": pipeline })).is_ok() {
+    if door.status(pipeline)?.is_none()
+        && let Ok(groups) = door.ask("list", &json!({ "name": pipeline }))
+    {
+        if topic_of(&groups, pipeline).is_some() {
+            bail!(
+                "no pipeline is named {pipeline} any more, so there is none to feed: put its file back, or send its letters as they are with --to-topic TOPIC"
+            );
+        }
         bail!(
             "no pipeline is named {pipeline}, so there is none to feed; letters of the HTTP door (step http) belong to no pipeline: see them with inrush dlt show {pipeline}, mend and send them again, or send them as they are with --to-topic TOPIC"
         );
@@ -305,20 +318,18 @@ fn follow(door: &mut Door, pipeline: &str, json: bool) -> Result<Outcome> {
 /// What `inrush pipeline backfill` asks for.
 pub(super) struct Backfill {
     pub(super) pipeline: String,
-    pub(super) from: String,
-    pub(super) until: String,
+    /// Times in ms.
+    pub(super) from: i64,
+    pub(super) until: i64,
     pub(super) to: Vec<String>,
     pub(super) yes: bool,
 }
 
 /// Feeds a pipeline a range of its source, and waits for the end.
 pub(super) fn backfill(admin: String, asked: &Backfill, json: bool) -> Result<Outcome> {
-    let now_ms = Clock::System.now_ms();
-    let from = moment(&asked.from, now_ms).with_context(|| format!("--from {}", asked.from))?;
-    let until = moment(&asked.until, now_ms).with_context(|| format!("--until {}", asked.until))?;
     let mut door = Door { client: Client::new(admin)? };
     let question = json!({
-        "pipeline": asked.pipeline, "from": from, "until": until, "outputs": asked.to, "sure": asked.yes,
+        "pipeline": asked.pipeline, "from": asked.from, "until": asked.until, "outputs": asked.to, "sure": asked.yes,
     });
     let lines = door.ask("backfill", &question)?;
     let outcome = told(&lines, json)?;
@@ -338,9 +349,13 @@ fn send(door: &mut Door, name: &str, which: Which, to: &str, way: Way) -> Result
                 "pipeline {name} does not run, and does not say which topic takes its dead letters: name that topic in its place (inrush dlt list)"
             )
         }
-        None => (name.to_owned(), None),
+        // One whose file is gone is known by its letters alone.
+        None => match door.ask("list", &json!({ "name": name })).ok().and_then(|groups| topic_of(&groups, name)) {
+            Some(topic) => (topic, Some(name.to_owned())),
+            None => (name.to_owned(), None),
+        },
     };
-    let filter = which.filter(pipeline)?;
+    let filter = which.filter(pipeline);
     let question = json!({ "topic": topic, "filter": filter, "to": to, "again": way.again, "dry": way.is_dry });
     let sent = door.ask("send", &question)?;
     if way.json {
@@ -351,7 +366,8 @@ fn send(door: &mut Door, name: &str, which: Which, to: &str, way: Way) -> Result
             0 => String::new(),
             rows => format!("; {rows} rows of windows stay, which are no records"),
         };
-        println!("{} letters {done} to {to}; every reader of {to} gets them{rows}", sent["letters"]);
+        let stay = being_replayed(&sent);
+        println!("{} letters {done} to {to}; every reader of {to} gets them{rows}{stay}", sent["letters"]);
     }
     Ok(Outcome::Done)
 }
@@ -360,20 +376,28 @@ fn drop_letters(door: &mut Door, topic: &str, filter: &Filter, consent: Consent,
     let mut ask = |is_dry: bool, ends: &Value| {
         door.ask("drop", &json!({ "topic": topic, "filter": filter, "dry": is_dry, "ends": ends }))
     };
-    let count = |of: &Value| of["deleted"].as_u64().unwrap_or(0) + of["hidden"].as_u64().unwrap_or(0);
+    let number = |of: &Value, key: &str| of[key].as_u64().unwrap_or(0);
+    let count = |of: &Value| number(of, "deleted") + number(of, "hidden");
+    // They can be replayed with --again, and then no more.
+    let and_handled = |of: &Value| match number(of, "handled") {
+        0 => String::new(),
+        handled => format!(" and {handled} handled ones"),
+    };
     let planned = ask(true, &Value::Null)?;
-    if consent.is_dry || count(&planned) == 0 && !consent.yes {
+    let what = format!("{} open letters{} of {topic}", count(&planned), and_handled(&planned));
+    let stay = being_replayed(&planned);
+    if consent.is_dry || count(&planned) + number(&planned, "handled") == 0 {
         match json {
             true => println!("{planned}"),
-            false => println!("{} open letters of {topic} would be dropped", count(&planned)),
+            false => println!("{what} would be dropped{stay}"),
         }
         return Ok(Outcome::Done);
     }
     if !consent.yes {
         if !std::io::stdin().is_terminal() {
-            bail!("{} open letters of {topic} would be dropped; say --yes to do it", count(&planned));
+            bail!("{what} would be dropped{stay}; say --yes to do it");
         }
-        eprint!("drop {} open letters of {topic}? They cannot be replayed then. [y/N] ", count(&planned));
+        eprint!("drop {what}? They cannot be replayed then. [y/N] ");
         std::io::stderr().flush()?;
         let mut answer = String::new();
         std::io::stdin().read_line(&mut answer)?;
@@ -387,13 +411,29 @@ fn drop_letters(door: &mut Door, topic: &str, filter: &Filter, consent: Consent,
     match json {
         true => println!("{dropped}"),
         false => println!(
-            "{} letters of {topic} were dropped: {} deleted from the log, {} noted as handled",
+            "{} open letters{} of {topic} were dropped: {} deleted from the log, {} noted as handled{}",
             count(&dropped),
-            dropped["deleted"],
-            dropped["hidden"]
+            and_handled(&dropped),
+            number(&dropped, "deleted") + number(&dropped, "handled"),
+            dropped["hidden"],
+            being_replayed(&dropped)
         ),
     }
     Ok(Outcome::Done)
+}
+
+/// The topic of the letters of this pipeline, if there are some.
+fn topic_of(groups: &Value, pipeline: &str) -> Option<String> {
+    let mut groups = groups.as_array().into_iter().flatten();
+    groups.find(|group| group["pipeline"] == pipeline)?["topic"].as_str().map(str::to_owned)
+}
+
+/// Of letters that a replay has begun with.
+fn being_replayed(answer: &Value) -> String {
+    match answer["replayed"].as_u64().unwrap_or(0) {
+        0 => String::new(),
+        count => format!("; {count} stay, which are being replayed"),
+    }
 }
 
 /// Prints what was done for each pipeline.
@@ -454,9 +494,9 @@ fn age(seconds: f64) -> String {
 
 fn print_letter(letter: &Value) {
     let text = |value: &Value| match value {
-        Value::String(text) => text.clone(),
+        Value::String(text) => harmless(text),
         Value::Null => "-".to_owned(),
-        other => other.to_string(),
+        other => harmless(&other.to_string()),
     };
     let from = &letter["from"];
     let handled = if letter["handled"] == true { " (handled)" } else { "" };
@@ -465,7 +505,10 @@ fn print_letter(letter: &Value) {
         letter["partition"],
         letter["offset"],
         text(&letter["time"]),
-        text(&letter["reason"]),
+        match letter["reason"] == "-" && from["topic"].is_null() {
+            true => "a record that no dead letter is, as far as its headers say: no reason",
+            false => letter["reason"].as_str().unwrap_or("-"),
+        },
         text(&letter["step"]),
         letter["column"].as_str().map_or(String::new(), |column| format!(" in {column}")),
     );
@@ -479,7 +522,7 @@ fn print_letter(letter: &Value) {
         text(&letter["output"])
     );
     for (name, value) in letter["headers"].as_object().into_iter().flatten() {
-        println!("    header {name}: {}", text(value));
+        println!("    header {}: {}", harmless(name), text(value));
     }
     if !letter["key"].is_null() {
         println!("    key {}", text(&letter["key"]));
@@ -496,10 +539,14 @@ mod tests {
 
     #[test]
     fn a_moment_is_so_long_ago_or_a_time() {
-        assert_eq!(moment("1h", 7_200_000).unwrap(), 3_600_000);
-        assert_eq!(moment("1970-01-01T00:00:01Z", 0).unwrap(), 1_000);
-        assert_eq!(moment("1700000000000", 0).unwrap(), 1_700_000_000_000);
-        assert!(moment("yesterday", 0).unwrap_err().to_string().contains("1h"));
+        let at = |text: &str| moment_from(text, 7_200_000);
+        assert_eq!(at("1h"), Ok(3_600_000));
+        assert_eq!(at("1970-01-01T00:00:01Z"), Ok(1_000));
+        assert_eq!(at("1970-01-02"), Ok(86_400_000));
+        assert_eq!(at("1700000000000"), Ok(1_700_000_000_000));
+        for wrong in ["yesterday", "2026-13-01T00:00:00Z", "2026-13-01", ""] {
+            assert!(at(wrong).unwrap_err().contains("1h"), "{wrong}");
+        }
     }
 
     #[test]

@@ -66,6 +66,15 @@ struct Asking {
     json: bool,
 }
 
+/// What strangers sent, without what steers a terminal.
+fn harmless(text: &str) -> String {
+    let shown = |letter: char| match letter {
+        letter if letter.is_control() => format!("\\u{:04x}", letter as u32),
+        letter => letter.to_string(),
+    };
+    text.chars().map(shown).collect()
+}
+
 /// How a command ended without an error.
 enum Outcome {
     Done,
@@ -82,6 +91,7 @@ pub fn run() -> ExitCode {
     let is_daemon = matches!(&command, Command::Serve(arguments) if arguments.is_to_stay());
     if !is_daemon {
         end_quietly_with_the_reader();
+        crate::client::tell_who_waits(|told| eprintln!("inrush: {told}"));
     }
     let outcome = match command {
         Command::Serve(arguments) => serve::run(arguments),
@@ -117,15 +127,20 @@ pub fn run() -> ExitCode {
 const BROKEN_PIPE: &str = "(os error 32)";
 
 /// `inrush topic list | head -1` ends with the pipe, as every Unix command does. Not by the signal itself: a socket that the other side
-/// closed while it is written would be the end too, and that is an error to tell of. Nor for standard error: a daemon goes on without it.
+/// closed while it is written would be the end too, and that is an error to tell of. Standard error is the same, but for a daemon.
 fn end_quietly_with_the_reader() {
     let tell = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
-        let is_of_print = |text: &str| text.starts_with("failed printing to stdout") && text.ends_with(BROKEN_PIPE);
-        if panic.payload_as_str().is_some_and(is_of_print) {
-            end_by_sigpipe();
+        let is_of_print = |text: &str| text.starts_with("failed printing to std") && text.ends_with(BROKEN_PIPE);
+        match panic.payload_as_str() {
+            Some(text) if is_of_print(text) => end_by_sigpipe(),
+            Some(text) if text.starts_with("failed printing to std") => {
+                let reason = text.trim_start_matches("failed printing to ");
+                let _ = writeln!(std::io::stderr(), "inrush: cannot write to {reason}");
+                std::process::exit(1);
+            }
+            _ => tell(panic),
         }
-        tell(panic);
     }));
 }
 

@@ -103,11 +103,11 @@ enum Action {
     /// Feeds a pipeline what its source has of a time once more, beside its live run; each row once.
     Backfill {
         pipeline: String,
-        /// How long ago (`7d`), RFC 3339, or milliseconds since 1970: of the records' own times.
-        #[arg(long, value_name = "AGO|TIME")]
-        from: String,
-        #[arg(long, value_name = "AGO|TIME")]
-        until: String,
+        /// How long ago (`7d`), RFC 3339, a day, or milliseconds since 1970: of the records' own times.
+        #[arg(long, value_name = "AGO|TIME", value_parser = super::dlt::moment)]
+        from: i64,
+        #[arg(long, value_name = "AGO|TIME", value_parser = super::dlt::moment)]
+        until: i64,
         /// Another folder or topic in place of its output; of several `OUTPUT=NAME`, and outputs that are not named get nothing.
         #[arg(long, value_name = "NAME")]
         to: Vec<String>,
@@ -118,8 +118,8 @@ enum Action {
     /// Moves a pipeline; what it wrote stays.
     Reset {
         pipeline: String,
-        /// `start`, `end`, `offset:N`, how long ago (`1h`), RFC 3339, or milliseconds since 1970.
-        #[arg(long, value_name = "WHERE")]
+        /// `start`, `end`, `offset:N`, how long ago (`1h`), RFC 3339, a day, or milliseconds since 1970.
+        #[arg(long, value_name = "WHERE", value_parser = position)]
         to: String,
         /// Only this partition of its source.
         #[arg(long)]
@@ -174,17 +174,21 @@ pub(super) fn run(arguments: Arguments) -> Result<Outcome> {
             super::dlt::backfill(admin, &asked, json)
         }
         Action::Reset { pipeline, to, partition } => {
-            let to = match to.as_str() {
-                "start" | "end" => to,
-                offset if offset.starts_with("offset:") => to,
-                time => {
-                    let now_ms = crate::clock::Clock::System.now_ms();
-                    super::dlt::moment(time, now_ms).with_context(|| format!("--to {time}"))?.to_string()
-                }
-            };
             let partition = partition.map_or(String::new(), |partition| format!("&partition={partition}"));
             ask(&admin, &format!("/api/pipelines/reset?pipeline={pipeline}&to={to}{partition}"), json)
         }
+    }
+}
+
+/// Where a pipeline is moved to, as the admin door takes it.
+fn position(text: &str) -> Result<String, String> {
+    let is_offset = |offset: &str| offset.parse::<u64>().is_ok();
+    match text {
+        "start" | "end" => Ok(text.to_owned()),
+        _ if text.strip_prefix("offset:").is_some_and(is_offset) => Ok(text.to_owned()),
+        _ => super::dlt::moment(text)
+            .map(|ms| ms.to_string())
+            .map_err(|wanted| format!("write start, end or offset:N, or {wanted}")),
     }
 }
 
@@ -350,6 +354,7 @@ fn run_file(file: &Path, tables: &[(String, PathBuf)], from: &Path, to: &Path, j
     if json {
         eprintln!("{}", serde_json::json!(ran));
     } else {
+        ran.table_warnings.iter().for_each(|warning| eprintln!("{warning}"));
         if told > DEAD_TOLD_MAX {
             eprintln!("and {} more dead letters; --json tells all of them", told - DEAD_TOLD_MAX);
         }

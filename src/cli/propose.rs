@@ -7,6 +7,7 @@ use crate::stream::{self, Proposal, To, Wish};
 use anyhow::{Context, Result, bail};
 use clap::Args;
 use hyper::Method;
+use serde_json::value::RawValue;
 use std::io::{BufRead, Write};
 use std::path::{Path, PathBuf};
 
@@ -145,24 +146,23 @@ fn read(
 ) -> Result<()> {
     let (mut next, mut left) = (from, wanted);
     while left > 0 {
-        let query = format!("partition={partition}&from={next}&limit={}", left.min(PAGE));
-        let answer = client.json(Method::GET, &format!("/v1/topics/{topic}/events?{query}"), None)?;
-        let events = answer["events"].as_array().map(Vec::as_slice).unwrap_or_default();
-        let Some(after) = answer["next"].as_i64().filter(|_| !events.is_empty()) else { return Ok(()) };
-        left = left.saturating_sub(events.len());
-        samples.extend(
-            events.iter().map(|event| stream::record_of(event.to_string().as_bytes(), 0, &crate::clock::Clock::System)),
-        );
-        next = after;
+        let page = client.page(topic, partition as i32, &next.to_string(), left.min(PAGE) as u64)?;
+        if page.events.is_empty() {
+            return Ok(());
+        }
+        left = left.saturating_sub(page.events.len());
+        let record = |event: &RawValue| stream::record_of(event.get().as_bytes(), 0, &crate::clock::Clock::System);
+        samples.extend(page.events.iter().map(|event| record(event)));
+        next = page.next;
     }
     Ok(())
 }
 
 /// The first events of a file; the topic that they are thought to be of has the file's name.
 fn of_file(file: &Path, name: &str, count: usize) -> Result<(TopicName, Vec<Record>)> {
-    let opened = std::fs::File::open(file).with_context(|| format!("cannot open the events {}", file.display()))?;
+    let opened = stream::Events::open(file).with_context(|| format!("cannot open the events {}", file.display()))?;
     let mut samples = Vec::new();
-    for (number, line) in std::io::BufReader::new(opened).split(b'\n').enumerate() {
+    for (number, line) in opened.lines.split(b'\n').enumerate() {
         let line = line.with_context(|| format!("cannot read the events {}", file.display()))?;
         let line = line.trim_ascii();
         if !line.is_empty() {

@@ -115,6 +115,9 @@ fn check(options: &Options) -> Result<Outcome> {
             }
         }
     }
+    if !options.pipelines.is_dir() {
+        println!("no folder {}: no pipeline runs", options.pipelines.display());
+    }
     println!("HTTP {}, Kafka {}, admin {}", options.http, options.kafka, options.admin);
     println!("data in {}, Parquet in {}", options.data.display(), options.out.display());
     println!("memory: {} MiB at most, and what pipelines take", options.memory_max() >> 20);

@@ -13,7 +13,12 @@ use hyper::body::Incoming;
 use hyper::client::conn::http1::{SendRequest, handshake};
 use hyper::{Method, Request, StatusCode};
 use hyper_util::rt::TokioIo;
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
 use serde_json::Value;
+use serde_json::value::RawValue;
+use std::sync::OnceLock;
+use std::time::Duration;
 use tokio::net::TcpStream;
 use tokio::runtime::Runtime;
 
@@ -62,10 +67,14 @@ impl Client {
         let Client { runtime, link } = self;
         runtime.block_on(async {
             let is_kept = link.sender.is_some();
-            match link.call(&method, path, content_type, body.clone()).await {
-                Err(_) if is_kept => link.call(&method, path, content_type, body).await,
-                answer => answer,
-            }
+            let address = link.address.clone();
+            let asked = async {
+                match link.call(&method, path, content_type, body.clone()).await {
+                    Err(_) if is_kept => link.call(&method, path, content_type, body).await,
+                    answer => answer,
+                }
+            };
+            patiently(&address, asked).await?
         })
     }
 
@@ -102,6 +111,38 @@ impl Client {
         let answer = self.call(method, path, "application/json", body)?;
         self.link.judged(answer.status, &answer.body)
     }
+
+    /// Records of a topic's partition. `from` is an offset or what else the door takes.
+    ///
+    /// # Errors
+    /// The daemon cannot be reached, or says why not.
+    pub fn page(&mut self, topic: &str, partition: i32, from: &str, limit: u64) -> Result<Page> {
+        let path = format!("/v1/topics/{topic}/events?partition={partition}&from={from}&limit={limit}");
+        let answer = self.call(Method::GET, &path, "application/json", "")?;
+        self.link.judged(answer.status, &answer.body)
+    }
+}
+
+/// How who waits is told.
+static TELL: OnceLock<fn(&str)> = OnceLock::new();
+
+/// Has who waits for a slow answer told so, in this process; without it nobody is.
+pub fn tell_who_waits(tell: fn(&str)) {
+    // Once is enough.
+    let _ = TELL.set(tell);
+}
+
+/// Who waits for an answer is told after this, and gives up after that: some answers have whole topics to read.
+const TOLD_AFTER: Duration = Duration::from_secs(10);
+const ANSWER_TIME_MAX: Duration = Duration::from_secs(300);
+
+/// A page of records.
+#[derive(Debug, Deserialize)]
+pub struct Page {
+    /// Each an object as the door wrote it: no value is read and written anew.
+    pub events: Vec<Box<RawValue>>,
+    /// Where the next page begins.
+    pub next: i64,
 }
 
 impl Link {
@@ -117,28 +158,31 @@ impl Link {
     }
 
     /// JSON, if the answer says 2xx.
-    fn judged(&self, status: StatusCode, body: &[u8]) -> Result<Value> {
-        let value: Value = serde_json::from_slice(body)
-            .with_context(|| format!("{} answered {status} with something that is not JSON", self.address))?;
+    fn judged<T: DeserializeOwned>(&self, status: StatusCode, body: &[u8]) -> Result<T> {
+        let other = || format!("{} answered {status} with something that is not JSON as it is wanted", self.address);
         if !status.is_success() {
+            let value: Value = serde_json::from_slice(body).with_context(other)?;
             match value.get("error").and_then(Value::as_str) {
                 Some(error) => bail!("{error}"),
                 None => bail!("{status}: {value}"),
             }
         }
-        Ok(value)
+        serde_json::from_slice(body).with_context(other)
     }
 
     /// Asks for an answer that comes as it goes, on a connection of its own.
     async fn open(&self, path: &str) -> Result<Incoming> {
-        let mut sender = connect(&self.address).await?;
-        sender.ready().await?;
         let request = Request::builder().uri(path).header("host", &self.address).body(Full::new(Bytes::new()))?;
-        let response = sender.send_request(request).await?;
+        let begun = async {
+            let mut sender = connect(&self.address).await?;
+            sender.ready().await?;
+            anyhow::Ok(sender.send_request(request).await?)
+        };
+        let response = patiently(&self.address, begun).await??;
         let status = response.status();
         let body = response.into_body();
         if !status.is_success() {
-            self.judged(status, &body.collect().await?.to_bytes())?;
+            self.judged::<Value>(status, &body.collect().await?.to_bytes())?;
             bail!("{status}");
         }
         Ok(body)
@@ -167,6 +211,21 @@ impl Link {
         let body = response.into_body().collect().await?.to_bytes();
         self.sender = Some(sender);
         Ok(Answer { status, body })
+    }
+}
+
+/// What comes of a question, for which somebody waits: he is told when it takes long, and that is not for ever.
+async fn patiently<T>(address: &str, asked: impl Future<Output = T>) -> Result<T> {
+    let mut asked = std::pin::pin!(asked);
+    if let Ok(answer) = tokio::time::timeout(TOLD_AFTER, &mut asked).await {
+        return Ok(answer);
+    }
+    if let Some(tell) = TELL.get() {
+        tell(&format!("{address} has not answered for {} s, it is waited for", TOLD_AFTER.as_secs()));
+    }
+    match tokio::time::timeout(ANSWER_TIME_MAX - TOLD_AFTER, asked).await {
+        Ok(answer) => Ok(answer),
+        Err(_) => bail!("{address} did not answer within {} s: does the daemon hang?", ANSWER_TIME_MAX.as_secs()),
     }
 }
 

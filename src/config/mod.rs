@@ -7,5 +7,5 @@ mod section;
 mod units;
 
 pub use mistake::{Mistake, Mistakes, nearest, position};
-pub use section::{Document, Section, Value};
+pub use section::{Document, Section, Value, unexpanded};
 pub use units::{duration, size};

@@ -210,11 +210,17 @@ impl<'a> Section<'a> {
         }
     }
 
-    /// Environment variables stand as `${NAME}` inside values only, so they can never change the file's shape.
-    fn expanded(&self, key: &str, text: &str) -> Option<String> {
+    /// Environment variables stand as `${NAME}` inside values only, so they can never change the file's shape. `$${` is `${`.
+    pub(crate) fn expanded(&self, key: &str, text: &str) -> Option<String> {
         let mut out = String::with_capacity(text.len());
         let mut rest = text;
         while let Some((before, after)) = rest.split_once("${") {
+            if before.ends_with('$') {
+                out.push_str(before);
+                out.push('{');
+                rest = after;
+                continue;
+            }
             let (name, after) = after.split_once('}').unwrap_or((after, ""));
             out.push_str(before);
             match std::env::var(name) {
@@ -231,9 +237,14 @@ impl<'a> Section<'a> {
     }
 
     fn not<T>(&self, key: &str, item: &Item, wanted: &str) -> Option<T> {
-        self.wrong(key, format!("this is a {}, it must be {wanted}", item.type_name()));
+        self.wrong(key, format!("this is of the type {}, it must be {wanted}", item.type_name()));
         None
     }
+}
+
+/// A text as a value that means it: without variables of the environment.
+pub fn unexpanded(text: &str) -> String {
+    text.replace("${", "$${")
 }
 
 #[cfg(test)]
@@ -260,6 +271,22 @@ mod tests {
         assert!(found[0].starts_with("a.toml:1:8: name: "), "{found:#?}");
         assert!(found[2].contains("a.toml:3:1: frmo") && found[2].contains("\"from\""), "{found:#?}");
         assert!(found[3].contains("sub.list"), "{found:#?}");
+    }
+
+    #[test]
+    fn variables_are_put_in_and_two_dollars_are_one() {
+        let text = "a = \"x ${PATH} $${PATH} $5\"\nb = \"${NO_SUCH_VARIABLE_HERE}\"\n";
+        let mistakes = Mistakes::new(Path::new("a.toml"), text);
+        let document = Document::parse(&mistakes).unwrap();
+        let root = document.root(&mistakes);
+        let path = std::env::var("PATH").unwrap();
+        assert_eq!(root.string("a").unwrap().value, format!("x {path} ${{PATH}} $5"));
+        assert_eq!(root.string("b"), None);
+        for text in ["${a} $${b} $", "$${", ""] {
+            assert_eq!(root.expanded("a", &unexpanded(text)).as_deref(), Some(text));
+        }
+        drop(root);
+        assert!(mistakes.into_inner()[0].to_string().contains("no variable NO_SUCH_VARIABLE_HERE"));
     }
 
     #[test]

@@ -212,10 +212,19 @@ impl Control {
 
     /// Says of a pipeline that gives no sign of life that what stands on the board is from before.
     pub fn note_silence(&self, pipeline: &str, seconds: u64) {
+        const SILENT: &str = "no sign of life for ";
         if let Some(status) = self.board().get_mut(pipeline) {
+            let before = status.reason.take().unwrap_or_default();
+            // What it said last says most of whom it waits for.
+            let before = match before.split_once("; its last words: ") {
+                Some((_, words)) => words.to_owned(),
+                None if before.starts_with(SILENT) => String::new(),
+                None => before,
+            };
+            let words = if before.is_empty() { before } else { format!("; its last words: {before}") };
             status.state = State::Stalled;
             status.reason = Some(format!(
-                "no sign of life for {seconds} s: an output, its source or a disk hangs; what else is told here is from before"
+                "{SILENT}{seconds} s: an output, its source or a disk hangs; what else is told here is from before{words}"
             ));
         }
     }

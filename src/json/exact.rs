@@ -1,9 +1,10 @@
-//! Values that JSON has no form for, out of formats that have: they keep their meaning in the tree, so that a column loses nothing.
+//! Values that the tree's plain kinds would change: those of formats that are richer than JSON keep their meaning, numbers of JSON their digits.
+//! So a column loses nothing.
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use std::borrow::Cow;
 
-/// A value of a format that is richer than JSON.
+/// A value as it is.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Exact<'a> {
     /// Microseconds since 1970, UTC.
@@ -16,6 +17,8 @@ pub(crate) enum Exact<'a> {
         scale: u8,
     },
     Bytes(Cow<'a, [u8]>),
+    /// A number of JSON that is no whole one of 64 bits, as it is written: `1.50`, `1e400`, `-0`.
+    Number(&'a str),
 }
 
 impl Exact<'_> {
@@ -41,12 +44,13 @@ impl Exact<'_> {
                 format!("{sign}{whole}{point}{fraction}")
             }
             Exact::Bytes(bytes) => STANDARD.encode(bytes),
+            Exact::Number(text) => (*text).to_owned(),
         }
     }
 
     /// Whether JSON writes its text as a number.
     pub(super) fn is_number(&self) -> bool {
-        matches!(self, Exact::Decimal { .. })
+        matches!(self, Exact::Decimal { .. } | Exact::Number(_))
     }
 }
 

@@ -4,7 +4,7 @@
 //!
 //! Unsafe: one load of 16 bytes ([`stops`]).
 
-use super::Node;
+use super::{Exact, Node};
 
 /// Deeper values are left to the tree, which has its own limit.
 const DEPTH_MAX: u32 = 100;
@@ -274,11 +274,7 @@ impl<'a> Scanner<'a> {
             b't' => self.literal(b"true"),
             b'f' => self.literal(b"false"),
             b'n' => self.literal(b"null"),
-            _ => {
-                let number = self.number()?;
-                // An exponent may take it out of range, which is an error to the tree.
-                if number.has_exponent || number.digits > 300 { number.node().map(drop) } else { Ok(()) }
-            }
+            _ => self.number().map(drop),
         }
     }
 
@@ -322,7 +318,7 @@ impl<'a> Scanner<'a> {
         Ok(())
     }
 
-    /// Passes a value and appends it as the tree would write it: no white space, numbers and escapes in one form.
+    /// Passes a value and appends it as the tree would write it: no white space, escapes in one form, numbers as they are.
     pub(crate) fn copy(&mut self, depth: u32, out: &mut Vec<u8>) -> Scan<()> {
         match self.token()? {
             b'"' => {
@@ -364,11 +360,7 @@ impl<'a> Scanner<'a> {
                 Ok(())
             }
             _ => {
-                let number = self.number()?;
-                match number.int() {
-                    Some(_) => out.extend_from_slice(number.token),
-                    None => out.extend_from_slice(number.node()?.to_json().as_bytes()),
-                }
+                out.extend_from_slice(self.number()?.token);
                 Ok(())
             }
         }
@@ -391,7 +383,7 @@ impl Text<'_> {
     }
 }
 
-impl Number<'_> {
+impl<'a> Number<'a> {
     /// Its value, if it is a plain integer that its own digits show.
     #[inline]
     pub(crate) fn int(&self) -> Option<i64> {
@@ -403,7 +395,7 @@ impl Number<'_> {
         Some(if self.is_negative { -(self.mantissa as i64) } else { self.mantissa as i64 })
     }
 
-    /// Its value, if it has a point and so few digits that one division rounds right, as serde_json does it.
+    /// Its value, if it has a point and so few digits that one division rounds right.
     #[inline]
     pub(crate) fn float(&self) -> Option<f64> {
         const POWERS: [f64; FLOAT_DIGITS_MAX + 1] =
@@ -420,22 +412,32 @@ impl Number<'_> {
     }
 
     /// As the tree has it.
-    pub(crate) fn node(&self) -> Scan<Node<'static>> {
-        match (self.int(), self.float()) {
-            (Some(value), _) => Ok(Node::Int(value)),
-            (_, Some(value)) => Ok(Node::Float(value)),
-            _ => match Node::parse(self.token) {
-                Ok(Node::Int(value)) => Ok(Node::Int(value)),
-                Ok(Node::Uint(value)) => Ok(Node::Uint(value)),
-                Ok(Node::Float(value)) => Ok(Node::Float(value)),
-                _ => Err(Odd),
-            },
+    pub(crate) fn node(&self) -> Scan<Node<'a>> {
+        if let Some(value) = self.int() {
+            return Ok(Node::Int(value));
         }
+        let text = std::str::from_utf8(self.token).map_err(|_| Odd)?;
+        let is_whole = self.places == 0 && !self.has_exponent && text != "-0";
+        Ok(match (is_whole.then(|| text.parse()), is_whole.then(|| text.parse())) {
+            (Some(Ok(value)), _) => Node::Int(value),
+            (_, Some(Ok(value))) => Node::Uint(value),
+            _ => Node::Exact(Exact::Number(text)),
+        })
     }
 }
 
 /// Appends the text of `raw`, whose escapes are replaced. Lone surrogates are odd.
-pub(crate) fn unescape(mut raw: &[u8], out: &mut Vec<u8>) -> Scan<()> {
+pub(crate) fn unescape(raw: &[u8], out: &mut Vec<u8>) -> Scan<()> {
+    unescaped(raw, out, None)
+}
+
+/// As [`unescape`], with U+FFFD for each lone surrogate.
+pub(super) fn unescape_lossy(raw: &[u8], out: &mut Vec<u8>) -> Scan<()> {
+    unescaped(raw, out, Some(char::REPLACEMENT_CHARACTER))
+}
+
+#[inline]
+fn unescaped(mut raw: &[u8], out: &mut Vec<u8>, lone: Option<char>) -> Scan<()> {
     while let Some(at) = memchr::memchr(b'\\', raw) {
         out.extend_from_slice(&raw[..at]);
         let kind = *raw.get(at + 1).ok_or(Odd)?;
@@ -448,13 +450,15 @@ pub(crate) fn unescape(mut raw: &[u8], out: &mut Vec<u8>) -> Scan<()> {
             b'r' => b'\r',
             b't' => b'\t',
             b'u' => {
-                let mut code = hex(&mut raw)?;
-                if (0xd800..0xdc00).contains(&code) {
-                    raw = raw.strip_prefix(b"\\u").ok_or(Odd)?;
-                    let low = hex(&mut raw)?.checked_sub(0xdc00).filter(|low| *low < 0x400).ok_or(Odd)?;
-                    code = 0x10000 + ((code - 0xd800) << 10) + low;
-                }
-                let letter = char::from_u32(code).ok_or(Odd)?;
+                let code = hex(&mut raw)?;
+                let letter = match (0xd800..0xdc00).contains(&code).then(|| low(raw)).flatten() {
+                    Some((low, rest)) => {
+                        raw = rest;
+                        char::from_u32(0x10000 + ((code - 0xd800) << 10) + low)
+                    }
+                    None => char::from_u32(code),
+                };
+                let letter = letter.or(lone).ok_or(Odd)?;
                 out.extend_from_slice(letter.encode_utf8(&mut [0; 4]).as_bytes());
                 continue;
             }
@@ -463,6 +467,13 @@ pub(crate) fn unescape(mut raw: &[u8], out: &mut Vec<u8>) -> Scan<()> {
     }
     out.extend_from_slice(raw);
     Ok(())
+}
+
+/// The second half of a surrogate pair, if it comes next, and what comes behind it.
+fn low(raw: &[u8]) -> Option<(u32, &[u8])> {
+    let mut rest = raw.strip_prefix(b"\\u")?;
+    let low = hex(&mut rest).ok()?.checked_sub(0xdc00).filter(|low| *low < 0x400)?;
+    Some((low, rest))
 }
 
 fn hex(raw: &mut &[u8]) -> Scan<u32> {

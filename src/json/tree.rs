@@ -1,9 +1,12 @@
 //! A JSON text as a tree that keeps duplicate fields, which a map would hide. Texts without escapes are slices of the record.
 
 use super::exact::Exact;
-use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
+use super::scan::{Odd, Scan, Scanner, Text, unescape_lossy};
+use serde::de::IgnoredAny;
 use std::borrow::Cow;
-use std::fmt;
+
+/// Lists and objects that stand in each other at most.
+const LEVELS_MAX: usize = 128;
 
 /// One JSON value.
 #[derive(Clone, Debug, PartialEq)]
@@ -16,7 +19,7 @@ pub(crate) enum Node<'a> {
     Text(Cow<'a, str>),
     List(Vec<Node<'a>>),
     Object(Vec<(Cow<'a, str>, Node<'a>)>),
-    /// Never out of JSON.
+    /// Out of JSON only [`Exact::Number`].
     Exact(Exact<'a>),
 }
 
@@ -29,9 +32,17 @@ pub(crate) enum Found<'n, 'a> {
 }
 
 impl<'a> Node<'a> {
-    /// Parses a whole text.
-    pub(crate) fn parse(text: &'a [u8]) -> serde_json::Result<Node<'a>> {
-        serde_json::from_slice(text)
+    /// Parses a whole text. serde_json judges whether it is JSON, and says why not. What it says is read here: numbers keep their digits, and
+    /// half of a surrogate pair, as scripts leave it that cut a text within an emoji, is U+FFFD.
+    ///
+    /// # Errors
+    /// What is wrong, for people.
+    pub(crate) fn parse(text: &'a [u8]) -> Result<Node<'a>, String> {
+        std::str::from_utf8(text).map_err(|error| format!("it is no UTF-8: {error}"))?;
+        let text = text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(text);
+        serde_json::from_slice::<IgnoredAny>(text).map_err(|error| error.to_string())?;
+        let node = read(&mut Scanner::new(text), LEVELS_MAX);
+        node.map_err(|_| format!("lists and objects stand more than {LEVELS_MAX} deep in each other"))
     }
 
     /// Follows the unescaped segments of a JSON pointer.
@@ -113,76 +124,50 @@ fn write_text(text: &str, out: &mut String) {
     out.push_str(&serde_json::Value::from(text).to_string());
 }
 
-impl<'de: 'a, 'a> Deserialize<'de> for Node<'a> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Node<'a>, D::Error> {
-        deserializer.deserialize_any(Reader)
-    }
+/// The value that comes next in a text that is JSON. What can be odd with it is how deep it is.
+fn read<'a>(scan: &mut Scanner<'a>, levels: usize) -> Scan<Node<'a>> {
+    Ok(match scan.token()? {
+        b'"' => {
+            scan.pass(b'"')?;
+            Node::Text(plain(scan.string()?)?)
+        }
+        b'{' => {
+            let levels = levels.checked_sub(1).ok_or(Odd)?;
+            let mut fields = Vec::new();
+            let mut more = scan.open(0)?;
+            while more {
+                scan.pass(b'"')?;
+                let name = plain(scan.string()?)?;
+                scan.pass(b':')?;
+                fields.push((name, read(scan, levels)?));
+                more = scan.next(b'}')?;
+            }
+            Node::Object(fields)
+        }
+        b'[' => {
+            let levels = levels.checked_sub(1).ok_or(Odd)?;
+            let mut items = Vec::new();
+            let mut more = scan.open(0)?;
+            while more {
+                items.push(read(scan, levels)?);
+                more = scan.next(b']')?;
+            }
+            Node::List(items)
+        }
+        b't' => scan.literal(b"true").map(|()| Node::Bool(true))?,
+        b'f' => scan.literal(b"false").map(|()| Node::Bool(false))?,
+        b'n' => scan.literal(b"null").map(|()| Node::Null)?,
+        _ => scan.number()?.node()?,
+    })
 }
 
-struct Reader;
-
-impl<'de> Visitor<'de> for Reader {
-    type Value = Node<'de>;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a JSON value")
+fn plain<'a>(text: Text<'a>) -> Scan<Cow<'a, str>> {
+    if !text.is_escaped {
+        return std::str::from_utf8(text.raw).map(Cow::Borrowed).map_err(|_| Odd);
     }
-
-    fn visit_unit<E>(self) -> Result<Node<'de>, E> {
-        Ok(Node::Null)
-    }
-
-    fn visit_bool<E>(self, value: bool) -> Result<Node<'de>, E> {
-        Ok(Node::Bool(value))
-    }
-
-    fn visit_i64<E>(self, value: i64) -> Result<Node<'de>, E> {
-        Ok(Node::Int(value))
-    }
-
-    fn visit_u64<E>(self, value: u64) -> Result<Node<'de>, E> {
-        Ok(i64::try_from(value).map_or(Node::Uint(value), Node::Int))
-    }
-
-    fn visit_f64<E>(self, value: f64) -> Result<Node<'de>, E> {
-        Ok(Node::Float(value))
-    }
-
-    fn visit_borrowed_str<E>(self, text: &'de str) -> Result<Node<'de>, E> {
-        Ok(Node::Text(Cow::Borrowed(text)))
-    }
-
-    fn visit_str<E>(self, text: &str) -> Result<Node<'de>, E> {
-        Ok(Node::Text(Cow::Owned(text.to_owned())))
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Node<'de>, A::Error> {
-        let mut list = Vec::new();
-        while let Some(item) = items.next_element()? {
-            list.push(item);
-        }
-        Ok(Node::List(list))
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Node<'de>, A::Error> {
-        let mut fields = Vec::new();
-        while let Some(Name(name)) = entries.next_key()? {
-            fields.push((name, entries.next_value()?));
-        }
-        Ok(Node::Object(fields))
-    }
-}
-
-/// A field name, borrowed where it has no escapes.
-struct Name<'a>(Cow<'a, str>);
-
-impl<'de: 'a, 'a> Deserialize<'de> for Name<'a> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Name<'a>, D::Error> {
-        match Node::deserialize(deserializer)? {
-            Node::Text(text) => Ok(Name(text)),
-            _ => Err(serde::de::Error::custom("a field name is text")),
-        }
-    }
+    let mut plain = Vec::with_capacity(text.raw.len());
+    unescape_lossy(text.raw, &mut plain)?;
+    String::from_utf8(plain).map(Cow::Owned).map_err(|_| Odd)
 }
 
 #[cfg(test)]
@@ -198,5 +183,30 @@ mod tests {
         assert_eq!(node.find(&path("a/x")), Found::Missing);
         assert_eq!(node.to_json(), r#"{"a":{"b":[1,{"c":"x\ty"}]},"d":1,"d":2}"#);
         assert!(Node::parse(b"{} {}").is_err());
+    }
+
+    #[test]
+    fn numbers_keep_their_digits_and_half_a_pair_is_no_error() {
+        let odd = r#"{"a":[1.50,-0,1E400,12345678901234567890123,18446744073709551615,-7],"b":1e2}"#;
+        assert_eq!(Node::parse(odd.as_bytes()).unwrap().to_json(), odd);
+        let text = |json: &str| match Node::parse(json.as_bytes()) {
+            Ok(Node::Text(text)) => text.into_owned(),
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(text(r#""a\ud83d""#), "a\u{fffd}");
+        assert_eq!(text(r#""\ud83d\u0041\ude00\ud83d\ude00""#), "\u{fffd}A\u{fffd}\u{1f600}");
+        assert_eq!(Node::parse(b"\xef\xbb\xbf{}"), Ok(Node::Object(Vec::new())));
+    }
+
+    #[test]
+    fn what_is_no_json_or_too_deep_says_so() {
+        for wrong in ["", "{", "[1,]", "01", "1.", "\"\u{1}\"", "\"\\x\"", "\"\\u12\"", "nul", "{\"a\" 1}"] {
+            assert!(Node::parse(wrong.as_bytes()).is_err(), "{wrong}");
+        }
+        assert!(Node::parse(b"\"\xff\"").unwrap_err().contains("UTF-8"));
+        let nested = |levels: usize| format!("{}{}", "[".repeat(levels), "]".repeat(levels));
+        assert!(Node::parse(nested(LEVELS_MAX).as_bytes()).is_ok());
+        assert!(Node::parse(nested(LEVELS_MAX + 1).as_bytes()).unwrap_err().contains("deep"));
+        assert!(Node::parse(nested(1_000_000).as_bytes()).unwrap_err().contains("deep"));
     }
 }

@@ -22,15 +22,20 @@ fn path(data: &Path, topic: &Topic) -> PathBuf {
 /// The system's; `InvalidData` if the file is damaged.
 pub(super) fn load(data: &Path, topic: &Topic) -> io::Result<Offsets> {
     let path = path(data, topic);
-    let text = match fs::read_to_string(&path) {
+    let bytes = match fs::read(&path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Offsets::new()),
         read => read?,
     };
     let damaged = || {
-        let message = format!("{} is damaged; without it all letters of {} count as open", path.display(), topic.name);
+        let message = format!(
+            "{} is damaged: take it away, and all letters of {} count as open again",
+            path.display(),
+            topic.name
+        );
         io::Error::new(io::ErrorKind::InvalidData, message)
     };
-    disk::checked(&text).ok().and_then(|json| serde_json::from_str(json).ok()).ok_or_else(damaged)
+    let json = std::str::from_utf8(&bytes).ok().and_then(|text| disk::checked(text).ok());
+    json.and_then(|json| serde_json::from_str(json).ok()).ok_or_else(damaged)
 }
 
 /// # Errors

@@ -36,6 +36,10 @@ const READ_SIZE: usize = 4 << 20;
 pub enum Error {
     #[error("there is no topic {0}; inrush dlt list shows those with dead letters")]
     NoTopic(String),
+    #[error(
+        "there is no topic {0} to send them to; inrush topic list shows those that there are, inrush topic create makes one"
+    )]
+    NoTarget(String),
     #[error("{name} is neither a dead letter topic nor a pipeline with dead letters; there are {known}")]
     Unknown { name: String, known: String },
     #[error("cannot read {topic}/{partition}: {error}")]
@@ -68,6 +72,8 @@ pub struct Letters {
 pub struct Chosen {
     pub offsets: Offsets,
     pub count: u64,
+    /// Left, since they are being replayed.
+    pub replayed: u64,
 }
 
 /// By partition, where its letters ended when somebody looked.
@@ -83,10 +89,14 @@ enum Seen<'a> {
 /// How many letters a drop takes away, and how.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
 pub struct Dropped {
-    /// Deleted from the log, since all before them go too.
+    /// Open ones, deleted from the log, since all before them go too.
     pub deleted: u64,
     /// Kept in the log and noted as handled, since others stand before them.
     pub hidden: u64,
+    /// Handled before, and deleted with the others.
+    pub handled: u64,
+    /// Chosen, and left: they are being replayed.
+    pub replayed: u64,
 }
 
 impl Letters {
@@ -122,10 +132,10 @@ impl Letters {
     /// A topic that letters are sent to.
     ///
     /// # Errors
-    /// [`Error::NoTopic`]
+    /// [`Error::NoTarget`]
     pub fn target(&self, name: &str) -> Result<Arc<Topic>, Error> {
         let found = self.store.topic(name).filter(|topic| !topic.name.is_internal());
-        found.ok_or_else(|| Error::NoTopic(name.to_owned()))
+        found.ok_or_else(|| Error::NoTarget(name.to_owned()))
     }
 
     /// Which letters of a topic are handled.
@@ -164,9 +174,14 @@ impl Letters {
             let partition = letter.partition;
             let offset = letter.record.offset.0;
             let is_open = again || !is_in(&handled, partition, offset);
-            if is_open && !is_in(&begun, partition, offset) && filter.takes(letter) && is_fit(letter) {
-                chosen.offsets.entry(partition).or_default().insert(offset);
-                chosen.count += 1;
+            if is_open && filter.takes(letter) && is_fit(letter) {
+                match is_in(&begun, partition, offset) {
+                    true => chosen.replayed += 1,
+                    false => {
+                        chosen.offsets.entry(partition).or_default().insert(offset);
+                        chosen.count += 1;
+                    }
+                }
             }
             ControlFlow::Continue(())
         })?;
@@ -181,7 +196,7 @@ impl Letters {
 
     /// Drops the letters that a filter chooses, also handled ones where they go with them: a prefix is deleted from the log, what stands
     /// behind another letter, or behind a batch that cannot be decoded, is noted as handled. Nothing from `ends` on is dropped: it came after
-    /// whoever agreed to it was told how much goes. With `is_dry` it only counts.
+    /// whoever agreed to it was told how much goes. Nor is a letter that is being replayed. With `is_dry` it only counts.
     ///
     /// # Errors
     /// [`Error`]; what was done before it is done.
@@ -193,7 +208,7 @@ impl Letters {
         is_dry: bool,
     ) -> Result<Dropped, Error> {
         let (mut dropped, mut hidden) = (Dropped::default(), Offsets::new());
-        let handled = self.handled(topic)?;
+        let (handled, begun) = (self.handled(topic)?, self.begun(topic)?);
         let mut prefixes = Vec::new();
         for partition in topic.partitions().iter().filter(|partition| filter.is_of(partition.id().0)) {
             // Below it everything is chosen.
@@ -213,11 +228,18 @@ impl Letters {
                 if offset.0 >= end {
                     return ControlFlow::Break(());
                 }
-                let is_chosen = own.takes(&letter) && own.is_between(offset.0);
+                let mut is_chosen = own.takes(&letter) && own.is_between(offset.0);
+                if is_chosen && is_in(&begun, letter.partition, offset.0) {
+                    dropped.replayed += 1;
+                    is_chosen = false;
+                }
                 is_prefix &= is_chosen;
                 if is_prefix {
                     prefix = Offset(offset.0 + 1);
-                    dropped.deleted += u64::from(!is_in(&handled, letter.partition, offset.0));
+                    match is_in(&handled, letter.partition, offset.0) {
+                        true => dropped.handled += 1,
+                        false => dropped.deleted += 1,
+                    }
                 } else if is_chosen && !is_in(&handled, letter.partition, offset.0) {
                     rest.insert(offset.0);
                     dropped.hidden += 1;

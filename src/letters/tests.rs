@@ -125,15 +125,18 @@ fn a_prefix_is_deleted_and_what_stands_behind_others_is_hidden() {
     let bench = Bench::new();
     let topic = bench.topic("in-dlt", 1);
     bench.send(&topic, 0, &["not-json", "not-json", "overflow", "not-json"]);
-    let planned = Dropped { deleted: 2, hidden: 1 };
+    let planned = Dropped { deleted: 2, hidden: 1, handled: 0, replayed: 0 };
     assert_eq!(bench.drop_some(&topic, &of("not-json"), true), planned);
     assert_eq!(bench.open(&topic), [0, 1, 2, 3], "a trial run drops nothing");
     assert_eq!(bench.drop_some(&topic, &of("not-json"), false), planned);
     assert_eq!(topic.partition(PartitionId(0)).unwrap().start(), Offset(2));
     assert_eq!(bench.open(&topic), [2]);
     assert_eq!(bench.drop_some(&topic, &of("not-json"), false), Dropped::default());
-    // The hidden one goes with it, and is counted no second time.
-    assert_eq!(bench.drop_some(&topic, &Filter::default(), false), Dropped { deleted: 1, hidden: 0 });
+    // The hidden one goes with it, and is told.
+    assert_eq!(
+        bench.drop_some(&topic, &Filter::default(), false),
+        Dropped { deleted: 1, hidden: 0, handled: 1, replayed: 0 }
+    );
     assert_eq!(topic.partition(PartitionId(0)).unwrap().start(), Offset(4));
 }
 
@@ -225,9 +228,9 @@ fn what_came_after_somebody_agreed_is_not_dropped() {
     bench.send(&topic, 0, &["not-json", "not-json"]);
     let drop =
         |filter: &Filter| bench.runtime.block_on(bench.letters.drop_letters(&topic, filter, &ends, false)).unwrap();
-    assert_eq!(drop(&of("not-json")), Dropped { deleted: 0, hidden: 2 });
+    assert_eq!(drop(&of("not-json")), Dropped { deleted: 0, hidden: 2, handled: 0, replayed: 0 });
     assert_eq!(bench.open(&topic), [0, 3, 4]);
-    assert_eq!(drop(&Filter::default()), Dropped { deleted: 1, hidden: 0 });
+    assert_eq!(drop(&Filter::default()), Dropped { deleted: 1, hidden: 0, handled: 2, replayed: 0 });
     assert_eq!(bench.open(&topic), [3, 4]);
 }
 
@@ -248,6 +251,9 @@ fn a_batch_that_cannot_be_decoded_is_not_deleted_with_letters_around_it() {
     let home = topic.partition(PartitionId(0)).unwrap();
     home.append_blocking(Append { batch, lease: None, leader_epoch: -1 }).unwrap();
     bench.send(&topic, 0, &["not-json"]);
-    assert_eq!(bench.drop_some(&topic, &Filter::default(), false), Dropped { deleted: 1, hidden: 1 });
+    assert_eq!(
+        bench.drop_some(&topic, &Filter::default(), false),
+        Dropped { deleted: 1, hidden: 1, handled: 0, replayed: 0 }
+    );
     assert_eq!(home.start(), Offset(1), "somebody may still want it");
 }

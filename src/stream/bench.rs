@@ -231,6 +231,15 @@ impl Watch for Stopwatch<'_> {
         self.parts[stage].rows += rows.len() as u64;
     }
 
+    fn enters(&mut self) {
+        self.since = Instant::now();
+    }
+
+    fn entered(&mut self, stage: usize) {
+        self.parts[stage].time += self.since.elapsed();
+        self.since = Instant::now();
+    }
+
     fn routed(&mut self, routes: &[Rows], _: &Found) {
         if let Some(part) = self.parts.last_mut() {
             part.time += self.since.elapsed();
@@ -284,7 +293,14 @@ impl<'a> Course<'a> {
             rest = after;
             self.piece(some, &mut states, &mut sinks, &mut round)?;
         }
-        for done in states.let_go(&self.job.plan, None) {
+        let since = Instant::now();
+        let gone = states.let_go(&self.job.plan, None);
+        if let Some(stage) = self.job.plan.remembering() {
+            let rows = gone.iter().map(|done| done.routes.iter().map(Rows::len).max().unwrap_or(0) as u64);
+            round.parts[1 + stage].rows += rows.sum::<u64>();
+            round.parts[1 + stage].time += since.elapsed();
+        }
+        for done in gone {
             self.encode(&done.routes, &done.records, &mut sinks, &mut round)?;
         }
         for (at, sink) in sinks.iter_mut().enumerate() {
@@ -415,6 +431,29 @@ mod tests {
     use super::*;
     use crate::clock::Clock;
     use crate::stream::record_of;
+
+    #[test]
+    fn what_a_step_keeps_until_the_end_is_its_own() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("p.toml");
+        let steps = [
+            "window = { tumbling = \"1m\", key = \"n\", select = \"count(*) as c\" }",
+            "last = { key = \"n\", ttl = \"1h\" }",
+        ];
+        for step in steps {
+            let text = format!(
+                "from = \"topic:t\"\n[columns]\nn = \"int64\"\n[[step]]\n{step}\n[[route]]\nto = {{ topic = \"o\" }}\n"
+            );
+            std::fs::write(&file, text).unwrap();
+            let line = |n: u64| format!("{{\"n\":{}}}", n % 100);
+            let events = (0..20_000).map(|n| record_of(line(n).as_bytes(), n as i64, &Clock::manual(1))).collect();
+            let own = file.clone();
+            let told = std::thread::spawn(move || bench(&own, events, |_| {}).unwrap()).join().unwrap();
+            let part = &told.parts[1];
+            assert!(part.name.starts_with("step 1") && part.rows == 100 && part.ms.median > 0.0, "{step}: {part:#?}");
+            assert_eq!(told.rows, 100, "{step}");
+        }
+    }
 
     #[test]
     fn each_part_of_the_way_has_its_rows_and_its_share() {

@@ -78,8 +78,8 @@ fn column(section: &Section<'_>, name: &str, item: &Item) -> Option<Column> {
         }
     };
     let from = match (table.get("path").and_then(Item::as_str), table.get("header").and_then(Item::as_str)) {
-        (Some(path), None) => pointer(section, name, path)?,
-        (None, Some(header)) => From::Header(header.to_owned()),
+        (Some(path), None) => pointer(section, name, &section.expanded(name, path)?)?,
+        (None, Some(header)) => From::Header(section.expanded(name, header)?),
         (None, None) if !table.contains_key("path") && !table.contains_key("header") => {
             From::Path(vec![name.to_owned()])
         }
@@ -105,8 +105,8 @@ fn pointer(section: &Section<'_>, name: &str, text: &str) -> Option<From> {
             Some(From::Path(rest.split('/').map(|part| part.replace("~1", "/").replace("~0", "~")).collect()))
         }
         None => {
-            section
-                .wrong(name, format!("a path is a JSON pointer and begins with '/': \"/{}\"", text.replace('.', "/")));
+            let meant = text.replace('.', "/");
+            section.wrong(name, format!("a path is a JSON pointer and begins with '/': write \"/{meant}\""));
             None
         }
     }

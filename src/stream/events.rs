@@ -6,7 +6,10 @@ use crate::record::{Offset, Record};
 use base64::{Engine, engine::general_purpose::STANDARD};
 use bytes::Bytes;
 use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
-use serde_json::Value;
+use serde::Deserialize;
+use serde_json::value::RawValue;
+use serde_json::{Map, Value};
+use std::borrow::Cow;
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read, Seek};
 use std::path::Path;
@@ -131,44 +134,47 @@ pub fn record_of(line: &[u8], number: i64, clock: &Clock) -> Record {
         value: Some(Bytes::copy_from_slice(line)),
         headers: Vec::new(),
     };
-    let Ok(Value::Object(printed)) = serde_json::from_slice::<Value>(line) else { return plain() };
-    let is_printed = ["offset", "timestamp", "headers"].iter().all(|key| printed.contains_key(*key));
-    let (Some(offset), Some(timestamp), true) =
-        (printed.get("offset").and_then(Value::as_i64), printed.get("timestamp").and_then(Value::as_i64), is_printed)
-    else {
-        return plain();
+    let Ok(printed) = serde_json::from_slice::<Printed<'_>>(line) else { return plain() };
+    let decoded = |text: &str| STANDARD.decode(text).ok().map(Bytes::from);
+    let bytes = |text: Option<&RawValue>, base64: Option<Cow<'_, str>>| match text {
+        None => base64.and_then(|base64| decoded(&base64)),
+        Some(text) => text_of(text.get()),
     };
-    let bytes = |name: &str| -> Option<Bytes> {
-        match printed.get(name) {
-            None => printed
-                .get(&format!("{name}_base64"))
-                .and_then(Value::as_str)
-                .and_then(|text| STANDARD.decode(text).ok())
-                .map(Bytes::from),
-            Some(value) => text_of(value),
-        }
-    };
-    let headers = printed.get("headers").and_then(Value::as_object);
-    let header = |(name, value): (&String, &Value)| match name.strip_suffix("_base64") {
-        Some(name) => {
-            (Bytes::from(name.to_owned()), value.as_str().and_then(|text| STANDARD.decode(text).ok()).map(Bytes::from))
-        }
-        None => (Bytes::from(name.clone()), text_of(value)),
+    let header = |(name, value): (&String, &Value)| match (name.strip_suffix("_base64"), value) {
+        (Some(name), value) => (Bytes::from(name.to_owned()), value.as_str().and_then(decoded)),
+        (None, Value::Null) => (Bytes::from(name.clone()), None),
+        (None, Value::String(text)) => (Bytes::from(name.clone()), Some(Bytes::from(text.clone()))),
+        (None, other) => (Bytes::from(name.clone()), Some(Bytes::from(other.to_string()))),
     };
     Record {
-        offset: Offset(offset),
-        timestamp,
-        key: bytes("key"),
-        value: bytes("value"),
-        headers: headers.into_iter().flatten().map(header).collect(),
+        offset: Offset(printed.offset),
+        timestamp: printed.timestamp,
+        key: bytes(printed.key, printed.key_base64),
+        value: bytes(printed.value, printed.value_base64),
+        headers: printed.headers.iter().map(header).collect(),
     }
 }
 
-fn text_of(value: &Value) -> Option<Bytes> {
-    match value {
-        Value::Null => None,
-        Value::String(text) => Some(Bytes::from(text.clone())),
-        other => Some(Bytes::from(other.to_string())),
+/// A record as it is printed. Its value stays the text that it is.
+#[derive(Deserialize)]
+struct Printed<'l> {
+    offset: i64,
+    timestamp: i64,
+    #[serde(borrow)]
+    key: Option<&'l RawValue>,
+    key_base64: Option<Cow<'l, str>>,
+    #[serde(borrow)]
+    value: Option<&'l RawValue>,
+    value_base64: Option<Cow<'l, str>>,
+    headers: Map<String, Value>,
+}
+
+/// What a text of JSON stands for where a record is printed: a string is its text.
+fn text_of(json: &str) -> Option<Bytes> {
+    match json.as_bytes() {
+        b"null" => None,
+        [b'"', ..] => serde_json::from_str::<String>(json).ok().map(Bytes::from),
+        other => Some(Bytes::copy_from_slice(other)),
     }
 }
 
@@ -183,6 +189,27 @@ mod tests {
         let mut text = String::new();
         Events::open(path).unwrap().lines.read_to_string(&mut text).unwrap();
         text
+    }
+
+    #[test]
+    fn what_a_record_holds_is_what_was_printed_of_it_to_the_last_byte() {
+        let of = |line: &str| record_of(line.as_bytes(), 7, &Clock::manual(9));
+        let value = r#"{"a":1,"a":12345678901234567890123,"f":1.10,"g":1E400,"h":-0}"#;
+        let line = format!(
+            r#"{{"partition":0,"offset":3,"timestamp":5,"key":"k\u0031","value":{value},"headers":{{"h":"x","b_base64":"/w==","n":null}}}}"#
+        );
+        let record = of(&line);
+        assert_eq!((record.offset.0, record.timestamp, record.key.as_deref()), (3, 5, Some(b"k1".as_slice())));
+        assert_eq!(record.value.as_deref(), Some(value.as_bytes()));
+        let headers: Vec<_> = record.headers.iter().map(|(name, value)| (name.as_ref(), value.as_deref())).collect();
+        assert_eq!(headers, [(b"h".as_slice(), Some(b"x".as_slice())), (b"b", Some(&[0xff])), (b"n", None)]);
+        let bytes = of(r#"{"offset":3,"timestamp":5,"key":null,"value_base64":"/9g=","headers":{}}"#);
+        assert_eq!((bytes.key, bytes.value.as_deref()), (None, Some([0xff, 0xd8].as_slice())));
+        assert_eq!(of(r#"{"offset":3,"timestamp":5,"key":null,"value":null,"headers":{}}"#).value, None);
+        // No record: the value of one.
+        for plain in [value, r#"{"offset":3,"timestamp":5}"#, r#"{"offset":"x","timestamp":5,"headers":{}}"#, "x"] {
+            assert_eq!((of(plain).offset.0, of(plain).value.as_deref()), (7, Some(plain.as_bytes())), "{plain}");
+        }
     }
 
     #[test]

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 /// Decisions that a checkpoint holds, about: a cut forgets those below it.
 const BELIEFS_MAX: usize = 1_000;
 /// Status tells of times that were not believed for so long.
-const TOLD_FOR: Duration = Duration::from_secs(60 * 60);
+pub(super) const TOLD_FOR: Duration = Duration::from_secs(60 * 60);
 
 /// Of records from `from` to before `until` no time behind `ms` was believed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

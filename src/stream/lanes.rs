@@ -105,9 +105,9 @@ impl Lanes {
     /// Decodes and transforms records of one piece here and now; waits for schemas that they lack.
     ///
     /// # Errors
-    /// The schema registry is down.
+    /// The schema registry is down, or has much to answer.
     pub(super) fn transform(&self, partition: i32, records: &[Record]) -> Result<Ready, String> {
-        Ok(self.work.ready(self.work.decoder.decode_fetching(partition, records)?).0)
+        Ok(self.work.ready(self.work.decoder.decode_fetching_some(partition, records)?).0)
     }
 
     /// The same of records that may make more rows than fit together: in their order.
@@ -119,7 +119,7 @@ impl Lanes {
         if records.is_empty() {
             return Ok(Vec::new());
         }
-        let fetching = |records: &[Record]| self.work.decoder.decode_fetching(partition, records);
+        let fetching = |records: &[Record]| self.work.decoder.decode_fetching_some(partition, records);
         self.work.piece(&fetching, TimestampType::CreateTime, records, &mut outcomes)?;
         let piece = |outcome| match outcome {
             Outcome::Piece(piece) => Some(piece),
@@ -135,7 +135,7 @@ impl Lanes {
             return vec![Outcome::Piece(piece)];
         }
         let mut outcomes = Vec::new();
-        let fetching = |records: &[Record]| self.work.decoder.decode_fetching(partition, records);
+        let fetching = |records: &[Record]| self.work.decoder.decode_fetching_some(partition, records);
         if let Err(reason) = self.work.piece(&fetching, piece.kind, piece.records, &mut outcomes) {
             outcomes.push(Outcome::Down(reason));
         }

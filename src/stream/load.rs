@@ -52,6 +52,12 @@ pub(super) fn file(path: &Path) -> Result<Job, Vec<Mistake>> {
     self::text(path, &text)
 }
 
+/// Whether this is what the file says now.
+pub(super) fn is_text(path: &Path, text: &str) -> bool {
+    let is_so_long = std::fs::metadata(path).is_ok_and(|file| file.len() == text.len() as u64);
+    is_so_long && std::fs::read(path).is_ok_and(|bytes| bytes == text.as_bytes())
+}
+
 /// Checks and plans a file's text. Where the file has mistakes, its SQL is judged all the same, as far as it can be.
 ///
 /// # Errors

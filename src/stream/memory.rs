@@ -2,18 +2,19 @@
 //! comes a mark moves the time.
 
 use super::cut::CUT_SHARE;
-use super::horizon::Horizon;
+use super::horizon::{Horizon, TOLD_FOR};
 use super::lanes::Ready;
 use super::plan::Watch;
 use super::runner::{Fail, Open, Runner};
 use super::sink::journal::Last;
-use super::step::Pane;
+use super::step::{Pane, Sieve};
 use super::tap::{Look, Passed};
 use super::writing::Tried;
 use crate::metrics as names;
 use crate::record::{Offset, PartitionId, Record, TimestampType};
 use std::borrow::Cow;
-use std::time::Duration;
+use std::time::{Duration, Instant};
+use tracing::warn;
 
 /// A partition without records for so long is moved by a mark, to so long ago.
 pub(super) const QUIET_AFTER: Duration = Duration::from_secs(30);
@@ -50,15 +51,39 @@ impl Runner {
             ready.sights.place(&done.places);
         }
         self.note_ahead(id, records, &done, &horizon)?;
-        self.count_evicted(done.evicted);
+        self.count_evicted(done.evicted, done.filtered.of(Sieve::Full).into());
         ready.filtered.merge(&done.filtered);
         (ready.routes, ready.bad) = (done.routes, done.bad);
         Ok((done.records, ready))
     }
 
-    fn count_evicted(&self, count: u64) {
+    /// Notes keys that left early, and rows that a window had no room for.
+    fn count_evicted(&mut self, keys: u64, rows: u64) {
         let pipeline = self.job.spec.name.clone();
-        metrics::counter!(names::STREAM_STATE_EVICTED.name, "pipeline" => pipeline).increment(count);
+        metrics::counter!(names::STREAM_STATE_EVICTED.name, "pipeline" => pipeline).increment(keys);
+        if keys + rows == 0 {
+            return;
+        }
+        let (all_keys, all_rows, at) = self.status.crowded;
+        if at.is_none() {
+            warn!(
+                pipeline = self.job.spec.name,
+                keys, rows, "what steps remember reached state-size-max: keys leave early, rows are in no window"
+            );
+        }
+        self.status.crowded = (all_keys + keys, all_rows + rows, Some(Instant::now()));
+    }
+
+    /// What a person should know of steps that may not remember more.
+    pub(super) fn crowded_warning(&self) -> Option<String> {
+        let (keys, rows, at) = self.status.crowded;
+        at.filter(|at| at.elapsed() < TOLD_FOR)?;
+        let told = match (keys, rows) {
+            (keys, 0) => format!("{keys} keys were let go before their time"),
+            (0, rows) => format!("{rows} rows are in no window"),
+            (keys, rows) => format!("{keys} keys were let go before their time, {rows} rows are in no window"),
+        };
+        Some(format!("state-size-max was reached: {told} since the pipeline started; raise it, or let keys go sooner"))
     }
 
     /// Moves the time of partitions in which nothing comes and a row waits for it.
@@ -129,7 +154,7 @@ impl Runner {
                 sights: &sights,
             },
         );
-        self.count_evicted(done.evicted);
+        self.count_evicted(done.evicted, 0);
         let (kind, all) = (TimestampType::CreateTime, 0..done.records.len());
         for (at, rows) in done.routes.iter().enumerate() {
             let tried = self.try_write(open, at, id, kind, &done.records, rows, all.clone(), Last::More)?;

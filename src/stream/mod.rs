@@ -26,6 +26,7 @@ mod lanes;
 mod life;
 mod load;
 mod memory;
+mod moving;
 mod offline;
 mod opening;
 mod output;

@@ -46,6 +46,8 @@ pub struct Ran {
     /// By reason.
     pub dead_by: BTreeMap<&'static str, u64>,
     pub files: Vec<PathBuf>,
+    /// Of each table that is a topic and was given records that are no rows of it: how many, and why the last one is none.
+    pub table_warnings: Vec<String>,
 }
 
 impl Ran {
@@ -106,14 +108,14 @@ pub fn run<'a>(
     listener: &mut Listener<'_>,
 ) -> Result<Ran, RunError> {
     let job = load::file(file).map_err(RunError::Mistakes)?;
-    fill(&job, tables, clock)?;
+    let table_warnings = fill(&job, tables, clock)?;
     let mut run = Run {
         decoder: Decoder::new(&job.spec.format, job.plan.columns().to_vec(), job.plan.input().clone()),
         out: Out::open(&job, to)?,
         job,
         clock,
         states: States::default(),
-        ran: Ran::default(),
+        ran: Ran { table_warnings, ..Ran::default() },
     };
     let mut heading = Heading::of(&run.job.spec.format);
     let (mut records, mut size, mut line) = (Vec::new(), 0, 0);
@@ -176,8 +178,9 @@ impl Heading {
     }
 }
 
-/// Puts records of files into the tables that are topics.
-fn fill(job: &Job, tables: &[(String, PathBuf)], clock: &Clock) -> Result<(), RunError> {
+/// Puts records of files into the tables that are topics; gives what is to be said of those that are no rows.
+fn fill(job: &Job, tables: &[(String, PathBuf)], clock: &Clock) -> Result<Vec<String>, RunError> {
+    let mut warnings = Vec::new();
     for (topic, file) in tables {
         let mut of_topic = job.plan.look_ups().filter(|table| table.topic() == Some(topic)).peekable();
         if of_topic.peek().is_none() {
@@ -187,9 +190,19 @@ fn fill(job: &Job, tables: &[(String, PathBuf)], clock: &Clock) -> Result<(), Ru
             std::fs::read(file).map_err(|source| RunError::Io { what: "read the records of a table", source })?;
         let lines = text.split(|byte| *byte == b'\n').map(<[u8]>::trim_ascii).filter(|line| !line.is_empty());
         let records: Vec<Record> = lines.zip(0..).map(|(line, number)| record_of(line, number, clock)).collect();
-        of_topic.for_each(|table| table.take(&records));
+        for table in of_topic {
+            table.take(&records);
+            let (bad, last) = (table.bad_records(), table.last_bad());
+            warnings.extend(last.filter(|_| bad > 0).map(|last| {
+                format!(
+                    "{bad} of {} lines of {} are no rows of the table; the last: {last}; a line is a record as inrush consume prints it",
+                    records.len(),
+                    file.display()
+                )
+            }));
+        }
     }
-    Ok(())
+    Ok(warnings)
 }
 
 struct Run<'a> {

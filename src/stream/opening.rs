@@ -292,8 +292,8 @@ impl Runner {
         Err(Fail::Anew)
     }
 
-    /// Each route has its output in the checkpoint. A new one begins where the pipeline is; one that is gone is forgotten once its files
-    /// have their names.
+    /// Each route has its output in the checkpoint. A new one begins where the pipeline is, or where one of its kind stood that is gone: what
+    /// waited for a place with a wrong name goes to the right one. One that is gone is forgotten once its files have their names.
     fn settle_outputs(&mut self, next: &mut Checkpoint) {
         let names = self.job.spec.outputs();
         if let (Some(only), Some(name)) = (next.outputs.remove(ONLY_OUTPUT), names.first()) {
@@ -304,12 +304,23 @@ impl Runner {
                 next.outputs.insert(now, state);
             }
         }
-        for name in &names {
-            let begun = || OutputState { positions: next.positions.clone(), ..OutputState::default() };
-            next.outputs.entry(name.clone()).or_insert_with(begun);
-        }
         let gone: Vec<String> = next.outputs.keys().filter(|name| !names.contains(name)).cloned().collect();
+        for name in &names {
+            if !next.outputs.contains_key(name) {
+                let positions = self.beginning(next, name, &gone);
+                next.outputs.insert(name.clone(), OutputState { positions, ..OutputState::default() });
+            }
+        }
         for name in gone {
+            let behind = behind(&next.outputs[&name], &next.positions);
+            if behind > 0 {
+                warn!(
+                    pipeline = self.job.spec.name,
+                    output = name,
+                    records = behind,
+                    "an output is taken out that lacks records; a new one of its kind gets them"
+                );
+            }
             match self.finish_files(&name) {
                 Ok(()) => drop(next.outputs.remove(&name)),
                 Err(reason) => {
@@ -317,6 +328,17 @@ impl Runner {
                 }
             }
         }
+    }
+
+    /// Where a new output begins.
+    fn beginning(&self, next: &Checkpoint, name: &str, gone: &[String]) -> BTreeMap<i32, i64> {
+        let kind = |name: &str| name.split(' ').next().map(str::to_owned);
+        let mut positions = next.positions.clone();
+        for stood in gone.iter().filter(|gone| kind(gone) == kind(name)).map(|gone| &next.outputs[gone].positions) {
+            // What it never had of a partition it lacks from the beginning.
+            positions.iter_mut().for_each(|(id, at)| *at = stood.get(id).copied().unwrap_or(0).min(*at));
+        }
+        positions
     }
 
     fn settle_folder(&self, state: &mut OutputState, route: &Route, out: &ParquetOutput) -> Result<(), Fail> {
@@ -470,13 +492,18 @@ fn keyed_by(topic: &Source, job: &Job) -> Result<(), String> {
                 format!("say so with inrush.http.key={path} on the topic, if its producers key records by that, or ")
             });
             return Err(format!(
-                "topic {} has {} partitions, and a step that remembers sees one of them: all records of a key must be in one; {proposed}write them into another topic by a first pipeline, to = {{ topic = \"…\", key = \"…\" }}",
+                "topic {} has {} partitions, and a step that remembers sees one of them: all records of a key must be in one; {proposed}put _key into the step's key, if the records' own keys say it, or write them into another topic by a first pipeline, to = {{ topic = \"…\", key = \"…\" }}",
                 topic.name,
                 topic.partition_count()
             ));
         }
     }
     Ok(())
+}
+
+/// Records below `front` that an output lacks.
+fn behind(output: &OutputState, front: &BTreeMap<i32, i64>) -> i64 {
+    front.iter().map(|(id, at)| (at - output.positions.get(id).copied().unwrap_or(0)).max(0)).sum()
 }
 
 /// Outputs to a Kafka topic that are known by other servers, or of a time when their names had none: by the old name the new one. If that is

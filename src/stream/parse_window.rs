@@ -24,7 +24,7 @@ pub(super) fn read(section: &Section<'_>) -> Option<Window> {
     let frame = frame(&table);
     let time = table.string("time").map(|time| named(&table, "time", time));
     let key = if table.has("key") { names(&table, "key") } else { Some(Vec::new()) };
-    let late = if table.has("late") { length(&table, "late", Duration::ZERO) } else { Some(Duration::ZERO) };
+    let late = if table.has("late") { late(&table) } else { Some(Duration::ZERO) };
     let late_to = late_to(&table);
     let select = table.string("select").map(|sql| sql_of(&table, "select", sql));
     if select.is_none() && !table.has("select") {
@@ -79,6 +79,15 @@ fn length(table: &Section<'_>, key: &'static str, least: Duration) -> Option<Dur
         return None;
     }
     Some(length)
+}
+
+/// How long after a window's end its rows are taken.
+fn late(table: &Section<'_>) -> Option<Duration> {
+    if let Some(name) = table.string("late")?.value.strip_prefix("topic:") {
+        table.wrong("late", format!("it is a duration; rows that come later go to late-to = {{ topic = \"{name}\" }}"));
+        return None;
+    }
+    length(table, "late", Duration::ZERO)
 }
 
 /// `late-to = { topic = "clicks-late", key = "page" }`.

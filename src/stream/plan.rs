@@ -7,7 +7,9 @@ mod window;
 use super::columns::RECORD_FIELDS;
 use super::enrich::LookUp;
 use super::fault::Fault;
+use super::functions::GeoFile;
 use super::kinds;
+use super::secrets::Hidden;
 use super::spec::{self, Column, From, Kind, Named, RecordField, Rule, Spec};
 use super::sql::{Scope, Selected, SqlPlanner, readable};
 use super::step::{
@@ -44,6 +46,10 @@ pub struct Plan {
     middle: SchemaRef,
     key_sources: Vec<Vec<From>>,
     routes: Vec<Take>,
+    /// Secrets of its SQL.
+    hidden: Hidden,
+    /// The files of MaxMind's that it asks.
+    geo: Vec<Arc<GeoFile>>,
 }
 
 /// Where a step of the file ends among the stages: a `where` shares its stage with the `select` behind it.
@@ -86,18 +92,24 @@ pub(super) trait Watch {
     fn after(&mut self, stage: usize, rows: &Rows, found: &Found);
     /// Rows by route.
     fn routed(&mut self, routes: &[Rows], found: &Found);
-}
-
-impl Transformed {
-    fn new(routes: Vec<Rows>, found: Found) -> Transformed {
-        let Found { mut faults, filtered, evicted, ahead, is_too_wide } = found;
-        faults.sort_by_key(|(index, _)| *index);
-        faults.dedup_by_key(|(index, _)| *index);
-        Transformed { routes, faults, filtered, evicted, ahead, is_too_wide }
-    }
+    /// Rows go into a window; what it makes of them comes when it closes.
+    fn enters(&mut self) {}
+    /// They are in it.
+    fn entered(&mut self, _stage: usize) {}
 }
 
 impl Plan {
+    /// What came of rows. An expression that failed may say what it was given.
+    fn transformed(&self, routes: Vec<Rows>, found: Found) -> Transformed {
+        let Found { mut faults, filtered, evicted, ahead, is_too_wide } = found;
+        faults.sort_by_key(|(index, _)| *index);
+        faults.dedup_by_key(|(index, _)| *index);
+        if !self.hidden.is_empty() {
+            faults.iter_mut().for_each(|(_, fault)| fault.message = self.hidden.masked(&fault.message).into());
+        }
+        Transformed { routes, faults, filtered, evicted, ahead, is_too_wide }
+    }
+
     /// Plans a pipeline file.
     ///
     /// # Errors
@@ -142,6 +154,11 @@ impl Plan {
         self.head < self.stages.len()
     }
 
+    /// The last stage that remembers.
+    pub(super) fn remembering(&self) -> Option<usize> {
+        self.stages.iter().rposition(|stage| stage.keyed().is_some() || stage.window().is_some())
+    }
+
     /// The steps that remember, in their order.
     pub(super) fn keyed(&self) -> impl Iterator<Item = &Keyed> {
         self.stages.iter().filter_map(Stage::keyed)
@@ -164,7 +181,7 @@ impl Plan {
         let mut watch = watch;
         let rows = self.run_stages(0..self.head, rows, &mut found, None, &mut watch);
         let routes = if self.is_stateful() { vec![rows] } else { self.route_watched(rows, &mut found, &mut watch) };
-        Transformed::new(routes, found)
+        self.transformed(routes, found)
     }
 
     pub(super) fn stages(&self) -> &[Stage] {
@@ -633,7 +650,8 @@ impl<'a> Draft<'a> {
         let routes = self.routes.iter().map(take).collect::<SqlResult<_>>()?;
         let (head, middle) = head.unwrap_or((stages.len(), schema.clone()));
         let key_sources = self.key_sources.clone();
-        Ok(Plan { columns, input, output: schema, stages, places, head, middle, key_sources, routes })
+        let (hidden, geo) = (self.planner.filled(), self.planner.geo());
+        Ok(Plan { columns, input, output: schema, stages, places, head, middle, key_sources, routes, hidden, geo })
     }
 }
 

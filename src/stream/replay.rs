@@ -78,6 +78,15 @@ pub(super) enum Ended {
     Stopped { stands: bool },
 }
 
+/// How feeding ended.
+enum Feeding {
+    Done,
+    /// As [`Ended::Stopped`].
+    Stopped {
+        stands: bool,
+    },
+}
+
 /// Where a pipeline's replay keeps its files.
 pub(super) fn folder(options: &Options, pipeline: &str) -> PathBuf {
     replay_folder(&options.data, pipeline)
@@ -234,6 +243,8 @@ pub(super) fn run(
     let path = checkpoint_path(&folder(options, &replay.pipeline));
     let mut runner = runner::begin(options, &job, path, life, hooks)?;
     runner.replay = Some(replay.clone());
+    // What it was begun with, it ends with: rows of a run before this one were looked up in these.
+    runner.bring_back_tables();
     let mut pause = BACKOFF_MIN;
     while !life.is_stopping() {
         let Some(topic) = options.store.topic_by_id(replay.topic) else {
@@ -248,7 +259,7 @@ pub(super) fn run(
             fed
         });
         match fed {
-            Ok(true) => {
+            Ok(Feeding::Done) => {
                 let checkpoint = &runner.checkpoint;
                 let again = checkpoint.dead() + checkpoint.counts.dead;
                 let told = format!(
@@ -266,7 +277,7 @@ pub(super) fn run(
                 runner.publish(State::Stopped, Some(told.clone()));
                 return Ok(Ended::Done(told));
             }
-            Ok(false) => return Ok(Ended::Stopped { stands: true }),
+            Ok(Feeding::Stopped { stands }) => return Ok(Ended::Stopped { stands }),
             Err(Fail::Broken(reason)) => return Err(reason),
             Err(Fail::Anew) => runner.rewind(),
             Err(Fail::Down(reason)) => {
@@ -382,8 +393,8 @@ fn originals(partition: i32, letters: &[Record], job: &Job) -> Vec<Record> {
 }
 
 impl Runner {
-    /// Feeds all letters that are left, and cuts. `false` if it was stopped before the last.
-    fn feed(&mut self, open: &mut Open, replay: &Replay, only: Option<&[String]>) -> Result<bool, Fail> {
+    /// Feeds all letters that are left, and cuts; also where it is stopped before the last.
+    fn feed(&mut self, open: &mut Open, replay: &Replay, only: Option<&[String]>) -> Result<Feeding, Fail> {
         // All outputs stand together: one that falls ends this run.
         open.until = Some(self.positions.clone());
         if let Some(reason) = open.outlets.iter().find_map(|outlet| outlet.down.reason.clone()) {
@@ -399,7 +410,9 @@ impl Runner {
                 self.publish(State::Running, None);
                 if self.life.is_stopping() {
                     self.cut_together(open)?;
-                    return Ok(false);
+                    // What a run before this one wrote behind the last cut is there, and was not passed yet.
+                    let is_passed = |(id, next): (&i32, &i64)| self.positions.get(id).copied().unwrap_or(0) >= *next;
+                    return Ok(Feeding::Stopped { stands: open.furthest().iter().all(is_passed) });
                 }
                 match self.pace.wait() {
                     Some(wait) => self.pace.nap(wait, NAP),
@@ -414,7 +427,7 @@ impl Runner {
             }
         }
         self.cut_together(open)?;
-        Ok(true)
+        Ok(Feeding::Done)
     }
 
     /// Feeds what is read next of a partition. `false` if the topic has no such partition.

@@ -11,8 +11,9 @@ use super::spec::{Output, ParquetOutput, Route};
 use super::{Options, checkpoint::Checkpoint, runner};
 use crate::control::{self, CpuStatus, PipelineStatus, State};
 use crate::letters::{Chosen, Filter, Letters, Offsets, Ranges, replays_begun};
+use crate::record::TopicName;
 use crate::store::Topic;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
@@ -23,6 +24,8 @@ use uuid::Uuid;
 
 /// A replay that panicked is started again after this.
 const RESTART_PAUSE: Duration = Duration::from_secs(1);
+/// Bytes of a file's name, as file systems have it.
+const FILE_NAME_MAX: usize = 255;
 /// How long the end of one waits for its last cut.
 const HALT_PATIENCE: Duration = Duration::from_secs(30);
 
@@ -35,6 +38,8 @@ pub(super) struct Replays {
     seats: BTreeMap<String, Arc<Seat>>,
     /// Those whose last run is still writing its checkpoint, or for which the system had no thread.
     late: Vec<Arc<Replay>>,
+    /// Those that were told to end, until they have made their last cut or are given up.
+    halting: BTreeSet<String>,
 }
 
 struct Running {
@@ -55,6 +60,7 @@ impl Replays {
             running: BTreeMap::new(),
             seats: BTreeMap::new(),
             late: Vec::new(),
+            halting: BTreeSet::new(),
         }
     }
 
@@ -213,7 +219,7 @@ impl Replays {
             return Ok(None);
         }
         let outputs = job.spec.outputs();
-        let to = redirected(&outputs, to)?;
+        let to = redirected(job, to)?;
         if to.is_empty() && !is_sure {
             return Err(format!(
                 "{count} records would be fed to {} once more: what the live run has written of them, or will write, is there twice then; write elsewhere with --to, or say --yes",
@@ -242,8 +248,8 @@ impl Replays {
         let begun = Replay::load(&self.options, name).map_err(|error| error.to_string())?.map(Arc::new);
         match &begun {
             None => {
-                if let Some(mut ended) = self.running.remove(name) {
-                    halt(&mut ended);
+                if let Some(thread) = self.running.remove(name).and_then(|mut ended| told_to_stop(&mut ended)) {
+                    wait_for(name, thread);
                 }
             }
             Some(begun) if !self.running.contains_key(name) && !self.is_late(name) => self.start(begun.clone()),
@@ -252,24 +258,53 @@ impl Replays {
         Ok(begun)
     }
 
+    /// Whether its last run has not let go of its checkpoint.
     fn is_late(&self, name: &str) -> bool {
-        self.late.iter().any(|late| late.pipeline == name)
+        self.halting.contains(name) || self.late.iter().any(|late| late.pipeline == name)
+    }
+
+    /// Those that were told to end and have not.
+    pub(super) fn halting(&self) -> impl Iterator<Item = &String> {
+        self.halting.iter()
     }
 
     /// Ends a replay where all outputs stand together; letters behind that stay open. With `is_sure` also one whose outputs may hold some of
-    /// those.
-    ///
-    /// # Errors
-    /// There is none; its outputs do not stand together now; the system's. It has not ended then.
-    pub(super) fn stop(&mut self, name: &str, is_sure: bool) -> Result<String, String> {
+    /// those. It does not end if there is none, if its outputs do not stand together now, or if the system does not let it.
+    pub(super) fn stop(&mut self, name: &str, is_sure: bool) -> Step {
         if self.is_late(name) {
-            return Err("its last run is still writing its checkpoint; try again".to_owned());
+            return Step::Told(Err("its last run is still writing its checkpoint; try again".to_owned()));
         }
-        let mut running = self.running.remove(name).ok_or_else(|| format!("no replay of {name} is under way"))?;
+        let Some(mut running) = self.running.remove(name) else {
+            return Step::Told(Err(format!("no replay of {name} is under way")));
+        };
+        let Some(thread) = told_to_stop(&mut running) else {
+            // What ended by itself cannot go on: there is nothing to wait for.
+            let had_ended = running.restart_at.is_none();
+            return self.stopped(running, None, had_ended, is_sure).into();
+        };
+        self.halting.insert(name.to_owned());
+        let name = name.to_owned();
+        Step::away(
+            "its replay's last cut",
+            move || wait_for(&name, thread),
+            move |own, ended| {
+                let own = &mut own.replays;
+                own.halting.remove(&running.replay.pipeline);
+                own.stopped(running, ended, false, is_sure).into()
+            },
+        )
+    }
+
+    /// What comes of the end of a replay whose thread `ended` so; `None` = it was given up, or had none since it `had_ended` before.
+    fn stopped(
+        &mut self,
+        running: Running,
+        ended: Option<Result<Ended, String>>,
+        had_ended: bool,
+        is_sure: bool,
+    ) -> Result<String, String> {
         let replay = running.replay.clone();
-        // What ended by itself cannot go on: there is nothing to wait for.
-        let had_ended = running.thread.is_none() && running.restart_at.is_none();
-        let (stands, is_over) = match halt(&mut running) {
+        let (stands, is_over) = match ended {
             Some(Ok(Ended::Done(told))) => return Ok(told),
             Some(Ok(Ended::Stopped { stands })) => (stands, true),
             // It failed: its outputs may hold more than its last cut.
@@ -282,7 +317,7 @@ impl Replays {
         };
         if ended.is_err() {
             match had_ended {
-                true => drop(self.running.insert(name.to_owned(), running)),
+                true => drop(self.running.insert(replay.pipeline.clone(), running)),
                 false => self.start(replay),
             }
         }
@@ -366,8 +401,8 @@ impl Replays {
     /// Cuts and stops all; they go on at the next start of the daemon.
     pub(super) fn stop_all(&mut self) {
         self.running.values().for_each(|running| running.life.stop());
-        for mut running in std::mem::take(&mut self.running).into_values() {
-            halt(&mut running);
+        for (name, mut running) in std::mem::take(&mut self.running) {
+            told_to_stop(&mut running).map(|thread| wait_for(&name, thread));
         }
     }
 
@@ -486,39 +521,60 @@ fn folders_fit(options: &Options, job: &Job) -> Result<(), String> {
     Ok(())
 }
 
-/// By output what is written in its place: `NAME` for the only one, `OUTPUT=NAME` for one of several.
-fn redirected(outputs: &[String], to: &[String]) -> Result<BTreeMap<String, String>, String> {
-    let one = |asked: &String| match (asked.split_once('='), outputs) {
-        (Some((output, name)), _) if outputs.iter().any(|own| own == output) => {
-            Ok((output.to_owned(), name.to_owned()))
+/// By output what is written in its place: `NAME` for the only one, `OUTPUT=NAME` for one of several. Never a place that the pipeline itself
+/// reads or writes.
+fn redirected(job: &Job, to: &[String]) -> Result<BTreeMap<String, String>, String> {
+    let outputs = job.spec.outputs();
+    let mut redirected: BTreeMap<String, String> = BTreeMap::new();
+    for asked in to {
+        let (output, name) = match (asked.split_once('='), outputs.as_slice()) {
+            (Some((output, name)), _) if outputs.iter().any(|own| own == output) => (output.to_owned(), name),
+            (None, [only]) => (only.clone(), asked.as_str()),
+            _ => {
+                return Err(format!(
+                    "--to {asked}: say for which output, as --to '{}=NAME'; there are {}",
+                    outputs[0],
+                    outputs.join(", ")
+                ));
+            }
+        };
+        let (kind, _) = output.split_once(' ').unwrap_or((&output, ""));
+        let is_name = |part: Component<'_>| matches!(part, Component::Normal(part) if part.len() <= FILE_NAME_MAX);
+        let is_inside = !name.is_empty() && Path::new(name).components().all(is_name);
+        // Also a topic that the daemon keeps for itself.
+        let is_kept = kind == "topic" && TopicName::new(name).map_or(true, |name| name.is_internal());
+        let mut own = outputs.iter().filter_map(|own| own.strip_prefix(kind)?.strip_prefix(' '));
+        let is_own = own.any(|own| match kind {
+            "kafka" => own == name || own.starts_with(&format!("{name} at ")),
+            "topic" => own == name,
+            // A reader of the one would meet files of the other.
+            _ => Path::new(own).starts_with(name) || Path::new(name).starts_with(own),
+        });
+        let is_read = kind == "topic" && (name == job.spec.from.as_str() || name == job.spec.on_error.then.as_str());
+        if is_own || is_read || is_kept || !is_inside {
+            return Err(format!(
+                "--to {name}: name another folder or topic than those that the pipeline reads and writes, below the output folder"
+            ));
         }
-        (None, [only]) => Ok((only.clone(), asked.clone())),
-        _ => Err(format!(
-            "--to {asked}: say for which output, as --to '{}=NAME'; there are {}",
-            outputs[0],
-            outputs.join(", ")
-        )),
-    };
-    let to: BTreeMap<String, String> = to.iter().map(one).collect::<Result<_, _>>()?;
-    for (output, name) in &to {
-        let kind = output.split(' ').next().unwrap_or_default();
-        let place = format!("{kind} {name}");
-        let is_own =
-            outputs.iter().any(|own| *own == place || kind == "kafka" && own.starts_with(&format!("{place} at ")));
-        let is_inside =
-            !name.is_empty() && Path::new(name).components().all(|part| matches!(part, Component::Normal(_)));
-        if is_own || !is_inside {
-            return Err(format!("--to {name}: name another folder or topic than its own, below the output folder"));
+        let mut others = redirected.values().map(Path::new);
+        let is_taken = others.any(|other: &Path| other.starts_with(name) || Path::new(name).starts_with(other));
+        if is_taken || redirected.insert(output.clone(), name.to_owned()).is_some() {
+            return Err(format!("--to {asked}: {output}, or {name}, is named twice"));
         }
     }
-    Ok(to)
+    Ok(redirected)
 }
 
-/// How it ended; `None` if it was given up, or had ended before.
-fn halt(running: &mut Running) -> Option<Result<Ended, String>> {
+/// Tells one to stop; gives its thread, if there is one.
+fn told_to_stop(running: &mut Running) -> Option<JoinHandle<Result<Ended, String>>> {
     running.life.stop();
     let thread = running.thread.take()?;
     thread.thread().unpark();
+    Some(thread)
+}
+
+/// How a thread that was told to stop ended; `None` if it was given up.
+fn wait_for(pipeline: &str, thread: JoinHandle<Result<Ended, String>>) -> Option<Result<Ended, String>> {
     let began = Instant::now();
     while !thread.is_finished() && began.elapsed() < HALT_PATIENCE {
         std::thread::park_timeout(Duration::from_millis(10));
@@ -526,7 +582,7 @@ fn halt(running: &mut Running) -> Option<Result<Ended, String>> {
     match thread.is_finished() {
         true => thread.join().ok(),
         false => {
-            warn!(pipeline = running.replay.pipeline, "its replay did not stop in time and is given up");
+            warn!(pipeline, "its replay did not stop in time and is given up");
             None
         }
     }

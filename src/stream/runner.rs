@@ -9,6 +9,7 @@ use super::closing::{WINDOWS, Waits};
 use super::cpu::Pace;
 use super::dead_letters::{DeadLetters, Letter};
 use super::fault::{Fault, Reason};
+use super::format::Registry;
 use super::hooks::{Hooks, Step};
 use super::lanes::{Lanes, Outcome, Ready};
 use super::life::{Life, Seat};
@@ -319,6 +320,7 @@ impl Runner {
 
     fn run(&mut self) -> Result<(), String> {
         let mut pause = BACKOFF_MIN;
+        let mut progress = self.got_on();
         while !self.life.is_stopping() {
             let source = self.source();
             if let Ok(None) = source {
@@ -333,8 +335,9 @@ impl Runner {
                 Err(Fail::Broken(reason)) => return Err(reason),
                 Err(Fail::Anew) => self.rewind(),
                 Err(Fail::Down(reason)) => {
-                    if began.elapsed() > BACKOFF_MAX {
-                        pause = BACKOFF_MIN;
+                    let now = self.got_on();
+                    if began.elapsed() > BACKOFF_MAX || now != progress {
+                        (pause, progress) = (BACKOFF_MIN, now);
                     }
                     warn!(pipeline = self.job.spec.name, %reason, again_in_s = pause.as_secs(), "the pipeline is stalled");
                     self.count_stall();
@@ -346,6 +349,12 @@ impl Runner {
         }
         self.publish(State::Stopped, None);
         Ok(())
+    }
+
+    /// What changes only where it gets on: where the last cut is, and how many schemas are known.
+    fn got_on(&self) -> (BTreeMap<i32, i64>, u64) {
+        let answered = self.job.spec.format.registry().map_or(0, Registry::answered);
+        (self.checkpoint.positions.clone(), answered)
     }
 
     /// Back to the last cut.

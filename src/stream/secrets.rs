@@ -2,9 +2,11 @@
 //! keeps the pipeline's text. Read once, when the pipeline is planned.
 
 use crate::record::TopicName;
+use bytes::Bytes;
 use datafusion_common::tree_node::{Transformed, TreeNode};
 use datafusion_common::{Result, ScalarValue, plan_err};
 use datafusion_expr::{Expr, lit};
+use std::fmt;
 use std::path::{Path, PathBuf};
 
 /// The function's name in SQL.
@@ -12,16 +14,21 @@ pub(super) const FUNCTION: &str = "secret";
 
 /// Replaces each call of `secret` by what its file holds: `$CREDENTIALS_DIRECTORY/NAME` (systemd's `LoadCredential=`), else `secrets/NAME`
 /// beside the pipeline file. A newline at the end does not count.
-pub(super) fn resolve(expr: Expr, pipeline: &Path) -> Result<Expr> {
-    replace(expr, |name| read(name, pipeline))
+/// What they hold is noted.
+pub(super) fn resolve(expr: Expr, pipeline: &Path, filled: &mut Vec<String>) -> Result<Expr> {
+    replace(expr, |name| {
+        let text = read(name, pipeline)?;
+        filled.push(text.clone());
+        Ok(text)
+    })
 }
 
 /// Replaces each call of `secret` by a text that names it, for SQL that people read.
-pub(super) fn name(expr: Expr, _: &Path) -> Result<Expr> {
+pub(super) fn name(expr: Expr, _: &Path, _: &mut Vec<String>) -> Result<Expr> {
     replace(expr, |name| Ok(format!("<secret {name}>")))
 }
 
-fn replace(expr: Expr, by: impl Fn(&str) -> Result<String>) -> Result<Expr> {
+fn replace(expr: Expr, mut by: impl FnMut(&str) -> Result<String>) -> Result<Expr> {
     let resolved = expr.transform(|expr| match &expr {
         Expr::ScalarFunction(call) if call.func.name() == FUNCTION => {
             let name = match call.args.as_slice() {
@@ -33,6 +40,40 @@ fn replace(expr: Expr, by: impl Fn(&str) -> Result<String>) -> Result<Expr> {
         _ => Ok(Transformed::no(expr)),
     })?;
     Ok(resolved.data)
+}
+
+/// Values that nothing shows, also not in the words of who says them back.
+#[derive(Clone, Default)]
+pub(super) struct Hidden(Vec<String>);
+
+impl fmt::Debug for Hidden {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} secrets", self.0.len())
+    }
+}
+
+impl Hidden {
+    pub(super) fn of(mut secrets: Vec<String>) -> Hidden {
+        secrets.retain(|secret| !secret.is_empty());
+        // One may be a part of another.
+        secrets.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
+        secrets.dedup();
+        Hidden(secrets)
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The text without them.
+    pub(super) fn masked(&self, text: &str) -> String {
+        self.0.iter().fold(text.to_owned(), |text, secret| text.replace(secret, "(secret)"))
+    }
+
+    /// The words of another side without them.
+    pub(super) fn mask(&self, said: Bytes) -> Bytes {
+        if self.is_empty() { said } else { Bytes::from(self.masked(&String::from_utf8_lossy(&said))) }
+    }
 }
 
 /// Text in which `{secret:NAME}` stands for what that secret's file holds.
@@ -100,6 +141,30 @@ pub(super) fn text_of(name: &str, pipeline: &Path) -> std::result::Result<String
 #[cfg(test)]
 mod tests {
     use crate::stream::load;
+
+    #[test]
+    fn an_expression_that_fails_shows_no_secret() {
+        use crate::clock::Clock;
+        use crate::stream::offline::{Dead, Destination, Listener, run};
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("p.toml");
+        std::fs::create_dir(folder.path().join("secrets")).unwrap();
+        std::fs::write(folder.path().join("secrets/key"), "Jefe-of-old\n").unwrap();
+        let text = |sql: &str| {
+            format!("from = \"topic:t\"\nselect = \"{sql}\"\nto = {{ topic = \"o\" }}\n[columns]\nu = \"string\"\n")
+        };
+        std::fs::write(&file, text("cast(u || secret('key') as int) as n")).unwrap();
+        let mut told = Vec::new();
+        let mut dead = |dead: Dead| told.push(dead.message.to_string());
+        let mut listener = Listener { dead: &mut dead, progress: &mut |_| {} };
+        let mut out = Vec::new();
+        let events = &mut "{\"u\":\"x\"}\n".as_bytes();
+        run(&file, &[], events, Destination::Lines(&mut out), &Clock::manual(9), &mut listener).unwrap();
+        assert!(told.len() == 1 && told[0].contains("x(secret)") && !told[0].contains("Jefe"), "{told:?}");
+        // What is made of constants fails when it is planned.
+        let wrong = load::text(&file, &text("cast(secret('key') as int) as n")).err().unwrap()[0].to_string();
+        assert!(!wrong.contains("Jefe"), "{wrong}");
+    }
 
     #[test]
     fn a_secret_comes_from_its_file_and_a_missing_one_is_a_mistake() {

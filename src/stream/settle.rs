@@ -38,7 +38,15 @@ impl Runner {
         if !self.stand_together(open) {
             self.cut(open, at)?;
         }
-        if let Err(fail) = self.fall(open, at, down.reason) {
+        let reason = match down.wait {
+            Duration::ZERO => down.reason,
+            wait => format!(
+                "{}; it asked to be left alone for {} s: pause and resume the pipeline to try at once",
+                down.reason,
+                wait.as_secs()
+            ),
+        };
+        if let Err(fail) = self.fall(open, at, reason) {
             // All stand together, and wait together.
             self.asked_to_wait = down.wait;
             return Err(fail);

@@ -8,8 +8,8 @@ mod aggregates;
 pub(super) use aggregates::{Call, Fold};
 
 use super::columns::RECORD_FIELDS;
-use super::functions;
-use super::secrets;
+use super::functions::{self, GeoFile};
+use super::secrets::{self, Hidden};
 use super::spec::Sql;
 use crate::config::{Mistake, nearest};
 use arrow::datatypes::{DataType, Field, Schema};
@@ -81,17 +81,36 @@ pub(super) struct SqlPlanner<'a> {
     file: &'a Path,
     context: Context,
     /// What becomes of calls of `secret`.
-    secrets: fn(Expr, &Path) -> SqlResult<Expr>,
+    secrets: fn(Expr, &Path, &mut Vec<String>) -> SqlResult<Expr>,
+    /// What they hold.
+    filled: RefCell<Vec<String>>,
+    geo: RefCell<Vec<Arc<GeoFile>>>,
 }
 
 impl<'a> SqlPlanner<'a> {
     pub(super) fn new(file: &'a Path) -> SqlPlanner<'a> {
-        SqlPlanner { file, context: Context::new(), secrets: secrets::resolve }
+        SqlPlanner {
+            file,
+            context: Context::new(),
+            secrets: secrets::resolve,
+            filled: RefCell::default(),
+            geo: RefCell::default(),
+        }
     }
 
     /// For expressions that are shown and never run: secrets are named in them, and not read.
     pub(super) fn to_show(file: &'a Path) -> SqlPlanner<'a> {
         SqlPlanner { secrets: secrets::name, ..SqlPlanner::new(file) }
+    }
+
+    /// The secrets that were filled in so far.
+    pub(super) fn filled(&self) -> Hidden {
+        Hidden::of(self.filled.borrow().clone())
+    }
+
+    /// The files of MaxMind's that its SQL asks.
+    pub(super) fn geo(&self) -> Vec<Arc<GeoFile>> {
+        self.geo.borrow().clone()
     }
 
     /// A truth.
@@ -225,13 +244,15 @@ impl<'a> SqlPlanner<'a> {
         let planned = planner.sql_to_expr(ast, &scope.schema, &mut PlannerContext::new()).and_then(|expr| {
             let info = SimplifyContext::builder().with_schema(scope.schema.clone()).build();
             let simplifier = ExprSimplifier::new(info);
-            let expr = functions::bind((self.secrets)(expr, self.file)?, self.file)?;
+            let expr = (self.secrets)(expr, self.file, &mut self.filled.borrow_mut())?;
+            let expr = functions::bind(expr, self.file, &mut self.geo.borrow_mut())?;
             let expr = simplifier.simplify(simplifier.coerce(expr, &scope.schema)?)?;
             // A function judges its arguments when it is asked for its type; here the place in the SQL is still known.
             expr.get_type(scope.schema()).map(|_| expr)
         });
         planned.map_err(|error| {
-            let reason = self.context.hint.take().unwrap_or_else(|| readable(&error));
+            // What is made of constants is made now, and fails with them.
+            let reason = self.context.hint.take().unwrap_or_else(|| self.filled().masked(&readable(&error)));
             let place = sql.text.find(&shown).filter(|at| !sql.text[..*at].contains('\n')).unwrap_or(0);
             Mistake { column: sql.column + sql.text[..place].chars().count(), ..self.mistake(sql, reason) }
         })

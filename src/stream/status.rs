@@ -30,6 +30,8 @@ pub(super) struct Board {
     windows_wait_for: Vec<WindowWait>,
     /// When a time was last not believed.
     pub(super) ahead_at: Option<Instant>,
+    /// Keys that left early and rows that were left out, for want of room for what steps remember; and when last.
+    pub(super) crowded: (u64, u64, Option<Instant>),
     /// As the outputs were when they were last looked at; `None` = as in the checkpoint.
     progress: Option<Progress>,
 }
@@ -149,6 +151,7 @@ impl Runner {
                 .cloned()
                 .chain(self.life.note())
                 .chain(self.ahead_warning())
+                .chain(self.crowded_warning())
                 .chain(self.table_warnings())
                 .collect(),
             source: self.job.spec.source(),

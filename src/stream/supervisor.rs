@@ -25,7 +25,6 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 use tracing::{error, warn};
-use uuid::Uuid;
 
 /// A panicked pipeline is started again after this.
 const RESTART_PAUSE: Duration = Duration::from_secs(1);
@@ -101,6 +100,7 @@ pub(super) fn start_with(
         halting: BTreeMap::new(),
         late: BTreeMap::new(),
         errands: Errands::default(),
+        refused: BTreeMap::new(),
     };
     let own = stop.clone();
     let thread = std::thread::Builder::new().name("inrush-pipelines".to_owned());
@@ -118,18 +118,20 @@ const FROM_ZERO: [names::Metric; 6] = [
 ];
 
 pub(super) struct Supervisor {
-    options: Arc<Options>,
+    pub(super) options: Arc<Options>,
     hooks: Hooks,
     silence_max: Duration,
     pipelines: BTreeMap<String, Pipeline>,
     /// By pipeline, also of those that are gone: a thread that was given up may still hold one.
-    seats: BTreeMap<String, Arc<Seat>>,
+    pub(super) seats: BTreeMap<String, Arc<Seat>>,
     pub(super) replays: Replays,
     /// Pipelines that were told to stop, as they ran, and are started again by the errand that waits for it.
-    halting: BTreeMap<String, Job>,
+    pub(super) halting: BTreeMap<String, Job>,
     /// Pipelines whose last run is still writing its checkpoint, or for which the system had no thread; with `drop_state`.
     late: BTreeMap<String, (Job, bool)>,
     pub(super) errands: Errands,
+    /// Why the file of a pipeline was refused that runs as it was before.
+    refused: BTreeMap<String, String>,
 }
 
 impl Supervisor {
@@ -161,7 +163,9 @@ impl Supervisor {
             self.stopping(&name).into_iter().for_each(|thread| wait_for(&name, thread, patience));
         }
         let began = Instant::now();
-        while self.halting.keys().any(|name| self.errands.is_away(name)) && began.elapsed() < patience {
+        while self.halting.keys().chain(self.replays.halting()).any(|name| self.errands.is_away(name))
+            && began.elapsed() < patience
+        {
             std::thread::park_timeout(HALT_LOOK);
         }
     }
@@ -196,7 +200,7 @@ impl Supervisor {
                 self.queue(asked, &pipeline, move |own| own.with_job(name, begin));
             }
             Command::StopReplay { pipeline, is_sure } => {
-                self.at_once(asked, &pipeline, |own| own.replays.stop(&pipeline, is_sure).into());
+                self.at_once(asked, &pipeline, |own| own.replays.stop(&pipeline, is_sure));
             }
             Command::Tap { pipeline, tap } => self.at_once(asked, &pipeline, |own| own.tap(&pipeline, &tap).into()),
         }
@@ -251,18 +255,29 @@ impl Supervisor {
             self.options.control.publish(PipelineStatus { state: State::Starting, ..line });
         }
         let (options, own_path) = (self.options.clone(), path.clone());
-        let work = move || looked_at(&options, &own_path);
+        let running = if drop_state { None } else { self.runs(&name).map(|job| job.spec.clone()) };
+        let work = move || {
+            // What runs goes on, whatever became of the tables that it names: it watches them itself.
+            if running.is_some_and(|running| load::is_text(&own_path, &running.text)) {
+                return Ok(None);
+            }
+            looked_at(&options, &own_path).map(Some)
+        };
         Step::away("its file, tables or folders", work, move |own: &mut Supervisor, job| {
             own.reload_file(name, path, job, drop_state)
         })
     }
 
-    fn reload_file(&mut self, name: String, path: PathBuf, job: Result<Job, String>, drop_state: bool) -> Step {
+    /// `None` = the file says what runs.
+    fn reload_file(&mut self, name: String, path: PathBuf, job: Result<Option<Job>, String>, drop_state: bool) -> Step {
         if !path.exists() {
             self.options.control.withdraw(&name);
             return Step::Told(Err(format!("{} went away while it was read", path.display())));
         }
-        let judged = job.and_then(|job| Ok(self.is_news(&name, &job, drop_state)?.then_some(job)));
+        let judged = job.and_then(|job| match job {
+            Some(job) => Ok(self.is_news(&name, &job, drop_state)?.then_some(job)),
+            None => Ok(None),
+        });
         let job = match judged {
             Ok(Some(job)) => job,
             Ok(None) => return self.reloaded(&name, &path, Ok("unchanged")).into(),
@@ -282,6 +297,10 @@ impl Supervisor {
     fn reloaded(&mut self, name: &str, path: &Path, result: Result<&'static str, String>) -> Result<String, String> {
         let label = result.as_ref().map_or("refused", |done| *done);
         metrics::counter!(names::STREAM_RELOADS.name, "result" => label).increment(1);
+        match &result {
+            Ok(_) => drop(self.refused.remove(name)),
+            Err(reason) => drop(self.refused.insert(name.to_owned(), format!("the file on disk is not run: {reason}"))),
+        }
         let Some(running) = self.pipelines.get(name) else {
             if let Err(reason) = &result
                 && !is_gone(path)
@@ -290,7 +309,7 @@ impl Supervisor {
             }
             return result.map(str::to_owned);
         };
-        running.life.set_note(result.as_ref().err().map(|reason| format!("the file on disk is not run: {reason}")));
+        running.life.set_note(self.refused.get(name).cloned());
         result.map(str::to_owned).map_err(|reason| format!("{reason} (the old one goes on)"))
     }
 
@@ -299,9 +318,7 @@ impl Supervisor {
     /// # Errors
     /// It may not be run so.
     fn is_news(&self, name: &str, job: &Job, drop_state: bool) -> Result<bool, String> {
-        let running = self.pipelines.get(name).filter(|known| known.thread.is_some()).map(|known| &known.job);
-        let running = running.or_else(|| self.halting.get(name));
-        if !drop_state && running.is_some_and(|running| running.spec.text == job.spec.text) {
+        if !drop_state && self.runs(name).is_some_and(|running| running.spec.text == job.spec.text) {
             return Ok(false);
         }
         if drop_state && runner::paused_path(&self.options, name).exists() {
@@ -311,6 +328,12 @@ impl Supervisor {
             Some(reason) if !drop_state => Err(reason),
             _ => Ok(true),
         }
+    }
+
+    /// What runs, or goes on as soon as its last cut is made.
+    fn runs(&self, name: &str) -> Option<&Job> {
+        let running = self.pipelines.get(name).filter(|known| known.thread.is_some()).map(|known| &known.job);
+        running.or_else(|| self.halting.get(name))
     }
 
     /// Why it cannot go on from what was remembered. What cannot be read is told by the pipeline itself.
@@ -335,7 +358,7 @@ impl Supervisor {
     ///
     /// # Errors
     /// Its file went away meanwhile, and with it the pipeline.
-    fn start(&mut self, job: Job, drop_state: bool) -> Result<(), String> {
+    pub(super) fn start(&mut self, job: Job, drop_state: bool) -> Result<(), String> {
         if is_gone(&job.spec.file) {
             self.pipelines.remove(&job.spec.name).iter().for_each(|running| running.life.stop());
             self.options.control.withdraw(&job.spec.name);
@@ -355,6 +378,7 @@ impl Supervisor {
         let seat = self.seats.entry(job.spec.name.clone()).or_default();
         let busy = || io::Error::new(io::ErrorKind::ResourceBusy, "its last run is still writing its checkpoint");
         let life = Life::begin(seat).ok_or_else(busy)?;
+        life.set_note(self.refused.get(&job.spec.name).cloned());
         let (options, own_job, own_life, hooks) = (self.options.clone(), job.clone(), life.clone(), self.hooks.clone());
         let thread = std::thread::Builder::new().name(format!("inrush-{}", job.spec.name));
         let thread = thread.spawn(move || runner::run(&options, &own_job, &own_life, &hooks, drop_state))?;
@@ -381,7 +405,7 @@ impl Supervisor {
     }
 
     /// Stops a pipeline, and goes on once it has made its last cut, or is given up. Nobody else waits for that.
-    fn halt(&mut self, name: &str, then: impl FnOnce(&mut Supervisor) -> Step + Send + 'static) -> Step {
+    pub(super) fn halt(&mut self, name: &str, then: impl FnOnce(&mut Supervisor) -> Step + Send + 'static) -> Step {
         let job = self.job(name);
         let (Some(thread), Some(job)) = (self.stopping(name), job) else { return then(self) };
         self.halting.insert(name.to_owned(), job);
@@ -497,94 +521,10 @@ impl Supervisor {
     }
 
     /// A pipeline as it runs, or will as soon as it can.
-    fn job(&self, name: &str) -> Option<Job> {
+    pub(super) fn job(&self, name: &str) -> Option<Job> {
         let late = || self.late.get(name).map(|(job, _)| job.clone());
         let halting = || self.halting.get(name).cloned();
         self.pipelines.get(name).map(|pipeline| pipeline.job.clone()).or_else(late).or_else(halting)
-    }
-
-    /// Moves a pipeline: its next files belong to a new generation, what it wrote stays.
-    fn reset(&mut self, job: Job, partition: Option<i32>, to: ResetTo) -> Step {
-        if partition.is_some() && job.plan.is_stateful() {
-            return Step::Told(Err("what its steps remember is of all partitions: move all of them".to_owned()));
-        }
-        let (options, spec) = (self.options.clone(), job.spec.clone());
-        let work = move || source::places(&options, &spec, partition, to);
-        Step::away("its source", work, move |own, places| match places {
-            Ok((topic, positions)) => own.move_to(job, Move { partition, topic, positions }),
-            Err(reason) => Step::Told(Err(reason)),
-        })
-    }
-
-    /// Halts it, moves the group of its source, if it has one, and then its checkpoint.
-    fn move_to(&mut self, job: Job, to: Move) -> Step {
-        // It may have been changed meanwhile.
-        let job = self.job(&job.spec.name).unwrap_or(job);
-        if is_gone(&job.spec.file) {
-            return Step::Told(Err(format!("it was not moved: {GONE}")));
-        }
-        let name = job.spec.name.clone();
-        self.halt(&name, move |own| {
-            if job.spec.elsewhere.is_none() {
-                return own.moved(job, &to).into();
-            }
-            // Before the group is moved for good: what forbids to move the checkpoint forbids both.
-            if let Err(reason) = own.may_move(&job) {
-                return own.not_moved(job, reason).into();
-            }
-            own.halting.insert(job.spec.name.clone(), job.clone());
-            let (spec, places) = (job.spec.clone(), to.positions.clone());
-            let group = move || source::move_group(&spec, &places);
-            Step::away("the group of its source", group, move |own, grouped: Result<(), String>| {
-                own.halting.remove(&job.spec.name);
-                if let Err(reason) = grouped {
-                    return own.not_moved(job, reason).into();
-                }
-                let moved = own.moved(job, &to);
-                moved.map_err(|reason| format!("{reason}; the group of its source was moved: reset it again")).into()
-            })
-        })
-    }
-
-    /// What a move of its checkpoint begins with: the seat, so that nothing overwrites what is saved then, and what it says now.
-    fn may_move(&mut self, job: &Job) -> Result<(Arc<Life>, Checkpoint), String> {
-        let seat = self.seats.entry(job.spec.name.clone()).or_default();
-        let life = Life::begin(seat).ok_or("its last run is still writing its checkpoint; try again")?;
-        let path = runner::checkpoint_path(&self.options, &job.spec.name);
-        let known = match Checkpoint::load(&path) {
-            // A damaged one is what a reset is for.
-            Err(error) if error.kind() == io::ErrorKind::InvalidData => None,
-            known => known.map_err(|error| format!("cannot read {}: {error}", path.display()))?,
-        };
-        Ok((life, known.unwrap_or_else(|| Checkpoint::new(&job.spec.text))))
-    }
-
-    /// Moves the checkpoint as it is now, and starts the pipeline there.
-    fn moved(&mut self, job: Job, to: &Move) -> Result<String, String> {
-        let (life, mut checkpoint) = match self.may_move(&job) {
-            Ok(found) => found,
-            Err(reason) => return self.not_moved(job, reason),
-        };
-        match to.partition {
-            None => checkpoint.renew(to.positions.clone()),
-            Some(_) => checkpoint.renew_some(&to.positions),
-        }
-        checkpoint.topic = Some(to.topic);
-        if let Err(error) = life.save(&checkpoint, &runner::checkpoint_path(&self.options, &job.spec.name)) {
-            return self.not_moved(job, error.to_string());
-        }
-        let told = format!("moved to {:?}", checkpoint.positions);
-        match self.start(job, false) {
-            Ok(()) => Ok(told),
-            Err(reason) => Err(format!("{told}, and {reason}")),
-        }
-    }
-
-    /// It goes on where it was.
-    fn not_moved(&mut self, job: Job, reason: String) -> Result<String, String> {
-        let started = self.start(job, false);
-        Err(format!("{reason}; it was not moved")
-            + &started.err().map_or(String::new(), |gone| format!(", and {gone}")))
     }
 
     /// Feeds a pipeline a range of its source beside its live run.
@@ -644,19 +584,11 @@ impl Supervisor {
     }
 }
 
-/// Where a reset moves a pipeline.
-struct Move {
-    /// `None` = all.
-    partition: Option<i32>,
-    topic: Uuid,
-    positions: BTreeMap<i32, i64>,
-}
-
 /// Of a pipeline without a file.
-const GONE: &str = "its file is gone; what it wrote and where it stood are kept";
+pub(super) const GONE: &str = "its file is gone; what it wrote and where it stood are kept";
 
 /// Whether a pipeline's file was taken away; a disk that cannot say so has not lost it.
-fn is_gone(file: &Path) -> bool {
+pub(super) fn is_gone(file: &Path) -> bool {
     matches!(file.try_exists(), Ok(false))
 }
 

@@ -6,7 +6,7 @@ use super::fault::Reason;
 use super::load::{self, Job};
 use super::parse::NO_EXPECT;
 use super::spec::{Expect, Test};
-use crate::config::Mistake;
+use crate::config::{Mistake, unexpanded};
 use serde_json::{Map, Value as Json};
 use std::collections::BTreeSet;
 use std::io::{self, Write};
@@ -140,7 +140,7 @@ fn rows(table: &mut Table, job: &Job, test: &Test, came: &Came, is_fresh: bool) 
         rows => format!("[{}]", rows.join(",")),
     };
     rename(table, "expect-error", "expect");
-    put(table, "expect", written(&text));
+    put(table, "expect", written(&unexpanded(&text)));
     let wants_outputs = table.contains_key("outputs") || is_fresh && job.spec.routes.len() > 1;
     if rows.is_empty() {
         table.remove("outputs");

@@ -112,9 +112,11 @@ fn print(told: &Benched) {
     println!("\n{:>7} {:>10} {:>21} {:>9} {:>10}  part", "share", "ms", "min..max", "MB/s", "rows");
     for part in &told.parts {
         let range = format!("{:.2}..{:.2}", part.ms.min, part.ms.max);
+        // Of what took no time there is no speed.
+        let speed = if part.ms.median < 0.005 { "-".to_owned() } else { format!("{:.0}", part.mb_per_second) };
         println!(
-            "{:>6.1}% {:>10.2} {:>21} {:>9.0} {:>10}  {}",
-            part.share_percent, part.ms.median, range, part.mb_per_second, part.rows, part.name
+            "{:>6.1}% {:>10.2} {:>21} {:>9} {:>10}  {}",
+            part.share_percent, part.ms.median, range, speed, part.rows, part.name
         );
     }
     let rest = 100.0 - told.parts.iter().map(|part| part.share_percent).sum::<f64>();

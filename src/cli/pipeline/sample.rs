@@ -6,6 +6,7 @@ use crate::record::Record;
 use crate::stream::{Events, record_of};
 use anyhow::{Context, Result};
 use hyper::Method;
+use serde_json::value::RawValue;
 use std::io::{BufRead, Read};
 use std::path::Path;
 
@@ -29,15 +30,14 @@ fn of_topic(topic: &str, http: &str) -> Result<Vec<Record>> {
     let each = EVENTS_MAX / partitions as u64 + 1;
     let mut found = Vec::new();
     for partition in 0..partitions {
-        let place = |from: &str| format!("/v1/topics/{topic}/events?partition={partition}&from={from}&limit={each}");
-        let next = |answer: &serde_json::Value| answer["next"].as_i64().unwrap_or(0);
-        let end = next(&client.json(Method::GET, &place("end"), None)?);
+        let partition = partition as i32;
+        let end = client.page(topic, partition, "end", each)?.next;
         // The beginning may have left the log: the nearest there is.
         let from = (end - each as i64).max(0).to_string();
-        let answer = client.json(Method::GET, &place(&from), None);
-        let answer = answer.or_else(|_| client.json(Method::GET, &place("start"), None))?;
-        let lines = answer["events"].as_array().into_iter().flatten().map(serde_json::Value::to_string);
-        found.extend(lines.zip(0..).map(|(line, number)| record_of(line.as_bytes(), number, &Clock::System)));
+        let page = client.page(topic, partition, &from, each);
+        let page = page.or_else(|_| client.page(topic, partition, "start", each))?;
+        let record = |(line, number): (Box<RawValue>, i64)| record_of(line.get().as_bytes(), number, &Clock::System);
+        found.extend(page.events.into_iter().zip(0..).map(record));
     }
     Ok(found)
 }

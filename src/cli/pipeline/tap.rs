@@ -1,6 +1,6 @@
 //! `inrush pipeline tap`: rows of a running pipeline as they pass.
 
-use crate::cli::Outcome;
+use crate::cli::{Outcome, harmless};
 use crate::client::Client;
 use anyhow::Result;
 use clap::Args;
@@ -21,7 +21,7 @@ pub(super) struct Arguments {
     #[arg(long = "where", value_name = "SQL")]
     filter: Option<String>,
     /// Stops after so many rows.
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     limit: Option<u64>,
     /// Rows a second at the most; the others are counted.
     #[arg(long, value_name = "N/s", default_value = "1000/s", value_parser = rate)]
@@ -75,7 +75,8 @@ fn tell(out: &mut impl Write, line: &[u8], told: &Value) -> Result<()> {
     } else if let Some(reason) = told["dead"].as_str() {
         let column = told["column"].as_str().map_or(String::new(), |column| format!(" in {column}"));
         let place = format!("{}/{}", told["partition"], told["offset"]);
-        eprintln!("dead letter, {reason}{column}: {} (record {place}: {})", text("message"), text("value"));
+        let (message, value) = (harmless(text("message")), harmless(text("value")));
+        eprintln!("dead letter, {reason}{column}: {message} (record {place}: {value})");
     } else if let Some(count) = told["not_shown"].as_u64() {
         eprintln!("{count} rows were not shown");
     } else if let Some(why) = told["end"].as_str() {

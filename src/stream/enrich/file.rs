@@ -2,6 +2,7 @@
 
 use super::watch::{Identity, Watch};
 use super::{Asked, Contents, LookUp, Shape, Wrong, csv, scalar_kind};
+use crate::stream::explain::size as told;
 use crate::stream::kinds;
 use crate::stream::spec::{Enrich, Kind, Named, TableFrom};
 use arrow::array::ArrayRef;
@@ -84,7 +85,8 @@ fn asked(step: &Enrich, from: &TableFrom, bytes: &Bytes, keys: &[Asked]) -> Resu
             .map(|(name, kind)| match kind {
                 Some(kind) => Ok(Asked { name, kind, is_inferred: false }),
                 None => Err(whole(format!(
-                    "column {name} is a list or an object; a table's column is one value: name others in columns"
+                    "column {name} is {}, which a table cannot hold: name others in columns",
+                    parquet_type(bytes, &name).map_err(whole)?
                 ))),
             })
             .collect(),
@@ -98,6 +100,11 @@ fn parquet_columns(bytes: &Bytes) -> Result<Vec<(String, Option<Kind>)>, String>
     Ok(fields.map(|field| (field.name().clone(), scalar_kind(field.data_type()))).collect())
 }
 
+fn parquet_type(bytes: &Bytes, name: &str) -> Result<String, String> {
+    let metadata = guarded(|| ArrowReaderMetadata::load(bytes, Default::default()).map_err(no_parquet))?;
+    Ok(metadata.schema().field_with_name(name).map_or(String::new(), |field| field.data_type().to_string()))
+}
+
 /// A damaged file may be more than its reader bears; who plans pipelines goes on.
 fn guarded<T>(read: impl FnOnce() -> Result<T, String>) -> Result<T, String> {
     let read = std::panic::catch_unwind(std::panic::AssertUnwindSafe(read));
@@ -105,7 +112,12 @@ fn guarded<T>(read: impl FnOnce() -> Result<T, String>) -> Result<T, String> {
 }
 
 fn no_parquet(error: impl std::fmt::Display) -> String {
-    format!("it is no Parquet file that can be read: {error}")
+    let reason = error.to_string();
+    match reason.contains("Disabled feature at compile time") {
+        true => "its columns are compressed in a way that is not read here: write it plain, or with zstd or snappy"
+            .to_owned(),
+        false => format!("it is no Parquet file that can be read: {reason}"),
+    }
 }
 
 /// What a file holds, by key.
@@ -145,8 +157,8 @@ pub(super) fn contents(from: &TableFrom, shape: &Shape, bytes: &Bytes, size_max:
 pub(super) fn within(size: usize, size_max: usize) -> Result<(), String> {
     match size > size_max {
         true => Err(format!(
-            "it takes more than table-size-max = {} MiB in memory: raise that, or name fewer columns",
-            size_max as f64 / f64::from(1 << 20)
+            "it takes more than table-size-max = {} in memory: raise that, or name fewer columns",
+            told(size_max as u64)
         )),
         false => Ok(()),
     }

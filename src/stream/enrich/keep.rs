@@ -1,10 +1,9 @@
-//! Copies of the files that tables were made of, beside the checkpoint that names them. What topics hold behind the last cut was looked up in
+//! Copies of the files that tables were made of, and of those that MaxMind's databases are, beside the checkpoint that names them. What topics hold behind the last cut was looked up in
 //! these: a start that finds other files makes it once more with the copies, and goes on with the new files there.
 
-use super::{LookUp, TableFrom};
+use super::LookUp;
 use crate::disk::replace;
 use crate::stream::checkpoint::Checkpoint;
-use crate::stream::plan::Plan;
 use crate::stream::runner::{Fail, Runner};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -12,7 +11,6 @@ use sha2::{Digest, Sha256};
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use tracing::warn;
 
 /// What copies are called, before the first digits of what they hash to.
@@ -34,8 +32,24 @@ impl Kept {
     }
 }
 
-fn files(plan: &Plan) -> impl Iterator<Item = &Arc<LookUp>> {
-    plan.look_ups().filter(|table| table.topic().is_none())
+/// A file that rows are looked up in.
+pub(in crate::stream) trait Origin {
+    fn name(&self) -> String;
+
+    /// SHA-256 of what it held when it was read.
+    fn hash(&self) -> Vec<u8>;
+
+    /// What it held then; `None` = let go, since there is a copy.
+    fn raw(&self) -> Option<Bytes>;
+
+    /// There is a copy.
+    fn is_copied(&self);
+
+    /// Rows are looked up in this from now on, and no longer in what the file holds.
+    ///
+    /// # Errors
+    /// Why they cannot be.
+    fn put(&self, bytes: Bytes, hash: Vec<u8>) -> Result<(), String>;
 }
 
 fn hex(bytes: &[u8]) -> String {
@@ -51,14 +65,14 @@ impl Runner {
     pub(in crate::stream) fn keep_tables(&self, next: &mut Checkpoint) -> Result<(), Fail> {
         let folder = self.folder();
         let mut kept = Vec::new();
-        for table in files(&self.job.plan) {
+        for table in self.job.plan.origins() {
             self.life.beat();
-            let of_now = Kept { from: table.from.to_string(), hash: hex(&table.hash()), is_there: true };
+            let of_now = Kept { from: table.name(), hash: hex(&table.hash()), is_there: true };
             let known = self.checkpoint.tables.iter().find(|known| known.hash == of_now.hash && known.is_there);
             let is_there = match known.filter(|known| folder.join(known.name()).exists()) {
                 Some(_) => true,
                 None => {
-                    table.copy(&folder, &of_now).map_err(|error| format!("cannot keep {}: {error}", of_now.from))?
+                    copy(table, &folder, &of_now).map_err(|error| format!("cannot keep {}: {error}", of_now.from))?
                 }
             };
             kept.push(Kept { is_there, ..of_now });
@@ -78,7 +92,7 @@ impl Runner {
 
     /// Behind a checkpoint: lets go what there are copies of, and takes away copies that it does not name.
     pub(in crate::stream) fn forget_tables(&self) {
-        files(&self.job.plan).for_each(|table| table.is_copied());
+        self.job.plan.origins().for_each(|table| table.is_copied());
         let Ok(entries) = fs::read_dir(self.folder()) else { return };
         let names: Vec<String> = self.checkpoint.tables.iter().map(Kept::name).collect();
         for path in entries.filter_map(|entry| entry.ok().map(|entry| entry.path())) {
@@ -92,15 +106,15 @@ impl Runner {
 
     /// Whether files are others than those of the last run.
     pub(in crate::stream) fn have_tables_changed(&self) -> bool {
-        let is_other = |(known, table): (&Kept, &Arc<LookUp>)| known.hash != hex(&table.hash());
-        self.checkpoint.tables.iter().zip(files(&self.job.plan)).any(is_other)
+        let is_other = |(known, table): (&Kept, &dyn Origin)| known.hash != hex(&table.hash());
+        self.checkpoint.tables.iter().zip(self.job.plan.origins()).any(is_other)
     }
 
     /// Puts the copies in the place of the files; they do not follow them any more.
     pub(in crate::stream) fn bring_back_tables(&self) {
-        for (known, table) in self.checkpoint.tables.iter().zip(files(&self.job.plan)) {
-            let brought = match known.is_there && known.from == table.from.to_string() {
-                true => table.bring_back(&self.folder(), known),
+        for (known, table) in self.checkpoint.tables.iter().zip(self.job.plan.origins()) {
+            let brought = match known.is_there && known.from == table.name() {
+                true => bring_back(table, &self.folder(), known),
                 false => Err("there is no copy of it".to_owned()),
             };
             if let Err(reason) = brought {
@@ -111,38 +125,57 @@ impl Runner {
     }
 }
 
-impl LookUp {
-    /// Copies what the table was made of; says whether that is still to be had. Durable when it returns.
-    fn copy(&self, folder: &Path, kept: &Kept) -> io::Result<bool> {
-        let (TableFrom::Csv { file, .. } | TableFrom::Parquet(file)) = &self.from else { return Ok(false) };
-        let bytes = match self.raw() {
-            Some(raw) => raw,
-            // There was a copy, and somebody took it away.
-            None => match fs::read(file) {
-                Ok(bytes) if hex(&Sha256::digest(&bytes)) == kept.hash => Bytes::from(bytes),
-                Ok(_) => return Ok(false),
-                Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
-                Err(error) => return Err(error),
-            },
-        };
-        let copy = folder.join(kept.name());
-        // One that a crash left half done may be such as nobody may write to.
-        match fs::remove_file(copy.with_extension("new")) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
-        replace(&copy, &bytes)?;
-        Ok(true)
+/// Copies what a file held; says whether that is still to be had. Durable when it returns.
+fn copy(table: &dyn Origin, folder: &Path, kept: &Kept) -> io::Result<bool> {
+    let bytes = match table.raw() {
+        Some(raw) => raw,
+        // There was a copy, and somebody took it away.
+        None => match fs::read(table.name()) {
+            Ok(bytes) if hex(&Sha256::digest(&bytes)) == kept.hash => Bytes::from(bytes),
+            Ok(_) => return Ok(false),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+            Err(error) => return Err(error),
+        },
+    };
+    let copy = folder.join(kept.name());
+    // One that a crash left half done may be such as nobody may write to.
+    match fs::remove_file(copy.with_extension("new")) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    replace(&copy, &bytes)?;
+    Ok(true)
+}
+
+/// The table is what the copy says, until the end.
+fn bring_back(table: &dyn Origin, folder: &Path, kept: &Kept) -> Result<(), String> {
+    let bytes = fs::read(folder.join(kept.name())).map_err(|error| format!("its copy cannot be read: {error}"))?;
+    let hash = Sha256::digest(&bytes).to_vec();
+    if hex(&hash) != kept.hash {
+        return Err("its copy is damaged".to_owned());
+    }
+    table.put(bytes.into(), hash)
+}
+
+impl Origin for LookUp {
+    fn name(&self) -> String {
+        self.from.to_string()
     }
 
-    /// The table is what the copy says, until the end.
-    fn bring_back(&self, folder: &Path, kept: &Kept) -> Result<(), String> {
-        let bytes = fs::read(folder.join(kept.name())).map_err(|error| format!("its copy cannot be read: {error}"))?;
-        let hash = Sha256::digest(&bytes).to_vec();
-        if hex(&hash) != kept.hash {
-            return Err("its copy is damaged".to_owned());
-        }
-        let contents = self.load(&Bytes::from(bytes))?;
+    fn hash(&self) -> Vec<u8> {
+        LookUp::hash(self)
+    }
+
+    fn raw(&self) -> Option<Bytes> {
+        LookUp::raw(self)
+    }
+
+    fn is_copied(&self) {
+        LookUp::is_copied(self);
+    }
+
+    fn put(&self, bytes: Bytes, hash: Vec<u8>) -> Result<(), String> {
+        let contents = self.load(&bytes)?;
         *self.contents_mut() = contents;
         self.pin(hash);
         Ok(())
@@ -152,26 +185,24 @@ impl LookUp {
 #[cfg(test)]
 mod tests {
     use super::super::super::load;
+    use super::super::tests::{USERS_BY_ID, file};
     use super::*;
 
     #[test]
     fn what_a_table_was_made_of_is_copied_whatever_its_file_says_since() {
         let folder = tempfile::tempdir().unwrap();
-        let (pipeline, file) = (folder.path().join("p.toml"), folder.path().join("users.csv"));
-        fs::write(&file, "id,plan\nu1,free\n").unwrap();
-        let text = "from = \"topic:t\"\n[columns]\nid = \"string\"\n[[step]]\nenrich = { from = \"users.csv\", key = \"id\", on = \"id\" }\n[[route]]\nto = { topic = \"out\" }\n";
-        fs::write(&pipeline, text).unwrap();
-        let job = load::file(&pipeline).unwrap();
+        let users = folder.path().join("users.csv");
+        let job = load::file(&file(folder.path(), "id,plan\nu1,free\n", USERS_BY_ID, "")).unwrap();
         let table = job.plan.look_ups().next().unwrap();
         let kept = Kept { from: table.from.to_string(), hash: hex(&table.hash()), is_there: true };
-        fs::write(&file, "id,plan\nu1,paid\n").unwrap();
+        fs::write(&users, "id,plan\nu1,paid\n").unwrap();
         fs::write(folder.path().join(format!("{}.new", kept.name())), "half").unwrap();
-        assert!(table.copy(folder.path(), &kept).unwrap());
+        assert!(copy(&**table, folder.path(), &kept).unwrap());
         assert_eq!(fs::read_to_string(folder.path().join(kept.name())).unwrap(), "id,plan\nu1,free\n");
         // Once there is one the bytes are let go, and one that was taken away is made of the file, if that is still the same.
         table.is_copied();
-        assert!(table.raw().is_none() && !table.copy(folder.path(), &kept).unwrap());
-        fs::write(&file, "id,plan\nu1,free\n").unwrap();
-        assert!(table.copy(folder.path(), &kept).unwrap());
+        assert!(table.raw().is_none() && !copy(&**table, folder.path(), &kept).unwrap());
+        fs::write(&users, "id,plan\nu1,free\n").unwrap();
+        assert!(copy(&**table, folder.path(), &kept).unwrap());
     }
 }

@@ -14,7 +14,7 @@ mod tests;
 mod topic;
 mod watch;
 
-pub(super) use keep::Kept;
+pub(super) use keep::{Kept, Origin};
 pub(super) use parse::{read, test_tables};
 
 use super::kinds;
@@ -159,6 +159,10 @@ impl Shape {
             let chosen = step.columns.iter().flatten().find(|(named, _)| named.name == name);
             chosen.map_or(name.to_owned(), |(_, as_name)| as_name.clone())
         };
+        if columns.is_empty() {
+            let message = "the table has no column beside its key: give it one, such as known = true, which rows get";
+            return Err((step.at.clone(), message.to_owned()));
+        }
         let field = |asked: &Asked| Field::new(renamed(&asked.name), kinds::arrow(&asked.kind), true);
         let fields: Vec<Field> = columns.iter().map(field).collect();
         let wrong = |error: ArrowError| (step.at.clone(), error.to_string());

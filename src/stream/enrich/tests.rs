@@ -14,8 +14,10 @@ use std::sync::Arc;
 
 const USERS: &str = "user_id,country,plan,since\nu1,SE,free,2026-01-02T03:04:05Z\nu2,,pro,2026-02-03T00:00:00Z\n";
 
+pub(super) const USERS_BY_ID: &str = "from = \"users.csv\", key = \"id\", on = \"id\"";
+
 /// A pipeline file beside the table `users.csv`.
-fn file(folder: &Path, users: &str, enrich: &str, more: &str) -> std::path::PathBuf {
+pub(super) fn file(folder: &Path, users: &str, enrich: &str, more: &str) -> std::path::PathBuf {
     std::fs::write(folder.join("users.csv"), users).unwrap();
     let text = format!(
         "from = \"topic:t\"\n[columns]\nid = \"string\"\nn = \"int64\"\n[[step]]\nenrich = {{ {enrich} }}\n[[route]]\nto = {{ topic = \"out\" }}\n{more}"

@@ -194,7 +194,7 @@ impl LookUp {
     }
 
     /// Records that were no rows since this was last asked.
-    pub(super) fn bad_records(&self) -> u64 {
+    pub(in crate::stream) fn bad_records(&self) -> u64 {
         std::mem::take(&mut self.follow_state().bad)
     }
 

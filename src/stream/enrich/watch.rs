@@ -219,16 +219,13 @@ impl LookUp {
 #[cfg(test)]
 mod tests {
     use super::super::super::load;
+    use super::super::tests::{USERS_BY_ID, file};
     use std::panic::{AssertUnwindSafe, catch_unwind};
 
     #[test]
     fn a_panic_ends_the_look_and_the_next_can_begin() {
         let folder = tempfile::tempdir().unwrap();
-        let (pipeline, table) = (folder.path().join("p.toml"), folder.path().join("users.csv"));
-        std::fs::write(table, "id,plan\nu1,free\n").unwrap();
-        let text = "from = \"topic:t\"\n[columns]\nid = \"string\"\n[[step]]\nenrich = { from = \"users.csv\", key = \"id\", on = \"id\" }\n[[route]]\nto = { topic = \"out\" }\n";
-        std::fs::write(&pipeline, text).unwrap();
-        let job = load::file(&pipeline).unwrap();
+        let job = load::file(&file(folder.path(), "id,plan\nu1,free\n", USERS_BY_ID, "")).unwrap();
         let table = job.plan.look_ups().next().unwrap();
         table.watch().is_looking = true;
         let looked = catch_unwind(AssertUnwindSafe(|| table.note(|| panic!("a panic that the test planned"))));

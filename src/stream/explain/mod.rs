@@ -14,6 +14,7 @@ mod text;
 pub use outputs::OutputTold;
 pub use seen::Seen;
 pub use steps::StepTold;
+pub(in crate::stream) use text::size;
 
 use super::format::Format;
 use super::kinds;
@@ -22,7 +23,7 @@ use super::load;
 use super::plan::{Leaving, Plan};
 use super::runner;
 use super::sink::parquet;
-use super::spec::{Column, From, RecordField, Rule, Spec};
+use super::spec::{Column, From, RecordField, Rule, Spec, Step};
 use super::sql::{Scope, SqlPlanner};
 use crate::config::Mistake;
 use crate::record::Record;
@@ -171,6 +172,8 @@ impl Show<'_> {
     fn routes(&self) -> Result<Vec<RouteTold>, Vec<Mistake>> {
         let scope = Scope::new(&fields_of(self.plan.output()));
         let route = |route: &super::spec::Route| {
+            let has_windows = self.spec.steps.iter().any(|step| matches!(step, Step::Window(_)));
+            let of_windows = has_windows && !matches!(route.rule, Rule::Late);
             let (takes, sql) = match &route.rule {
                 Rule::Always => ("every row".to_owned(), None),
                 Rule::Late => ("rows that come too late for their window".to_owned(), None),
@@ -180,7 +183,7 @@ impl Show<'_> {
                     (format!("rows where {shown}"), Some(shown))
                 }
             };
-            Ok(RouteTold { takes, sql, output: outputs::told(&route.to, self.spec) })
+            Ok(RouteTold { takes, sql, output: outputs::told(&route.to, self.spec, of_windows) })
         };
         self.spec.routes.iter().map(route).collect()
     }

@@ -23,8 +23,12 @@ pub struct SettingTold {
     pub value: String,
 }
 
-/// Every kind of output, in words.
-pub(super) fn told(output: &Output, spec: &Spec) -> OutputTold {
+/// Every kind of output, in words; `of_windows` says whether its rows are those of a window.
+pub(super) fn told(output: &Output, spec: &Spec, of_windows: bool) -> OutputTold {
+    let records = match of_windows {
+        true => "one JSON object a row, with its window's end as timestamp and no headers".to_owned(),
+        false => "one JSON object a row, with timestamp and headers of the source record".to_owned(),
+    };
     let (memory, settings) = match output {
         Output::Parquet(out) => {
             let folder = match &out.store {
@@ -70,11 +74,7 @@ pub(super) fn told(output: &Output, spec: &Spec) -> OutputTold {
                 Some(key) => format!("{key}, which also says the partition"),
                 None => "none: a row goes to its source's partition number".to_owned(),
             };
-            let settings = vec![
-                ("records", "one JSON object a row, with timestamp and headers of the source record".to_owned()),
-                ("key", key),
-                ("cut", "once a second".to_owned()),
-            ];
+            let settings = vec![("records", records), ("key", key), ("cut", "once a second".to_owned())];
             (BATCH_MEMORY, settings)
         }
         Output::Http(out) => out.told(),
@@ -92,7 +92,7 @@ pub(super) fn told(output: &Output, spec: &Spec) -> OutputTold {
             let settings = vec![
                 ("servers", out.cluster.servers.join(", ")),
                 ("login", login.to_owned()),
-                ("records", "one JSON object a row, with timestamp and headers of the source record".to_owned()),
+                ("records", records),
                 ("key", key),
                 ("compression", format!("{:?}", out.codec).to_lowercase()),
                 ("cut", "once a second".to_owned()),

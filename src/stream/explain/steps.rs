@@ -34,6 +34,8 @@ pub struct StateTold {
     pub time_ms: u64,
     /// Bytes of one partition of the source.
     pub size_max: u64,
+    /// What happens beyond them, in words.
+    pub when_full: &'static str,
 }
 
 /// All steps of the file; `leaving` has what stands before the first one, and behind each.
@@ -139,7 +141,13 @@ fn keyed(show: &Show<'_>, keyed: &Keyed, scope: &Scope) -> Result<Words, Vec<Mis
     };
     let key = keyed.key.iter().map(|named| named.name.clone()).collect();
     let time_ms = keyed.time.as_millis().min(u128::from(u64::MAX)) as u64;
-    let remembers = Some(StateTold { key, for_how_long: how_long, time_ms, size_max: keyed.size_max });
+    let remembers = Some(StateTold {
+        key,
+        for_how_long: how_long,
+        time_ms,
+        size_max: keyed.size_max,
+        when_full: "the next to leave leave early",
+    });
     Ok(Words { kind, does, sql: sql.into_iter().collect(), remembers })
 }
 
@@ -188,6 +196,7 @@ fn window(window: &Window) -> Words {
         for_how_long: format!("until its window closes, {} behind its end", time(window.late)),
         time_ms: (open + window.late).as_millis().min(u128::from(u64::MAX)) as u64,
         size_max: window.size_max,
+        when_full: "rows that would need more are left out (filtered: full)",
     };
     Words { kind: "window", does, sql: vec![window.select.text.clone()], remembers: Some(remembers) }
 }

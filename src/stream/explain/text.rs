@@ -67,8 +67,10 @@ impl Display for StepTold {
             let (key, limit) = (state.key.join(", "), size(state.size_max));
             writeln!(
                 f,
-                "  remembers each {key} {}; at most {limit} a partition, then the next to leave leave early",
-                state.for_how_long
+                "  remembers {} {}; at most {limit} a partition, then {}",
+                if state.key.is_empty() { "what it needs".to_owned() } else { format!("each {key}") },
+                state.for_how_long,
+                state.when_full
             )?;
         }
         write_fields(f, "  leaves", &self.leaves)
@@ -135,7 +137,7 @@ fn write_fields(f: &mut Formatter<'_>, head: &str, fields: &[FieldTold]) -> fmt:
 }
 
 /// Bytes as people say them.
-pub(super) fn size(bytes: u64) -> String {
+pub(in crate::stream) fn size(bytes: u64) -> String {
     let units = [("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)];
     match units.into_iter().find(|(_, size)| bytes >= *size) {
         Some((unit, size)) if bytes.is_multiple_of(size) => format!("{} {unit}", bytes / size),

@@ -23,7 +23,7 @@ impl Csv {
     /// Gives each line of a value to `each`, with its number from 1. An empty cell is null.
     ///
     /// # Errors
-    /// [`Reason::NotCsv`]: it is no UTF-8, a quote is not closed, a line has more or fewer cells than there are names, there is no line;
+    /// [`Reason::NotCsv`]: it is no UTF-8, a quote is not closed, text stands behind one that is, a line has more or fewer cells than there are names, there is no line;
     /// or the first error of `each`. Lines before it were given.
     pub(in crate::stream) fn lines(
         &self,
@@ -63,6 +63,7 @@ impl Csv {
 /// Reads line after line into its own memory, quotes taken away.
 struct Cells<'a> {
     reader: Reader,
+    delimiter: u8,
     rest: &'a [u8],
     /// The end of the last line was given to the reader.
     is_ended: bool,
@@ -89,6 +90,7 @@ impl<'a> Cells<'a> {
     fn new(text: &'a str, delimiter: u8) -> Cells<'a> {
         Cells {
             reader: ReaderBuilder::new().delimiter(delimiter).build(),
+            delimiter,
             rest: text.as_bytes(),
             is_ended: false,
             // What a line becomes is never longer than what it was, and the last line end is ours.
@@ -101,6 +103,7 @@ impl<'a> Cells<'a> {
     fn next_line(&mut self) -> Result<Option<Line<'_>>, Fault> {
         let (mut text_len, mut count) = (0, 0);
         let mut number = self.reader.line();
+        let begin = self.rest;
         loop {
             let input = if self.is_ended {
                 b""
@@ -134,10 +137,44 @@ impl<'a> Cells<'a> {
                 ReadRecordResult::InputEmpty | ReadRecordResult::OutputFull | ReadRecordResult::End => return Ok(None),
             }
         }
+        // The reader takes `"a"b` as ab.
+        if has_text_behind_a_quote(&begin[..begin.len() - self.rest.len()], self.delimiter) {
+            return Err(Fault::of_value(Reason::NotCsv, "text behind a closing quote").at_line(number));
+        }
         let text = std::str::from_utf8(&self.text[..text_len])
             .map_err(|error| Fault::of_value(Reason::NotCsv, error.to_string()))?;
         Ok(Some(Line { number, text, ends: &self.ends[..count] }))
     }
+}
+
+/// Whether anything but a delimiter or a line's end stands behind a quote that closes a cell.
+fn has_text_behind_a_quote(line: &[u8], delimiter: u8) -> bool {
+    if !line.contains(&b'"') {
+        return false;
+    }
+    let ends_cell = |byte: u8| byte == delimiter || matches!(byte, b'\n' | b'\r');
+    let (mut at, mut is_begin) = (0, true);
+    while let Some(byte) = line.get(at) {
+        at += 1;
+        if *byte != b'"' || !is_begin {
+            is_begin = ends_cell(*byte);
+            continue;
+        }
+        // Within quotes two of them are one.
+        loop {
+            match line[at..].iter().position(|byte| *byte == b'"') {
+                None => return false,
+                Some(quote) => at += quote + 1,
+            }
+            match line.get(at) {
+                Some(b'"') => at += 1,
+                Some(byte) if !ends_cell(*byte) => return true,
+                _ => break,
+            }
+        }
+        is_begin = false;
+    }
+    false
 }
 
 #[cfg(test)]
@@ -183,6 +220,11 @@ mod tests {
         assert!(lines(&csv(true, &[]), "a,b\n1,2\n3\n").unwrap_err().starts_with("line 3: 1 cells where 2"));
         assert!(lines(&csv(false, &[]), "a\nb,\"c\n").unwrap_err().starts_with("line 2: a quote is not closed"));
         assert!(lines(&csv(false, &[]), "\"").unwrap_err().contains("not closed"));
+        for behind in ["a,\"x\"y\n", "a,\"x\" \n", "a,\"x\\\"y\"\n", "\n\"x\"\"\"y,1\n"] {
+            assert!(lines(&csv(false, &[]), behind).unwrap_err().contains("text behind a closing quote"), "{behind}");
+        }
+        // A cell that does not begin with a quote has none.
+        assert_eq!(lines(&csv(false, &[]), "5\" disk,\"\"").unwrap()[0].1, r#"{"0":"5\" disk","1":null}"#);
         assert!(lines(&csv(false, &[]), "\n\r\n").unwrap_err().contains("no line"));
         assert!(lines(&csv(true, &[]), "a,b\n").unwrap_err().contains("no line"));
         let mut seen = 0;

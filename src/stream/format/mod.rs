@@ -15,6 +15,7 @@ pub(super) use read::{misfits, read};
 
 pub(super) use binary::{Binary, Unread};
 pub(super) use csv::Csv;
+pub(super) use registry::{FETCH_TIME_MAX, Registry};
 
 use super::fault::Reason;
 use std::sync::Arc;
@@ -49,6 +50,17 @@ impl Format {
         match self {
             Format::Binary(binary) => binary.fetch(ids),
             Format::Json | Format::Ndjson | Format::Csv(_) | Format::Raw => Ok(()),
+        }
+    }
+
+    /// The registry that schemas come from, if they do.
+    pub(super) fn registry(&self) -> Option<&Registry> {
+        match self {
+            Format::Binary(binary) => match &**binary {
+                Binary::Registry(registry) => Some(registry),
+                Binary::File { .. } => None,
+            },
+            Format::Json | Format::Ndjson | Format::Csv(_) | Format::Raw => None,
         }
     }
 }

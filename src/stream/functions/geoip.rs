@@ -5,14 +5,18 @@
 
 use super::address::address;
 use super::call::{Function, Gives, Takes};
+use crate::stream::enrich::Origin;
+use arc_swap::ArcSwap;
 use arrow::array::{ArrayRef, Int64Array, StringBuilder};
+use bytes::Bytes;
 use datafusion_common::{Result, ScalarValue, exec_err, plan_err};
 use datafusion_expr::{Expr, ScalarUDF};
 use maxminddb::{MaxMindDbError, PathElement, Reader};
+use sha2::{Digest, Sha256};
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, LazyLock, Mutex, PoisonError, Weak};
+use std::sync::{Arc, LazyLock, Mutex, OnceLock, PoisonError, Weak};
 use std::time::SystemTime;
 
 use super::call::Call;
@@ -91,7 +95,12 @@ const AS_ORG: &[PathElement<'_>] = &[PathElement::Key("autonomous_system_organiz
 ///
 /// # Errors
 /// The file's name is no constant; the file cannot be read, is no MaxMind DB, or is of a type that never has what is asked of it.
-pub(super) fn bound(function: &'static Function, arguments: &[Expr], pipeline: &Path) -> Result<Option<ScalarUDF>> {
+pub(super) fn bound(
+    function: &'static Function,
+    arguments: &[Expr],
+    pipeline: &Path,
+    files: &mut Vec<Arc<GeoFile>>,
+) -> Result<Option<ScalarUDF>> {
     let name = function.name;
     if !FUNCTIONS.iter().any(|one| one.name == name) {
         return Ok(None);
@@ -99,28 +108,82 @@ pub(super) fn bound(function: &'static Function, arguments: &[Expr], pipeline: &
     let Some(Expr::Literal(ScalarValue::Utf8(Some(file)), _)) = arguments.get(1) else {
         return plan_err!("{name} takes the name of its file in quotes: {name}(ip, 'GeoLite2-City.mmdb')");
     };
-    let database = match open(&pipeline.parent().unwrap_or(Path::new(".")).join(file)) {
-        Ok(database) => database,
-        Err(message) => return plan_err!("{name}: {message}"),
+    let path = pipeline.parent().unwrap_or(Path::new(".")).join(file);
+    let file = match files.iter().find(|known| known.path == path) {
+        Some(known) => known.clone(),
+        None => match open(&path) {
+            Ok(database) => Arc::new(GeoFile { path, database: ArcSwap::new(database) }),
+            Err(message) => return plan_err!("{name}: {message}"),
+        },
     };
+    let database = file.database.load();
     if let Some(lacks) = database.lacks(name) {
         return plan_err!("{name}: {} is a {}, which holds no {lacks}", database.path.display(), database.kind());
     }
-    Ok(Some(function.computed_by(move |call| match name {
-        "geoip_asn" => database.numbers(call, ASN),
-        "geoip_as_org" => database.texts(call, AS_ORG),
-        "geoip_city" => database.texts(call, CITY),
-        "geoip_region" => database.regions(call),
-        _ => database.texts(call, COUNTRY),
+    if !files.iter().any(|known| Arc::ptr_eq(known, &file)) {
+        files.push(file.clone());
+    }
+    Ok(Some(function.computed_by(move |call| {
+        let database = file.database.load();
+        match name {
+            "geoip_asn" => database.numbers(call, ASN),
+            "geoip_as_org" => database.texts(call, AS_ORG),
+            "geoip_city" => database.texts(call, CITY),
+            "geoip_region" => database.regions(call),
+            _ => database.texts(call, COUNTRY),
+        }
     })))
+}
+
+/// The file that calls of one plan name, and the database that was in it.
+pub(in crate::stream) struct GeoFile {
+    path: PathBuf,
+    database: ArcSwap<Database>,
+}
+
+impl Origin for GeoFile {
+    fn name(&self) -> String {
+        self.path.display().to_string()
+    }
+
+    fn hash(&self) -> Vec<u8> {
+        self.database.load().hash.get_or_init(|| Sha256::digest(self.bytes()).to_vec()).clone()
+    }
+
+    fn raw(&self) -> Option<Bytes> {
+        Some(self.bytes())
+    }
+
+    /// The database is held for as long as the plan is.
+    fn is_copied(&self) {}
+
+    fn put(&self, bytes: Bytes, hash: Vec<u8>) -> std::result::Result<(), String> {
+        let database = Database::of(self.path.clone(), bytes).map_err(|error| error.to_string())?;
+        self.database.store(Arc::new(Database { hash: hash.into(), ..database }));
+        Ok(())
+    }
+}
+
+impl GeoFile {
+    fn bytes(&self) -> Bytes {
+        self.database.load().bytes.clone()
+    }
 }
 
 struct Database {
     path: PathBuf,
-    reader: Reader<Vec<u8>>,
+    bytes: Bytes,
+    reader: Reader<Bytes>,
+    /// Of the bytes, once somebody asks.
+    hash: OnceLock<Vec<u8>>,
 }
 
 impl Database {
+    fn of(path: PathBuf, bytes: Bytes) -> std::result::Result<Database, MaxMindDbError> {
+        let reader = Reader::from_source(bytes.clone())?;
+        Ok(Database { path, bytes, reader, hash: OnceLock::new() })
+    }
+
     fn kind(&self) -> &str {
         &self.reader.metadata().database_type
     }
@@ -130,11 +193,13 @@ impl Database {
         let is = |type_of: &str| {
             ["GeoLite2-", "GeoIP2-"].iter().any(|maker| self.kind().contains(&format!("{maker}{type_of}")))
         };
+        // MaxMind has many more types, and none of them holds any of these.
+        let lacks = |those: &[&str]| is("") && !those.iter().any(|type_of| is(type_of));
         match function {
-            "geoip_asn" | "geoip_as_org" => (is("City") || is("Country")).then_some("networks"),
-            "geoip_city" => (is("Country") || is("ASN")).then_some("cities"),
-            "geoip_region" => (is("Country") || is("ASN")).then_some("regions"),
-            _ => is("ASN").then_some("countries"),
+            "geoip_asn" | "geoip_as_org" => lacks(&["ASN", "ISP"]).then_some("networks"),
+            "geoip_city" => lacks(&["City", "Enterprise", "Precision"]).then_some("cities"),
+            "geoip_region" => lacks(&["City", "Enterprise", "Precision"]).then_some("regions"),
+            _ => lacks(&["City", "Country", "Enterprise", "Precision"]).then_some("countries"),
         }
     }
 
@@ -167,7 +232,7 @@ impl Database {
         let addresses = call.texts(0)?;
         let mut out = Vec::with_capacity(call.rows());
         for row in 0..call.rows() {
-            out.push(self.get::<u32>(addresses.get(row).and_then(address), path)?.map(i64::from));
+            out.push(self.get::<Whole>(addresses.get(row).and_then(address), path)?.map(|Whole(number)| number));
         }
         Ok(Arc::new(Int64Array::from(out)))
     }
@@ -181,6 +246,37 @@ impl Database {
             Err(MaxMindDbError::InvalidInput { .. }) => Ok(None),
             Err(error) => exec_err!("cannot look up {at} in {}: {error}", self.path.display()),
         }
+    }
+}
+
+/// A number of any width that the format has; who writes a file chooses.
+struct Whole(i64);
+
+impl<'de> serde::Deserialize<'de> for Whole {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> std::result::Result<Whole, D::Error> {
+        deserializer.deserialize_any(WholeVisitor)
+    }
+}
+
+struct WholeVisitor;
+
+impl serde::de::Visitor<'_> for WholeVisitor {
+    type Value = Whole;
+
+    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("a whole number")
+    }
+
+    fn visit_i64<E: serde::de::Error>(self, number: i64) -> std::result::Result<Whole, E> {
+        Ok(Whole(number))
+    }
+
+    fn visit_u64<E: serde::de::Error>(self, number: u64) -> std::result::Result<Whole, E> {
+        i64::try_from(number).map(Whole).map_err(|_| E::custom("it is beyond 63 bits"))
+    }
+
+    fn visit_u128<E: serde::de::Error>(self, number: u128) -> std::result::Result<Whole, E> {
+        i64::try_from(number).map(Whole).map_err(|_| E::custom("it is beyond 63 bits"))
     }
 }
 
@@ -204,8 +300,7 @@ fn open(path: &Path) -> std::result::Result<Arc<Database>, String> {
         return Ok(database);
     }
     let bytes = std::fs::read(path).map_err(|error| wrong(&error))?;
-    let reader = Reader::from_source(bytes).map_err(|error| wrong(&error))?;
-    let database = Arc::new(Database { path: path.to_owned(), reader });
+    let database = Arc::new(Database::of(path.to_owned(), bytes.into()).map_err(|error| wrong(&error))?);
     open.retain(|_, database| database.strong_count() > 0);
     open.insert(identity, Arc::downgrade(&database));
     Ok(database)
@@ -260,7 +355,7 @@ mod tests {
     #[test]
     fn a_region_without_a_code_goes_by_its_name() {
         let region = |bytes: Vec<u8>| {
-            let database = Database { path: PathBuf::from("x.mmdb"), reader: Reader::from_source(bytes).unwrap() };
+            let database = Database::of(PathBuf::from("x.mmdb"), bytes.into()).unwrap();
             database.region("203.0.113.77".parse().ok()).unwrap().map(str::to_owned)
         };
         assert_eq!(region(regions_without_codes()).as_deref(), Some("Skåne County"));
@@ -274,12 +369,11 @@ mod tests {
             for flip in [0x01, 0x80, 0xff] {
                 let mut bytes = whole.clone();
                 bytes[at] ^= flip;
-                let Ok(reader) = Reader::from_source(bytes) else { continue };
-                let database = Database { path: PathBuf::from("x.mmdb"), reader };
+                let Ok(database) = Database::of(PathBuf::from("x.mmdb"), bytes.into()) else { continue };
                 for address in ["203.0.113.77", "192.0.2.1", "2001:db8::1"] {
                     let address = address.parse().ok();
                     let _ = database.get::<&str>(address, CITY);
-                    let _ = database.get::<u32>(address, ASN);
+                    let _ = database.get::<Whole>(address, ASN);
                 }
             }
         }

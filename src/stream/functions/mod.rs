@@ -17,7 +17,7 @@ mod referer;
 mod robots;
 mod sites;
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;
 mod times;
 mod url;
 mod zones;
@@ -29,6 +29,7 @@ use datafusion_common::Result;
 use datafusion_common::tree_node::{Transformed, TreeNode};
 use datafusion_expr::expr::ScalarFunction;
 use datafusion_expr::{Expr, ScalarUDF};
+pub(super) use geoip::GeoFile;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -58,11 +59,12 @@ pub(super) fn all() -> Vec<Arc<ScalarUDF>> {
     list().map(|function| Arc::new(function.udf())).collect()
 }
 
-/// Puts into calls what can be known when a pipeline is planned: databases that constants name, polygons that constants are.
+/// Puts into calls what can be known when a pipeline is planned: databases that constants name, polygons that constants are. `files` has each
+/// database's file once.
 ///
 /// # Errors
 /// A constant that cannot be what it is meant to be; a file that cannot be read.
-pub(super) fn bind(expr: Expr, pipeline: &Path) -> Result<Expr> {
+pub(super) fn bind(expr: Expr, pipeline: &Path, files: &mut Vec<Arc<GeoFile>>) -> Result<Expr> {
     let bound = expr.transform(|expr| {
         let Expr::ScalarFunction(call) = &expr else { return Ok(Transformed::no(expr)) };
         let Some(function) = list().find(|function| function.name == call.func.name()) else {
@@ -70,7 +72,7 @@ pub(super) fn bind(expr: Expr, pipeline: &Path) -> Result<Expr> {
         };
         let bound = match function.name {
             zones::POINT_IN_POLYGON => zones::bound(function, &call.args)?,
-            _ => geoip::bound(function, &call.args, pipeline)?,
+            _ => geoip::bound(function, &call.args, pipeline, files)?,
         };
         Ok(match bound {
             Some(udf) => {

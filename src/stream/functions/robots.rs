@@ -51,6 +51,7 @@ const WORDS: &[(Reason, &[&str])] = &[
             "bytespider",
             "google-cloudvertexbot",
             "googleother",
+            "googleagent-",
             "meta-externalagent",
             "meta-externalfetcher",
             "facebookbot",
@@ -119,6 +120,9 @@ const WORDS: &[(Reason, &[&str])] = &[
             "websitepulse",
             "page speed",
             "googlestackdrivermonitoring",
+            "nodeping",
+            "catchpoint",
+            "panopta",
         ],
     ),
     (
@@ -149,6 +153,11 @@ const WORDS: &[(Reason, &[&str])] = &[
             "aiohttp",
             "httpx/",
             "scrapy",
+            "deno/",
+            "bun/",
+            "php/",
+            "jersey/",
+            "lwp-",
             "go-http-client",
             "okhttp",
             "java/",
@@ -187,6 +196,9 @@ const WORDS: &[(Reason, &[&str])] = &[
             "archiv",
             "mediapartners-google",
             "scrape",
+            "scraping",
+            "inspectiontool",
+            "xrawler",
             "fetch",
             "checker",
             "linkcheck",
@@ -215,11 +227,23 @@ const WORDS: &[(Reason, &[&str])] = &[
     ),
 ];
 
+/// Libraries that say their name and nothing else.
+const NAMES: [&str; 3] = ["node", "ruby", "php"];
+/// A browser's, of which `preview` says nothing.
+const TECHNOLOGY_PREVIEW: [&str; 2] = ["technology preview", "technology%20preview"];
+
 /// Why an agent, in lower case, is no visitor by the words in it.
 pub(super) fn named(lower: &str) -> Option<Reason> {
-    let named =
-        WORDS.iter().find(|(_, words)| words.iter().any(|word| lower.contains(word))).map(|(reason, _)| *reason);
+    if NAMES.contains(&lower.trim()) {
+        return Some(Reason::Library);
+    }
+    let is_in = |word: &&str| lower.contains(word) && !(*word == "preview" && is_technology_preview(lower));
+    let named = WORDS.iter().find(|(_, words)| words.iter().any(is_in)).map(|(reason, _)| *reason);
     named.or_else(|| (calls_itself_bot(lower) || gives_an_address(lower)).then_some(Reason::Crawler))
+}
+
+fn is_technology_preview(lower: &str) -> bool {
+    TECHNOLOGY_PREVIEW.iter().any(|name| lower.contains(name))
 }
 
 /// `bot` anywhere, but in CUBOT, which makes telephones.
@@ -253,6 +277,19 @@ mod tests {
         assert_eq!(of("Mozilla/5.0 (X11; Linux x86_64) HeadlessChrome/120.0 Safari/537.36"), Some("headless"));
         assert_eq!(of("Mozilla/5.0 (compatible; UptimeRobot/2.0)"), Some("monitor"));
         assert_eq!(of("SomeRobot/1.0"), Some("crawler"));
+        for library in [
+            "node",
+            "Ruby",
+            "Deno/1.46.3",
+            "Bun/1.2",
+            "PHP/8.3",
+            "Jersey/2.25.1 (HttpUrlConnection 17)",
+            "lwp-trivial/1.35",
+        ] {
+            assert_eq!(of(library), Some("library"), "{library}");
+        }
+        assert_eq!(of("Mozilla/5.0 (compatible; Google-InspectionTool/1.0)"), Some("crawler"));
+        assert_eq!(of("Safari%20Technology%20Preview/19618.1.8.1.1 CFNetwork/1490.0.4 Darwin/23.2.0"), None);
         assert_eq!(of("Trackuity (+http://trackuity.example)"), Some("crawler"));
         assert_eq!(of("Mozilla/5.0 (Linux; Android 9; CUBOT_X19) Chrome/99.0 Mobile Safari/537.36"), None);
     }

@@ -3,7 +3,7 @@
 //! Written by hand; what it does not know is `other`. A row's hosts stand for their subdomains too, and the longest one that fits
 //! counts: `mail.google.com` is e-mail, `google.com` a search engine. `google.*` is that name under every public suffix.
 
-use super::url::{host_or_itself, is_of_app};
+use super::url::host_of_site;
 use psl::{List, Psl, Type};
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -204,10 +204,7 @@ pub(super) fn registrable(host: &str) -> Option<&str> {
 
 /// [`registrable`] of a URL or a host; NULL for an app's name.
 pub(super) fn registrable_domain(text: &str) -> Option<Cow<'_, str>> {
-    if is_of_app(text) {
-        return None;
-    }
-    match host_or_itself(text)? {
+    match host_of_site(text)? {
         Cow::Borrowed(host) => registrable(host).map(Cow::Borrowed),
         Cow::Owned(host) => registrable(&host).map(|domain| Cow::Owned(domain.to_owned())),
     }

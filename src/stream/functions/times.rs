@@ -8,18 +8,25 @@ use std::sync::Arc;
 /// The years that RFC 3339 can write: 0001-01-01 and 10000-01-01, in seconds since 1970.
 const SECONDS: std::ops::Range<f64> = -62_135_596_800.0..253_402_300_800.0;
 
+/// The same in microseconds.
+const MICROS: std::ops::Range<i64> = -62_135_596_800_000_000..253_402_300_800_000_000;
+
 pub(super) const FUNCTIONS: &[Function] = &[
     Function {
         name: "clock_corrected",
         takes: &[("created", Takes::Time), ("sent", Takes::Time), ("received", Takes::Time)],
         optional: 0,
         gives: Gives::Time,
-        meaning: "when it happened by the server's clock: received - (sent - created). received itself if created or sent is NULL, or sent lies before created; NULL only if received is",
+        meaning: "when it happened by the server's clock: received - (sent - created). received itself if created or sent is NULL, sent lies before created, or it were before the year 1; NULL only if received is",
         examples: &[
             // The client's clock is an hour ahead; the event waited ten seconds.
             (
                 "clock_corrected(timestamp '2026-01-02T04:00:00Z', timestamp '2026-01-02T04:00:10Z', timestamp '2026-01-02T03:00:11Z')",
                 "2026-01-02T03:00:01Z",
+            ),
+            (
+                "clock_corrected(epoch_to_timestamp(-62135596800), epoch_to_timestamp(253402300799), timestamp '2026-01-02T03:00:11Z')",
+                "2026-01-02T03:00:11Z",
             ),
             ("clock_corrected(NULL, NULL, timestamp '2026-01-02T03:00:11Z')", "2026-01-02T03:00:11Z"),
             ("clock_corrected(timestamp '2026-01-02T04:00:00Z', timestamp '2026-01-02T04:00:10Z', NULL)", "NULL"),
@@ -55,7 +62,8 @@ fn corrected(call: &Call<'_>) -> Result<ArrayRef> {
     times(call, |row| {
         let received = received.get(row)?;
         let age = sent.get(row).zip(created.get(row)).and_then(|(sent, created)| sent.checked_sub(created));
-        Some(age.filter(|age| *age >= 0).and_then(|age| received.checked_sub(age)).unwrap_or(received))
+        let corrected = age.filter(|age| *age >= 0).and_then(|age| received.checked_sub(age));
+        Some(corrected.filter(|time| MICROS.contains(time)).unwrap_or(received))
     })
 }
 

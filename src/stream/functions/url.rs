@@ -112,35 +112,54 @@ fn is_scheme(text: &str) -> bool {
     text.bytes().next().is_some_and(|first| first.is_ascii_alphabetic()) && text.bytes().all(is_part)
 }
 
-/// Whether what stands for the host is an app's name: `android-app://com.example.shop/`.
-pub(super) fn is_of_app(url: &str) -> bool {
-    cut(url).scheme.is_some_and(|scheme| APPS.iter().any(|app| scheme.eq_ignore_ascii_case(app)))
+impl<'a> Url<'a> {
+    /// Whether what stands for the host is an app's name: `android-app://com.example.shop/`.
+    fn is_of_app(&self) -> bool {
+        self.scheme.is_some_and(|scheme| APPS.iter().any(|app| scheme.eq_ignore_ascii_case(app)))
+    }
+
+    /// In lower case, if one is written.
+    fn host(&self) -> Option<Cow<'a, str>> {
+        let (host, _) = host_and_port(self.authority?);
+        (!host.is_empty()).then(|| lower(host))
+    }
+
+    /// As [`host_or_itself`].
+    fn host_or_itself(&self) -> Option<Cow<'a, str>> {
+        if self.authority.is_some() {
+            return self.host();
+        }
+        let bare = self.path.split(['/', ':']).next().unwrap_or_default();
+        let is_host = bare.contains('.') && !bare.contains(|c: char| c.is_whitespace() || c == '@');
+        is_host.then(|| lower(bare))
+    }
 }
 
 /// Host and port of an authority; an IPv6 address without its brackets.
 fn host_and_port(authority: &str) -> (&str, Option<&str>) {
     let place = authority.rsplit_once('@').map_or(authority, |(_, place)| place);
-    match place.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
-        Some((address, rest)) => (address, rest.strip_prefix(':')),
+    match place.strip_prefix('[').map(|rest| rest.split_once(']')) {
+        Some(Some((address, rest))) => (address, rest.strip_prefix(':')),
+        // A bracket that is not closed: no host is written.
+        Some(None) => ("", None),
         None => place.split_once(':').map_or((place, None), |(host, port)| (host, Some(port))),
     }
 }
 
 /// The host in lower case, if one is written.
 pub(super) fn host(url: &str) -> Option<Cow<'_, str>> {
-    let (host, _) = host_and_port(cut(url).authority?);
-    (!host.is_empty()).then(|| lower(host))
+    cut(url).host()
 }
 
 /// The host of a URL, or the text itself if it looks like one: `utm_source` is `chatgpt.com` for some, and logs hold bare hosts.
 pub(super) fn host_or_itself(text: &str) -> Option<Cow<'_, str>> {
+    cut(text).host_or_itself()
+}
+
+/// [`host_or_itself`], but for an app's name.
+pub(super) fn host_of_site(text: &str) -> Option<Cow<'_, str>> {
     let url = cut(text);
-    if url.authority.is_some() {
-        return host(text);
-    }
-    let bare = url.path.split(['/', ':']).next().unwrap_or_default();
-    let is_host = bare.contains('.') && !bare.contains(|c: char| c.is_whitespace() || c == '@');
-    is_host.then(|| lower(bare))
+    if url.is_of_app() { None } else { url.host_or_itself() }
 }
 
 /// Each query parameter as it is written: name and value, not decoded.

@@ -1,6 +1,6 @@
 //! `enrich` in a plan: its columns typed, its table read.
 
-use super::super::enrich::LookUp;
+use super::super::enrich::{LookUp, Origin};
 use super::super::spec;
 use super::super::sql::Scope;
 use super::super::step::{Enrich, Stage};
@@ -22,6 +22,12 @@ impl Plan {
 }
 
 impl Plan {
+    /// The files that rows are looked up in: tables in the order of the steps, then those of MaxMind's.
+    pub(in crate::stream) fn origins(&self) -> impl Iterator<Item = &dyn Origin> {
+        let tables = self.look_ups().filter(|table| table.topic().is_none());
+        tables.map(|table| &**table as &dyn Origin).chain(self.geo.iter().map(|file| &**file as &dyn Origin))
+    }
+
     /// Topics that steps look up in hold these records and no others.
     pub(in crate::stream) fn set_tables(&self, tables: &HashMap<&str, Vec<Record>>) {
         for table in self.look_ups() {

@@ -40,14 +40,16 @@ impl Plan {
         let rows = self.run_stages(into, rows, &mut found, Some((tables, course)), &mut watch);
         let routes = match (self.window(), pane) {
             (Some(window), Some(pane)) => {
+                watch.iter_mut().for_each(|watch| watch.enters());
                 let late = window.take(rows, pane, course, &mut found);
+                watch.iter_mut().for_each(|watch| watch.entered(self.window_at()));
                 let none = || Rows { batch: RecordBatch::new_empty(self.output.clone()), sources: Vec::new() };
                 let takes = |take: &Take| if matches!(take, Take::Late) { late.clone() } else { none() };
                 self.routes.iter().map(takes).collect()
             }
             _ => self.route_watched(rows, &mut found, &mut watch),
         };
-        Transformed::new(routes, found)
+        self.transformed(routes, found)
     }
 
     /// Takes rows of windows that closed to their routes.
@@ -58,7 +60,7 @@ impl Plan {
         let stages = (self.window_at() + 1).min(self.stages.len())..self.stages.len();
         let rows = self.run_stages(stages, rows, &mut found, None, &mut watch);
         let routes = self.route_watched(rows, &mut found, &mut watch);
-        Transformed::new(routes, found)
+        self.transformed(routes, found)
     }
 
     /// So many records are taken through it at a time.

@@ -77,6 +77,9 @@ impl Field {
         if self.values.len() > 1 {
             note.push_str(&format!(", mixed: {}", self.values.join(", ")));
         }
+        if self.kind == Kind::Json && self.values == ["lists"] {
+            note.push_str(", a list: give it a type, [{ a = \"string\" }], and a step unnest makes rows of it");
+        }
         match self.is_secret {
             true => note.push_str("; not shown"),
             false if self.examples.is_empty() => {}
@@ -312,16 +315,7 @@ impl Values {
 
 /// The unit in which numbers are times between 2001 and 2065, if their name says that they are times.
 fn epoch(low: f64, high: f64, name: &str) -> Option<Unit> {
-    let is_time = {
-        let lower = name.to_lowercase();
-        let ends = ["at", "ts", "on"].iter().any(|end| {
-            name.ends_with(&format!("_{end}")) || name.ends_with(&format!("{}{}", end[..1].to_uppercase(), &end[1..]))
-        });
-        let words = [
-            "time", "date", "when", "created", "updated", "sent", "received", "epoch", "start", "end", "seen", "expire",
-        ];
-        ends || lower == "ts" || lower == "t" || lower == "at" || words.iter().any(|word| lower.contains(word))
-    };
+    let is_time = says_time(&words_of(name));
     let within = |unit: f64| low >= 1e9 * unit && high <= 3e9 * unit;
     match () {
         () if !is_time => None,
@@ -331,6 +325,69 @@ fn epoch(low: f64, high: f64, name: &str) -> Option<Unit> {
         () => None,
     }
 }
+
+/// Words that say that a number is a time, wherever they stand in its name.
+const TIME_WORDS: [&str; 17] = [
+    "time",
+    "timestamp",
+    "date",
+    "datetime",
+    "when",
+    "created",
+    "updated",
+    "modified",
+    "sent",
+    "received",
+    "epoch",
+    "start",
+    "started",
+    "end",
+    "ended",
+    "seen",
+    "expires",
+];
+/// Words that say so only at the end of a name.
+const TIME_ENDS: [&str; 4] = ["at", "ts", "on", "t"];
+/// What a number of that name is, whatever stands before it.
+const OTHER_ENDS: [&str; 15] = [
+    "id", "ids", "count", "no", "nr", "num", "number", "amount", "price", "cents", "size", "bytes", "code", "total",
+    "index",
+];
+
+/// `createdAtMs` is created, at, ms.
+fn words_of(name: &str) -> Vec<String> {
+    let mut words = vec![String::new()];
+    let mut was_lower = false;
+    for letter in name.chars() {
+        if !letter.is_alphabetic() || letter.is_uppercase() && was_lower {
+            words.push(String::new());
+        }
+        if letter.is_alphabetic() {
+            words.last_mut().expect("there is one from the beginning").extend(letter.to_lowercase());
+        }
+        was_lower = letter.is_lowercase();
+    }
+    words.retain(|word| !word.is_empty());
+    words
+}
+
+fn says_time(words: &[String]) -> bool {
+    let is_of = |known: &[&str], word: &String| known.contains(&word.as_str());
+    let Some(last) = words.last().filter(|last| !is_of(&OTHER_ENDS, last)) else { return false };
+    let says = |word: &String| {
+        is_of(&TIME_WORDS, word) || ["time", "date"].iter().any(|end| word.ends_with(end) && !is_of(&NO_TIMES, word))
+    };
+    // A unit may stand behind: ts_ms.
+    let before = words
+        .len()
+        .checked_sub(2)
+        .map(|at| &words[at])
+        .filter(|_| is_of(&["s", "ms", "us", "sec", "millis", "micros"], last));
+    is_of(&TIME_ENDS, last) || before.is_some_and(|word| is_of(&TIME_ENDS, word)) || words.iter().any(says)
+}
+
+/// Words that end like times and are none.
+const NO_TIMES: [&str; 3] = ["candidate", "mandate", "consolidate"];
 
 /// A value as an example, short.
 fn shown(value: &Value) -> String {
@@ -343,7 +400,7 @@ fn shown(value: &Value) -> String {
 
 /// Names whose values do not belong into a file that is shown around.
 pub(super) fn is_secret_name(name: &str) -> bool {
-    const WORDS: [&str; 18] = [
+    const WORDS: [&str; 19] = [
         "pass",
         "secret",
         "token",
@@ -353,6 +410,7 @@ pub(super) fn is_secret_name(name: &str) -> bool {
         "apikey",
         "privatekey",
         "accesskey",
+        "writekey",
         "session",
         "cvv",
         "cvc",
@@ -429,5 +487,55 @@ pub(super) fn masked(value: &Value, is_secret: bool, text_max: usize) -> Value {
         Value::String(text) => text.char_indices().nth(text_max).map_or(text.as_str(), |(end, _)| &text[..end]).into(),
         Value::Number(_) if is_secret => 0.into(),
         other => other.clone(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_says_time_by_its_words() {
+        for time in [
+            "created_at",
+            "createdAt",
+            "ts",
+            "t",
+            "at",
+            "ts_ms",
+            "sentTime",
+            "eventTimeMs",
+            "timestamp",
+            "updated",
+            "start",
+            "end_time",
+            "starttime",
+            "lastSeen",
+            "expires_on",
+            "uploadDate",
+            "occurredOn",
+        ] {
+            assert!(says_time(&words_of(time)), "{time}");
+        }
+        for other in [
+            "vendor_id",
+            "sender_id",
+            "candidate",
+            "spend",
+            "id",
+            "created_id",
+            "time_count",
+            "version",
+            "weekend",
+            "presented",
+            "amount",
+            "price",
+            "",
+            "123",
+            "start_id",
+            "format",
+        ] {
+            assert!(!says_time(&words_of(other)), "{other}");
+        }
     }
 }

@@ -101,10 +101,14 @@ impl Draft<'_> {
     }
 
     fn headers(&self, out: &mut String) {
-        if self.headers.is_empty() || self.kind == Kind::Raw {
+        if self.headers.is_empty() {
             return;
         }
-        out.push_str("# Headers of its records can be columns too:\n");
+        match self.kind {
+            // It has no columns so far.
+            Kind::Raw => out.push_str("# Headers of its records can be columns, for select to name:\n# [columns]\n"),
+            _ => out.push_str("# Headers of its records can be columns too:\n"),
+        }
         for (name, seen) in &self.headers {
             let line = format!("{{ header = {}, type = \"string\" }}", quoted(name));
             let _ = writeln!(out, "# NAME = {}   # {}%", plain(&line), seen * 100 / self.samples.max(1));
@@ -154,6 +158,7 @@ fn key(name: &str) -> String {
 
 /// A TOML text on one line: as it is within single quotes where that can be, else with escapes.
 fn quoted(text: &str) -> String {
+    let text = &crate::config::unexpanded(text);
     let is_plain = |letter: char| !letter.is_control() && letter != '\'';
     if text.contains(['"', '\\']) && text.chars().all(is_plain) {
         return format!("'{text}'");

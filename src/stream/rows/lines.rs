@@ -142,6 +142,30 @@ mod tests {
             rows(&decoded),
             r#"{"n":-7,"b":true,"d":12.50,"t":"2026-01-02T03:04:05Z","day":"2026-01-02","e":"1970-01-01T00:00:01.500Z","s":"007","rest":"{\"more\":\"x, y\"}"} {"s":"z","rest":"{\"more\":null}"}"#
         );
+        let as_others_write =
+            "n,b,d,t\n+0021,TRUE,1.25e2,2026-01-02 03:04:05.5\n-007,False,+00.50,2026-01-02T03:04:05\n";
+        assert_eq!(
+            rows(&decode(
+                CSV,
+                "n = \"int64\"\nb = \"bool\"\nd = \"decimal(6,2)\"\nt = \"timestamp\"",
+                &[as_others_write]
+            )),
+            r#"{"n":21,"b":true,"d":125.00,"t":"2026-01-02T03:04:05.500Z"} {"n":-7,"b":false,"d":0.50,"t":"2026-01-02T03:04:05Z"}"#
+        );
+        let decimals =
+            ["12345.6", "1.255", "1e9", "12345678901234567890123456789012345678901", "1,5", "", "-", "1e", "e5"];
+        let reason = |text: &&str| {
+            let cell = text.replace(',', ";");
+            decode(CSV, "d = \"decimal(6,2)\"\nx = \"string\"", &[&format!("d,x\n{cell},y\n")])
+                .faults
+                .first()
+                .map(|(_, fault)| fault.reason)
+        };
+        let (over, wrong) = (Some(Reason::Overflow), Some(Reason::WrongType));
+        assert_eq!(
+            decimals.iter().map(reason).collect::<Vec<_>>(),
+            [over, over, over, over, wrong, None, wrong, wrong, wrong]
+        );
         let wrong = decode(CSV, "n = \"int64\"", &["n\n1\nx\n", "m\n1\n", "n,n\n1,2\n", "n\n1,2\n"]);
         let faults: Vec<_> =
             wrong.faults.iter().map(|(_, fault)| (fault.reason, fault.message[..7].to_owned())).collect();
@@ -153,6 +177,7 @@ mod tests {
             (Reason::NotCsv, line),
         ];
         assert_eq!((faults, wrong.rows.num_rows()), (expected.to_vec(), 0));
+        assert!(wrong.faults[1].1.message.ends_with("that are read: n; it has m"), "{:?}", wrong.faults[1]);
     }
 
     #[test]

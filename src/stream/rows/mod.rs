@@ -12,7 +12,7 @@ mod tests;
 mod tree;
 
 use super::fault::Fault;
-use super::format::{Format, Unread};
+use super::format::{FETCH_TIME_MAX, Format, Unread};
 use super::spec::{Column, From};
 use crate::record::{Record, RecordRef};
 use arrow::datatypes::SchemaRef;
@@ -20,6 +20,7 @@ use arrow::record_batch::{RecordBatch, RecordBatchOptions};
 use builder::Slot;
 use pass::Pass;
 use shape::Shapes;
+use std::time::Instant;
 
 /// Rows hold at most this many records...
 pub const ROWS_MAX: usize = 8_192;
@@ -42,6 +43,8 @@ pub struct Decoder {
     is_all_text: bool,
     /// No column is from value or headers: then every record has what is wanted.
     reads_only_record: bool,
+    /// What a record is told that has none of them.
+    names_read: String,
     /// The column that takes the fields that no other one takes.
     rest: Option<usize>,
     /// Top-level fields that columns are read out of: `rest` is what remains.
@@ -76,6 +79,7 @@ impl Decoder {
             needs_value: format.has_lines()
                 || columns.iter().any(|column| matches!(column.from, From::Path(_) | From::Rest)),
             is_all_text: matches!(format, Format::Csv(_)),
+            names_read: tree::names_read(&columns),
             reads_only_record: columns.iter().all(|column| matches!(column.from, From::Record(_))),
             rest: columns.iter().position(|column| column.from == From::Rest),
             taken: columns.iter().filter_map(first).collect(),
@@ -103,6 +107,30 @@ impl Decoder {
                 return Ok(decoded);
             }
             self.format.fetch(&decoded.wanting)?;
+        }
+    }
+
+    /// As [`Decoder::decode_fetching`], for a thread that has to show now and then that it lives: what it has got by then is kept.
+    ///
+    /// # Errors
+    /// The same; there is more to get than fits into [`FETCH_TIME_MAX`].
+    pub(super) fn decode_fetching_some(&self, partition: i32, records: &[Record]) -> Result<Decoded, String> {
+        let began = Instant::now();
+        loop {
+            let decoded = self.decode(partition, records);
+            match self.format.registry() {
+                Some(registry) if !decoded.wanting.is_empty() => {
+                    if began.elapsed() > FETCH_TIME_MAX {
+                        return Err(format!(
+                            "the schema registry {} is being asked for many schemas, {} so far",
+                            registry.address(),
+                            registry.answered()
+                        ));
+                    }
+                    registry.fetch(&decoded.wanting)?;
+                }
+                _ => return Ok(decoded),
+            }
         }
     }
 

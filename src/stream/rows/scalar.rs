@@ -21,11 +21,18 @@ pub(super) fn number_of(kind: &Kind, node: &Node<'_>) -> Result<Number, Wrong> {
         Node::Uint(value) => (Some(i128::from(*value)), *value as f64),
         // Numbers that are none, which other formats have, are only floats.
         Node::Float(value) if value.is_finite() || *kind == Kind::Float64 => (None, *value),
+        Node::Exact(Exact::Number(text)) => match kind {
+            Kind::Decimal(precision, scale) => {
+                let value = decimal(text, *precision, *scale).map_err(|_| overflow(kind, node))?;
+                return Ok(Number::Int(value));
+            }
+            _ => (None, text.parse().ok().filter(|value: &f64| value.is_finite()).ok_or_else(|| overflow(kind, node))?),
+        },
         Node::Exact(exact) => return exact_number(kind, exact, node),
         other => return Err(wrong_type(kind, other)),
     };
     let whole = || int.or((float.fract() == 0.0 && float.abs() < 9e15).then_some(float as i128));
-    let overflow = || (Reason::Overflow, format!("{} does not fit into {}", shown(node), name(kind)));
+    let overflow = || overflow(kind, node);
     let within = |low: i128, high: i128| {
         let value = whole().ok_or_else(|| wrong_type(kind, node))?;
         if (low..=high).contains(&value) { Ok(Number::Int(value)) } else { Err(overflow()) }
@@ -38,7 +45,7 @@ pub(super) fn number_of(kind: &Kind, node: &Node<'_>) -> Result<Number, Wrong> {
         Kind::Decimal(precision, scale) => {
             decimal(&int.map_or_else(|| float.to_string(), |int| int.to_string()), *precision, *scale)
                 .map(Number::Int)
-                .ok_or_else(overflow)
+                .map_err(|_| overflow())
         }
         Kind::EpochTimestamp(unit) => epoch_micros(int, float, *unit)
             .map(Number::Int)
@@ -47,8 +54,12 @@ pub(super) fn number_of(kind: &Kind, node: &Node<'_>) -> Result<Number, Wrong> {
     }
 }
 
+fn overflow(kind: &Kind, node: &Node<'_>) -> Wrong {
+    (Reason::Overflow, format!("{} does not fit into {}", shown(node), name(kind)))
+}
+
 fn exact_number(kind: &Kind, exact: &Exact<'_>, node: &Node<'_>) -> Result<Number, Wrong> {
-    let overflow = || (Reason::Overflow, format!("{} does not fit into {}", shown(node), name(kind)));
+    let overflow = || overflow(kind, node);
     match (kind, exact) {
         (Kind::Timestamp | Kind::EpochTimestamp(_), Exact::Micros(micros)) => {
             epoch_micros(Some(i128::from(*micros)), 0.0, Unit::Micros)
@@ -100,9 +111,15 @@ pub(super) fn text_number(kind: &Kind, text: &str) -> Result<Number, Wrong> {
                 chrono::NaiveDate::parse_from_str(text.get(..10).unwrap_or(text), "%Y-%m-%d").map_err(|_| not())?;
             Ok(Number::Int(date.signed_duration_since(chrono::NaiveDate::default()).num_days().into()))
         }
-        Kind::Decimal(precision, scale) => decimal(text.trim(), *precision, *scale).map(Number::Int).ok_or_else(not),
-        _ => match Node::parse(text.trim().as_bytes()) {
-            Ok(node @ (Node::Int(_) | Node::Uint(_) | Node::Float(_))) => number_of(kind, &node),
+        Kind::Decimal(precision, scale) => match decimal(text.trim(), *precision, *scale) {
+            Ok(value) => Ok(Number::Int(value)),
+            Err(Reason::Overflow) => {
+                Err((Reason::Overflow, format!("{} does not fit into {}", short(text), name(kind))))
+            }
+            Err(_) => Err(not()),
+        },
+        _ => match Node::parse(plain_number(text.trim()).as_bytes()) {
+            Ok(node @ (Node::Int(_) | Node::Uint(_) | Node::Exact(_))) => number_of(kind, &node),
             _ => Err(not()),
         },
     }
@@ -122,19 +139,75 @@ pub(super) fn epoch_micros(int: Option<i128>, float: f64, unit: Unit) -> Option<
     (-62_135_596_800_000_000..253_402_300_800_000_000).contains(&micros).then_some(micros)
 }
 
-/// A decimal text as an integer of `scale` places; `None` if it needs more digits.
-fn decimal(text: &str, precision: u8, scale: i8) -> Option<i128> {
-    let (sign, digits) = text.strip_prefix('-').map_or((1, text), |rest| (-1, rest));
-    let (whole, fraction) = digits.split_once('.').unwrap_or((digits, ""));
-    let fraction = fraction.trim_end_matches('0');
-    if whole.is_empty()
-        || fraction.len() > scale as usize
-        || !(whole.bytes().chain(fraction.bytes())).all(|b| b.is_ascii_digit())
-    {
-        return None;
+/// As JSON writes it: without `+` and zeros before it.
+fn plain_number(text: &str) -> Cow<'_, str> {
+    let (sign, digits) = match text.strip_prefix('-') {
+        Some(digits) => ("-", digits),
+        None => ("", text.strip_prefix('+').unwrap_or(text)),
+    };
+    let rest = digits.trim_start_matches('0');
+    let zero = if rest.starts_with(|c: char| c.is_ascii_digit()) { "" } else { "0" };
+    // Without a digit it is no number.
+    match digits.starts_with(|c: char| c.is_ascii_digit()) {
+        true => format!("{sign}{zero}{rest}").into(),
+        false => text.into(),
     }
-    let value: i128 = format!("{whole}{fraction:0<width$}", width = scale as usize).parse().ok()?;
-    (value < 10i128.checked_pow(precision.into())?).then_some(sign * value)
+}
+
+/// A decimal text, with an exponent or without, as an integer of `scale` places.
+///
+/// # Errors
+/// [`Reason::Overflow`] if it needs more digits or places, [`Reason::WrongType`] if it is no number.
+fn decimal(text: &str, precision: u8, scale: i8) -> Result<i128, Reason> {
+    let (sign, number) = match text.strip_prefix('-') {
+        Some(number) => (-1, number),
+        None => (1, text.strip_prefix('+').unwrap_or(text)),
+    };
+    let (mantissa, exponent) = match number.split_once(['e', 'E']) {
+        Some((mantissa, exponent)) => (mantissa, exponent.parse::<i32>().map_err(|_| Reason::WrongType)?),
+        None => (number, 0),
+    };
+    let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
+    if whole.is_empty() || !whole.bytes().chain(fraction.bytes()).all(|byte| byte.is_ascii_digit()) {
+        return Err(Reason::WrongType);
+    }
+    let all = format!("{whole}{fraction}");
+    let digits = all.trim_end_matches('0');
+    // Zeros that stand behind the digits, once the point is where the scale has it.
+    let zeros = i64::from(scale) + i64::from(exponent) - fraction.len() as i64 + (all.len() - digits.len()) as i64;
+    let digits = digits.trim_start_matches('0');
+    if digits.is_empty() {
+        return Ok(0);
+    }
+    let factor = u32::try_from(zeros).ok().and_then(|zeros| 10i128.checked_pow(zeros));
+    let value = digits.parse::<i128>().ok().zip(factor).and_then(|(value, factor)| value.checked_mul(factor));
+    let value = value.filter(|value| 10i128.checked_pow(precision.into()).is_some_and(|end| *value < end));
+    value.map(|value| sign * value).ok_or(Reason::Overflow)
+}
+
+/// What a cell of CSV or a header says. Those who write CSV leave out of times where they are from: it is UTC then.
+pub(super) fn cell_number(kind: &Kind, text: &str) -> Result<Number, Wrong> {
+    let number = text_number(kind, text);
+    match kind {
+        Kind::Timestamp => number.or_else(|wrong| local_micros(text.trim()).map(Number::Int).ok_or(wrong)),
+        _ => number,
+    }
+}
+
+/// `2026-01-02 03:04:05.678`, as if it were UTC.
+fn local_micros(text: &str) -> Option<i128> {
+    let mut time = ["%Y-%m-%d %H:%M:%S%.f", "%Y-%m-%dT%H:%M:%S%.f"].into_iter();
+    let time = time.find_map(|form| chrono::NaiveDateTime::parse_from_str(text, form).ok())?;
+    epoch_micros(Some(time.and_utc().timestamp_micros().into()), 0.0, Unit::Micros)
+}
+
+/// What a cell of CSV or a header says; writers differ in how they write it.
+pub(super) fn cell_bool(text: &str) -> Option<bool> {
+    match text.trim() {
+        "true" | "True" | "TRUE" => Some(true),
+        "false" | "False" | "FALSE" => Some(false),
+        _ => None,
+    }
 }
 
 pub(super) fn text_of<'n>(kind: &Kind, node: &'n Node<'_>) -> Result<Cow<'n, str>, Wrong> {

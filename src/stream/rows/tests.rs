@@ -10,12 +10,14 @@ use super::tree::{Cell, as_bool, as_number, as_text, cell};
 use super::*;
 use crate::json::{Found, Node};
 use crate::record::Offset;
+use arrow::array::AsArray;
 use arrow::array::{
     ArrayRef, BinaryBuilder, BooleanArray, Date32Array, Decimal128Array, Float64Array, Int32Array, Int64Array,
     ListArray, StringArray, StructArray, TimestampMicrosecondArray, UInt64Array,
 };
 use arrow::buffer::{NullBuffer, OffsetBuffer};
 use arrow::datatypes::Field;
+use arrow::datatypes::Float64Type;
 use arrow::json::ArrayWriter;
 use bytes::Bytes;
 use proptest::prelude::*;
@@ -423,6 +425,23 @@ fn same(a: &Decoded, b: &Decoded) -> Result<(), TestCaseError> {
 }
 
 const SELECT: &str = r#"select = "*, _key, _value, _offset, _partition, _timestamp, _headers""#;
+
+proptest! {
+    #[test]
+    fn a_float_is_read_to_its_last_bit(value in any::<f64>().prop_filter("JSON has no other", |value| value.is_finite()), part in 0.0..1e6) {
+        for value in [value, part, part / 3.0] {
+            for text in [format!("{value:?}"), format!("{value:e}"), format!("{value}")] {
+                let columns = "f = \"float64\"\nj = { path = \"/f\", type = \"json\" }\nt = { path = \"/t\", type = \"float64\", coerce = true }";
+                let decoded = decode(columns, &[&format!("{{\"f\":{text},\"t\":\"{text}\"}}"), &format!("{{\"f\":{text},\"\\u0074\":\"{text}\"}}")]);
+                prop_assert!(decoded.faults.is_empty(), "{:?}", decoded.faults);
+                let floats = |at: usize| decoded.rows.column(at).as_primitive::<Float64Type>().values().to_vec();
+                prop_assert_eq!((floats(0), floats(2)), (vec![value; 2], vec![value; 2]));
+                let texts = decoded.rows.column(1).as_string::<i32>();
+                prop_assert_eq!(texts.value(0).parse::<f64>(), Ok(value));
+            }
+        }
+    }
+}
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(400))]

@@ -6,13 +6,37 @@ use super::super::kinds;
 use super::super::spec::{Column, From, Kind, RecordField, Unit};
 use super::Decoder;
 use super::builder::{Builders, Inner};
-use super::scalar::{Number, Wrong, epoch_micros, number_of, short, text_number, text_of, wrong_type};
+use super::scalar::{
+    Number, Wrong, cell_bool, cell_number, epoch_micros, number_of, short, text_number, text_of, wrong_type,
+};
 use crate::json::{Exact, Found, Node, object_json};
 use crate::record::{HeadersRef, RecordRef};
 use std::borrow::Cow;
 
-/// Columns that a message names.
+/// Columns or fields that a message names.
 const NAMES_TOLD: usize = 8;
+
+/// Names of columns that are read out of values, the first of them.
+pub(super) fn names_read(columns: &[Column]) -> String {
+    let of_value = columns.iter().filter(|column| !matches!(column.from, From::Record(_)));
+    first_of(of_value.map(|column| column.name.as_str()))
+}
+
+/// Names of the fields that a value has, the first of them.
+fn names_there(node: &Node<'_>) -> String {
+    match node {
+        Node::Object(fields) if !fields.is_empty() => {
+            format!("; it has {}", first_of(fields.iter().map(|(name, _)| short(name))))
+        }
+        _ => String::new(),
+    }
+}
+
+fn first_of<'n>(names: impl Iterator<Item = &'n str>) -> String {
+    let names: Vec<&str> = names.collect();
+    let more = if names.len() > NAMES_TOLD { ", ..." } else { "" };
+    format!("{}{more}", names[..names.len().min(NAMES_TOLD)].join(", "))
+}
 
 /// A value of one column before it is an array's.
 #[derive(Clone, Copy)]
@@ -33,7 +57,7 @@ impl Decoder {
             (_, false) | (None, _) => Node::Null,
             (Some(text), true) => {
                 let not_json = |message: String| Fault::of_value(Reason::NotJson, message);
-                let node = Node::parse(text).map_err(|error| not_json(error.to_string()))?;
+                let node = Node::parse(text).map_err(not_json)?;
                 if !matches!(node, Node::Object(_)) {
                     return Err(not_json("the value is no JSON object".to_owned()));
                 }
@@ -65,20 +89,10 @@ impl Decoder {
         if has_any || self.reads_only_record {
             Ok(())
         } else {
-            Err(Fault::of(
-                Reason::NoColumns,
-                None,
-                format!("it has a value for none of the columns that are read: {}", self.names_read()),
-            ))
+            let there = names_there(node);
+            let message = format!("it has a value for none of the columns that are read: {}{there}", self.names_read);
+            Err(Fault::of_value(Reason::NoColumns, message))
         }
-    }
-
-    /// Names of columns that are read out of values, the first of them.
-    fn names_read(&self) -> String {
-        let of_value = self.columns.iter().filter(|column| !matches!(column.from, From::Record(_)));
-        let names: Vec<&str> = of_value.map(|column| column.name.as_str()).collect();
-        let more = if names.len() > NAMES_TOLD { ", ..." } else { "" };
-        format!("{}{more}", names[..names.len().min(NAMES_TOLD)].join(", "))
     }
 
     /// What a column reads of a record.
@@ -126,7 +140,7 @@ pub(super) fn judge(kind: &Kind, cell: Cell<'_, '_>, coerce: bool) -> Result<(),
     let node = match cell {
         Cell::Null | Cell::Node(Node::Null) | Cell::Number(_) | Cell::Headers(_) | Cell::Rest(..) => return Ok(()),
         // A header and a cell of CSV are text: it is read as the column asks.
-        Cell::Bytes(bytes) => return judge_bytes(kind, bytes),
+        Cell::Bytes(bytes) => return judge_bytes(kind, bytes, cell_number),
         Cell::Node(node) => node,
     };
     match (kind, node) {
@@ -145,25 +159,25 @@ pub(super) fn judge(kind: &Kind, cell: Cell<'_, '_>, coerce: bool) -> Result<(),
         (Kind::Bool, Node::Bool(_)) => Ok(()),
         (Kind::List(_) | Kind::Struct(_) | Kind::Bool, other) => Err(wrong_type(kind, other)),
         (_, Node::Text(text)) if coerce || matches!(kind, Kind::Date | Kind::Timestamp) => {
-            judge_bytes(kind, text.as_bytes())
+            judge_bytes(kind, text.as_bytes(), text_number)
         }
         (_, node) => number_of(kind, node).map(drop),
     }
 }
 
-pub(super) fn judge_bytes(kind: &Kind, bytes: &[u8]) -> Result<(), Wrong> {
+/// Text, of which `number` makes what is no text.
+fn judge_bytes(kind: &Kind, bytes: &[u8], number: fn(&Kind, &str) -> Result<Number, Wrong>) -> Result<(), Wrong> {
     if *kind == Kind::Binary {
         return Ok(());
     }
     let text = std::str::from_utf8(bytes).map_err(|_| (Reason::WrongType, "it is not UTF-8".to_owned()))?;
     match kind {
         Kind::String | Kind::Json => Ok(()),
-        Kind::Bool => text
-            .parse::<bool>()
-            .map(drop)
-            .map_err(|_| (Reason::WrongType, format!("\"{}\" is not a bool", short(text)))),
+        Kind::Bool => {
+            cell_bool(text).map(drop).ok_or_else(|| (Reason::WrongType, format!("\"{}\" is not a bool", short(text))))
+        }
         Kind::List(_) | Kind::Struct(_) => Err((Reason::WrongType, "text cannot hold it".to_owned())),
-        _ => text_number(kind, text).map(drop),
+        _ => number(kind, text).map(drop),
     }
 }
 
@@ -226,7 +240,7 @@ fn push_header(builders: &mut Builders<'_>, slot: usize, name: &[u8], value: Opt
 pub(super) fn as_bool(cell: &Cell<'_, '_>) -> Option<bool> {
     match cell {
         Cell::Node(Node::Bool(value)) => Some(*value),
-        Cell::Bytes(bytes) => std::str::from_utf8(bytes).ok()?.parse().ok(),
+        Cell::Bytes(bytes) => cell_bool(std::str::from_utf8(bytes).ok()?),
         _ => None,
     }
 }
@@ -235,7 +249,7 @@ pub(super) fn as_number(kind: &Kind, cell: &Cell<'_, '_>) -> Option<Number> {
     match cell {
         Cell::Node(Node::Text(text)) => text_number(kind, text).ok(),
         Cell::Node(node) => number_of(kind, node).ok(),
-        Cell::Bytes(bytes) => text_number(kind, std::str::from_utf8(bytes).ok()?).ok(),
+        Cell::Bytes(bytes) => cell_number(kind, std::str::from_utf8(bytes).ok()?).ok(),
         // Record fields: the timestamp is in milliseconds.
         Cell::Number(value) if matches!(kind, Kind::EpochTimestamp(_)) => {
             epoch_micros(Some(i128::from(*value)), 0.0, Unit::Millis).map(Number::Int)

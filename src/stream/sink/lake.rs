@@ -73,7 +73,7 @@ pub(in crate::stream) fn whose(place: &Place, own: &Owner, adopt: Option<&str>) 
     }
     let (name, pipeline) = (owner.name, owner.pipeline);
     let message = format!(
-        "{place} belongs to pipeline \"{name}\" ({pipeline} of cluster {}); choose another folder, or take it over with adopt = \"{name}\"",
+        "{place} belongs to pipeline \"{name}\" ({pipeline} of cluster {}); choose another folder, or take it over with adopt = \"{name}\" (then what is read again is there twice: first inrush pipeline reset this one to where \"{name}\" stood)",
         owner.cluster
     );
     Err(io::Error::new(io::ErrorKind::AlreadyExists, message))

@@ -187,10 +187,11 @@ fn is_there(path: &Path) -> io::Result<bool> {
 
 fn blocked(file: &Staged, error: &io::Error) -> io::Error {
     let (staged, finished) = (file.staged.display(), file.finished.display());
-    io::Error::new(
-        error.kind(),
-        format!("cannot put {staged} into place as {finished}: {error}; look at both, and move one of them away"),
-    )
+    let to_do = match error.kind() {
+        io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => "the daemon may not write there",
+        _ => "look at both, and move one of them away",
+    };
+    io::Error::new(error.kind(), format!("cannot put {staged} into place as {finished}: {error}; {to_do}"))
 }
 
 /// Whether the staged file is what the checkpoint says.

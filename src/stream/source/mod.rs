@@ -300,9 +300,10 @@ fn judge(spec: &Spec, count: i32, only: Option<i32>, to: ResetTo) -> Result<(), 
         return Err(format!("topic {} has no partition {only}, it has 0 to {}", spec.from, count - 1));
     }
     match to {
-        ResetTo::Offset(_) if only.is_none() && count > 1 => {
-            Err(format!("topic {} has {count} partitions: say which, --partition N", spec.from))
-        }
+        ResetTo::Offset(_) if only.is_none() && count > 1 => Err(format!(
+            "topic {} has {count} partitions: say which, --partition N, or move all of them to start, end or a time",
+            spec.from
+        )),
         _ => Ok(()),
     }
 }

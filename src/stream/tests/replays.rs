@@ -304,6 +304,81 @@ fn a_replay_that_is_ended_leaves_the_other_letters_open_and_the_next_one_does_no
     assert_eq!(bench.files("even"), expected(|n| n % 20 != 1));
 }
 
+impl Supervised<'_> {
+    /// Somebody who waits for the end of the replay, which has been told to stop.
+    fn stopping(&self) -> std::thread::JoinHandle<Result<String, String>> {
+        let stop = || {
+            let (control, runtime) = (self.control.clone(), self.bench.runtime.handle().clone());
+            let stop = Command::StopReplay { pipeline: named(), is_sure: false };
+            std::thread::spawn(move || runtime.block_on(control.ask(stop)).unwrap().remove(0).1)
+        };
+        let mut stops = vec![stop(), stop()];
+        wait_for("the second stop", || stops.iter().any(std::thread::JoinHandle::is_finished));
+        let second = stops.iter().position(std::thread::JoinHandle::is_finished).unwrap();
+        assert!(stops.remove(second).join().unwrap().is_err_and(|told| told.contains("still writing")));
+        stops.remove(0)
+    }
+}
+
+#[test]
+fn a_replay_is_not_ended_before_it_has_passed_what_a_killed_run_of_it_wrote() {
+    let bench = Bench::new();
+    let (_, daemon) = bench.begun(&broken(), &[(1, 60), (60, 150)]);
+    daemon.mend();
+    // Rows of both partitions are in the topic, and no cut says so.
+    bench.hooks.crash_at(Step::Lettered, 2);
+    let (hangs, is_in) = (Arc::new(AtomicBool::new(true)), Arc::new(AtomicBool::new(false)));
+    let (own_hangs, own_is_in, hooks) = (hangs.clone(), is_in.clone(), bench.hooks.clone());
+    bench.hooks.sink(move |_, _, _| {
+        while hooks.has_crashed() && own_hangs.load(Ordering::SeqCst) {
+            own_is_in.store(true, Ordering::SeqCst);
+            std::thread::park_timeout(Duration::from_millis(5));
+        }
+        Ok(())
+    });
+    daemon.replay(Filter::default(), Replay::default()).unwrap();
+    wait_for("the next run's first rows", || is_in.load(Ordering::SeqCst));
+    assert_eq!(bench.numbers("all").len(), 148, "the first run wrote all of them");
+    let asked = daemon.stopping();
+    hangs.store(false, Ordering::SeqCst);
+    let refused = asked.join().unwrap().unwrap_err();
+    assert!(refused.contains("goes on until they stand together"), "{refused}");
+    assert!(daemon.ended().starts_with("done: 14 letters"));
+    assert_eq!(bench.numbers("all"), expected(|_| true));
+    assert_eq!(bench.files("even"), expected(|n| n % 20 != 1));
+}
+
+#[test]
+fn a_replay_that_takes_long_to_end_holds_up_no_other_command() {
+    let bench = Bench::new();
+    let (_, daemon) = bench.begun(&broken(), &[(1, 60)]);
+    daemon.mend();
+    let (hangs, is_in) = (Arc::new(AtomicBool::new(true)), Arc::new(AtomicBool::new(false)));
+    let (own_hangs, own_is_in) = (hangs.clone(), is_in.clone());
+    bench.hooks.sink(move |_, _, _| {
+        own_is_in.store(true, Ordering::SeqCst);
+        while own_hangs.load(Ordering::SeqCst) {
+            std::thread::park_timeout(Duration::from_millis(5));
+        }
+        Ok(())
+    });
+    daemon.replay(Filter::default(), Replay::default()).unwrap();
+    wait_for("its output", || is_in.load(Ordering::SeqCst));
+    let asked = daemon.stopping();
+    assert!(daemon.ask(Command::Pause { pipeline: named() }).unwrap().starts_with("paused"));
+    assert!(!asked.is_finished(), "nothing hung");
+    hangs.store(false, Ordering::SeqCst);
+    let told = asked.join().unwrap();
+    assert!(told.is_ok() || told.as_ref().is_err_and(|told| told.contains("goes on")), "{told:?}");
+    daemon.ask(Command::Resume { pipeline: named() }).unwrap();
+    // The rest is fed by it, or by the next.
+    match told {
+        Ok(_) if bench.open_letters() > 1 => drop(daemon.replay(Filter::default(), Replay::default())),
+        _ => {}
+    }
+    wait_for("every row", || bench.numbers("all") == (1..60).filter(|n| *n != 40).collect::<Vec<_>>());
+}
+
 #[test]
 fn letters_that_a_pipeline_cannot_take_are_refused_with_the_way_out() {
     let bench = Bench::new();

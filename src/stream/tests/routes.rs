@@ -174,6 +174,33 @@ fn a_new_output_begins_where_the_pipeline_is_and_one_that_left_is_forgotten() {
 }
 
 #[test]
+fn what_waited_for_a_place_with_a_wrong_name_goes_to_the_right_one() {
+    let bench = Bench::new();
+    let source = bench.topic("in", 2, &[]);
+    let to = |topic: &str| {
+        format!(
+            "from = \"topic:in\"\n{COLUMNS}[[route]]\nto = {{ topic = \"{topic}\" }}\n[[route]]\nto = {{ parquet = \"b\", roll = \"100ms\" }}\n"
+        )
+    };
+    bench.hooks.sink(|_, output, _| match output {
+        "topic wrong" => Err(WriteError::Down("nobody is there".to_owned())),
+        _ => Ok(()),
+    });
+    let runs = bench.run(&bench.job(&to("wrong")));
+    (0..2).for_each(|id| bench.send(&source, id, i64::from(id) * 100 + 1..i64::from(id) * 100 + 40));
+    let all: Vec<i64> = [good(1..40), good(101..140)].concat();
+    wait_for("the other output", || bench.files("b") == all);
+    runs.stop();
+    bench.finish(&bench.job(&to("right")));
+    assert_eq!((bench.numbers("right"), bench.files("b")), (all.clone(), all.clone()));
+    // One that lacks nothing leaves nothing to its like.
+    bench.finish(&bench.job(&to("third")));
+    bench.send(&source, 0, 201..209);
+    bench.finish(&bench.job(&to("third")));
+    assert_eq!(bench.numbers("third"), good(201..209));
+}
+
+#[test]
 fn rows_of_one_record_that_fill_many_batches_are_there_once_after_a_crash_between_them() {
     for nth in [1, 2, 3, 7] {
         let bench = Bench::new();

@@ -101,6 +101,10 @@ fn a_backfill_into_the_same_output_is_asked_for_twice_and_one_of_several_outputs
     assert!(backfill(&["again"], false).unwrap_err().contains("parquet even=NAME"));
     assert!(backfill(&["parquet even=even"], false).unwrap_err().contains("another folder"));
     assert!(backfill(&["parquet even=../x"], false).unwrap_err().contains("below the output folder"));
+    for own in ["parquet even=even/", "parquet even=even/sub", "topic odd=odd", "topic odd=in", "topic odd=in-dlt"] {
+        assert!(backfill(&[own], true).unwrap_err().contains("another folder or topic"), "{own}");
+    }
+    assert!(backfill(&["topic odd=x", "topic odd=y"], true).unwrap_err().contains("named twice"));
     backfill(&["topic odd=more"], false).unwrap();
     daemon.ended();
     // The output that is not named gets nothing.

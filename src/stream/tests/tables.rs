@@ -116,6 +116,22 @@ fn a_broken_or_missing_file_leaves_the_table_and_is_told_until_it_is_right_again
 }
 
 #[test]
+fn a_reload_leaves_a_pipeline_alone_whose_text_is_the_same_though_its_table_s_file_is_broken() {
+    let bench = Bench::new();
+    let folder = bench.options.folder.clone();
+    std::fs::create_dir_all(&folder).unwrap();
+    let users = folder.join("users.csv");
+    std::fs::write(&users, self::users(1)).unwrap();
+    let (_, daemon) = bench.begun(&pipeline(), &[(1, 9)]);
+    let reload = || bench.reload(&daemon.control).remove(0).1;
+    std::fs::write(&users, "user,score\nu1,high\n").unwrap();
+    assert_eq!(reload(), Ok("unchanged".to_owned()));
+    bench.write(&pipeline().replace("n % 3", "n % 5"));
+    let refused = reload().unwrap_err();
+    assert!(refused.contains("the old one goes on"), "{refused}");
+}
+
+#[test]
 fn a_row_sees_every_record_that_its_table_s_topic_had_before_it() {
     let bench = Bench::new();
     let source = bench.topic("in", 1, &[]);
@@ -252,5 +268,69 @@ fn a_file_that_changed_while_the_pipeline_lay_dead_sends_no_row_to_two_places() 
         let is_copy = |name: &String| name.starts_with("table-");
         let copies = copies.map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned()).filter(is_copy);
         assert_eq!(copies.count(), 1, "{crash:?} {step}");
+    }
+}
+
+#[test]
+fn a_backfill_ends_with_the_table_that_it_began_with() {
+    let text = "from = \"topic:in\"\n[columns]\nn = \"int64\"\nuser = \"string\"\n[[step]]\nenrich = { from = \"users.csv\", key = \"user\", on = \"user\" }\n[[step]]\nselect = \"n, score\"\n[[route]]\nwhere = \"score = 1\"\nto = { topic = \"ones\" }\n[[route]]\notherwise = true\nto = { topic = \"out\" }\n";
+    for crash in [Step::Appended, Step::Written, Step::Lettered, Step::Staged, Step::Saved] {
+        let bench = Bench::new();
+        let table = |score: i64| {
+            std::fs::create_dir_all(&bench.options.folder).unwrap();
+            let (new, path) = (bench.options.folder.join("users.new"), bench.options.folder.join("users.csv"));
+            std::fs::write(&new, users(score)).unwrap();
+            std::fs::rename(new, path).unwrap();
+        };
+        table(1);
+        let (_, daemon) = bench.begun(text, &[(1, 40), (101, 140)]);
+        bench.hooks.crash_at(crash, if matches!(crash, Step::Staged | Step::Saved) { 1 } else { 2 });
+        let to = ["topic ones=b1", "topic out=b2"].map(str::to_owned).to_vec();
+        let asked = Command::Backfill { pipeline: "p".to_owned(), from: 0, until: i64::MAX, to, is_sure: false };
+        daemon.ask(asked).unwrap();
+        wait_for("the crash", || bench.hooks.has_crashed());
+        // Before it is started again.
+        table(2);
+        assert!(daemon.ended().starts_with("done"), "{crash:?}");
+        let all: Vec<i64> = [good(1..40), good(101..140)].concat();
+        let mut out = [bench.numbers("b1"), bench.numbers("b2")].concat();
+        out.sort_unstable();
+        assert_eq!(out, all, "{crash:?}");
+    }
+}
+
+#[test]
+fn a_geoip_file_that_changed_while_the_pipeline_lay_dead_sends_no_row_to_two_places() {
+    let text = "from = \"topic:in\"\n[columns]\nn = \"int64\"\n[[step]]\nselect = \"n, geoip_country(case when n % 2 = 0 then '203.0.113.77' end, 'geo.mmdb') as c\"\n[[route]]\nwhere = \"c = 'SE'\"\nto = { topic = \"pros\" }\n[[route]]\notherwise = true\nto = { topic = \"out\" }\n[[route]]\nto = { parquet = \"third\", roll = \"100ms\" }\n";
+    let sweden = super::super::functions::tests::mmdb::city();
+    let at = sweden.windows(2).position(|bytes| bytes == b"SE").unwrap();
+    let mut norway = sweden.clone();
+    norway[at..at + 2].copy_from_slice(b"NO");
+    for crash in [Step::Appended, Step::Written, Step::Lettered, Step::Staged, Step::Saved] {
+        let bench = Bench::new();
+        let source = bench.topic("in", 2, &[]);
+        ["out", "pros"].iter().for_each(|name| drop(bench.topic(name, 1, &[])));
+        let put = |bytes: &[u8]| {
+            std::fs::write(bench.folder.path().join("geo.new"), bytes).unwrap();
+            std::fs::rename(bench.folder.path().join("geo.new"), bench.folder.path().join("geo.mmdb")).unwrap();
+        };
+        put(&sweden);
+        (0..2).for_each(|id| bench.send(&source, id, i64::from(id) * 100 + 1..i64::from(id) * 100 + 40));
+        bench.hooks.crash_at(crash, 2);
+        let runs = bench.run(&bench.table_job(text));
+        wait_for("the planned crash", || runs.thread.is_finished());
+        put(&norway);
+        let before = bench.numbers("pros");
+        bench.finish(&bench.table_job(text));
+        let all: Vec<i64> = [good(1..40), good(101..140)].concat();
+        let mut out = [bench.numbers("pros"), bench.numbers("out")].concat();
+        out.sort_unstable();
+        assert_eq!((out, bench.files("third")), (all.clone(), all), "{crash:?}");
+        assert!(before.iter().all(|n| bench.numbers("pros").contains(n)), "{crash:?}");
+        // What comes now meets the new file.
+        bench.send(&source, 0, 201..240);
+        bench.finish(&bench.table_job(text));
+        assert!(bench.numbers("pros").iter().all(|n| *n < 200), "{crash:?}");
+        assert_eq!(bench.numbers("out").iter().filter(|n| **n > 200).count(), good(201..240).len(), "{crash:?}");
     }
 }

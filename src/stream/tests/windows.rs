@@ -593,6 +593,7 @@ fn what_a_window_cannot_be_is_told_with_its_place() {
         ("tumbling = \"1s\", time = \"n\"", "goes by a timestamp"),
         ("tumbling = \"1s\", time = \"tss\"", "did you mean ts?"),
         ("tumbling = \"1s\", latte = \"1s\"", "latte"),
+        ("tumbling = \"1s\", late = \"topic:later\"", "late-to = { topic = \"later\" }"),
     ] {
         let told = wrong(window);
         assert!(told.contains(part) && told.contains("p.toml:"), "{window}: {told}");

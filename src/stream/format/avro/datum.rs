@@ -87,7 +87,8 @@ impl<'a> Reader<'a> {
                 let at = self.long()?;
                 let branch = usize::try_from(at).ok().and_then(|at| branches.get(at));
                 let branch = branch.ok_or_else(|| format!("a union of {} types has none at {at}", branches.len()))?;
-                self.value(*branch, depth + 1)?
+                // No union stands in a union, so this comes to an end.
+                self.value(*branch, depth)?
             }
             Type::Record(fields) => {
                 let field = |(name, kind): &'a (String, usize)| {

@@ -1,6 +1,7 @@
 //! Protobuf: a message of a schema to a tree. Fields have the names of the `.proto`; one that is not in the bytes has its default where the
 //! schema cannot tell that from being there, and is null elsewhere.
 
+mod known;
 #[cfg(test)]
 mod tests;
 mod well_known;
@@ -50,7 +51,7 @@ impl Schema {
         })
     }
 
-    /// The text of a `.proto` file (or its descriptor in base64, as Confluent's clients but Java's register it), with the texts that it imports by their names. Those of `google/protobuf/` need not be there.
+    /// The text of a `.proto` file (or its descriptor in base64, as Confluent's clients but Java's register it), with the texts that it imports by their names. Those of `google/protobuf/` and [`known::FILES`] need not be there.
     ///
     /// # Errors
     /// What is wrong with it, for people.
@@ -62,6 +63,7 @@ impl Schema {
         let mut resolver = ChainFileResolver::new();
         resolver.add(Texts(imported));
         resolver.add(GoogleFileResolver::new());
+        resolver.add(Texts(known::FILES.iter().map(|(name, text)| ((*name).to_owned(), (*text).to_owned())).collect()));
         let mut compiler = Compiler::with_file_resolver(resolver);
         compiler.include_imports(true);
         compiler.open_file(OWN_NAME).map_err(|error| error.to_string())?;

@@ -127,3 +127,43 @@ proptest! {
         let _ = order().read(&bytes, is_framed);
     }
 }
+
+#[test]
+fn what_serialisers_do_not_register_is_known() {
+    for (name, _) in known::FILES {
+        let text = format!("syntax = \"proto3\"; import \"{name}\"; message M {{ int32 n = 1; }}");
+        assert!(Schema::of_texts(&text, Vec::new()).is_ok(), "{name}");
+    }
+    let text = r#"syntax = "proto3";
+        import "confluent/meta.proto";
+        import "confluent/type/decimal.proto";
+        import "google/type/money.proto";
+        message Order {
+            option (confluent.message_meta).doc = "an order";
+            confluent.type.Decimal price = 1 [(confluent.field_meta) = { params: [{ key: "precision", value: "10" }] }];
+            google.type.Money paid = 2;
+        }"#;
+    let schema = Schema::of_texts(text, Vec::new()).unwrap();
+    let read = |bytes: &[u8]| schema.read(bytes, true).unwrap().to_json();
+    // -12345 and 128, with two places.
+    assert_eq!(
+        read(
+            &[b"\0\x0a\x08\x0a\x02\xcf\xc7\x10\x0a\x18\x02".as_slice(), b"\x12\x09\x0a\x03EUR\x10\x05\x18\x07"]
+                .concat()
+        ),
+        r#"{"price":-123.45,"paid":{"currency_code":"EUR","units":5,"nanos":7}}"#
+    );
+    assert_eq!(read(b"\0\x0a\x06\x0a\x02\x00\x80\x18\x02"), r#"{"price":1.28}"#);
+    assert_eq!(read(b"\0\x0a\x02\x18\x02"), r#"{"price":0.00}"#);
+    // More digits than a decimal has: it stays a message.
+    let long = [b"\0\x0a\x13\x0a\x11".as_slice(), &[1; 17]].concat();
+    assert!(read(&long).contains("precision"));
+}
+
+#[test]
+fn a_value_of_no_kind_is_null() {
+    let text =
+        r#"syntax = "proto3"; import "google/protobuf/struct.proto"; message M { google.protobuf.Struct s = 1; }"#;
+    let schema = Schema::of_texts(text, Vec::new()).unwrap();
+    assert_eq!(schema.read(b"\0\x0a\x07\x0a\x05\x0a\x01x\x12\x00", true).unwrap().to_json(), r#"{"s":{"x":null}}"#);
+}

@@ -10,7 +10,7 @@ use std::fmt::Write;
 const NOT_FOUND: [i64; 3] = [40401, 40402, 40403];
 
 /// A schema as it was registered.
-#[derive(Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize)]
 pub(super) struct Versioned {
     #[serde(rename = "schema")]
     pub(super) text: String,
@@ -21,11 +21,11 @@ pub(super) struct Versioned {
 }
 
 /// A schema that another one refers to: by a name that stands in its text.
-#[derive(Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize)]
 pub(super) struct Reference {
     pub(super) name: String,
-    subject: String,
-    version: i64,
+    pub(super) subject: String,
+    pub(super) version: i64,
 }
 
 fn avro() -> String {

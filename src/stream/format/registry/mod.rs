@@ -14,17 +14,26 @@ use super::{Language, Schema, avro, protobuf};
 use answers::{Answer, Reference, Versioned};
 use http::Connection;
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
-/// All schemas that one fetch asks for have come after this time, or the registry is down: the pipeline does not beat meanwhile.
-const FETCH_TIME_MAX: Duration = Duration::from_secs(10);
-/// An id that the registry does not know is asked for again after this time.
+/// All schemas that one fetch asks for have come after this time, or the registry is down. A pipeline that needs many stops asking after it,
+/// tells so and goes on: it does not beat meanwhile.
+pub(in crate::stream) const FETCH_TIME_MAX: Duration = Duration::from_secs(10);
+/// An id that the registry does not know is asked for again after this time, and so much more for each other such id: a read of many must
+/// not find the first ones forgotten when the last ones are known.
 const UNKNOWN_FOR: Duration = Duration::from_secs(60);
-/// Ids that are kept, so that records with ids out of the air fill no memory; at the limit all are asked for again.
+const UNKNOWN_MORE: Duration = Duration::from_secs(1);
+/// Ids that are kept, so that records with ids out of the air fill no memory; at the limit all are asked for again. Many times those of a
+/// read.
 const KNOWN_MAX: usize = 100_000;
+/// Connections of one fetch.
+const AT_ONCE: usize = 4;
 /// Schemas that one schema refers to, those of the others counted in.
 const REFERENCES_MAX: usize = 200;
+/// Those that are kept; at the limit all are asked for again.
+const REFERRED_MAX: usize = 1_000;
 
 /// One registry, and what is known of it.
 #[derive(Debug)]
@@ -32,6 +41,10 @@ pub(in crate::stream) struct Registry {
     access: Access,
     language: Language,
     known: RwLock<HashMap<u32, Known>>,
+    /// What schemas refer to, by subject and version, which never changes either: a fetch that took too long goes on where it was.
+    referred: Mutex<HashMap<(String, i64), Versioned>>,
+    /// Ids that were asked for and answered.
+    answered: AtomicU64,
     /// One fetch at a time; the next one finds what it wants.
     fetching: Mutex<()>,
 }
@@ -50,11 +63,27 @@ enum Known {
 impl Registry {
     /// It is not asked yet.
     pub(super) fn new(access: Access, language: Language) -> Registry {
-        Registry { access, language, known: RwLock::default(), fetching: Mutex::new(()) }
+        Registry {
+            access,
+            language,
+            known: RwLock::default(),
+            referred: Mutex::default(),
+            answered: AtomicU64::new(0),
+            fetching: Mutex::new(()),
+        }
     }
 
     pub(super) fn language(&self) -> Language {
         self.language
+    }
+
+    /// How many ids it has answered.
+    pub(in crate::stream) fn answered(&self) -> u64 {
+        self.answered.load(Ordering::Relaxed)
+    }
+
+    pub(in crate::stream) fn address(&self) -> String {
+        self.access.address().to_string()
     }
 
     /// The schema of an id, or why it has none; `None` if it is to be fetched.
@@ -71,7 +100,7 @@ impl Registry {
     ///
     /// # Errors
     /// The registry cannot be reached, or it has trouble of its own.
-    pub(super) fn fetch(&self, ids: &[u32]) -> Result<(), String> {
+    pub(in crate::stream) fn fetch(&self, ids: &[u32]) -> Result<(), String> {
         let _one: MutexGuard<'_, ()> = self.fetching.lock().unwrap_or_else(PoisonError::into_inner);
         let down = |reason: String| format!("the schema registry {} is down: {reason}", self.access.address());
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
@@ -83,15 +112,26 @@ impl Registry {
     }
 
     async fn fetch_all(&self, ids: &[u32]) -> Result<(), String> {
+        let own = |at: usize| ids.iter().skip(at).step_by(AT_ONCE);
+        let all = [0, 1, 2, 3].map(|at| self.fetch_each(own(at)));
+        let [a, b, c, d]: [_; AT_ONCE] = all;
+        tokio::try_join!(a, b, c, d).map(|_| ())
+    }
+
+    async fn fetch_each(&self, ids: impl Iterator<Item = &u32>) -> Result<(), String> {
         let mut connection = Connection::new(&self.access);
-        for id in ids.iter().filter(|id| self.get(**id).is_none()) {
+        for id in ids.filter(|id| self.get(**id).is_none()) {
             let known = match answers::by_id(&mut connection, *id).await? {
                 Answer::Schema(found) => {
                     let made = self.schema(&mut connection, found).await?;
                     made.map_or_else(|why| nothing(*id, &why, None), |schema| Known::Schema(Arc::new(schema)))
                 }
-                Answer::Nothing(why) => nothing(*id, &why, Some(Instant::now() + UNKNOWN_FOR)),
+                Answer::Nothing(why) => {
+                    let others = self.known.read().unwrap_or_else(PoisonError::into_inner).len() as u32;
+                    nothing(*id, &why, Some(Instant::now() + UNKNOWN_FOR + UNKNOWN_MORE * others))
+                }
             };
+            self.answered.fetch_add(1, Ordering::Relaxed);
             let mut all = self.known.write().unwrap_or_else(PoisonError::into_inner);
             if all.len() >= KNOWN_MAX {
                 all.clear();
@@ -99,6 +139,24 @@ impl Registry {
             all.insert(*id, known);
         }
         Ok(())
+    }
+
+    async fn referred(&self, connection: &mut Connection<'_>, reference: &Reference) -> Result<Answer, String> {
+        let place = (reference.subject.clone(), reference.version);
+        let all = || self.referred.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = all().get(&place) {
+            return Ok(Answer::Schema(known.clone()));
+        }
+        let answer = answers::by_version(connection, reference).await?;
+        self.answered.fetch_add(1, Ordering::Relaxed);
+        if let Answer::Schema(found) = &answer {
+            let mut all = all();
+            if all.len() >= REFERRED_MAX {
+                all.clear();
+            }
+            all.insert(place, found.clone());
+        }
+        Ok(answer)
     }
 
     /// A schema with all that it refers to; within, why values cannot be read by it.
@@ -126,7 +184,7 @@ impl Registry {
             if asked > REFERENCES_MAX {
                 return Ok(Err(format!("it refers to more than {REFERENCES_MAX} schemas")));
             }
-            match answers::by_version(connection, &reference).await? {
+            match self.referred(connection, &reference).await? {
                 Answer::Schema(mut fetched) => {
                     let below = wanted(std::mem::take(&mut fetched.references));
                     waiting.push((reference, Some(fetched)));

@@ -118,3 +118,22 @@ fn protobuf_comes_as_text_with_its_imports() {
     assert!(read(&registry, &framed(2, &[0])).unwrap_err().contains("page.proto"));
     assert!(read(&registry, &framed(3, &[0])).unwrap_err().starts_with("unknown-schema"));
 }
+
+#[test]
+fn ids_of_no_schema_are_remembered_the_longer_the_more_there_are() {
+    let unknown = r#"{"error_code":40403,"message":"Schema not found"}"#;
+    let paths: Vec<String> = (0..100).map(|id| format!("/schemas/ids/{id}")).collect();
+    let answers: Vec<_> = paths.iter().map(|path| (path.as_str(), 404, unknown.to_owned())).collect();
+    let fake = Fake::with(&answers);
+    let registry = registry(&fake, Language::Avro);
+    registry.fetch(&(0..100).collect::<Vec<u32>>()).unwrap();
+    registry.fetch(&(0..100).collect::<Vec<u32>>()).unwrap();
+    assert_eq!((fake.asked.lock().unwrap().len(), registry.answered()), (100, 100), "each was asked for once");
+    let until = |known: &Known| match known {
+        Known::Nothing { until: Some(until), .. } => *until,
+        other => panic!("{other:?}"),
+    };
+    let known = registry.known.read().unwrap();
+    let (first, last) = (known.values().map(until).min().unwrap(), known.values().map(until).max().unwrap());
+    assert!(last - first >= UNKNOWN_MORE * 95, "{:?}", last - first);
+}

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Write};
-use std::net::TcpListener;
+use std::net::{TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 
 /// Answers by path, status first; what was asked is written down.
@@ -30,24 +30,29 @@ impl Fake {
         let fake = self.clone();
         std::thread::spawn(move || {
             for stream in listener.incoming() {
-                let Ok(mut stream) = stream else { return };
-                let mut lines = BufReader::new(stream.try_clone().unwrap()).lines();
-                // A request has no body: it ends with an empty line.
-                while let Some(Ok(first)) = lines.next() {
-                    while lines.next().is_some_and(|line| line.is_ok_and(|line| !line.is_empty())) {}
-                    let path = first.split(' ').nth(1).unwrap_or_default().to_owned();
-                    let answer = fake.answers.lock().unwrap().get(&path).cloned();
-                    fake.asked.lock().unwrap().push(path);
-                    let (status, body) = answer.unwrap_or((404, "not here".to_owned()));
-                    // In one piece: two wait for each other's acknowledgement, 40 ms a request.
-                    let answer = format!("HTTP/1.1 {status} X\r\ncontent-length: {}\r\n\r\n{body}", body.len());
-                    if stream.write_all(answer.as_bytes()).is_err() {
-                        break;
-                    }
-                }
+                let Ok(stream) = stream else { return };
+                let fake = fake.clone();
+                std::thread::spawn(move || fake.converse(stream));
             }
         });
         port
+    }
+
+    fn converse(&self, mut stream: TcpStream) {
+        let mut lines = BufReader::new(stream.try_clone().unwrap()).lines();
+        // A request has no body: it ends with an empty line.
+        while let Some(Ok(first)) = lines.next() {
+            while lines.next().is_some_and(|line| line.is_ok_and(|line| !line.is_empty())) {}
+            let path = first.split(' ').nth(1).unwrap_or_default().to_owned();
+            let answer = self.answers.lock().unwrap().get(&path).cloned();
+            self.asked.lock().unwrap().push(path);
+            let (status, body) = answer.unwrap_or((404, "not here".to_owned()));
+            // In one piece: two wait for each other's acknowledgement, 40 ms a request.
+            let answer = format!("HTTP/1.1 {status} X\r\ncontent-length: {}\r\n\r\n{body}", body.len());
+            if stream.write_all(answer.as_bytes()).is_err() {
+                break;
+            }
+        }
     }
 }
 

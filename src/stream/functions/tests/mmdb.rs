@@ -60,7 +60,7 @@ fn list(items: &[Vec<u8>]) -> Vec<u8> {
     [vec![items.len() as u8, 0x04], items.concat()].concat()
 }
 
-pub(in super::super) fn city() -> Vec<u8> {
+pub(in crate::stream) fn city() -> Vec<u8> {
     let names = map(&[("en", text("Linköping"))]);
     let country = map(&[("iso_code", text("SE"))]);
     let region = map(&[("iso_code", text("E")), ("names", map(&[("en", text("Östergötland County"))]))]);

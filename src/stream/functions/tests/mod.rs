@@ -1,6 +1,6 @@
 //! What holds of all functions: every Arrow form of an argument, NULL, arguments that they cannot read, the examples, the page.
 
-pub(super) mod mmdb;
+pub(in crate::stream) mod mmdb;
 
 use super::call::Takes;
 use super::*;

@@ -204,7 +204,15 @@ impl S3 {
         let body = String::from_utf8_lossy(&body);
         if !status.is_success() {
             let code = between(&body, "<Code>", "</Code>").unwrap_or("no reason given");
-            let to_do = if status.as_u16() == 403 { "; the keys need s3:ListBucketMultipartUploads" } else { "" };
+            // How some stores say that there is none.
+            if code == "NoSuchUpload" {
+                return Ok(Page::default());
+            }
+            let to_do = match status.as_u16() {
+                403 => "; the keys need s3:ListBucketMultipartUploads",
+                501 => "; without that no store takes each row once: use one that lists multipart uploads",
+                _ => "",
+            };
             return Err(told(format!("{status}, {code}{to_do}")));
         }
         quick_xml::de::from_str(&body).map_err(|error| told(format!("its answer cannot be understood: {error}")))
@@ -274,7 +282,7 @@ fn escaped(text: &str) -> String {
 }
 
 /// `ListMultipartUploadsResult`
-#[derive(Deserialize)]
+#[derive(Default, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 struct Page {
     #[serde(default)]

@@ -1,13 +1,11 @@
 //! `to = { http = "https://…" }`: what it says, and how it is read.
 
-use super::super::super::secrets;
+use super::super::super::secrets::{self, Hidden};
 use super::super::super::web::{Address, Trust};
 use super::signature::Keys;
 use crate::config::{Section, size};
-use bytes::Bytes;
 use hyper::HeaderMap;
 use hyper::header::{HeaderName, HeaderValue};
-use std::fmt;
 use std::path::Path;
 use std::time::Duration;
 
@@ -66,28 +64,6 @@ pub struct HttpOutput {
     pub(super) filled: Hidden,
 }
 
-/// Values that nothing shows, also not in the words of who says them back.
-#[derive(Clone, Default)]
-pub(super) struct Hidden(Vec<String>);
-
-impl fmt::Debug for Hidden {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} secrets", self.0.len())
-    }
-}
-
-impl Hidden {
-    /// The words of another side without them.
-    pub(super) fn mask(&self, said: Bytes) -> Bytes {
-        if self.0.is_empty() {
-            return said;
-        }
-        let said = String::from_utf8_lossy(&said).into_owned();
-        let masked = self.0.iter().fold(said, |said, secret| said.replace(secret, "(secret)"));
-        Bytes::from(masked)
-    }
-}
-
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Body {
     /// One JSON array of objects.
@@ -110,6 +86,13 @@ impl HttpOutput {
                 format!("{} rows or {} bytes, after {:?} what there is", self.batch_rows, self.batch_size, self.linger),
             ),
             ("body", format!("{body}{}", if self.gzip { ", gzip" } else { "" })),
+            (
+                "headers",
+                match self.headers.is_empty() {
+                    true => "none".to_owned(),
+                    false => self.headers.keys().map(HeaderName::as_str).collect::<Vec<_>>().join(", "),
+                },
+            ),
             ("signed", if self.keys.0.is_empty() { "no" } else { "yes" }.to_owned()),
             ("timeout", format!("{:?}", self.timeout)),
             ("in flight", format!("{} requests at a time, one of each source partition", self.in_flight)),
@@ -163,9 +146,6 @@ impl HttpOutput {
         });
         let trust = to.read("ca", |ca| Trust::of_file(&file.parent().unwrap_or(Path::new(".")).join(ca)));
         let headers = to.table("headers").map(|headers| read_headers(&headers, file, &mut hidden));
-        hidden.retain(|secret| !secret.is_empty());
-        // One may be a part of another.
-        hidden.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
         Some(HttpOutput {
             name: written.split('?').next().unwrap_or_default().to_owned(),
             address: address?.value,
@@ -179,7 +159,7 @@ impl HttpOutput {
             keys: keys.map_or_else(Keys::default, |keys| keys.value),
             timeout,
             in_flight: in_flight.clamp(1, IN_FLIGHT_MAX) as usize,
-            filled: Hidden(hidden),
+            filled: Hidden::of(hidden),
         })
     }
 }
@@ -233,6 +213,7 @@ mod tests {
     use super::super::super::super::load;
     use super::super::super::super::spec::Output;
     use super::*;
+    use bytes::Bytes;
 
     fn read(to: &str, folder: &Path) -> Result<HttpOutput, Vec<String>> {
         let text = format!("from = \"topic:c\"\nto = {{ {to} }}\n[columns]\na = \"string\"\n");
