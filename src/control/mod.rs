@@ -210,6 +210,15 @@ impl Control {
         self.board().insert(status.name.clone(), status);
     }
 
+    /// Says for whom a pipeline waits.
+    pub fn note_wait(&self, pipeline: &str, whom: &str, seconds: u64) {
+        if let Some(status) = self.board().get_mut(pipeline) {
+            status.state = State::Stalled;
+            status.reason =
+                Some(format!("{whom} has not answered for {seconds} s; what else is told here is from before"));
+        }
+    }
+
     /// Says of a pipeline that gives no sign of life that what stands on the board is from before.
     pub fn note_silence(&self, pipeline: &str, seconds: u64) {
         const SILENT: &str = "no sign of life for ";

@@ -6,10 +6,12 @@
 use super::checkpoint::Checkpoint;
 use super::cpu::Taken;
 use super::tap::Taps;
+use std::cell::RefCell;
 use std::io;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::Instant;
 
 /// The place of a pipeline that one thread at a time has.
 #[derive(Default)]
@@ -30,6 +32,8 @@ pub(super) struct Life {
     stop: AtomicBool,
     beats: AtomicU64,
     note: Mutex<Option<String>>,
+    /// For whom the thread waits, and since when.
+    waits_for: Mutex<Option<(String, Instant)>>,
     /// A write of the checkpoint failed, before its rename or behind it: nobody knows which one the disk has.
     is_unsure: AtomicBool,
 }
@@ -50,6 +54,7 @@ impl Life {
             stop: AtomicBool::new(false),
             beats: AtomicU64::new(0),
             note: Mutex::default(),
+            waits_for: Mutex::default(),
             is_unsure: AtomicBool::new(false),
         }))
     }
@@ -92,6 +97,20 @@ impl Life {
         self.note.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// The calling thread is the one of this life: for whom it waits is told.
+    pub(super) fn is_of_this_thread(self: &Arc<Self>) {
+        OWN.set(Arc::downgrade(self));
+    }
+
+    /// For whom its thread waits, and since when.
+    pub(super) fn waits_for(&self) -> Option<(String, Instant)> {
+        self.waits_for.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn wait_for(&self, whom: Option<(String, Instant)>) {
+        *self.waits_for.lock().unwrap_or_else(PoisonError::into_inner) = whom;
+    }
+
     /// Does something that no other thread may do meanwhile; `None` if another has the seat.
     pub(super) fn seated<T>(&self, act: impl FnOnce() -> T) -> Option<T> {
         let _writing = self.seat.writing.lock().unwrap_or_else(PoisonError::into_inner);
@@ -124,9 +143,36 @@ impl Life {
     }
 }
 
+thread_local! {
+    /// Whose thread this is, if it is one of a pipeline's.
+    static OWN: RefCell<Weak<Life>> = RefCell::default();
+}
+
+/// Does something that waits for somebody else; on a pipeline's own thread it can be told for whom, as long as that takes.
+pub(super) fn waiting_for<T>(whom: impl FnOnce() -> String, act: impl FnOnce() -> T) -> T {
+    let Some(life) = OWN.with_borrow(Weak::upgrade) else { return act() };
+    life.wait_for(Some((whom(), Instant::now())));
+    let done = act();
+    life.wait_for(None);
+    done
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn for_whom_a_thread_waits_is_known_as_long_as_it_does() {
+        let life = Life::begin(&Arc::default()).unwrap();
+        assert_eq!(waiting_for(|| panic!("this is no pipeline's thread"), || 7), 7);
+        let own = life.clone();
+        let whom = move || {
+            own.is_of_this_thread();
+            let told = waiting_for(|| "s3://lake".to_owned(), || own.waits_for().map(|(whom, _)| whom));
+            (told, own.waits_for().is_none())
+        };
+        assert_eq!(std::thread::spawn(whom).join().unwrap(), (Some("s3://lake".to_owned()), true));
+    }
 
     #[test]
     fn who_lost_its_seat_writes_no_checkpoint() {

@@ -151,6 +151,7 @@ pub(super) fn run(
     hooks: &Hooks,
     drop_state: bool,
 ) -> Result<(), String> {
+    life.is_of_this_thread();
     let mut runner = begin(options, job, checkpoint_path(options, &job.spec.name), life, hooks)?;
     runner.wait_while_paused();
     if life.is_stopping() {

@@ -37,6 +37,8 @@ const HALT_PATIENCE: Duration = Duration::from_secs(30);
 
 /// After this it is told for which one is waited.
 const HALT_TOLD: Duration = Duration::from_secs(5);
+/// After this the board says for whom a pipeline waits.
+const WAIT_TOLD: Duration = Duration::from_secs(5);
 /// After this the board says that a pipeline is silent.
 const SILENCE_TOLD: Duration = Duration::from_secs(20);
 /// How often it is looked whether it has.
@@ -475,8 +477,13 @@ impl Supervisor {
                 pipeline.heard = (beats, Instant::now());
             }
             let silence = pipeline.heard.1.elapsed();
-            if pipeline.thread.is_some() && silence > SILENCE_TOLD {
-                self.options.control.note_silence(name, silence.as_secs());
+            let waits = pipeline.life.waits_for().filter(|(_, since)| since.elapsed() > WAIT_TOLD);
+            match waits {
+                Some((whom, since)) => self.options.control.note_wait(name, &whom, since.elapsed().as_secs()),
+                None if pipeline.thread.is_some() && silence > SILENCE_TOLD => {
+                    self.options.control.note_silence(name, silence.as_secs());
+                }
+                None => {}
             }
             let is_silent = pipeline.thread.is_some() && silence > self.silence_max;
             if is_silent {

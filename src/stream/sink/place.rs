@@ -2,6 +2,7 @@
 //! know.
 
 use super::super::checkpoint::Staged;
+use super::super::life::waiting_for;
 use super::super::spec::ParquetOutput;
 use super::bucket::{self, Address, Beat, Job, Note, ObjectFile, Objects};
 use super::staged::{StagedFile, create};
@@ -37,7 +38,8 @@ pub(in crate::stream) enum Unfinished {
 /// A file whose bytes are on their way to being durable.
 pub(in crate::stream) enum Closing {
     File(Box<Staged>),
-    Object(Job<io::Result<bucket::Sealed>>),
+    /// With the bucket's name.
+    Object(String, Job<io::Result<bucket::Sealed>>),
 }
 
 impl fmt::Display for Place {
@@ -182,7 +184,7 @@ impl Unfinished {
                 let (size, crc) = file.finish()?;
                 Ok(Closing::File(Box::new(Staged { staged, finished, size, crc, upload: None })))
             }
-            Unfinished::Object(object) => Ok(Closing::Object(object.seal()?)),
+            Unfinished::Object(object) => Ok(Closing::Object(object.bucket(), object.seal()?)),
         }
     }
 
@@ -217,8 +219,9 @@ impl Closing {
     fn join(self, beat: &Beat) -> io::Result<Staged> {
         match self {
             Closing::File(file) => Ok(*file),
-            Closing::Object(job) => {
-                let bucket::Sealed { key, upload, size, crc } = job.join(&**beat)??;
+            Closing::Object(bucket, job) => {
+                let sealed = waiting_for(|| bucket, || job.join(&**beat));
+                let bucket::Sealed { key, upload, size, crc } = sealed??;
                 Ok(Staged { staged: PathBuf::new(), finished: key.into(), size, crc, upload: Some(upload) })
             }
         }

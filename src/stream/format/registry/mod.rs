@@ -11,6 +11,7 @@ mod tests;
 pub(super) use http::Access;
 
 use super::{Language, Schema, avro, protobuf};
+use crate::stream::life::waiting_for;
 use answers::{Answer, Reference, Versioned};
 use http::Connection;
 use std::collections::HashMap;
@@ -105,7 +106,8 @@ impl Registry {
         let down = |reason: String| format!("the schema registry {} is down: {reason}", self.access.address());
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let runtime = runtime.map_err(|error| down(error.to_string()))?;
-        let fetched = runtime.block_on(async { tokio::time::timeout(FETCH_TIME_MAX, self.fetch_all(ids)).await });
+        let fetch = || runtime.block_on(async { tokio::time::timeout(FETCH_TIME_MAX, self.fetch_all(ids)).await });
+        let fetched = waiting_for(|| format!("the schema registry {}", self.access.address()), fetch);
         // A name that nobody resolves is still asked for on a thread of the runtime's.
         runtime.shutdown_background();
         fetched.unwrap_or_else(|_| Err(format!("no answer within {} s", FETCH_TIME_MAX.as_secs()))).map_err(down)

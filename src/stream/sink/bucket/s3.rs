@@ -1,6 +1,7 @@
 //! [`Objects`] of S3 and what speaks its protocol, by the crate `object_store`; uploads are listed by a request of our own, since the crate
 //! has none.
 
+use super::super::super::life::waiting_for;
 use super::super::super::secrets;
 use super::job::wait;
 use super::{Address, Note, Objects};
@@ -140,7 +141,8 @@ impl S3 {
         F: Future<Output = object_store::Result<T>> + Send + 'static,
     {
         let path = Path::parse(key).map_err(|error| Failed::of(io::Error::other(error.to_string())))?;
-        let asked = wait(request(self.store.clone(), path)).map_err(Failed::of)?;
+        let asked =
+            waiting_for(|| self.shown.clone(), || wait(request(self.store.clone(), path))).map_err(Failed::of)?;
         asked.map_err(|error| self.failed(what, key, &error))
     }
 
@@ -188,7 +190,7 @@ impl S3 {
             );
         }
         let (store, client, region) = (self.store.clone(), self.client.clone(), self.region.clone());
-        let answer = wait(async move {
+        let asked = async move {
             let credential = store.credentials().get_credential().await.map_err(|error| whole(&error))?;
             let mut request = HttpRequest::new(HttpRequestBody::empty());
             *request.uri_mut() = url.parse().map_err(|error| format!("{error}"))?;
@@ -197,7 +199,8 @@ impl S3 {
             let status = answer.status();
             let body = answer.into_body().bytes().await.map_err(|error| whole(&error))?;
             Ok::<_, String>((status, body))
-        })?;
+        };
+        let answer = waiting_for(|| self.shown.clone(), || wait(asked))?;
         let told =
             |reason: String| io::Error::other(format!("cannot list the uploads of {}/{prefix}: {reason}", self.shown));
         let (status, body) = answer.map_err(told)?;

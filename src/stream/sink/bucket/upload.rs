@@ -1,5 +1,6 @@
 //! One object on its way into a bucket: bytes become parts of an upload, which nobody sees until it is complete.
 
+use super::super::super::life::waiting_for;
 use super::job::{Beat, Job};
 use super::{Address, Objects, Upload};
 use bytes::Bytes;
@@ -42,6 +43,11 @@ impl ObjectFile {
     pub(in crate::stream) fn create(objects: Arc<dyn Objects>, at: Address, key: String, beat: Beat) -> ObjectFile {
         let (buffer, flying, parts) = (Vec::new(), VecDeque::new(), Vec::new());
         ObjectFile { objects, at, key, beat, id: None, buffer, flying, parts, size: 0, crc: 0 }
+    }
+
+    /// Where it is written, for people.
+    pub(in crate::stream) fn bucket(&self) -> String {
+        self.at.to_string()
     }
 
     /// Bytes so far.
@@ -111,13 +117,14 @@ impl ObjectFile {
             Some(id) => id.clone(),
             None => {
                 let (objects, key) = (self.objects.clone(), self.key.clone());
-                let id = Job::start(move || objects.begin(&key))?.join(&*self.beat)??;
+                let begun = Job::start(move || objects.begin(&key))?;
+                let id = waiting_for(|| self.at.to_string(), || begun.join(&*self.beat))??;
                 self.id.insert(id).clone()
             }
         };
         while self.flying.len() >= FLYING_MAX {
             let Some(job) = self.flying.pop_front() else { break };
-            self.parts.push(job.join(&*self.beat)??);
+            self.parts.push(waiting_for(|| self.at.to_string(), || job.join(&*self.beat))??);
         }
         let bytes = Bytes::from(std::mem::take(&mut self.buffer));
         let (objects, key) = (self.objects.clone(), self.key.clone());
