@@ -43,6 +43,7 @@ enum Action {
         /// Of this pipeline.
         #[arg(long)]
         pipeline: Option<String>,
+        /// Shows so many.
         #[arg(long, default_value_t = 20)]
         limit: usize,
     },
@@ -73,6 +74,7 @@ enum Action {
     },
     /// Deletes letters where all before them go too, and notes the others as handled.
     Drop {
+        /// The dead letter topic, or its source.
         topic: String,
         #[command(flatten)]
         which: Which,
@@ -100,6 +102,7 @@ struct Which {
     /// An output that lacks them, such as `parquet clicks`.
     #[arg(long)]
     output: Option<String>,
+    /// The column that they failed on.
     #[arg(long)]
     column: Option<String>,
     /// Not older: how long ago (`1h`), RFC 3339, a day, or milliseconds since 1970. It is the record's own time.
@@ -114,6 +117,7 @@ struct Which {
     /// Up to this offset, which is left out.
     #[arg(long, value_name = "OFFSET", requires = "partition")]
     to: Option<i64>,
+    /// Of this partition of the dead letter topic.
     #[arg(long)]
     partition: Option<i32>,
 }

@@ -62,6 +62,7 @@ struct Asking {
     /// Address of the admin door.
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:9600", global = true)]
     admin: String,
+    /// Prints for programs.
     #[arg(long, global = true)]
     json: bool,
 }

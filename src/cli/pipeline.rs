@@ -7,6 +7,7 @@ mod tap;
 use super::{Asking, Outcome};
 use crate::client::Client;
 use crate::config::Mistake;
+use crate::control::PipelineStatus;
 use crate::record::Record;
 use crate::stream;
 use anyhow::{Context, Result};
@@ -87,8 +88,8 @@ enum Action {
     New(super::propose::Arguments),
     /// Prints the JSON Schema of pipeline files, for editors.
     Schema,
-    /// What each pipeline does and where it stands.
-    Status,
+    /// What each pipeline does and where it stands, or one of them.
+    Status { pipeline: Option<String> },
     /// Reads the files again and swaps what changed.
     Reload {
         pipeline: Option<String>,
@@ -154,8 +155,16 @@ pub(super) fn run(arguments: Arguments) -> Result<Outcome> {
             println!("{:#}", stream::file_schema());
             Ok(Outcome::Done)
         }
-        Action::Status => {
-            let pipelines = Client::new(admin)?.json(Method::GET, "/api/pipelines", None)?;
+        Action::Status { pipeline } => {
+            let mut pipelines = Client::new(admin)?.json(Method::GET, "/api/pipelines", None)?;
+            if let (Some(name), Value::Array(all)) = (pipeline, &mut pipelines) {
+                // With what is fed to it.
+                let own = PipelineStatus::replay_name(&name);
+                all.retain(|line| line["name"] == name.as_str() || line["name"] == own.as_str());
+                if all.is_empty() {
+                    anyhow::bail!("no pipeline is named {name}; inrush pipeline status lists them");
+                }
+            }
             match json {
                 true => println!("{pipelines}"),
                 false => print_status(&pipelines),
@@ -244,12 +253,13 @@ fn print_table(table: &stream::TableReport) {
 
 fn test(files: &[PathBuf], json: bool) -> Result<Outcome> {
     let (mut passed, mut failed) = (0, 0);
+    let mut is_right = true;
     for file in files {
         let tests = match stream::test(file) {
             Ok(tests) => tests,
             Err(mistakes) => {
-                tell(&mistakes, json);
-                return Ok(Outcome::Wrong);
+                is_right = tell(&mistakes, json);
+                continue;
             }
         };
         for tested in tests {
@@ -271,7 +281,11 @@ fn test(files: &[PathBuf], json: bool) -> Result<Outcome> {
     if !json {
         println!("{passed} passed, {failed} failed");
     }
-    Ok(if failed == 0 { Outcome::Done } else { Outcome::Found })
+    Ok(match (is_right, failed) {
+        (false, _) => Outcome::Wrong,
+        (true, 0) => Outcome::Done,
+        _ => Outcome::Found,
+    })
 }
 
 /// `users=users.ndjson`

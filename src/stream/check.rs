@@ -86,6 +86,7 @@ pub fn check(path: &Path, out: Option<&Path>) -> Result<Report, Vec<Mistake>> {
         Output::Topic(_) | Output::Kafka(_) | Output::Http(_) | Output::Stdout => None,
     });
     warnings.extend(stores.filter_map(bucket::lacks));
+    warnings.extend(job.plan.warnings().iter().cloned());
     let fields = job.plan.output().fields().iter();
     Ok(Report {
         name: job.spec.name.clone(),
@@ -306,6 +307,14 @@ mod tests {
             .unwrap();
         let warnings = check(&file, None).unwrap().warnings;
         assert!(warnings.len() == 1 && warnings[0].contains("spare"), "{warnings:?}");
+        // A text beside a number is read as one, unless somebody says so.
+        for (sql, is_told) in [("spare = 1", true), ("cast(spare as bigint) = 1", false), ("spare = '1'", false)] {
+            let text =
+                format!("from = \"topic:t\"\nwhere = \"{sql}\"\nselect = \"a\"\nto = {{ parquet = \"t\" }}\n{columns}");
+            std::fs::write(&file, text).unwrap();
+            let warnings = check(&file, None).unwrap().warnings;
+            assert_eq!(warnings.iter().any(|told| told.contains("spare is text")), is_told, "{sql}: {warnings:?}");
+        }
         let wrong = "from = \"queue:t\"\nwhere = \"b = 1\"\nselect = \"c, upper(d) as e\"\nto = { parquet = \"t\", time = \"x\", partition = \"dt=%Y\" }\n";
         std::fs::write(&file, format!("{wrong}{columns}")).unwrap();
         let found: Vec<String> = check(&file, None).unwrap_err().iter().map(ToString::to_string).collect();

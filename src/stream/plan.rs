@@ -50,6 +50,8 @@ pub struct Plan {
     hidden: Hidden,
     /// The files of MaxMind's that it asks.
     geo: Vec<Arc<GeoFile>>,
+    /// What of its SQL is right and perhaps not meant.
+    warnings: Vec<String>,
 }
 
 /// Where a step of the file ends among the stages: a `where` shares its stage with the `select` behind it.
@@ -152,6 +154,11 @@ impl Plan {
     /// Whether a step remembers something: then rows of one partition go through it one batch after the other.
     pub(super) fn is_stateful(&self) -> bool {
         self.head < self.stages.len()
+    }
+
+    /// What of its SQL is right and perhaps not meant.
+    pub(super) fn warnings(&self) -> &[String] {
+        &self.warnings
     }
 
     /// The last stage that remembers.
@@ -650,8 +657,21 @@ impl<'a> Draft<'a> {
         let routes = self.routes.iter().map(take).collect::<SqlResult<_>>()?;
         let (head, middle) = head.unwrap_or((stages.len(), schema.clone()));
         let key_sources = self.key_sources.clone();
-        let (hidden, geo) = (self.planner.filled(), self.planner.geo());
-        Ok(Plan { columns, input, output: schema, stages, places, head, middle, key_sources, routes, hidden, geo })
+        let (hidden, geo, warnings) = (self.planner.filled(), self.planner.geo(), self.planner.warnings());
+        Ok(Plan {
+            columns,
+            input,
+            output: schema,
+            stages,
+            places,
+            head,
+            middle,
+            key_sources,
+            routes,
+            hidden,
+            geo,
+            warnings,
+        })
     }
 }
 

@@ -14,6 +14,7 @@ use super::spec::Sql;
 use crate::config::{Mistake, nearest};
 use arrow::datatypes::{DataType, Field, Schema};
 use datafusion_common::config::ConfigOptions;
+use datafusion_common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion_common::{DFSchema, DataFusionError, Result as SqlResult, TableReference, plan_err};
 use datafusion_expr::planner::{ContextProvider, ExprPlanner};
 use datafusion_expr::simplify::SimplifyContext;
@@ -27,7 +28,7 @@ use datafusion_sql::sqlparser::dialect::GenericDialect;
 use datafusion_sql::sqlparser::parser::{Parser, ParserError};
 use datafusion_sql::sqlparser::tokenizer::Token;
 use std::cell::RefCell;
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
@@ -85,6 +86,7 @@ pub(super) struct SqlPlanner<'a> {
     /// What they hold.
     filled: RefCell<Vec<String>>,
     geo: RefCell<Vec<Arc<GeoFile>>>,
+    warnings: RefCell<BTreeSet<String>>,
 }
 
 impl<'a> SqlPlanner<'a> {
@@ -95,6 +97,7 @@ impl<'a> SqlPlanner<'a> {
             secrets: secrets::resolve,
             filled: RefCell::default(),
             geo: RefCell::default(),
+            warnings: RefCell::default(),
         }
     }
 
@@ -246,7 +249,9 @@ impl<'a> SqlPlanner<'a> {
             let simplifier = ExprSimplifier::new(info);
             let expr = (self.secrets)(expr, self.file, &mut self.filled.borrow_mut())?;
             let expr = functions::bind(expr, self.file, &mut self.geo.borrow_mut())?;
-            let expr = simplifier.simplify(simplifier.coerce(expr, &scope.schema)?)?;
+            let coerced = simplifier.coerce(expr.clone(), &scope.schema)?;
+            self.note_texts_as_numbers(scope, &expr, &coerced);
+            let expr = simplifier.simplify(coerced)?;
             // A function judges its arguments when it is asked for its type; here the place in the SQL is still known.
             expr.get_type(scope.schema()).map(|_| expr)
         });
@@ -256,6 +261,21 @@ impl<'a> SqlPlanner<'a> {
             let place = sql.text.find(&shown).filter(|at| !sql.text[..*at].contains('\n')).unwrap_or(0);
             Mistake { column: sql.column + sql.text[..place].chars().count(), ..self.mistake(sql, reason) }
         })
+    }
+
+    /// A text beside a number is read as one, which few mean.
+    fn note_texts_as_numbers(&self, scope: &Scope, before: &Expr, after: &Expr) {
+        let asked = texts_as_numbers(scope, before);
+        for (name, kind) in texts_as_numbers(scope, after).difference(&asked) {
+            self.warnings.borrow_mut().insert(format!(
+                "{name} is text and is read as {kind}: \"01\" is 1 then, and what is no number becomes a dead letter; write the other side in quotes, or cast({name} as …) if it is meant"
+            ));
+        }
+    }
+
+    /// What is right and perhaps not meant.
+    pub(super) fn warnings(&self) -> Vec<String> {
+        self.warnings.borrow().iter().cloned().collect()
     }
 
     /// Something that is wrong with SQL as a whole.
@@ -437,4 +457,20 @@ impl ContextProvider for Context {
     fn udwf_names(&self) -> Vec<String> {
         Vec::new()
     }
+}
+/// Columns that hold text and that an expression makes a number, and which.
+fn texts_as_numbers(scope: &Scope, expr: &Expr) -> BTreeSet<(String, String)> {
+    let mut found = BTreeSet::new();
+    let visited = expr.apply(|expr| {
+        if let Expr::Cast(cast) = expr
+            && let Expr::Column(column) = &*cast.expr
+            && scope.kind(&column.name) == Some(&DataType::Utf8)
+            && cast.field.data_type().is_numeric()
+        {
+            found.insert((column.name.clone(), cast.field.data_type().to_string()));
+        }
+        Ok(TreeNodeRecursion::Continue)
+    });
+    debug_assert!(visited.is_ok(), "it cannot fail");
+    found
 }

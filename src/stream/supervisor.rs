@@ -478,7 +478,7 @@ impl Supervisor {
             }
             let silence = pipeline.heard.1.elapsed();
             let waits = pipeline.life.waits_for().filter(|(_, since)| since.elapsed() > WAIT_TOLD);
-            match waits {
+            match waits.filter(|_| pipeline.thread.is_some()) {
                 Some((whom, since)) => self.options.control.note_wait(name, &whom, since.elapsed().as_secs()),
                 None if pipeline.thread.is_some() && silence > SILENCE_TOLD => {
                     self.options.control.note_silence(name, silence.as_secs());

@@ -98,11 +98,11 @@ impl Language {
 }
 
 impl Schema {
-    /// Names of the fields that a value has, as far as the schema alone says.
-    fn fields(&self) -> Option<Vec<String>> {
+    /// Which part of a path is the first that no value has, and the fields that there are in its place.
+    fn lacks(&self, path: &[String]) -> Option<(usize, Vec<String>)> {
         match self {
-            Schema::Avro(schema) => schema.fields(),
-            Schema::Protobuf(schema) => schema.fields(),
+            Schema::Avro(schema) => schema.lacks(path),
+            Schema::Protobuf(schema) => schema.lacks(path),
         }
     }
 

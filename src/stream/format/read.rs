@@ -77,7 +77,11 @@ fn avro(section: &Section<'_>) -> Option<Format> {
     }
     let schema = schema_file(&avro, "schema").and_then(|bytes| {
         let text = std::str::from_utf8(&bytes).map_err(|error| format!("the schema is not UTF-8: {error}"));
-        noted(&avro, "schema", text.and_then(|text| avro::Schema::parse([text]))).map(Schema::Avro)
+        let schema = text.and_then(|text| avro::Schema::parse([text])).and_then(|schema| match schema.is_record() {
+            true => Ok(schema),
+            false => Err("it is no record, so its values have no fields".to_owned()),
+        });
+        noted(&avro, "schema", schema).map(Schema::Avro)
     });
     if !avro.has("schema") {
         avro.wrong(
@@ -177,9 +181,8 @@ fn delimiter(text: &str) -> Result<u8, String> {
 pub(in crate::stream) fn misfits(format: &Format, section: &Section<'_>, columns: &[Column]) {
     if let Format::Binary(binary) = format
         && let Binary::File { schema, .. } = binary.as_ref()
-        && let Some(fields) = schema.fields()
     {
-        return not_in_schema(section, columns, &fields);
+        return not_in_schema(section, columns, schema);
     }
     for column in columns {
         let message = match (format, &column.from) {
@@ -207,15 +210,15 @@ pub(in crate::stream) fn misfits(format: &Format, section: &Section<'_>, columns
 }
 
 /// A column of a field that no value can have would be null for ever.
-fn not_in_schema(section: &Section<'_>, columns: &[Column], fields: &[String]) {
-    let known: Vec<&str> = fields.iter().map(String::as_str).collect();
+fn not_in_schema(section: &Section<'_>, columns: &[Column], schema: &Schema) {
     for column in columns {
-        if let From::Path(path) = &column.from
-            && !known.contains(&path[0].as_str())
-        {
-            let hint = nearest(&path[0], &known).map_or(String::new(), |meant| format!("; did you mean \"/{meant}\"?"));
-            section.wrong(&column.name, format!("the schema has no field \"{}\"{hint}", path[0]));
-        }
+        let From::Path(path) = &column.from else { continue };
+        let Some((at, known)) = schema.lacks(path) else { continue };
+        let (part, above) = (&path[at], path[..at].iter().map(|one| format!("/{one}")).collect::<String>());
+        let known: Vec<&str> = known.iter().map(String::as_str).collect();
+        let hint = nearest(part, &known).map_or(String::new(), |meant| format!("; did you mean \"{above}/{meant}\"?"));
+        let place = if above.is_empty() { String::new() } else { format!(" at \"{above}\"") };
+        section.wrong(&column.name, format!("the schema has no field \"{part}\"{place}{hint}"));
     }
 }
 

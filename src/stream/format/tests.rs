@@ -158,4 +158,30 @@ fn a_column_of_a_field_that_the_schema_does_not_have_is_a_mistake() {
     let format = "protobuf = { descriptor = \"order.desc\", message = \"shop.v1.Order\" }";
     let wrong = spec("protobuf", format, "u = { path = \"/pages/url\", type = \"string\" }").unwrap_err();
     assert!(wrong.contains("did you mean \"/page\""), "{wrong}");
+    let column = |path: &str| format!("c = {{ path = \"{path}\", type = \"json\" }}");
+    for (format, format_name, right, lacking) in [
+        (
+            AVRO,
+            "avro",
+            ["/page/size/w", "/tags/0", "/chain/next/next/n", "/by_name/k"],
+            ["/page/size/ww", "/tags/x", "/by_name/k/x", "/id/x"],
+        ),
+        (
+            format,
+            "protobuf",
+            ["/page/url", "/items/0/sku", "/inner/inner/at", "/by_id/-3/sku"],
+            ["/page/urls", "/items/sku", "/by_id/3/x", "/id/x"],
+        ),
+    ] {
+        for path in right {
+            assert!(spec(format_name, format, &column(path)).is_ok(), "{path}");
+        }
+        for path in lacking {
+            let (above, part) = path.rsplit_once('/').unwrap();
+            let told = spec(format_name, format, &column(path)).unwrap_err();
+            assert!(told.contains(&format!("no field \"{part}\" at \"{above}\"")), "{path}: {told}");
+        }
+    }
+    let told = spec("avro", AVRO, &column("/page/size/ww")).unwrap_err();
+    assert!(told.contains("did you mean \"/page/size/w\""), "{told}");
 }

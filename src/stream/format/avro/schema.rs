@@ -62,12 +62,34 @@ impl Schema {
         Ok(Schema { types: reader.types, root })
     }
 
-    /// Names of the fields, if it is a record.
-    pub(in crate::stream::format) fn fields(&self) -> Option<Vec<String>> {
-        match &self.types[self.root] {
-            Type::Record(fields) => Some(fields.iter().map(|(name, _)| name.clone()).collect()),
-            _ => None,
+    /// Whether its values have fields.
+    pub(in crate::stream::format) fn is_record(&self) -> bool {
+        matches!(self.types[self.root], Type::Record(_))
+    }
+
+    /// Which part of a path is the first that no value has, and the fields that there are in its place.
+    pub(in crate::stream::format) fn lacks(&self, path: &[String]) -> Option<(usize, Vec<String>)> {
+        let mut places = vec![self.root];
+        for (at, part) in path.iter().enumerate() {
+            let (mut next, mut known) = (Vec::new(), Vec::new());
+            while let Some(place) = places.pop() {
+                match &self.types[place] {
+                    Type::Union(branches) => places.extend(branches),
+                    Type::Record(fields) => {
+                        known.extend(fields.iter().map(|(name, _)| name.clone()));
+                        next.extend(fields.iter().filter(|(name, _)| name == part).map(|(_, kind)| *kind));
+                    }
+                    Type::Map(value) => next.push(*value),
+                    Type::List(item) if part.parse::<usize>().is_ok() => next.push(*item),
+                    _ => {}
+                }
+            }
+            if next.is_empty() {
+                return Some((at, known));
+            }
+            places = next;
         }
+        None
     }
 }
 

@@ -71,12 +71,24 @@ impl Schema {
         file.map(Schema::File).ok_or_else(|| "the compiler lost it".to_owned())
     }
 
-    /// Names of the fields, if it is known which message it is.
-    pub(in crate::stream::format) fn fields(&self) -> Option<Vec<String>> {
-        match self {
-            Schema::Message(message) => Some(message.fields().map(|field| field.name().to_owned()).collect()),
-            Schema::File(_) => None,
+    /// Which part of a path is the first that no value has, and the fields that there are in its place; of a file with several messages nothing is
+    /// known.
+    pub(in crate::stream::format) fn lacks(&self, path: &[String]) -> Option<(usize, Vec<String>)> {
+        let Schema::Message(message) = self else { return None };
+        let mut place = Place::One(Kind::Message(message.clone()));
+        for (at, part) in path.iter().enumerate() {
+            place = match place {
+                Place::One(Kind::Message(message)) if well_known::has_any_shape(&message) => return None,
+                Place::One(Kind::Message(message)) => match message.get_field_by_name(part) {
+                    Some(field) => Place::of(&field),
+                    None => return Some((at, message.fields().map(|field| field.name().to_owned()).collect())),
+                },
+                Place::Map(kind) => Place::One(kind),
+                Place::List(kind) if part.parse::<usize>().is_ok() => Place::One(kind),
+                Place::One(_) | Place::List(_) => return Some((at, Vec::new())),
+            };
         }
+        None
     }
 
     /// Reads a value. In Confluent's frame a list of numbers says which message of its file it is.
@@ -91,6 +103,24 @@ impl Schema {
         };
         let message = DynamicMessage::decode(message, bytes).map_err(|error| error.to_string())?;
         Tree { values_left: bytes.len().saturating_mul(VALUES_OF_BYTE).saturating_add(VALUES_BEYOND) }.object(&message)
+    }
+}
+
+/// What stands at a place of a message.
+enum Place {
+    One(Kind),
+    List(Kind),
+    /// Its values.
+    Map(Kind),
+}
+
+impl Place {
+    fn of(field: &FieldDescriptor) -> Place {
+        match field.kind() {
+            Kind::Message(entry) if field.is_map() => Place::Map(entry.map_entry_value_field().kind()),
+            kind if field.is_list() => Place::List(kind),
+            kind => Place::One(kind),
+        }
     }
 }
 

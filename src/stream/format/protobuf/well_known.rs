@@ -2,7 +2,7 @@
 
 use super::Tree;
 use crate::json::{Exact, Node};
-use prost_reflect::{DynamicMessage, Kind, ReflectMessage, Value};
+use prost_reflect::{DynamicMessage, Kind, MessageDescriptor, ReflectMessage, Value};
 
 /// Digits of a duration behind the point: nanoseconds.
 const NANOS: u8 = 9;
@@ -46,6 +46,11 @@ pub(super) fn value(tree: &mut Tree, message: &DynamicMessage) -> Option<Result<
         }
         _ => return None,
     })
+}
+
+/// Whether values of this message may look like anything: paths into them cannot be judged.
+pub(super) fn has_any_shape(message: &MessageDescriptor) -> bool {
+    message.full_name().strip_prefix("google.protobuf.").is_some_and(|name| !name.contains('.'))
 }
 
 fn seconds_and_nanos(message: &DynamicMessage) -> Option<(i64, i32)> {
