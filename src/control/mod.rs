@@ -190,8 +190,16 @@ const REPLAY: &str = "/replay";
 /// The one board that pipelines write their status on and doors read.
 #[derive(Clone, Debug)]
 pub struct Control {
-    board: Arc<Mutex<BTreeMap<String, PipelineStatus>>>,
+    board: Arc<Mutex<BTreeMap<String, Posted>>>,
     commands: mpsc::Sender<Request>,
+}
+
+/// What the board has of a pipeline.
+#[derive(Debug)]
+struct Posted {
+    status: PipelineStatus,
+    /// The reason that it gave itself.
+    own: Option<String>,
 }
 
 /// The commands could not be handed over.
@@ -207,12 +215,12 @@ impl Control {
     }
 
     pub fn publish(&self, status: PipelineStatus) {
-        self.board().insert(status.name.clone(), status);
+        self.board().insert(status.name.clone(), Posted { own: status.reason.clone(), status });
     }
 
     /// Says for whom a pipeline waits.
     pub fn note_wait(&self, pipeline: &str, whom: &str, seconds: u64) {
-        if let Some(status) = self.board().get_mut(pipeline) {
+        if let Some(Posted { status, .. }) = self.board().get_mut(pipeline) {
             status.state = State::Stalled;
             status.reason =
                 Some(format!("{whom} has not answered for {seconds} s; what else is told here is from before"));
@@ -221,19 +229,12 @@ impl Control {
 
     /// Says of a pipeline that gives no sign of life that what stands on the board is from before.
     pub fn note_silence(&self, pipeline: &str, seconds: u64) {
-        const SILENT: &str = "no sign of life for ";
-        if let Some(status) = self.board().get_mut(pipeline) {
-            let before = status.reason.take().unwrap_or_default();
+        if let Some(Posted { status, own }) = self.board().get_mut(pipeline) {
             // What it said last says most of whom it waits for.
-            let before = match before.split_once("; its last words: ") {
-                Some((_, words)) => words.to_owned(),
-                None if before.starts_with(SILENT) => String::new(),
-                None => before,
-            };
-            let words = if before.is_empty() { before } else { format!("; its last words: {before}") };
+            let words = own.as_ref().map(|own| format!("; its last words: {own}")).unwrap_or_default();
             status.state = State::Stalled;
             status.reason = Some(format!(
-                "{SILENT}{seconds} s: an output, its source or a disk hangs; what else is told here is from before{words}"
+                "no sign of life for {seconds} s: an output, its source or a disk hangs; what else is told here is from before{words}"
             ));
         }
     }
@@ -244,7 +245,7 @@ impl Control {
 
     /// All pipelines by name.
     pub fn statuses(&self) -> Vec<PipelineStatus> {
-        self.board().values().cloned().collect()
+        self.board().values().map(|posted| posted.status.clone()).collect()
     }
 
     /// Hands a command to the supervisor and waits for its answer.
@@ -257,7 +258,7 @@ impl Control {
         answered.await.map_err(|_| Busy("stopped"))
     }
 
-    fn board(&self) -> std::sync::MutexGuard<'_, BTreeMap<String, PipelineStatus>> {
+    fn board(&self) -> std::sync::MutexGuard<'_, BTreeMap<String, Posted>> {
         self.board.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 }

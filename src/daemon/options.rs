@@ -213,7 +213,7 @@ fn is_hash(text: &str) -> bool {
 }
 
 fn hash(key: &str) -> String {
-    Sha256::digest(key.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect()
+    hex::encode(Sha256::digest(key.as_bytes()))
 }
 
 /// `HOST:PORT`, for addresses that are told and not bound.

@@ -204,8 +204,13 @@ fn letters_of_a_begun_replay_are_chosen_by_nobody_else() {
     begin(topic.id);
     assert_eq!(bench.open(&topic), [2]);
     assert_eq!(bench.letters.choose(&topic, &Filter::default(), true, |_| true).unwrap().count, 1);
+    for is_dry in [true, false] {
+        let dropped = bench.drop_some(&topic, &Filter::default(), is_dry);
+        assert_eq!(dropped, Dropped { deleted: 0, hidden: 1, handled: 0, replayed: 2 });
+    }
+    assert_eq!(topic.partition(PartitionId(0)).unwrap().start(), Offset(0), "the replay still reads them");
     begin(uuid::Uuid::nil());
-    assert_eq!(bench.open(&topic), [0, 1, 2], "one of another topic");
+    assert_eq!(bench.open(&topic), [0, 1], "one of another topic");
 }
 
 #[test]

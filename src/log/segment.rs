@@ -7,12 +7,12 @@ use super::checkpoint::Sealed;
 use super::index::{self, Footer, IndexFile};
 use super::inspect::inspect_from;
 use crate::clock::Millis;
-use crate::disk::{ALIGNMENT, Allocate, Disk, File, Handle};
+use crate::disk::{ALIGNMENT, Allocate, Disk, File, Handle, is_full};
 use crate::record::{HEADER_SIZE, Header, Offset};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 /// Bytes of log between two index entries.
 const INDEX_STEP: u64 = 64 << 10;
@@ -45,8 +45,9 @@ pub struct Segment {
     is_sealed: AtomicBool,
     /// It has left its log, and its file leaves the disk.
     is_retired: AtomicBool,
-    /// Compaction wrote another in its place: the names in the folder are that one's. Who holds this one reads on in its open file.
-    is_replaced: AtomicBool,
+    /// Held while its index file is made or taken away. False once compaction wrote another in its place: the names in the folder are that
+    /// one's. Who holds this one reads on in its open file.
+    has_name: Mutex<bool>,
     index: RwLock<Index>,
     /// Up to where readers took large pieces.
     read: AtomicU64,
@@ -136,7 +137,14 @@ pub fn remove(disk: &dyn Disk, folder: &Path, base: Offset) -> io::Result<()> {
 /// The disk's.
 pub(super) fn remove_index(disk: &dyn Disk, path: &Path) -> io::Result<()> {
     let index = path.with_extension("index");
-    if disk.exists(&index) { disk.remove_file(&index) } else { Ok(()) }
+    if !disk.exists(&index) {
+        return Ok(());
+    }
+    match disk.remove_file(&index) {
+        // Another was faster: who retires a segment does not wait for who makes its index.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        removed => removed,
+    }
 }
 
 impl Segment {
@@ -154,7 +162,7 @@ impl Segment {
             space: Mutex::new(false),
             is_sealed: AtomicBool::new(false),
             is_retired: AtomicBool::new(false),
-            is_replaced: AtomicBool::new(false),
+            has_name: Mutex::new(true),
             index: RwLock::new(Index::EMPTY),
             read: AtomicU64::new(0),
         }
@@ -300,7 +308,8 @@ impl Segment {
     /// # Errors
     /// The disk's.
     pub(super) fn give_up_name(&self, disk: &dyn Disk) -> io::Result<()> {
-        self.is_replaced.store(true, Ordering::Release);
+        let mut has_name = self.has_name();
+        *has_name = false;
         remove_index(disk, &self.path)
     }
 
@@ -314,7 +323,12 @@ impl Segment {
         if target == Target::Offset(self.base) {
             return Ok(beginning);
         }
-        self.prepare(disk)?;
+        // An index that no file takes is in memory, and leads as well.
+        if let Err(error) = self.prepare(disk)
+            && self.index.read().unwrap_or_else(PoisonError::into_inner).covered < self.size()
+        {
+            return Err(error);
+        }
         let file = {
             let index = self.index.read().unwrap_or_else(PoisonError::into_inner);
             match &index.file {
@@ -332,12 +346,27 @@ impl Segment {
             Ok(Some(_)) | Err(_) => {}
         }
         // The cache lied: it is made again, and this look-up reads from the start.
-        self.index.write().unwrap_or_else(PoisonError::into_inner).file = None;
-        if !self.is_replaced.load(Ordering::Acquire) {
-            remove_index(disk, &self.path)?;
+        self.forget_index(disk, &file)?;
+        match self.prepare(disk) {
+            Err(error) if !is_full(&error) => Err(error),
+            _ => Ok(beginning),
         }
-        self.prepare(disk)?;
-        Ok(beginning)
+    }
+
+    fn has_name(&self) -> MutexGuard<'_, bool> {
+        self.has_name.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes away an index file that is not right, unless somebody else did.
+    fn forget_index(&self, disk: &dyn Disk, file: &Arc<IndexFile>) -> io::Result<()> {
+        let has_name = self.has_name();
+        let mut index = self.index.write().unwrap_or_else(PoisonError::into_inner);
+        if !index.file.as_ref().is_some_and(|known| Arc::ptr_eq(known, file)) {
+            return Ok(());
+        }
+        index.file = None;
+        drop(index);
+        if *has_name { remove_index(disk, &self.path) } else { Ok(()) }
     }
 
     /// Brings the index up to date: opens its file, or reads the batches that it does not cover, and writes the file of a sealed segment.
@@ -345,11 +374,19 @@ impl Segment {
     /// # Errors
     /// The disk's. An index that cannot be written stays in memory.
     pub fn prepare(&self, disk: &dyn Disk) -> io::Result<()> {
-        let is_sealed = self.is_sealed.load(Ordering::Acquire) && !self.is_replaced.load(Ordering::Acquire);
-        let (has_file, covered) = {
+        let known = || {
             let index = self.index.read().unwrap_or_else(PoisonError::into_inner);
             (index.file.is_some(), index.covered)
         };
+        let is_sealed = self.is_sealed.load(Ordering::Acquire);
+        let (has_file, covered) = known();
+        if has_file || (!is_sealed && covered == self.size()) {
+            return Ok(());
+        }
+        // One makes it, the others wait: two that write the file at once would take it from each other.
+        let has_name = self.has_name();
+        let is_sealed = is_sealed && *has_name;
+        let (has_file, covered) = known();
         if has_file || (!is_sealed && covered == self.size()) {
             return Ok(());
         }
@@ -484,6 +521,33 @@ mod tests {
         assert!(!disk.exists(&index));
         assert_leads(&disk, &reopened(&segment), &places);
         assert!(disk.exists(&index));
+    }
+
+    #[test]
+    fn many_who_look_for_a_place_at_once_make_one_index() {
+        let (disk, segment, places) = written();
+        let readers = 4;
+        for _ in 0..50 {
+            let again = reopened(&segment);
+            let barrier = std::sync::Barrier::new(readers);
+            std::thread::scope(|scope| {
+                for _ in 0..readers {
+                    scope.spawn(|| {
+                        barrier.wait();
+                        assert_leads(&disk, &again, &places);
+                    });
+                }
+            });
+            disk.remove_file(&segment.path.with_extension("index")).unwrap();
+        }
+    }
+
+    #[test]
+    fn without_room_for_an_index_file_who_looks_for_a_place_finds_it_all_the_same() {
+        let (disk, segment, places) = written();
+        disk.set_capacity(0);
+        assert_leads(&disk, &reopened(&segment), &places);
+        assert!(!disk.exists(&segment.path.with_extension("index")));
     }
 
     #[test]

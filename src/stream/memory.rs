@@ -7,6 +7,7 @@ use super::lanes::Ready;
 use super::plan::Watch;
 use super::runner::{Fail, Open, Runner};
 use super::sink::journal::Last;
+use super::status::Crowded;
 use super::step::{Pane, Sieve};
 use super::tap::{Look, Passed};
 use super::writing::Tried;
@@ -64,19 +65,21 @@ impl Runner {
         if keys + rows == 0 {
             return;
         }
-        let (all_keys, all_rows, at) = self.status.crowded;
-        if at.is_none() {
+        let crowded = &mut self.status.crowded;
+        if crowded.at.is_none() {
             warn!(
                 pipeline = self.job.spec.name,
                 keys, rows, "what steps remember reached state-size-max: keys leave early, rows are in no window"
             );
         }
-        self.status.crowded = (all_keys + keys, all_rows + rows, Some(Instant::now()));
+        crowded.keys += keys;
+        crowded.rows += rows;
+        crowded.at = Some(Instant::now());
     }
 
     /// What a person should know of steps that may not remember more.
     pub(super) fn crowded_warning(&self) -> Option<String> {
-        let (keys, rows, at) = self.status.crowded;
+        let Crowded { keys, rows, at } = self.status.crowded;
         at.filter(|at| at.elapsed() < TOLD_FOR)?;
         let told = match (keys, rows) {
             (keys, 0) => format!("{keys} keys were let go before their time"),

@@ -305,21 +305,31 @@ impl Runner {
             }
         }
         let gone: Vec<String> = next.outputs.keys().filter(|name| !names.contains(name)).cloned().collect();
+        let mut heirs = Vec::new();
         for name in &names {
             if !next.outputs.contains_key(name) {
-                let positions = self.beginning(next, name, &gone);
+                let positions = beginning(next, name, &gone);
+                heirs.extend(gone.iter().filter(|gone| kind_of(gone) == kind_of(name)).cloned());
                 next.outputs.insert(name.clone(), OutputState { positions, ..OutputState::default() });
             }
         }
         for name in gone {
             let behind = behind(&next.outputs[&name], &next.positions);
             if behind > 0 {
-                warn!(
-                    pipeline = self.job.spec.name,
-                    output = name,
-                    records = behind,
-                    "an output is taken out that lacks records; a new one of its kind gets them"
-                );
+                let pipeline = &self.job.spec.name;
+                match heirs.contains(&name) {
+                    true => {
+                        info!(
+                            pipeline,
+                            output = name,
+                            records = behind,
+                            "an output is gone; the new one of its kind gets what it lacks"
+                        );
+                    }
+                    false => {
+                        warn!(pipeline, output = name, records = behind, "an output is taken out that lacks records")
+                    }
+                }
             }
             match self.finish_files(&name) {
                 Ok(()) => drop(next.outputs.remove(&name)),
@@ -328,17 +338,6 @@ impl Runner {
                 }
             }
         }
-    }
-
-    /// Where a new output begins.
-    fn beginning(&self, next: &Checkpoint, name: &str, gone: &[String]) -> BTreeMap<i32, i64> {
-        let kind = |name: &str| name.split(' ').next().map(str::to_owned);
-        let mut positions = next.positions.clone();
-        for stood in gone.iter().filter(|gone| kind(gone) == kind(name)).map(|gone| &next.outputs[gone].positions) {
-            // What it never had of a partition it lacks from the beginning.
-            positions.iter_mut().for_each(|(id, at)| *at = stood.get(id).copied().unwrap_or(0).min(*at));
-        }
-        positions
     }
 
     fn settle_folder(&self, state: &mut OutputState, route: &Route, out: &ParquetOutput) -> Result<(), Fail> {
@@ -501,9 +500,26 @@ fn keyed_by(topic: &Source, job: &Job) -> Result<(), String> {
     Ok(())
 }
 
+/// The kind of an output, by its name.
+fn kind_of(name: &str) -> &str {
+    name.split(' ').next().unwrap_or(name)
+}
+
+/// Where a new output begins.
+fn beginning(next: &Checkpoint, name: &str, gone: &[String]) -> BTreeMap<i32, i64> {
+    let mut positions = next.positions.clone();
+    for gone in gone.iter().filter(|gone| kind_of(gone) == kind_of(name)) {
+        // What it never had of a partition it lacks from the beginning.
+        let stood = &next.outputs[gone].positions;
+        positions.iter_mut().for_each(|(id, at)| *at = stood.get(id).copied().unwrap_or(0).min(*at));
+    }
+    positions
+}
+
 /// Records below `front` that an output lacks.
 fn behind(output: &OutputState, front: &BTreeMap<i32, i64>) -> i64 {
-    front.iter().map(|(id, at)| (at - output.positions.get(id).copied().unwrap_or(0)).max(0)).sum()
+    let front = front.iter().filter(|(id, _)| **id != WINDOWS);
+    front.map(|(id, at)| (at - output.positions.get(id).copied().unwrap_or(0)).max(0)).sum()
 }
 
 /// Outputs to a Kafka topic that are known by other servers, or of a time when their names had none: by the old name the new one. If that is

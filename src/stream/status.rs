@@ -30,10 +30,20 @@ pub(super) struct Board {
     windows_wait_for: Vec<WindowWait>,
     /// When a time was last not believed.
     pub(super) ahead_at: Option<Instant>,
-    /// Keys that left early and rows that were left out, for want of room for what steps remember; and when last.
-    pub(super) crowded: (u64, u64, Option<Instant>),
+    pub(super) crowded: Crowded,
     /// As the outputs were when they were last looked at; `None` = as in the checkpoint.
     progress: Option<Progress>,
+}
+
+/// What came of a want of room for what steps remember.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Crowded {
+    /// Keys that left early.
+    pub(super) keys: u64,
+    /// Rows that are in no window.
+    pub(super) rows: u64,
+    /// When last.
+    pub(super) at: Option<Instant>,
 }
 
 /// What all outputs of a pipeline have.

@@ -438,7 +438,7 @@ async fn proxies_tell_who_the_client_is() {
 
 #[tokio::test]
 async fn write_keys_let_in_and_close_reading_to_other_machines() {
-    let hash: String = Sha256::digest(b"secret").iter().map(|byte| format!("{byte:02x}")).collect();
+    let hash = hex::encode(Sha256::digest(b"secret"));
     let keys = Options { write_keys: WriteKeys::parse(&[hash]).unwrap(), ..options() };
     let door = open_with(keys.clone(), 64 << 20).await;
     assert_eq!(door.post("", b"{}").await.status, 401);

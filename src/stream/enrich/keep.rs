@@ -52,10 +52,6 @@ pub(in crate::stream) trait Origin {
     fn put(&self, bytes: Bytes, hash: Vec<u8>) -> Result<(), String>;
 }
 
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
 impl Runner {
     fn folder(&self) -> PathBuf {
         self.path.parent().unwrap_or(Path::new(".")).to_owned()
@@ -67,7 +63,7 @@ impl Runner {
         let mut kept = Vec::new();
         for table in self.job.plan.origins() {
             self.life.beat();
-            let of_now = Kept { from: table.name(), hash: hex(&table.hash()), is_there: true };
+            let of_now = Kept { from: table.name(), hash: hex::encode(table.hash()), is_there: true };
             let known = self.checkpoint.tables.iter().find(|known| known.hash == of_now.hash && known.is_there);
             let is_there = match known.filter(|known| folder.join(known.name()).exists()) {
                 Some(_) => true,
@@ -106,7 +102,7 @@ impl Runner {
 
     /// Whether files are others than those of the last run.
     pub(in crate::stream) fn have_tables_changed(&self) -> bool {
-        let is_other = |(known, table): (&Kept, &dyn Origin)| known.hash != hex(&table.hash());
+        let is_other = |(known, table): (&Kept, &dyn Origin)| known.hash != hex::encode(table.hash());
         self.checkpoint.tables.iter().zip(self.job.plan.origins()).any(is_other)
     }
 
@@ -131,7 +127,7 @@ fn copy(table: &dyn Origin, folder: &Path, kept: &Kept) -> io::Result<bool> {
         Some(raw) => raw,
         // There was a copy, and somebody took it away.
         None => match fs::read(table.name()) {
-            Ok(bytes) if hex(&Sha256::digest(&bytes)) == kept.hash => Bytes::from(bytes),
+            Ok(bytes) if hex::encode(Sha256::digest(&bytes)) == kept.hash => Bytes::from(bytes),
             Ok(_) => return Ok(false),
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
             Err(error) => return Err(error),
@@ -151,7 +147,7 @@ fn copy(table: &dyn Origin, folder: &Path, kept: &Kept) -> io::Result<bool> {
 fn bring_back(table: &dyn Origin, folder: &Path, kept: &Kept) -> Result<(), String> {
     let bytes = fs::read(folder.join(kept.name())).map_err(|error| format!("its copy cannot be read: {error}"))?;
     let hash = Sha256::digest(&bytes).to_vec();
-    if hex(&hash) != kept.hash {
+    if hex::encode(&hash) != kept.hash {
         return Err("its copy is damaged".to_owned());
     }
     table.put(bytes.into(), hash)
@@ -194,7 +190,7 @@ mod tests {
         let users = folder.path().join("users.csv");
         let job = load::file(&file(folder.path(), "id,plan\nu1,free\n", USERS_BY_ID, "")).unwrap();
         let table = job.plan.look_ups().next().unwrap();
-        let kept = Kept { from: table.from.to_string(), hash: hex(&table.hash()), is_there: true };
+        let kept = Kept { from: table.from.to_string(), hash: hex::encode(table.hash()), is_there: true };
         fs::write(&users, "id,plan\nu1,paid\n").unwrap();
         fs::write(folder.path().join(format!("{}.new", kept.name())), "half").unwrap();
         assert!(copy(&**table, folder.path(), &kept).unwrap());

@@ -77,17 +77,6 @@ impl Binary {
             }
         }
     }
-
-    /// Gets schemas that [`Binary::read`] was found to lack; blocks.
-    ///
-    /// # Errors
-    /// The registry is down.
-    pub(super) fn fetch(&self, ids: &[u32]) -> Result<(), String> {
-        match self {
-            Binary::File { .. } => Ok(()),
-            Binary::Registry(registry) => registry.fetch(ids),
-        }
-    }
 }
 
 fn read(

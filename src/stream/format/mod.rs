@@ -42,17 +42,6 @@ impl Format {
         matches!(self, Format::Ndjson | Format::Csv(_))
     }
 
-    /// Gets schemas that reading was found to lack; blocks.
-    ///
-    /// # Errors
-    /// The registry is down.
-    pub(super) fn fetch(&self, ids: &[u32]) -> Result<(), String> {
-        match self {
-            Format::Binary(binary) => binary.fetch(ids),
-            Format::Json | Format::Ndjson | Format::Csv(_) | Format::Raw => Ok(()),
-        }
-    }
-
     /// The registry that schemas come from, if they do.
     pub(super) fn registry(&self) -> Option<&Registry> {
         match self {

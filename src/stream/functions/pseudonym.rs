@@ -37,7 +37,7 @@ pub(super) const FUNCTIONS: &[Function] = &[
         gives: Gives::Text,
         meaning: "SHA-256, hex; of names and addresses anybody can make a list of them: use hmac_sha256",
         examples: &[("sha256('abc')", "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad")],
-        compute: |call| call.each_text::<StringArray, _>(|text| Some(hex(&Sha256::digest(text.as_bytes())))),
+        compute: |call| call.each_text::<StringArray, _>(|text| Some(hex::encode(Sha256::digest(text.as_bytes())))),
     },
 ];
 
@@ -53,11 +53,6 @@ fn hmacs(call: &Call<'_>) -> Result<ArrayRef> {
             None => keyed(secrets.get(row)?)?,
         };
         mac.update(text.as_bytes());
-        Some(hex(&mac.finalize().into_bytes()))
+        Some(hex::encode(mac.finalize().into_bytes()))
     })
-}
-
-fn hex(bytes: &[u8]) -> String {
-    const DIGITS: [char; 16] = ['0', '1', '2', '3', '4', '5', '6', '7', '8', '9', 'a', 'b', 'c', 'd', 'e', 'f'];
-    bytes.iter().flat_map(|byte| [DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]]).collect()
 }

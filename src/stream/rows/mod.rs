@@ -101,13 +101,7 @@ impl Decoder {
     /// # Errors
     /// The schema registry is down.
     pub fn decode_fetching(&self, partition: i32, records: &[Record]) -> Result<Decoded, String> {
-        loop {
-            let decoded = self.decode(partition, records);
-            if decoded.wanting.is_empty() {
-                return Ok(decoded);
-            }
-            self.format.fetch(&decoded.wanting)?;
-        }
+        self.decode_fetching_until(partition, records, None)
     }
 
     /// As [`Decoder::decode_fetching`], for a thread that has to show now and then that it lives: what it has got by then is kept.
@@ -115,22 +109,28 @@ impl Decoder {
     /// # Errors
     /// The same; there is more to get than fits into [`FETCH_TIME_MAX`].
     pub(super) fn decode_fetching_some(&self, partition: i32, records: &[Record]) -> Result<Decoded, String> {
-        let began = Instant::now();
+        self.decode_fetching_until(partition, records, Some(Instant::now() + FETCH_TIME_MAX))
+    }
+
+    fn decode_fetching_until(
+        &self,
+        partition: i32,
+        records: &[Record],
+        until: Option<Instant>,
+    ) -> Result<Decoded, String> {
         loop {
             let decoded = self.decode(partition, records);
-            match self.format.registry() {
-                Some(registry) if !decoded.wanting.is_empty() => {
-                    if began.elapsed() > FETCH_TIME_MAX {
-                        return Err(format!(
-                            "the schema registry {} is being asked for many schemas, {} so far",
-                            registry.address(),
-                            registry.answered()
-                        ));
-                    }
-                    registry.fetch(&decoded.wanting)?;
-                }
-                _ => return Ok(decoded),
+            let Some(registry) = self.format.registry().filter(|_| !decoded.wanting.is_empty()) else {
+                return Ok(decoded);
+            };
+            if until.is_some_and(|until| until < Instant::now()) {
+                return Err(format!(
+                    "the schema registry {} is being asked for many schemas, {} so far",
+                    registry.address(),
+                    registry.answered()
+                ));
             }
+            registry.fetch(&decoded.wanting)?;
         }
     }
 

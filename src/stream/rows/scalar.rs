@@ -146,11 +146,16 @@ fn plain_number(text: &str) -> Cow<'_, str> {
         None => ("", text.strip_prefix('+').unwrap_or(text)),
     };
     let rest = digits.trim_start_matches('0');
-    let zero = if rest.starts_with(|c: char| c.is_ascii_digit()) { "" } else { "0" };
+    let zeros = if rest.starts_with(|c: char| c.is_ascii_digit()) { 0 } else { 1 };
     // Without a digit it is no number.
-    match digits.starts_with(|c: char| c.is_ascii_digit()) {
-        true => format!("{sign}{zero}{rest}").into(),
-        false => text.into(),
+    if !digits.starts_with(|c: char| c.is_ascii_digit()) {
+        return text.into();
+    }
+    let plain = &digits[digits.len() - rest.len() - zeros..];
+    match sign {
+        "-" if plain.len() < digits.len() => format!("-{plain}").into(),
+        "-" => text.into(),
+        _ => plain.into(),
     }
 }
 

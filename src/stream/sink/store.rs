@@ -94,7 +94,7 @@ impl Store {
 
     /// The path of these bytes below the output folder; they are written if they are not there.
     fn file(&mut self, bytes: &[u8]) -> io::Result<PathBuf> {
-        let hash: String = Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect();
+        let hash = hex::encode(Sha256::digest(bytes));
         let name = format!("{hash}.{}", picture_kind(bytes).unwrap_or("bin"));
         let path = self.spec.folder.join(&hash[..2]).join(&name);
         if self.pending.contains_key(&path) {

@@ -97,6 +97,25 @@ fn what_a_schema_refers_to_is_fetched_with_it() {
 }
 
 #[test]
+fn what_was_fetched_before_the_registry_went_away_is_not_asked_for_again() {
+    let both = serde_json::json!([
+        { "name": "a.N", "subject": "n", "version": 1 }, { "name": "a.P", "subject": "p", "version": 1 }]);
+    let page = r#"{"type":"record","name":"a.P","fields":[{"name":"n","type":"a.N"}]}"#;
+    let order = r#"{"type":"record","name":"a.O","fields":[{"name":"p","type":"P"}]}"#;
+    let fake = Fake::with(&[
+        ("/schemas/ids/1", 200, registered(order, None, both)),
+        ("/subjects/n/versions/1", 200, registered(NUMBER, None, NONE)),
+        ("/subjects/p/versions/1", 503, "soon".to_owned()),
+    ]);
+    let registry = registry(&fake, Language::Avro);
+    assert!(read(&registry, &framed(1, &[2])).unwrap_err().contains("is down"));
+    fake.answer("/subjects/p/versions/1", 200, &registered(page, None, NONE));
+    assert_eq!(read(&registry, &framed(1, &[2])).as_deref(), Ok(r#"{"p":{"n":{"n":1}}}"#));
+    let asked = fake.asked.lock().unwrap();
+    assert_eq!(asked.iter().filter(|path| path.starts_with("/subjects/n")).count(), 1, "{asked:?}");
+}
+
+#[test]
 fn protobuf_comes_as_text_with_its_imports() {
     let order = "syntax = \"proto3\";\npackage shop.v1;\nimport \"page.proto\";\nimport \"google/protobuf/timestamp.proto\";\n\
         message Other {}\nmessage Order {\n  message Line { Page page = 1; google.protobuf.Timestamp at = 2; }\n}\n";

@@ -203,7 +203,7 @@ impl Sender {
         let part = units.first().filter(|unit| !unit.is_mark && unit.place > 0);
         part.iter().for_each(|unit| hash.update(unit.place.to_be_bytes()));
         hash.update(lines);
-        let hash: String = hash.finalize().iter().take(8).map(|byte| format!("{byte:02x}")).collect();
+        let hash = hex::encode(&hash.finalize()[..8]);
         format!("{}_{partition}_{}_{}_{hash}", pipeline.simple(), offsets.start, offsets.end)
     }
 

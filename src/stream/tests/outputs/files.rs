@@ -87,7 +87,7 @@ fn picture(n: u64) -> Option<Vec<u8>> {
 fn hashes(out: &Path, paths: &[String]) -> Vec<String> {
     let hash = |path: &String| {
         let bytes = std::fs::read(out.join(path)).unwrap_or_else(|error| panic!("{path}: {error}"));
-        let hash: String = Sha256::digest(&bytes).iter().map(|byte| format!("{byte:02x}")).collect();
+        let hash = hex::encode(Sha256::digest(&bytes));
         assert!(path.starts_with(&format!("pictures/{}/{hash}.", &hash[..2])), "{path} has another content");
         hash
     };
@@ -131,11 +131,7 @@ fn every_row_that_can_be_seen_points_to_a_whole_picture_whatever_was_killed() {
             send_pictures(&bench, &source, 30..50);
             bench.finish(&job);
             let mut wanted: Vec<String> = (0..50)
-                .map(|n| {
-                    picture(n).map_or("null".to_owned(), |bytes| {
-                        Sha256::digest(&bytes).iter().map(|byte| format!("{byte:02x}")).collect()
-                    })
-                })
+                .map(|n| picture(n).map_or("null".to_owned(), |bytes| hex::encode(Sha256::digest(&bytes))))
                 .collect();
             wanted.sort();
             let in_topic = |record: Record| {
