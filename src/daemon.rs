@@ -12,6 +12,7 @@ use crate::access::Quotas;
 use crate::budget::Budget;
 use crate::clock::Clock;
 use crate::control::Control;
+use crate::disk::connections_max;
 use crate::ingest::Ingest;
 use crate::pulse::Pulse;
 use crate::server::admin::Admin;
@@ -148,7 +149,7 @@ pub fn start(options: Options) -> Result<Running, Error> {
         proxies: options.trusted_proxies.clone(),
         auto_create: options.http.ip().is_loopback(),
         is_open: options.insecure,
-        limits: http::Limits::default(),
+        limits: http::Limits { connections_max: connections_max(CONNECTIONS_MAX), ..http::Limits::default() },
         at_work: at_work.clone(),
     };
     let http_door = HttpDoor::new(
@@ -178,7 +179,7 @@ pub fn start(options: Options) -> Result<Running, Error> {
         advertised: options.advertise.clone().unwrap_or_default(),
         auto_create: options.kafka.ip().is_loopback(),
         partitions: 4,
-        connections_max: 10_000,
+        connections_max: connections_max(CONNECTIONS_MAX),
         connections_per_address_max: 256,
         patience: server::kafka::Patience::default(),
         pulse: kafka_pulse,
@@ -288,6 +289,8 @@ const STEP_MIN: Duration = Duration::from_secs(2);
 const METRICS_INTERVAL: Duration = Duration::from_secs(1);
 /// Bytes of Fetch answers that are being read or sent.
 const KAFKA_ANSWERS_BYTES: usize = 64 << 20;
+/// Of each door.
+const CONNECTIONS_MAX: usize = 10_000;
 
 fn listen(door: &'static str, address: SocketAddr) -> Result<TcpListener, Error> {
     let listener = TcpListener::bind(address).map_err(|source| Error::Listen { door, address, source })?;

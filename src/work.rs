@@ -13,6 +13,15 @@ use std::thread::JoinHandle;
 
 type Job = Box<dyn FnOnce() + Send>;
 
+/// What a thread has that plans SQL or drops a plan: whoever does calls himself once a level of an expression. Pages that nobody touches are
+/// not there.
+const STACK_SIZE: usize = 8 << 20;
+
+/// A thread that may plan SQL.
+pub fn planning_thread(name: String) -> std::thread::Builder {
+    std::thread::Builder::new().name(name).stack_size(STACK_SIZE)
+}
+
 /// How many jobs may wait for a thread.
 const QUEUE_JOBS_MAX: usize = 256;
 

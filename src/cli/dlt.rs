@@ -97,7 +97,7 @@ struct Which {
     #[arg(long, value_parser = PossibleValuesParser::new(reasons()), hide_possible_values = true)]
     reason: Option<String>,
     /// Where they failed; `-` for letters that do not say.
-    #[arg(long, value_parser = PossibleValuesParser::new(["source", "columns", "select", "to", "http", "-"]))]
+    #[arg(long, value_parser = PossibleValuesParser::new(["source", "columns", "select", "enrich", "to", "http", "-"]))]
     step: Option<String>,
     /// An output that lacks them, such as `parquet clicks`.
     #[arg(long)]

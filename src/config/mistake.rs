@@ -88,7 +88,7 @@ pub(super) fn did_you_mean(word: &str, known: &[&str]) -> String {
 /// The known word that is so near that it must have been meant.
 pub fn nearest<'a>(word: &str, known: &[&'a str]) -> Option<&'a str> {
     // One slip of the hand goes before a word that begins alike: `form` is `from`, not `format`.
-    let is_slip = |known: &str| word.len() > 2 && strsim::damerau_levenshtein(known, word) == 1;
+    let is_slip = |known: &str| word.len() > 2 && strsim::damerau_levenshtein(known, word) <= 1;
     let likeness = known.iter().map(|known| (is_slip(known), strsim::jaro_winkler(known, word), *known));
     let (is_slip, likeness, known) = likeness.max_by(|a, b| a.0.cmp(&b.0).then(a.1.total_cmp(&b.1)))?;
     (is_slip || likeness > 0.75).then_some(known)

@@ -221,7 +221,13 @@ impl<'a> Section<'a> {
                 rest = after;
                 continue;
             }
-            let (name, after) = after.split_once('}').unwrap_or((after, ""));
+            let Some((name, after)) = after.split_once('}') else {
+                self.wrong(
+                    key,
+                    "this ${ is not closed: write ${NAME}, or $${ for the two characters themselves".to_owned(),
+                );
+                return None;
+            };
             out.push_str(before);
             match std::env::var(name) {
                 Ok(value) => out.push_str(&value),

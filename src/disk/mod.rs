@@ -15,7 +15,7 @@ mod uring;
 mod whole;
 
 pub use buffer::{ALIGNMENT, Buffer};
-pub use open_files::{Handle, OpenFiles};
+pub use open_files::{Handle, OpenFiles, connections_max};
 pub use probe::{Probe, open, open_tuned, plain, probe};
 pub use stretch::Stretch;
 pub use whole::{checked, create_folder, replace, sync_folder, with_checksum};
@@ -129,9 +129,10 @@ pub trait Disk: Send + Sync + 'static {
 /// See [`Disk::sync_all`]. Fails as a sync does.
 pub type SyncAll = Box<dyn Fn() -> io::Result<()> + Send + Sync>;
 
-/// Whether an error says that there is no room, which passes, unlike a disk that fails.
+/// Whether an error says that there is no room, or no descriptor to open a file with: that passes, unlike a disk that fails.
 pub fn is_full(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+        || matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE))
 }
 
 /// Room on a file system, in bytes.

@@ -16,6 +16,16 @@ const FILES_MAX: usize = 4_096;
 const FILES_MIN: usize = 32;
 /// A file has two descriptors, and sockets need the other half.
 const DESCRIPTORS_A_FILE: u64 = 4;
+/// For what is neither: rings, timers, temporary files, the admin door.
+const DESCRIPTORS_KEPT: u64 = 64;
+const CONNECTIONS_MIN: usize = 16;
+
+/// So many connections a door may take that files, and who asks how it goes, keep some of the process's descriptors.
+pub fn connections_max(wanted: usize) -> usize {
+    let descriptors = super::machine::raise_descriptor_limit().unwrap_or(1_024);
+    let half = usize::try_from(descriptors.saturating_sub(DESCRIPTORS_KEPT) / 2).unwrap_or(wanted);
+    wanted.min(half).max(CONNECTIONS_MIN)
+}
 
 /// The handles of one disk whose files are open.
 pub struct OpenFiles {

@@ -75,11 +75,8 @@ pub(super) fn save(core: &Core, is_clean: bool) -> io::Result<()> {
             continue;
         }
         if state.is_unsynced {
-            match sync(core, &state) {
-                Err(error) if !partition.is_deleted() => {
-                    core.poison(format!("a sync of the log failed: {error}"));
-                    return Err(error);
-                }
+            match sync(core, &partition, &state) {
+                Err(error) if !partition.is_deleted() => return Err(error),
                 // The files of a topic that is being deleted may be gone.
                 Err(_) => continue,
                 Ok(()) => state.is_unsynced = false,
@@ -121,8 +118,21 @@ pub(super) fn save(core: &Core, is_clean: bool) -> io::Result<()> {
 }
 
 /// Syncs what was answered before it was durable, on a description of our own: a shared one would eat the writer's error.
-fn sync(core: &Core, state: &LogState) -> io::Result<()> {
-    core.disk.open(&state.log.active.segment.path).and_then(|file| file.sync())
+///
+/// # Errors
+/// The disk's, which poison unless the topic is gone; there is no descriptor for it now.
+fn sync(core: &Core, partition: &Shared, state: &LogState) -> io::Result<()> {
+    let file = core.disk.open(&state.log.active.segment.path);
+    let opened = file.inspect_err(|error| {
+        if !partition.is_deleted() {
+            core.poison_unless_full("a sync of the log", error);
+        }
+    })?;
+    opened.sync().inspect_err(|error| {
+        if !partition.is_deleted() {
+            core.poison(format!("a sync of the log failed: {error}"));
+        }
+    })
 }
 
 fn take(partition: &Shared, state: &mut LogState, is_clean: bool) -> PartitionCheckpoint {

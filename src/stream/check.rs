@@ -218,9 +218,13 @@ fn shown(rows: &[Value], outputs: &[String]) -> String {
 /// Equal values; times are equal if they are the same moment.
 fn same(a: &Value, b: &Value) -> bool {
     let time = |value: &Value| value.as_str().and_then(|text| chrono::DateTime::parse_from_rfc3339(text).ok());
+    let whole = |value: &Value| value.as_i64().map(i128::from).or(value.as_u64().map(i128::from));
     a == b
         || matches!((time(a), time(b)), (Some(a), Some(b)) if a == b)
-        || matches!((a.as_f64(), b.as_f64()), (Some(a), Some(b)) if a == b)
+        || match (whole(a), whole(b)) {
+            (Some(a), Some(b)) => a == b,
+            _ => matches!((a.as_f64(), b.as_f64()), (Some(a), Some(b)) if a == b),
+        }
 }
 
 fn given(given: &Given) -> Record {

@@ -7,6 +7,7 @@
 
 use super::supervisor::Supervisor;
 use crate::control::Answer;
+use crate::work::planning_thread;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -244,7 +245,7 @@ impl Supervisor {
         };
         let is_back: Arc<AtomicBool> = Arc::default();
         let back = Back(is_back.clone(), self.errands.back());
-        let thread = std::thread::Builder::new().name(format!("inrush-{pipeline}/asked"));
+        let thread = planning_thread(format!("inrush-{pipeline}/asked"));
         let thread = thread.spawn(move || {
             let _back = back;
             work()

@@ -67,8 +67,10 @@ pub(super) fn text(path: &Path, text: &str) -> Result<Job, Vec<Mistake>> {
     let Some(spec) = spec else { return Err(mistakes) };
     let plan = Plan::of(&spec);
     match plan {
-        Ok(plan) => {
+        Ok(mut plan) => {
             mistakes.extend(misfits(&spec, &plan));
+            let warnings: Vec<String> = spec.routes.iter().filter_map(|route| hidden(route, &plan)).collect();
+            warnings.into_iter().for_each(|warning| plan.warn(warning));
             if mistakes.is_empty() {
                 return Ok(Job { spec: Arc::new(spec), plan: Arc::new(plan) });
             }
@@ -87,6 +89,19 @@ fn misfits(spec: &Spec, plan: &Plan) -> Vec<Mistake> {
         Output::Topic(_) | Output::Kafka(_) | Output::Http(_) | Output::Stdout => Vec::new(),
     });
     spec.routes.iter().flat_map(mistakes).chain(of_files).chain(unshareable(spec, plan)).collect()
+}
+
+/// Columns that readers do not see, since a folder has their name.
+fn hidden(route: &Route, plan: &Plan) -> Option<String> {
+    let Output::Parquet(out) = &route.to else { return None };
+    let schema = route.schema(plan.output());
+    let keys = out.partition.iter().flat_map(|pattern| pattern.split('/')).filter_map(|part| part.split_once('='));
+    let hides = |(key, _): &(&str, &str)| schema.fields().iter().any(|field| field.name().eq_ignore_ascii_case(key));
+    let (key, _) = keys.clone().find(hides)?;
+    Some(format!(
+        "output {}: a column and a folder of partition are both named {key}, and readers show the folder's value in place of the column's: name one of them otherwise",
+        route.to
+    ))
 }
 
 /// Whether what steps remember would have to move with a partition.

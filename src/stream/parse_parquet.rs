@@ -26,10 +26,17 @@ pub(super) fn read(to: &Section<'_>, kind: &'static str) -> Option<ParquetOutput
     if let Some(pattern) = &partition {
         let is_bad =
             chrono::format::StrftimeItems::new(pattern).any(|item| matches!(item, chrono::format::Item::Error));
+        let is_hidden = |part: &str| part.starts_with(['.', '_']);
         if is_bad || pattern.split('/').any(|part| part.is_empty() || part == "." || part == "..") {
             to.wrong("partition", format!("\"{pattern}\" is not a pattern like dt=%Y-%m-%d/hour=%H"));
-        }
-        if time.is_none() {
+        } else if pattern.split('/').any(is_hidden) {
+            to.wrong("partition", "many readers pass over folders whose names begin with _ or .: name them otherwise");
+        } else if pattern.contains('{') {
+            to.wrong(
+                "partition",
+                "folders are made of a time, dt=%Y-%m-%d; for a folder by a column's value take a [[route]] for each, or sort by the column",
+            );
+        } else if time.is_none() {
             to.wrong("partition", "say which column the partition is made from: time = \"ts\" (or \"_timestamp\")");
         }
     }

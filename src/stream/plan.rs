@@ -22,10 +22,12 @@ use arrow::buffer::BooleanBuffer;
 use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef};
 use arrow::record_batch::RecordBatch;
 use arrow::row::{RowConverter, SortField};
-use datafusion_common::{DFSchema, Result as SqlResult};
-use datafusion_expr::Expr;
+use datafusion_common::tree_node::{Transformed as Changed, TreeNode};
+use datafusion_common::{DFSchema, Result as SqlResult, ScalarValue};
 use datafusion_expr::execution_props::ExecutionProps;
 use datafusion_expr::physical_planning_context::PhysicalPlanningContext;
+use datafusion_expr::{Expr, Operator};
+use datafusion_physical_expr::expressions::{BinaryExpr, Literal, NegativeExpr};
 use datafusion_physical_expr::{PhysicalExpr, create_physical_expr};
 use std::collections::{HashMap, HashSet};
 use std::ops::Range;
@@ -159,6 +161,10 @@ impl Plan {
     /// What of its SQL is right and perhaps not meant.
     pub(super) fn warnings(&self) -> &[String] {
         &self.warnings
+    }
+
+    pub(super) fn warn(&mut self, warning: String) {
+        self.warnings.push(warning);
     }
 
     /// The last stage that remembers.
@@ -677,7 +683,23 @@ impl<'a> Draft<'a> {
 
 pub(super) fn physical(expr: &Expr, schema: &SchemaRef) -> SqlResult<Arc<dyn PhysicalExpr>> {
     let schema = DFSchema::try_from(schema.as_ref().clone())?;
-    create_physical_expr(expr, &schema, &ExecutionProps::new(), &PhysicalPlanningContext::default())
+    let made = create_physical_expr(expr, &schema, &ExecutionProps::new(), &PhysicalPlanningContext::default())?;
+    Ok(made.transform(|expr| checked(expr, schema.as_arrow()))?.data)
+}
+
+/// Arithmetic that fails where whole numbers do not fit; by itself it would begin again at the other end.
+fn checked(expr: Arc<dyn PhysicalExpr>, schema: &Schema) -> SqlResult<Changed<Arc<dyn PhysicalExpr>>> {
+    if let Some(binary) = expr.downcast_ref::<BinaryExpr>() {
+        return Ok(Changed::yes(Arc::new(binary.clone().with_fail_on_overflow(true))));
+    }
+    let Some(negative) = expr.downcast_ref::<NegativeExpr>() else { return Ok(Changed::no(expr)) };
+    let kind = negative.arg().data_type(schema)?;
+    if !kind.is_integer() {
+        return Ok(Changed::no(expr));
+    }
+    let zero = Arc::new(Literal::new(ScalarValue::new_zero(&kind)?));
+    let minus = BinaryExpr::new(zero, Operator::Minus, negative.arg().clone());
+    Ok(Changed::yes(Arc::new(minus.with_fail_on_overflow(true))))
 }
 
 /// `_key _value _offset _partition _timestamp _headers`: what every record has.

@@ -13,6 +13,7 @@ use crate::control::{self, CpuStatus, PipelineStatus, State};
 use crate::letters::{Chosen, Filter, Letters, Offsets, Ranges, replays_begun};
 use crate::record::TopicName;
 use crate::store::Topic;
+use crate::work::planning_thread;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Component, Path, PathBuf};
@@ -119,7 +120,7 @@ impl Replays {
         let then = &job.spec.on_error.then;
         if job.plan.is_stateful() {
             return Err(format!(
-                "its steps remember, and what they remembered when the letters came is gone: send the letters through the whole pipeline as new records, inrush dlt replay {name} --to-topic {} (every reader of that topic gets them)",
+                "its steps remember, and what they remembered when the letters came is gone: send the letters through the whole pipeline as new records, inrush dlt replay {name} --to-topic {} (every reader of that topic gets them; a dedupe or debounce step that stood before what failed still knows their keys, and takes them for doubles until its time is over)",
                 job.spec.from
             ));
         }
@@ -432,7 +433,7 @@ impl Replays {
         };
         let file: PathBuf = self.options.folder.join(format!("{name}.toml"));
         let (options, own, own_life, hooks) = (self.options.clone(), replay.clone(), life.clone(), self.hooks.clone());
-        let thread = std::thread::Builder::new().name(format!("inrush-{name}/replay"));
+        let thread = planning_thread(format!("inrush-{name}/replay"));
         match thread.spawn(move || replay::run(&options, &file, &own, &own_life, &hooks)) {
             Ok(thread) => {
                 let heard = (0, Instant::now());

@@ -329,6 +329,10 @@ impl Runner {
                 std::thread::park_timeout(NAP);
                 continue;
             }
+            if self.status.published.is_some_and(|(_, state)| state == State::NoTopic) {
+                // What it opens may hang, and the topic is there now.
+                self.publish(State::Starting, None);
+            }
             let began = Instant::now();
             let opened = source.and_then(|topic| self.open(topic.ok_or(Fail::Anew)?));
             match opened.and_then(|mut open| self.turns(&mut open)) {

@@ -132,7 +132,9 @@ pub(super) fn text_of(name: &str, pipeline: &Path) -> std::result::Result<String
     let of_systemd = std::env::var_os("CREDENTIALS_DIRECTORY").map(|folder| PathBuf::from(folder).join(name));
     let path = of_systemd.filter(|path| path.exists()).unwrap_or(beside);
     match std::fs::read_to_string(&path) {
-        Ok(text) if !text.trim_end_matches('\n').is_empty() => Ok(text.trim_end_matches('\n').to_owned()),
+        Ok(text) if !text.trim_end_matches(['\n', '\r']).is_empty() => {
+            Ok(text.trim_end_matches(['\n', '\r']).to_owned())
+        }
         Ok(_) => Err(format!("the secret {} is empty", path.display())),
         Err(error) => Err(format!("cannot read the secret {}: {error}", path.display())),
     }

@@ -4,6 +4,7 @@
 //! DataFusion's expressions without its engine. Row-wise by nature: what would depend on where a batch ends is refused.
 
 mod aggregates;
+mod depth;
 
 pub(super) use aggregates::{Call, Fold};
 
@@ -26,7 +27,7 @@ use datafusion_sql::sqlparser::ast::{
 };
 use datafusion_sql::sqlparser::dialect::GenericDialect;
 use datafusion_sql::sqlparser::parser::{Parser, ParserError};
-use datafusion_sql::sqlparser::tokenizer::Token;
+use datafusion_sql::sqlparser::tokenizer::{Token, Tokenizer};
 use std::cell::RefCell;
 use std::collections::{BTreeSet, HashMap};
 use std::ops::ControlFlow;
@@ -202,7 +203,15 @@ impl<'a> SqlPlanner<'a> {
                 }
             };
             match self.plan(scope, sql, ast) {
-                Ok(expr) => out.push((name, expr)),
+                Ok(expr) => match expr.get_type(scope.schema()) {
+                    Ok(DataType::Interval(_)) => {
+                        let message = format!(
+                            "{name} is an interval, which is not written: cast({name} as string), or what is between two times as a number, date_part('epoch', b - a)"
+                        );
+                        wrong.push(self.mistake(sql, message));
+                    }
+                    _ => out.push((name, expr)),
+                },
                 Err(mistake) => wrong.push(mistake),
             }
         }
@@ -216,7 +225,16 @@ impl<'a> SqlPlanner<'a> {
 
     fn parse<T>(&self, sql: &Sql, read: impl FnOnce(&mut Parser<'_>) -> Result<T, ParserError>) -> Result<T, Mistake> {
         let dialect = GenericDialect {};
-        let parsed = Parser::new(&dialect).try_with_sql(&sql.text).and_then(|mut parser| {
+        let tokens = Tokenizer::new(&dialect, &sql.text).tokenize_with_location().map_err(ParserError::from);
+        let parsed = tokens.and_then(|tokens| {
+            if let Some(token) = depth::too_deep(&tokens) {
+                return Err(ParserError::ParserError(format!(
+                    "it is more than {} levels deep: a list is shorter as x in ('a', 'b') or regexp_like(x, 'a|b'), the rest in a step of its own{}",
+                    depth::DEPTH_MAX,
+                    token.span.start
+                )));
+            }
+            let mut parser = Parser::new(&dialect).with_tokens_with_locations(tokens);
             let read = read(&mut parser)?;
             let rest = parser.peek_token();
             if rest.token == Token::EOF { Ok(read) } else { parser.expected("end of expression", rest) }
@@ -245,6 +263,7 @@ impl<'a> SqlPlanner<'a> {
         self.context.hint.replace(None);
         let planner = SqlToRel::new_with_options(&self.context, options);
         let planned = planner.sql_to_expr(ast, &scope.schema, &mut PlannerContext::new()).and_then(|expr| {
+            row_wise(&expr)?;
             let info = SimplifyContext::builder().with_schema(scope.schema.clone()).build();
             let simplifier = ExprSimplifier::new(info);
             let expr = (self.secrets)(expr, self.file, &mut self.filled.borrow_mut())?;
@@ -315,6 +334,18 @@ fn plain(select: &Select) -> String {
     format!("SELECT {items}{from}{filter}")
 }
 
+/// Nothing in it needs more than one row, or values from elsewhere.
+fn row_wise(expr: &Expr) -> SqlResult<()> {
+    expr.apply(|expr| match expr {
+        Expr::Exists(_) | Expr::InSubquery(_) | Expr::ScalarSubquery(_) | Expr::SetComparison(_) => {
+            plan_err!("a pipeline's SQL sees one record at a time: no FROM, no joins, no subqueries")
+        }
+        Expr::Placeholder(placeholder) => plan_err!("{} is a placeholder, and nothing fills it", placeholder.id),
+        _ => Ok(TreeNodeRecursion::Continue),
+    })
+    .map(|_| ())
+}
+
 /// DataFusion's message without its layers.
 pub(super) fn readable(error: &DataFusionError) -> String {
     let text = error.strip_backtrace().lines().next().unwrap_or_default().to_owned();
@@ -372,7 +403,7 @@ impl Context {
         let default = datafusion_functions::all_default_functions().into_iter().chain(lists);
         let usable = default.filter(|function| !CLOCKS.contains(&function.name()));
         let mut functions = HashMap::new();
-        for function in usable.chain(functions::all()) {
+        for function in usable.map(functions::limited).chain(functions::all()) {
             for alias in function.aliases().iter().filter(|alias| !CLOCKS.contains(&alias.as_str())) {
                 functions.insert(alias.clone(), function.clone());
             }

@@ -19,7 +19,7 @@ const WARNINGS_MAX: usize = 8;
 /// What is remembered for the status.
 #[derive(Default)]
 pub(super) struct Board {
-    published: Option<(Instant, State)>,
+    pub(super) published: Option<(Instant, State)>,
     /// Greatest timestamp of the last batch read, by partition.
     read_to_ms: BTreeMap<i32, i64>,
     pub(super) cut_at: Option<Instant>,

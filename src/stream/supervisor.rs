@@ -15,6 +15,7 @@ use crate::control::{Command, CpuStatus, PipelineStatus, Request, ResetTo, State
 use crate::disk::{create_folder, replace, sync_folder};
 use crate::letters::{Offsets, Ranges};
 use crate::metrics as names;
+use crate::work::planning_thread;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::ops::Range;
@@ -105,7 +106,7 @@ pub(super) fn start_with(
         refused: BTreeMap::new(),
     };
     let own = stop.clone();
-    let thread = std::thread::Builder::new().name("inrush-pipelines".to_owned());
+    let thread = planning_thread("inrush-pipelines".to_owned());
     Ok(Running { stop, thread: thread.spawn(move || supervisor.run(requests, &own))? })
 }
 
@@ -382,7 +383,7 @@ impl Supervisor {
         let life = Life::begin(seat).ok_or_else(busy)?;
         life.set_note(self.refused.get(&job.spec.name).cloned());
         let (options, own_job, own_life, hooks) = (self.options.clone(), job.clone(), life.clone(), self.hooks.clone());
-        let thread = std::thread::Builder::new().name(format!("inrush-{}", job.spec.name));
+        let thread = planning_thread(format!("inrush-{}", job.spec.name));
         let thread = thread.spawn(move || runner::run(&options, &own_job, &own_life, &hooks, drop_state))?;
         // A counter that appears with its first event hides that event from `increase`.
         for counter in FROM_ZERO {

@@ -9,7 +9,9 @@ use super::runner::{Fail, NAP, Open, Runner};
 use super::sink::WriteError;
 use super::sink::journal::Last;
 use super::sink::parquet::CutName;
+use super::sink::source::RowOrigin;
 use super::step::Rows;
+use crate::letters::Letter as Found;
 use crate::metrics as names;
 use crate::record::{Record, TimestampType};
 use std::ops::Range;
@@ -167,6 +169,15 @@ impl Runner {
                 return Ok(Tried::Fell);
             }
         };
+        // A letter's row is of the record that the letter is of.
+        let origin = |row: usize| {
+            let record = &records[sources[row] as usize];
+            let own = RowOrigin::of(id, record);
+            let Some(letter) = self.letter_of(record) else { return own };
+            let origin = Found::of(id, letter).origin(Some(self.job.spec.from.as_str()));
+            RowOrigin { partition: origin.partition.unwrap_or(id), offset: origin.offset.unwrap_or(own.offset), ..own }
+        };
+        let batch = line.sink.sourced(batch, &origin).expect("there is an origin a row");
         let (shaped, unfit) = line.sink.shape(batch, &sources, records);
         let (dead, written) = dead_of(unfit, &sources);
         if let Some((index, _)) = dead.first().filter(|_| self.job.spec.on_error.retries_all && last == Last::Whole)

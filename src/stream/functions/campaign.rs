@@ -114,7 +114,7 @@ fn utm<'a>(url: &'a str, name: &str) -> Option<Cow<'a, str>> {
 /// The first parameter that holds a click's id and is not empty: its kind, and its value as it is written.
 fn click(url: &str) -> Option<(&'static str, &str)> {
     let known = |key: &str| CLICK_IDS.iter().find(|name| name.eq_ignore_ascii_case(key)).copied();
-    parameters(url).filter(|(_, value)| !value.is_empty()).find_map(|(key, value)| Some((known(key)?, value)))
+    parameters(url).filter(|(_, value)| !value.is_empty()).find_map(|(key, value)| Some((known(&decoded(key))?, value)))
 }
 
 #[cfg(test)]

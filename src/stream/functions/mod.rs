@@ -16,6 +16,7 @@ mod pseudonym;
 mod referer;
 mod robots;
 mod sites;
+mod sized;
 #[cfg(test)]
 pub(super) mod tests;
 mod times;
@@ -30,6 +31,7 @@ use datafusion_common::tree_node::{Transformed, TreeNode};
 use datafusion_expr::expr::ScalarFunction;
 use datafusion_expr::{Expr, ScalarUDF};
 pub(super) use geoip::GeoFile;
+pub(super) use sized::limited;
 use std::path::Path;
 use std::sync::Arc;
 

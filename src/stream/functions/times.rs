@@ -1,15 +1,13 @@
 //! Times as devices tell them: seconds with fractions, and clocks that are wrong.
 
 use super::call::{Call, Function, Gives, Takes};
+use crate::stream::rows::MICROS;
 use arrow::array::{ArrayRef, TimestampMicrosecondArray};
 use datafusion_common::Result;
 use std::sync::Arc;
 
 /// The years that RFC 3339 can write: 0001-01-01 and 10000-01-01, in seconds since 1970.
 const SECONDS: std::ops::Range<f64> = -62_135_596_800.0..253_402_300_800.0;
-
-/// The same in microseconds.
-const MICROS: std::ops::Range<i64> = -62_135_596_800_000_000..253_402_300_800_000_000;
 
 pub(super) const FUNCTIONS: &[Function] = &[
     Function {

@@ -129,7 +129,7 @@ impl<'a> Url<'a> {
         if self.authority.is_some() {
             return self.host();
         }
-        let bare = self.path.split(['/', ':']).next().unwrap_or_default();
+        let bare = self.path.split(['/', '\\', ':']).next().unwrap_or_default();
         let is_host = bare.contains('.') && !bare.contains(|c: char| c.is_whitespace() || c == '@');
         is_host.then(|| lower(bare))
     }

@@ -209,3 +209,76 @@ fn own_functions_and_sql_functions_are_known() {
     assert_eq!(only(&done).sources, vec![0, 2]);
     assert_eq!(only(&done).batch.column(1).as_string::<i32>().value(0), "a.example");
 }
+
+#[test]
+fn a_chain_that_is_deeper_than_the_stack_is_a_mistake_with_its_place() {
+    let chain = |count: usize| vec!["n + 1 > 2"; count].join(" and ");
+    let wrong = plan(&format!("where = \"{}\"", chain(20_000))).err().unwrap();
+    assert!(wrong[0].starts_with("p.toml:3:") && wrong[0].contains("300 levels deep"), "{wrong:?}");
+    // As where pipelines are planned; its rows are made and let go on threads as they are.
+    let text = format!("select = \"userId, {} as all_of\"", chain(280));
+    let thread = crate::work::planning_thread("deep".to_owned()).spawn(move || plan(&text).unwrap()).unwrap();
+    let plan = thread.join().unwrap();
+    let done = plan.run(rows(&plan, vec![Some("a"), Some("b")], vec![Some(1), Some(2)]));
+    let answers = only(&done).batch.column(1).as_boolean().clone();
+    assert_eq!((answers.value(0), answers.value(1)), (false, true));
+}
+
+#[test]
+fn a_record_cannot_ask_for_all_memory_there_is() {
+    let huge = 1_i64 << 40;
+    for sql in [
+        "repeat(userId, n) as r",
+        "lpad(userId, n, 'x') as r",
+        "rpad('y', n) as r",
+        "array_repeat(userId, n) as r",
+        "list_repeat(1, n) as r",
+        "array_resize([1], n, 0) as r",
+        "range(n) as r",
+        "generate_series(0, n) as r",
+        "range(n, 0, -2) as r",
+    ] {
+        let plan = plan(&format!("select = \"userId, n, {sql}\"")).unwrap_or_else(|wrong| panic!("{sql}: {wrong:?}"));
+        let n = vec![Some(3), Some(huge), None];
+        let done = plan.run(rows(&plan, vec![Some("a"), Some("b"), Some("c")], n));
+        let failed: Vec<u32> = done.faults.iter().map(|(at, _)| *at).collect();
+        assert_eq!((failed, &only(&done).sources), (vec![1], &vec![0, 2]), "{sql}");
+        assert!(done.faults[0].1.message.contains("more than 1 MiB"), "{sql}: {}", done.faults[0].1.message);
+    }
+}
+
+#[test]
+fn whole_numbers_do_not_begin_again_at_the_other_end() {
+    for (sql, wrong) in [("n + 1", i64::MAX), ("n * 2", i64::MAX), ("n - 2", i64::MIN + 1), ("-n", i64::MIN)] {
+        let plan = plan(&format!("select = \"userId, {sql} as r\"")).unwrap();
+        let done = plan.run(rows(&plan, vec![Some("a"); 2], vec![Some(wrong), Some(5)]));
+        let failed: Vec<u32> = done.faults.iter().map(|(at, _)| *at).collect();
+        assert_eq!((failed, &only(&done).sources), (vec![0], &vec![1]), "{sql}");
+    }
+}
+
+#[test]
+fn a_column_of_nulls_is_one_and_an_interval_is_told() {
+    let ours = plan("select = \"userId, null as later\"").unwrap();
+    let done = ours.run(rows(&ours, vec![Some("a"), None], vec![]));
+    assert_eq!((done.faults.len(), only(&done).batch.column(1).null_count()), (0, 2));
+    let wrong = plan("select = \"userId, interval '1 day' as i\"").err().unwrap();
+    assert!(wrong[0].starts_with("p.toml:3:") && wrong[0].contains("is an interval"), "{wrong:?}");
+    for (sql, told) in
+        [("(select 1) as x", "no subqueries"), ("n in (select 1) as x", "no subqueries"), ("$1 as x", "placeholder")]
+    {
+        let wrong = plan(&format!("select = \"userId, {sql}\"")).err().unwrap();
+        assert!(wrong[0].starts_with("p.toml:3:") && wrong[0].contains(told), "{sql}: {wrong:?}");
+    }
+}
+
+#[test]
+fn a_time_that_nobody_can_write_is_a_dead_letter() {
+    let select = "epoch_to_timestamp(253402300799) + make_interval as t";
+    let select =
+        select.replace("make_interval", "case when n > 0 then interval '1 second' else interval '0 second' end");
+    let plan = plan(&format!("select = \"userId, {select}\"")).unwrap();
+    let done = plan.run(rows(&plan, vec![Some("a"), Some("b")], vec![Some(1), Some(0)]));
+    assert_eq!((done.faults.len(), only(&done).sources.as_slice()), (1, [1].as_slice()));
+    assert_eq!(done.faults[0].1.reason, Reason::TimeOutOfRange);
+}

@@ -19,6 +19,7 @@ use arrow::datatypes::SchemaRef;
 use arrow::record_batch::{RecordBatch, RecordBatchOptions};
 use builder::Slot;
 use pass::Pass;
+pub(super) use scalar::{DAYS, MICROS};
 use shape::Shapes;
 use std::time::Instant;
 

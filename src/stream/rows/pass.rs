@@ -4,7 +4,7 @@ use super::super::fault::Fault;
 use super::super::spec::{From, Kind};
 use super::Decoder;
 use super::builder::{Builders, Inner};
-use super::scalar::{Number, epoch_micros, number_of, plain_decimal, plain_rfc3339, text_number, text_of};
+use super::scalar::{MICROS, Number, epoch_micros, number_of, plain_decimal, plain_rfc3339, text_number, text_of};
 use super::shape::{Field, Met, Order, Use};
 use super::tree::{self, Cell};
 use crate::json::Node;
@@ -291,6 +291,7 @@ impl<'d> Pass<'d> {
             Kind::String | Kind::Binary => self.builders.push_bytes(slot, raw),
             kind @ (Kind::Timestamp | Kind::Date) => {
                 let plain = if *kind == Kind::Timestamp { plain_rfc3339(raw) } else { None };
+                let plain = plain.filter(|micros| MICROS.contains(micros));
                 match plain {
                     Some(micros) => self.builders.push_int(slot, micros.into()),
                     None => push_number(&mut self.builders, slot, text_number(kind, utf8(raw)?).map_err(|_| Odd)?),

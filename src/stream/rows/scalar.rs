@@ -5,6 +5,12 @@ use super::super::spec::{Kind, Unit};
 use crate::json::Number as Digits;
 use crate::json::{Exact, Node};
 use std::borrow::Cow;
+use std::ops::Range;
+
+/// Years 1 to 9999, what every reader of Parquet can show: microseconds since 1970.
+pub(in crate::stream) const MICROS: Range<i64> = -62_135_596_800_000_000..253_402_300_800_000_000;
+/// The same in days.
+pub(in crate::stream) const DAYS: Range<i32> = -719_162..2_932_897;
 
 /// Why a value is not of its column's type.
 pub(super) type Wrong = (Reason, String);
@@ -26,6 +32,8 @@ pub(super) fn number_of(kind: &Kind, node: &Node<'_>) -> Result<Number, Wrong> {
                 let value = decimal(text, *precision, *scale).map_err(|_| overflow(kind, node))?;
                 return Ok(Number::Int(value));
             }
+            // Whole as it is written, also beyond what a float holds exactly: `1.7e18`.
+            Kind::Int32 | Kind::Int64 | Kind::Uint64 if let Ok(value) = decimal(text, 20, 0) => (Some(value), 0.0),
             _ => (None, text.parse().ok().filter(|value: &f64| value.is_finite()).ok_or_else(|| overflow(kind, node))?),
         },
         Node::Exact(exact) => return exact_number(kind, exact, node),
@@ -101,15 +109,17 @@ pub(super) fn text_number(kind: &Kind, text: &str) -> Result<Number, Wrong> {
     match kind {
         Kind::Timestamp => {
             if let Some(micros) = plain_rfc3339(text.as_bytes()) {
-                return Ok(Number::Int(micros.into()));
+                return written(micros.into(), text);
             }
             let time = chrono::DateTime::parse_from_rfc3339(text.trim()).map_err(|_| not())?;
-            Ok(Number::Int(time.timestamp_micros().into()))
+            written(time.timestamp_micros().into(), text)
         }
         Kind::Date => {
             let date =
                 chrono::NaiveDate::parse_from_str(text.get(..10).unwrap_or(text), "%Y-%m-%d").map_err(|_| not())?;
-            Ok(Number::Int(date.signed_duration_since(chrono::NaiveDate::default()).num_days().into()))
+            let days = date.signed_duration_since(chrono::NaiveDate::default()).num_days();
+            let is_written = i32::try_from(days).is_ok_and(|days| DAYS.contains(&days));
+            if is_written { Ok(Number::Int(days.into())) } else { Err(unwritten(text)) }
         }
         Kind::Decimal(precision, scale) => match decimal(text.trim(), *precision, *scale) {
             Ok(value) => Ok(Number::Int(value)),
@@ -125,6 +135,16 @@ pub(super) fn text_number(kind: &Kind, text: &str) -> Result<Number, Wrong> {
     }
 }
 
+/// A time, if it can be written.
+fn written(micros: i128, text: &str) -> Result<Number, Wrong> {
+    let micros = epoch_micros(Some(micros), 0.0, Unit::Micros).ok_or_else(|| unwritten(text))?;
+    Ok(Number::Int(micros))
+}
+
+fn unwritten(text: &str) -> Wrong {
+    (Reason::TimeOutOfRange, format!("\"{}\" is no time that can be written", short(text)))
+}
+
 pub(super) fn epoch_micros(int: Option<i128>, float: f64, unit: Unit) -> Option<i128> {
     let factor = match unit {
         Unit::Seconds => 1_000_000,
@@ -135,8 +155,7 @@ pub(super) fn epoch_micros(int: Option<i128>, float: f64, unit: Unit) -> Option<
         Some(int) => int.checked_mul(factor)?,
         None => (float * factor as f64).round() as i128,
     };
-    // Years 1 to 9999: what every reader of Parquet can show.
-    (-62_135_596_800_000_000..253_402_300_800_000_000).contains(&micros).then_some(micros)
+    (i128::from(MICROS.start)..i128::from(MICROS.end)).contains(&micros).then_some(micros)
 }
 
 /// As JSON writes it: without `+` and zeros before it.

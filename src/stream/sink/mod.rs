@@ -24,8 +24,10 @@ mod written;
 use super::checkpoint::{OutputState, Staged};
 use super::fault::Fault;
 use crate::record::Record;
+use arrow::error::ArrowError;
 use arrow::record_batch::RecordBatch;
 use parquet::CutName;
+use source::RowOrigin;
 use std::collections::BTreeMap;
 use std::io;
 use std::pin::Pin;
@@ -38,6 +40,14 @@ pub(super) trait Sink {
     /// Brings rows into the output's form. Rows that it can never take are told by their row.
     fn shape(&self, rows: RecordBatch, _sources: &[u32], _records: &[Record]) -> (Shaped, Vec<(u32, Fault)>) {
         (Shaped { rows, lines: Lines::default() }, Vec::new())
+    }
+
+    /// The rows with what this output adds of where each comes from.
+    ///
+    /// # Errors
+    /// None that Arrow knows: there is an origin a row.
+    fn sourced(&self, rows: RecordBatch, _origin: &dyn Fn(usize) -> RowOrigin) -> Result<RecordBatch, ArrowError> {
+        Ok(rows)
     }
 
     /// Writes rows of one source partition; `sources` says which record each comes from.

@@ -15,7 +15,7 @@ use super::lines::LineEncoder;
 use super::partition::places;
 use super::place::Place;
 use super::share::Share;
-use super::source::with_source;
+use super::source::{RowOrigin, with_source};
 use super::staged::descriptors;
 use super::written::Written;
 use super::{Shaped, Sink, WriteError};
@@ -24,6 +24,7 @@ use crate::record::Record;
 use arrow::array::UInt32Array;
 use arrow::compute::take;
 use arrow::datatypes::SchemaRef;
+use arrow::error::ArrowError;
 use arrow::record_batch::RecordBatch;
 use parquet::file::metadata::KeyValue;
 use std::collections::BTreeMap;
@@ -130,9 +131,9 @@ impl Parquet {
         records: &[Record],
         name: &CutName,
     ) -> io::Result<()> {
-        let times: Vec<i64> = sources.iter().map(|at| records[*at as usize].timestamp).collect();
-        let rows = with_source(&self.spec, rows, partition, sources, records).map_err(io::Error::other)?;
-        self.write(&rows, &times, name)
+        let origin = |row: usize| RowOrigin::of(partition, &records[sources[row] as usize]);
+        let rows = with_source(&self.spec, rows.clone(), &origin).map_err(io::Error::other)?;
+        self.write(&rows, &times(sources, records), name)
     }
 
     /// Writes rows into the files of their partitions. `time` is the record's own time of each row, for `time = "_timestamp"`.
@@ -207,10 +208,19 @@ impl Parquet {
     }
 }
 
+/// Each row's record's own time.
+fn times(sources: &[u32], records: &[Record]) -> Vec<i64> {
+    sources.iter().map(|at| records[*at as usize].timestamp).collect()
+}
+
 impl Sink for Parquet {
+    fn sourced(&self, rows: RecordBatch, origin: &dyn Fn(usize) -> RowOrigin) -> Result<RecordBatch, ArrowError> {
+        with_source(&self.spec, rows, origin)
+    }
+
     fn write(
         &mut self,
-        partition: i32,
+        _partition: i32,
         shaped: &Shaped,
         sources: &[u32],
         records: &[Record],
@@ -219,7 +229,7 @@ impl Sink for Parquet {
         if shaped.rows.num_rows() == 0 {
             return Ok(());
         }
-        let written = self.write_of(partition, &shaped.rows, sources, records, name);
+        let written = Parquet::write(self, &shaped.rows, &times(sources, records), name);
         written.map_err(|error| WriteError::Down(format!("cannot write Parquet: {error}")))
     }
 

@@ -8,6 +8,20 @@ use arrow::error::ArrowError;
 use arrow::record_batch::RecordBatch;
 use std::sync::Arc;
 
+/// Where the record of a row stands in the pipeline's source, and its time in ms.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::stream) struct RowOrigin {
+    pub(in crate::stream) partition: i32,
+    pub(in crate::stream) offset: i64,
+    pub(in crate::stream) timestamp: i64,
+}
+
+impl RowOrigin {
+    pub(in crate::stream) fn of(partition: i32, record: &Record) -> RowOrigin {
+        RowOrigin { partition, offset: record.offset.0, timestamp: record.timestamp }
+    }
+}
+
 /// One of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::stream) enum SourceColumn {
@@ -36,13 +50,13 @@ impl SourceColumn {
         }
     }
 
-    fn of(self, partition: i32, sources: &[u32], records: &[Record]) -> ArrayRef {
-        let record = |at: &u32| &records[*at as usize];
+    fn of(self, rows: usize, origin: &dyn Fn(usize) -> RowOrigin) -> ArrayRef {
+        let origins = (0..rows).map(origin);
         match self {
-            SourceColumn::Partition => Arc::new(Int32Array::from(vec![partition; sources.len()])),
-            SourceColumn::Offset => Arc::new(sources.iter().map(|at| record(at).offset.0).collect::<Int64Array>()),
+            SourceColumn::Partition => Arc::new(origins.map(|origin| origin.partition).collect::<Int32Array>()),
+            SourceColumn::Offset => Arc::new(origins.map(|origin| origin.offset).collect::<Int64Array>()),
             SourceColumn::Timestamp => {
-                let micros = sources.iter().map(|at| record(at).timestamp.saturating_mul(1_000));
+                let micros = origins.map(|origin| origin.timestamp.saturating_mul(1_000));
                 Arc::new(TimestampMicrosecondArray::from_iter_values(micros).with_timezone("UTC"))
             }
         }
@@ -58,17 +72,15 @@ pub(in crate::stream) fn schema(spec: &ParquetOutput, rows: &SchemaRef) -> Schem
     Arc::new(Schema::new(rows.fields().iter().cloned().chain(own).collect::<Vec<_>>()))
 }
 
-/// Rows of one source partition with the columns of [`schema`]; `sources` says which record each comes from.
+/// Rows with the columns of [`schema`].
 pub(super) fn with_source(
     spec: &ParquetOutput,
-    rows: &RecordBatch,
-    partition: i32,
-    sources: &[u32],
-    records: &[Record],
+    rows: RecordBatch,
+    origin: &dyn Fn(usize) -> RowOrigin,
 ) -> Result<RecordBatch, ArrowError> {
     if spec.source.is_empty() {
-        return Ok(rows.clone());
+        return Ok(rows);
     }
-    let own = spec.source.iter().map(|column| column.of(partition, sources, records));
+    let own = spec.source.iter().map(|column| column.of(rows.num_rows(), origin));
     RecordBatch::try_new(schema(spec, &rows.schema()), rows.columns().iter().cloned().chain(own).collect())
 }

@@ -1,15 +1,17 @@
 //! `where` and `select` over rows: evaluated together, and where that fails without the rows that the expression fails on alone.
 
 use super::super::fault::{Fault, Reason};
+use super::super::rows::{DAYS, MICROS};
 use super::super::sql::readable;
 use super::{Found, Rows, Sieve, failing};
-use arrow::array::{Array, ArrayRef, AsArray, BooleanArray};
-use arrow::compute::{CastOptions, cast_with_options};
-use arrow::datatypes::{DataType, SchemaRef, TimeUnit};
+use arrow::array::{Array, ArrayRef, ArrowNumericType, AsArray, BooleanArray, PrimitiveArray};
+use arrow::compute::{CastOptions, cast_with_options, max, min};
+use arrow::datatypes::{DataType, Date32Type, SchemaRef, TimeUnit, TimestampMicrosecondType};
 use arrow::record_batch::{RecordBatch, RecordBatchOptions};
 use datafusion_common::Result as SqlResult;
 use datafusion_physical_expr::PhysicalExpr;
 use std::collections::HashSet;
+use std::ops::Range;
 use std::sync::Arc;
 
 /// Which expression failed.
@@ -124,19 +126,35 @@ impl Transform {
     }
 }
 
-/// Brings an evaluated array to its output type; a timestamp that does not fit is a fault of its row.
+/// Brings an evaluated array to its output type; a time that cannot be written is a fault of its row.
 fn settled(array: ArrayRef, kind: &DataType, name: &str, faults: &mut Vec<(usize, Fault)>) -> SqlResult<ArrayRef> {
-    if array.data_type() == kind {
-        return Ok(array);
+    let mut settled = array.clone();
+    let mut unwritten = Vec::new();
+    if array.data_type() != kind {
+        settled = cast_with_options(&array, kind, &CastOptions { safe: true, ..CastOptions::default() })?;
+        let nulls = array.logical_nulls();
+        let was_null = |at: usize| nulls.as_ref().is_some_and(|nulls| nulls.is_null(at));
+        unwritten.extend((0..array.len()).filter(|at| settled.is_null(*at) && !was_null(*at)));
     }
-    let cast = cast_with_options(&array, kind, &CastOptions { safe: true, ..CastOptions::default() })?;
-    for at in 0..array.len() {
-        if cast.is_null(at) && !array.is_null(at) {
-            let message = "the time is out of the range that can be written".into();
-            faults.push((at, Fault { reason: Reason::TimeOutOfRange, column: Some(name.to_owned()), message }));
+    match kind {
+        DataType::Timestamp(TimeUnit::Microsecond, _) => {
+            outside(settled.as_primitive::<TimestampMicrosecondType>(), MICROS, &mut unwritten);
         }
+        DataType::Date32 => outside(settled.as_primitive::<Date32Type>(), DAYS, &mut unwritten),
+        _ => {}
     }
-    Ok(cast)
+    let message = "the time is out of the range that can be written";
+    let fault = |at| (at, Fault::of(Reason::TimeOutOfRange, Some(name), message.to_owned()));
+    faults.extend(unwritten.into_iter().map(fault));
+    Ok(settled)
+}
+
+/// Places of values that are not within a range.
+fn outside<T: ArrowNumericType>(array: &PrimitiveArray<T>, range: Range<T::Native>, found: &mut Vec<usize>) {
+    let is_within = |value: &T::Native| range.contains(value);
+    if !min(array).iter().chain(&max(array)).all(is_within) {
+        found.extend((0..array.len()).filter(|at| array.is_valid(*at) && !is_within(&array.value(*at))));
+    }
 }
 
 /// The type that a column has in an output.

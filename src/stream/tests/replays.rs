@@ -4,6 +4,7 @@ use super::super::replay;
 use super::*;
 use crate::control::Replay;
 use crate::letters::{Filter, Letters};
+use arrow::datatypes::Int32Type;
 
 /// Even numbers to Parquet, all to a topic. `bad 10` is no number, so every tenth record dies.
 const BROKEN: &str = "from = \"topic:in\"\nbreaker\n[columns]\nn = \"int64\"\nuser = \"string\"\n
@@ -199,6 +200,39 @@ fn rows_of_a_replay_are_those_that_the_record_would_have_made() {
     assert_eq!(died["_headers"].as_array().unwrap()[..], lived["_headers"].as_array().unwrap()[..1]);
     assert!(first.headers.iter().all(|(name, _)| name.as_ref() == b"h" || name.as_ref() == b"inrush-source"));
     assert!(second.headers.iter().all(|(name, _)| name.as_ref() == b"h" || name.as_ref() == b"inrush-source"));
+}
+
+#[test]
+fn source_columns_of_a_replay_are_those_of_the_record_and_not_of_its_letter() {
+    let bench = Bench::new();
+    let source = bench.topic("in", 2, &[]);
+    let sourced = |text: String| text.replace("roll = \"100ms\"", "source-columns = true, roll = \"100ms\"");
+    bench.write(&sourced(broken()));
+    let daemon = bench.steered();
+    bench.send(&source, 1, 1..31);
+    daemon.settle(30);
+    bench.write(&sourced(mended()));
+    bench.reload(&daemon.control);
+    daemon.replay(Filter::default(), Replay::default()).unwrap();
+    daemon.ended();
+    let mut places = Vec::new();
+    for file in std::fs::read_dir(bench.options.out.join("even")).unwrap() {
+        let path = file.unwrap().path();
+        if path.extension().is_none_or(|extension| extension != "parquet") {
+            continue;
+        }
+        let file = std::fs::File::open(path).unwrap();
+        let rows = ParquetRecordBatchReaderBuilder::try_new(file).unwrap().build().unwrap();
+        for rows in rows.map(Result::unwrap) {
+            let of = |name: &str| rows.column_by_name(name).unwrap();
+            let (n, offset) = (of("n").as_primitive::<Int64Type>(), of("_offset").as_primitive::<Int64Type>());
+            let partition = of("_partition").as_primitive::<Int32Type>();
+            places.extend((0..rows.num_rows()).map(|at| (n.value(at), partition.value(at), offset.value(at))));
+        }
+    }
+    places.sort_unstable();
+    let expected: Vec<_> = (1..31).filter(|n| n % 20 != 1).map(|n| (n, 1, n - 1)).collect();
+    assert_eq!(places, expected);
 }
 
 #[test]

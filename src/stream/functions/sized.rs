@@ -1,0 +1,143 @@
+//! SQL's own functions that make as much as a number says: a record must not be able to ask for all memory there is.
+
+use arrow::array::{Array, ArrayRef, AsArray};
+use arrow::compute::cast;
+use arrow::datatypes::{DataType, FieldRef, Int64Type};
+use datafusion_common::{Result, exec_err};
+use datafusion_expr::{ColumnarValue, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature};
+use std::sync::Arc;
+
+/// The most that one value may come to, in bytes.
+const SIZE_MAX: u64 = 1 << 20;
+/// What a number of a list, or a null, takes.
+const ITEM_SIZE: u64 = 8;
+
+/// How to know what a call comes to.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+enum Growth {
+    /// The first argument, as often as the second says.
+    Repeated,
+    /// So many characters or items as the second says.
+    Filled,
+    /// Numbers from the first up to the second, by the third.
+    Counted,
+}
+
+const SIZED: [(&str, Growth); 7] = [
+    ("repeat", Growth::Repeated),
+    ("array_repeat", Growth::Repeated),
+    ("lpad", Growth::Filled),
+    ("rpad", Growth::Filled),
+    ("array_resize", Growth::Filled),
+    ("range", Growth::Counted),
+    ("generate_series", Growth::Counted),
+];
+
+/// The function, with a limit if it is one of those.
+pub(in crate::stream) fn limited(function: Arc<ScalarUDF>) -> Arc<ScalarUDF> {
+    match SIZED.iter().find(|(name, _)| *name == function.name()) {
+        Some((_, growth)) => Arc::new(ScalarUDF::new_from_impl(Limited { inner: function, growth: *growth })),
+        None => function,
+    }
+}
+
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct Limited {
+    inner: Arc<ScalarUDF>,
+    growth: Growth,
+}
+
+impl Limited {
+    fn check(&self, given: &ScalarFunctionArgs) -> Result<()> {
+        let arrays = given.args.iter().map(|arg| match arg {
+            // One value stands for all rows.
+            ColumnarValue::Scalar(value) => value.to_array_of_size(1),
+            ColumnarValue::Array(array) => Ok(array.clone()),
+        });
+        let arrays: Vec<ArrayRef> = arrays.collect::<Result<_>>()?;
+        let Some(numbers) = self.numbers(&arrays)? else { return Ok(()) };
+        let at = |number: usize, row: usize| {
+            let numbers = numbers.get(number)?.as_primitive::<Int64Type>();
+            let row = if numbers.len() == 1 { 0 } else { row };
+            numbers.is_valid(row).then(|| numbers.value(row))
+        };
+        for row in 0..arrays.iter().map(|array| array.len()).max().unwrap_or(0) {
+            let wanted = match self.growth {
+                Growth::Repeated => at(0, row).map(|count| i128::from(count) * i128::from(size_of(&arrays[0], row))),
+                Growth::Filled => {
+                    let size = if arrays[0].data_type().is_nested() { ITEM_SIZE } else { 1 };
+                    at(0, row).map(|count| i128::from(count) * i128::from(size))
+                }
+                Growth::Counted => {
+                    let (first, second) = (at(0, row).map(i128::from), at(1, row).map(i128::from));
+                    let (from, to) = if numbers.len() == 1 { (Some(0), first) } else { (first, second) };
+                    let step = at(2, row).map_or(1, |step| i128::from(step.unsigned_abs()).max(1));
+                    from.zip(to).map(|(from, to)| (to - from).abs() / step * i128::from(ITEM_SIZE))
+                }
+            };
+            if wanted.is_some_and(|wanted| wanted > i128::from(SIZE_MAX)) {
+                return exec_err!("{} would make more than 1 MiB of one record", self.inner.name());
+            }
+        }
+        Ok(())
+    }
+
+    /// The arguments that are numbers; `None` if they are others, dates.
+    fn numbers(&self, arrays: &[ArrayRef]) -> Result<Option<Vec<ArrayRef>>> {
+        let numbers = match self.growth {
+            Growth::Repeated | Growth::Filled => arrays.get(1..2),
+            Growth::Counted => Some(arrays),
+        };
+        let numbers = numbers.unwrap_or_default();
+        if numbers.is_empty() || !numbers.iter().all(|number| number.data_type().is_integer()) {
+            return Ok(None);
+        }
+        // A count beyond this type is refused by the function itself.
+        numbers.iter().map(|number| Ok(cast(number, &DataType::Int64)?)).collect::<Result<_>>().map(Some)
+    }
+}
+
+/// About what a value takes.
+fn size_of(array: &ArrayRef, row: usize) -> u64 {
+    let row = if array.len() == 1 { 0 } else { row };
+    let size = match array.data_type() {
+        DataType::Utf8 => array.as_string::<i32>().value_length(row) as u64,
+        DataType::LargeUtf8 => array.as_string::<i64>().value_length(row) as u64,
+        DataType::Utf8View => array.as_string_view().value(row).len() as u64,
+        // A list's items may be anything: as if all rows' were this one's.
+        kind if kind.is_nested() => array.slice(row, 1).to_data().get_slice_memory_size().unwrap_or(0) as u64,
+        _ => ITEM_SIZE,
+    };
+    size.max(1)
+}
+
+impl ScalarUDFImpl for Limited {
+    fn name(&self) -> &str {
+        self.inner.name()
+    }
+
+    fn aliases(&self) -> &[String] {
+        self.inner.aliases()
+    }
+
+    fn signature(&self) -> &Signature {
+        self.inner.signature()
+    }
+
+    fn return_type(&self, given: &[DataType]) -> Result<DataType> {
+        self.inner.return_type(given)
+    }
+
+    fn return_field_from_args(&self, given: ReturnFieldArgs<'_>) -> Result<FieldRef> {
+        self.inner.return_field_from_args(given)
+    }
+
+    fn coerce_types(&self, given: &[DataType]) -> Result<Vec<DataType>> {
+        self.inner.coerce_types(given)
+    }
+
+    fn invoke_with_args(&self, given: ScalarFunctionArgs) -> Result<ColumnarValue> {
+        self.check(&given)?;
+        self.inner.invoke_with_args(given)
+    }
+}
