@@ -281,18 +281,20 @@ mod tests {
 
     #[test]
     fn variables_are_put_in_and_two_dollars_are_one() {
-        let text = "a = \"x ${PATH} $${PATH} $5\"\nb = \"${NO_SUCH_VARIABLE_HERE}\"\n";
+        let text = "a = \"x ${PATH} $${PATH} $5\"\nb = \"${NO_SUCH_VARIABLE_HERE}\"\nc = \"${PATH\"\n";
         let mistakes = Mistakes::new(Path::new("a.toml"), text);
         let document = Document::parse(&mistakes).unwrap();
         let root = document.root(&mistakes);
         let path = std::env::var("PATH").unwrap();
         assert_eq!(root.string("a").unwrap().value, format!("x {path} ${{PATH}} $5"));
-        assert_eq!(root.string("b"), None);
+        assert_eq!((root.string("b"), root.string("c")), (None, None));
         for text in ["${a} $${b} $", "$${", ""] {
             assert_eq!(root.expanded("a", &unexpanded(text)).as_deref(), Some(text));
         }
         drop(root);
-        assert!(mistakes.into_inner()[0].to_string().contains("no variable NO_SUCH_VARIABLE_HERE"));
+        let found = mistakes.into_inner();
+        assert!(found[0].to_string().contains("no variable NO_SUCH_VARIABLE_HERE"));
+        assert!(found[1].to_string().starts_with("a.toml:3:5: c: this ${ is not closed"), "{}", found[1]);
     }
 
     #[test]

@@ -129,10 +129,19 @@ pub trait Disk: Send + Sync + 'static {
 /// See [`Disk::sync_all`]. Fails as a sync does.
 pub type SyncAll = Box<dyn Fn() -> io::Result<()> + Send + Sync>;
 
-/// Whether an error says that there is no room, or no descriptor to open a file with: that passes, unlike a disk that fails.
+/// Whether an error says that there is no room.
 pub fn is_full(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
-        || matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE))
+}
+
+/// Whether an error says that there is no room, or no descriptor to open a file with: that passes, unlike a disk that fails.
+pub fn passes(error: &io::Error) -> bool {
+    is_full(error) || lacks_descriptor(error)
+}
+
+/// Whether an error says that a file cannot be opened, since too many are.
+pub fn lacks_descriptor(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE))
 }
 
 /// Room on a file system, in bytes.

@@ -7,7 +7,7 @@ use super::checkpoint::Sealed;
 use super::index::{self, Footer, IndexFile};
 use super::inspect::inspect_from;
 use crate::clock::Millis;
-use crate::disk::{ALIGNMENT, Allocate, Disk, File, Handle, is_full};
+use crate::disk::{ALIGNMENT, Allocate, Disk, File, Handle};
 use crate::record::{HEADER_SIZE, Header, Offset};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -323,12 +323,7 @@ impl Segment {
         if target == Target::Offset(self.base) {
             return Ok(beginning);
         }
-        // An index that no file takes is in memory, and leads as well.
-        if let Err(error) = self.prepare(disk)
-            && self.index.read().unwrap_or_else(PoisonError::into_inner).covered < self.size()
-        {
-            return Err(error);
-        }
+        self.prepare_to_read(disk)?;
         let file = {
             let index = self.index.read().unwrap_or_else(PoisonError::into_inner);
             match &index.file {
@@ -347,10 +342,14 @@ impl Segment {
         }
         // The cache lied: it is made again, and this look-up reads from the start.
         self.forget_index(disk, &file)?;
-        match self.prepare(disk) {
-            Err(error) if !is_full(&error) => Err(error),
-            _ => Ok(beginning),
-        }
+        self.prepare_to_read(disk)?;
+        Ok(beginning)
+    }
+
+    /// As [`Segment::prepare`]; an index that no file takes is in memory, and leads as well.
+    fn prepare_to_read(&self, disk: &dyn Disk) -> io::Result<()> {
+        let is_covered = || self.index.read().unwrap_or_else(PoisonError::into_inner).covered == self.size();
+        self.prepare(disk).or_else(|error| if is_covered() { Ok(()) } else { Err(error) })
     }
 
     fn has_name(&self) -> MutexGuard<'_, bool> {

@@ -6,7 +6,7 @@
 use super::core::Core;
 use super::partition::{LogState, Shared};
 use super::topic_config::Durability;
-use crate::disk::Disk;
+use crate::disk::{Disk, lacks_descriptor};
 use crate::log::journal::Journal;
 use crate::log::{CHECKPOINT_SIZE_MAX, Checkpoint, PartitionCheckpoint, remove_segment};
 use crate::metrics as names;
@@ -75,8 +75,14 @@ pub(super) fn save(core: &Core, is_clean: bool) -> io::Result<()> {
             continue;
         }
         if state.is_unsynced {
-            match sync(core, &partition, &state) {
-                Err(error) if !partition.is_deleted() => return Err(error),
+            match sync(core, &state) {
+                Err(error) if !partition.is_deleted() => {
+                    // A sync that did not begin lost nothing; one that failed for want of room may have.
+                    if !lacks_descriptor(&error) {
+                        core.poison(format!("a sync of the log failed: {error}"));
+                    }
+                    return Err(error);
+                }
                 // The files of a topic that is being deleted may be gone.
                 Err(_) => continue,
                 Ok(()) => state.is_unsynced = false,
@@ -100,7 +106,7 @@ pub(super) fn save(core: &Core, is_clean: bool) -> io::Result<()> {
     }
     let written = core.with_reserve(|| checkpoints.write(core.disk.as_ref(), &changed));
     if let Err(error) = written {
-        core.poison_unless_full("a write of the checkpoint", &error);
+        core.poison_unless_passing("a write of the checkpoint", &error);
         // Before the next pass may begin: who finds nothing changed takes it for durable.
         for Taken { partition, doomed, .. } in taken {
             let mut state = partition.log();
@@ -118,21 +124,8 @@ pub(super) fn save(core: &Core, is_clean: bool) -> io::Result<()> {
 }
 
 /// Syncs what was answered before it was durable, on a description of our own: a shared one would eat the writer's error.
-///
-/// # Errors
-/// The disk's, which poison unless the topic is gone; there is no descriptor for it now.
-fn sync(core: &Core, partition: &Shared, state: &LogState) -> io::Result<()> {
-    let file = core.disk.open(&state.log.active.segment.path);
-    let opened = file.inspect_err(|error| {
-        if !partition.is_deleted() {
-            core.poison_unless_full("a sync of the log", error);
-        }
-    })?;
-    opened.sync().inspect_err(|error| {
-        if !partition.is_deleted() {
-            core.poison(format!("a sync of the log failed: {error}"));
-        }
-    })
+fn sync(core: &Core, state: &LogState) -> io::Result<()> {
+    core.disk.open(&state.log.active.segment.path).and_then(|file| file.sync())
 }
 
 fn take(partition: &Shared, state: &mut LogState, is_clean: bool) -> PartitionCheckpoint {

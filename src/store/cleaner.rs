@@ -286,7 +286,7 @@ impl<'a> Pass<'a> {
 
     fn failed(&self, what: &str, error: io::Error) -> Error {
         if !self.partition.is_deleted() {
-            self.core.poison_unless_full(what, &error);
+            self.core.poison_unless_passing(what, &error);
         }
         Error::Io(error)
     }

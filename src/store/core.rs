@@ -7,7 +7,7 @@ use super::tail_cache::TailCache;
 use super::writer::Queue;
 use super::{Health, Options, Topic};
 use crate::clock::Clock;
-use crate::disk::{Allocate, Disk, is_full};
+use crate::disk::{Allocate, Disk, is_full, passes};
 use crate::log::{Segment, SpaceOrder};
 use crate::work::Pool;
 use arc_swap::ArcSwap;
@@ -96,9 +96,9 @@ impl Core {
         }
     }
 
-    /// A write beside the rounds failed: poison, unless there was no room, which passes.
-    pub(super) fn poison_unless_full(&self, what: &str, error: &io::Error) {
-        if !is_full(error) {
+    /// A write beside the rounds failed: poison, unless that passes.
+    pub(super) fn poison_unless_passing(&self, what: &str, error: &io::Error) {
+        if !passes(error) {
             self.poison(format!("{what} failed: {error}"));
         }
     }

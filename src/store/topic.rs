@@ -310,7 +310,7 @@ pub(super) fn save(core: &Core, catalog: &mut CatalogFile, change: Change) -> Re
     }
     let saved = core.with_reserve(|| catalog.change(core.disk.as_ref(), change.clone()));
     saved.map_err(|error| {
-        core.poison_unless_full("a write of the topic catalog", &error);
+        core.poison_unless_passing("a write of the topic catalog", &error);
         TopicError::Io(error.to_string())
     })
 }

@@ -8,7 +8,7 @@ use super::keeper::CHECKPOINT_BYTES;
 use super::partition::{LogState, Shared};
 use super::topic_config::Durability;
 use super::{Append, AppendError, Appended};
-use crate::disk::{Buffer, Engine, File, Write, is_full};
+use crate::disk::{Buffer, Engine, File, Write, is_full, passes};
 use crate::log::{PartitionLog, ROUND_SIZE_MAX, Round, SequenceError, Staged};
 use crate::metrics as names;
 use crate::record::{Offset, TimestampType};
@@ -417,7 +417,9 @@ fn stage<'a>(
             refuse(jobs, AppendError::LowDisk(error.to_string()));
         } else {
             let cause = format!("cannot extend {}/{}: {error}", partition.topic, partition.id);
-            core.poison(cause.clone());
+            if !passes(&error) {
+                core.poison(cause.clone());
+            }
             refuse(jobs, AppendError::Refused(cause));
         }
         return None;
@@ -484,7 +486,7 @@ pub(super) fn begin_segment(core: &Core, partition: &Shared, state: &mut LogStat
     let segment = rolled.inspect_err(|error| {
         // The files of a deleted topic may go under its last round.
         if !partition.is_deleted() {
-            core.poison_unless_full("a roll to a new segment", error);
+            core.poison_unless_passing("a roll to a new segment", error);
         }
     })?;
     state.is_unsynced = false;

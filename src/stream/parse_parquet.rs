@@ -318,10 +318,15 @@ mod tests {
             ("parquet = \"x\", source-columns = [\"_ofset\"]", "did you mean _offset"),
             ("parquet = \"x\", source-columns = 1", "a list of texts"),
             ("parquet = \"x\", sort = \"_offset\"", "source-columns"),
+            ("parquet = \"x\", partition = \"dt=%Y/_h=%H\", time = \"ts\"", "pass over folders"),
+            ("parquet = \"x\", partition = \"camera={camera}\"", "made of a time"),
         ] {
             let wrong = mistakes(to);
             assert!(wrong.iter().any(|line| line.contains(told) && line.starts_with("p.toml:2:")), "{to}: {wrong:#?}");
         }
+        let hides = text("parquet = \"x\", partition = \"day=%Y/TS=%d\", time = \"ts\"");
+        let job = load::text(Path::new("p.toml"), &hides).unwrap_or_else(|wrong| panic!("{wrong:#?}"));
+        assert!(job.plan.warnings().iter().any(|told| told.contains("both named TS")), "{:?}", job.plan.warnings());
         let twice = text("parquet = \"x\", source-columns = true")
             .replace("[columns]", "select = \"a, n as _offset\"\n[columns]");
         let wrong = load::text(Path::new("p.toml"), &twice).err().unwrap();

@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 pub(super) const FUNCTION: &str = "secret";
 
 /// Replaces each call of `secret` by what its file holds: `$CREDENTIALS_DIRECTORY/NAME` (systemd's `LoadCredential=`), else `secrets/NAME`
-/// beside the pipeline file. A newline at the end does not count.
+/// beside the pipeline file. A line end at the end does not count.
 /// What they hold is noted.
 pub(super) fn resolve(expr: Expr, pipeline: &Path, filled: &mut Vec<String>) -> Result<Expr> {
     replace(expr, |name| {
@@ -189,6 +189,8 @@ mod tests {
         assert!(wrong(&text.replace("'key'", "'../key'")).contains("no name of a secret"));
         assert!(wrong(&text.replace("'key'", "u")).contains("in quotes"));
         assert_eq!(super::fill("Bearer {secret:key}!", &file).as_deref(), Ok("Bearer Jefe!"));
+        std::fs::write(folder.path().join("secrets/key"), "Jefe\r\n").unwrap();
+        assert_eq!(super::fill("{secret:key}", &file).as_deref(), Ok("Jefe"));
         assert!(super::fill("{secret:none}", &file).unwrap_err().contains("secrets/none"));
         assert!(super::fill("{secret:key", &file).is_err());
     }

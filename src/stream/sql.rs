@@ -206,7 +206,7 @@ impl<'a> SqlPlanner<'a> {
                 Ok(expr) => match expr.get_type(scope.schema()) {
                     Ok(DataType::Interval(_)) => {
                         let message = format!(
-                            "{name} is an interval, which is not written: cast({name} as string), or what is between two times as a number, date_part('epoch', b - a)"
+                            "{name} is an interval, which is not written: cast({name} as string), or what is between two times as microseconds, cast(b - a as bigint)"
                         );
                         wrong.push(self.mistake(sql, message));
                     }
@@ -242,7 +242,8 @@ impl<'a> SqlPlanner<'a> {
         parsed.map_err(|error| {
             let text = error.to_string();
             let place = place_in(&text);
-            let message = text.trim_start_matches("sql parser error: ").to_owned();
+            let message = text.trim_start_matches("sql parser error: ");
+            let message = message.rsplit_once(" at Line: ").map_or(message, |(message, _)| message).to_owned();
             match place {
                 Some((1, column)) => Mistake { column: sql.column + column - 1, ..self.mistake(sql, message) },
                 Some((line, column)) => Mistake { line: sql.line + line - 1, column, ..self.mistake(sql, message) },

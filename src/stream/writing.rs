@@ -11,7 +11,7 @@ use super::sink::journal::Last;
 use super::sink::parquet::CutName;
 use super::sink::source::RowOrigin;
 use super::step::Rows;
-use crate::letters::Letter as Found;
+use crate::letters::Letter as Stored;
 use crate::metrics as names;
 use crate::record::{Record, TimestampType};
 use std::ops::Range;
@@ -174,7 +174,7 @@ impl Runner {
             let record = &records[sources[row] as usize];
             let own = RowOrigin::of(id, record);
             let Some(letter) = self.letter_of(record) else { return own };
-            let origin = Found::of(id, letter).origin(Some(self.job.spec.from.as_str()));
+            let origin = Stored::of(id, letter).origin(Some(self.job.spec.from.as_str()));
             RowOrigin { partition: origin.partition.unwrap_or(id), offset: origin.offset.unwrap_or(own.offset), ..own }
         };
         let batch = line.sink.sourced(batch, &origin).expect("there is an origin a row");

@@ -41,7 +41,7 @@ pub fn swap(
     };
     // Without room the old state stands, and nothing has begun; after any other error it may be the new one.
     save(disk, folder, &next).map_err(|error| {
-        let has_begun = !crate::disk::is_full(&error);
+        let has_begun = !crate::disk::passes(&error);
         (error, has_begun)
     })?;
     *cleaned = next;

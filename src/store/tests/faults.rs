@@ -37,6 +37,23 @@ fn a_full_disk_still_takes_a_checkpoint_and_a_topic_out_of_the_reserve() {
 }
 
 #[test]
+fn a_process_without_descriptors_tries_again_and_keeps_its_reserve() {
+    let sim = Sim::new(2);
+    let store = open_still(&sim);
+    topic(&store, "t", &[]);
+    let t = partition(&store, "t");
+    append(&t, batch(1, 1, 0, None)).unwrap();
+    sim.fail(Fault { call: Call::Write, nth: 1, error: libc::EMFILE });
+    let error = super::super::checkpoints::save(&store.core, false).unwrap_err();
+    assert_eq!((error.raw_os_error(), sim.faults_due()), (Some(libc::EMFILE), 0));
+    assert_eq!(store.health().poisoned, None);
+    assert!(sim.exists(Path::new(RESERVE)), "the disk has room");
+    checkpoint_now(&store);
+    assert_eq!(stored(&sim).partitions.values().next().unwrap().end, Offset(1));
+    append(&t, batch(2, 1, 0, None)).unwrap();
+}
+
+#[test]
 fn an_os_topic_syncs_until_a_checkpoint_says_so_and_again_when_it_goes_back() {
     let sim = Sim::new(2);
     let store = open_still(&sim);

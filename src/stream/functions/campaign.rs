@@ -131,6 +131,7 @@ mod tests {
     fn the_first_id_counts_and_empty_ones_do_not() {
         let url = "/?gclid=&ScCid=s1&ttclid=t1#?fbclid=f1";
         assert_eq!(click(url), Some(("sccid", "s1")));
+        assert_eq!(click("/?%67clid=g1"), Some(("gclid", "g1")));
         assert_eq!(utm("/?utm_term=&utm_term=b", "utm_term").as_deref(), Some("b"));
         assert_eq!((click("/#fbclid=1"), click("")), (None, None));
     }

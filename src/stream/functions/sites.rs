@@ -243,6 +243,7 @@ mod tests {
         let of = |text: &str| registrable_domain(text).map(Cow::into_owned);
         assert_eq!(of("https://a.b.Shop.co.uk:8443/x").as_deref(), Some("shop.co.uk"));
         assert_eq!(of("me.github.io").as_deref(), Some("me.github.io"));
+        assert_eq!(of("a.shop.example\\evil.test/x").as_deref(), Some("shop.example"));
         assert_eq!(of("www.shop.example.").as_deref(), Some("shop.example"));
         assert_eq!(of("www.xn--e1afmkfd.xn--p1ai").as_deref(), Some("xn--e1afmkfd.xn--p1ai"));
         for none in ["co.uk", "localhost", "http://203.0.113.7/", "http://[2001:db8::1]/", "a..example", "..", "."] {

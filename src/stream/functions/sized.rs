@@ -49,6 +49,9 @@ struct Limited {
 
 impl Limited {
     fn check(&self, given: &ScalarFunctionArgs) -> Result<()> {
+        if given.number_rows == 0 {
+            return Ok(());
+        }
         let arrays = given.args.iter().map(|arg| match arg {
             // One value stands for all rows.
             ColumnarValue::Scalar(value) => value.to_array_of_size(1),
@@ -104,7 +107,6 @@ fn size_of(array: &ArrayRef, row: usize) -> u64 {
         DataType::Utf8 => array.as_string::<i32>().value_length(row) as u64,
         DataType::LargeUtf8 => array.as_string::<i64>().value_length(row) as u64,
         DataType::Utf8View => array.as_string_view().value(row).len() as u64,
-        // A list's items may be anything: as if all rows' were this one's.
         kind if kind.is_nested() => array.slice(row, 1).to_data().get_slice_memory_size().unwrap_or(0) as u64,
         _ => ITEM_SIZE,
     };

@@ -37,7 +37,7 @@ impl Level {
     }
 }
 
-/// The token at which an expression is too deep. It may be less deep than it is counted here, by twice at most where `between` is used.
+/// The token at which an expression is too deep. It may be less deep than it is counted here: each operator of a chain is a level.
 pub(super) fn too_deep(tokens: &[TokenWithSpan]) -> Option<&TokenWithSpan> {
     let mut levels = vec![Level::default()];
     for token in tokens {
