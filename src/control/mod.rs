@@ -4,9 +4,11 @@ mod tap;
 
 pub use tap::{After, PIECES_MAX, RATE, RATE_MAX, Tap};
 
+use crate::clock::Millis;
 use crate::letters::Filter;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 
 /// How many commands may wait; a door that finds the queue full answers 503.
@@ -223,7 +225,18 @@ impl Control {
         if let Some(Posted { status, .. }) = self.board().get_mut(pipeline) {
             status.state = State::Stalled;
             status.reason =
-                Some(format!("{whom} has not answered for {seconds} s; what else is told here is from before"));
+                Some(format!("no answer from {whom} for {seconds} s; what else is told here is from before"));
+        }
+    }
+
+    /// Says of a pipeline that has told nothing for long that it is at work all the same.
+    pub fn note_work(&self, pipeline: &str, seconds: u64, cpu: Duration, now_ms: Millis) {
+        if let Some(Posted { status, .. }) = self.board().get_mut(pipeline) {
+            status.beat_ms = now_ms;
+            status.cpu.seconds = cpu.as_secs_f64();
+            status.reason = Some(format!(
+                "it has worked on one read of its source for {seconds} s, heavy SQL or large records, or has too little CPU; what else is told here is from before"
+            ));
         }
     }
 

@@ -69,10 +69,15 @@ pub(super) struct Taken {
 }
 
 impl Taken {
+    /// CPU time up to this moment.
+    pub(super) fn by_now(&self) -> Duration {
+        self.account.spent_by_now()
+    }
+
     /// As status says it.
     pub(super) fn told(&self, share: Option<CpuShare>, is_held: bool) -> CpuStatus {
         CpuStatus {
-            seconds: self.account.spent().as_secs_f64(),
+            seconds: self.by_now().as_secs_f64(),
             share: share.map(|share| share.to_string()),
             // Relaxed: a count.
             held_seconds: Duration::from_nanos(self.held_ns.load(Ordering::Relaxed)).as_secs_f64(),
@@ -151,7 +156,6 @@ impl Pace {
     }
 
     pub(super) fn told(&self) -> CpuStatus {
-        settle();
         self.taken.told(self.share, self.is_held)
     }
 }

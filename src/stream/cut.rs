@@ -136,9 +136,8 @@ impl Runner {
         let mut next = self.checkpoint.clone();
         let (mut count, mut bytes) = (0, 0);
         for outlet in &mut open.outlets[which.clone()] {
-            let settled = outlet.settled();
+            let (settled, delivered) = (outlet.settled(), outlet.delivered());
             let Some(line) = &mut outlet.line else { continue };
-            let unsettled_rows = line.sink.unsettled_rows();
             let state = next.outputs.entry(outlet.name.clone()).or_default();
             let offsets = offsets(&state.positions, &settled);
             line.settle_files().map_err(failed("cannot store files"))?;
@@ -150,7 +149,7 @@ impl Runner {
             line.sink.note(state, &floor);
             state.letters = Some(line.letters.journal().state(&floor));
             state.files.extend(files);
-            (state.written, state.dead) = (outlet.written - unsettled_rows.min(outlet.written), outlet.dead);
+            (state.written, state.dead) = (delivered, outlet.dead);
         }
         self.hooks.at(Step::Staged);
         next.cut += 1;

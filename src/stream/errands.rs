@@ -165,6 +165,12 @@ impl Errands {
         )
     }
 
+    /// What has been on its way for so long at least: of which pipeline, for whom it waits, and since when.
+    pub(super) fn slow(&self, least: Duration) -> impl Iterator<Item = (&str, &'static str, Duration)> {
+        let slow = move |errand: &&Errand| errand.since.elapsed() > least && !errand.is_back();
+        self.away.iter().filter(slow).map(|errand| (errand.pipeline.as_str(), errand.whom, errand.since.elapsed()))
+    }
+
     /// Whether something of this pipeline is on its way.
     pub(super) fn is_away(&self, pipeline: &str) -> bool {
         self.away.iter().any(|errand| errand.pipeline == pipeline && !errand.is_back())

@@ -11,7 +11,7 @@ use std::io;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// The place of a pipeline that one thread at a time has.
 #[derive(Default)]
@@ -23,6 +23,47 @@ pub(super) struct Seat {
     pub(super) taken: Arc<Taken>,
     /// Held while a checkpoint is written.
     writing: Mutex<()>,
+}
+
+/// What was last heard of a thread.
+pub(super) struct Heard {
+    beats: u64,
+    /// When the beats were last seen to change.
+    beat_at: Instant,
+    /// CPU time that was taken for the pipeline by then.
+    cpu: Duration,
+    /// When it was last seen to do anything: to beat, or to work.
+    sign_at: Instant,
+}
+
+/// So much CPU time is work, and not what a thread takes that wakes up now and then to find nothing.
+const WORK_MIN: Duration = Duration::from_millis(100);
+
+impl Heard {
+    /// It begins now.
+    pub(super) fn now() -> Heard {
+        Heard { beats: 0, beat_at: Instant::now(), cpu: Duration::ZERO, sign_at: Instant::now() }
+    }
+
+    /// Listens once more.
+    pub(super) fn listen(&mut self, life: &Life) {
+        let (beats, cpu, now) = (life.beats(), life.taken().by_now(), Instant::now());
+        if beats != self.beats {
+            *self = Heard { beats, beat_at: now, cpu, sign_at: now };
+        } else if cpu.saturating_sub(self.cpu) >= WORK_MIN {
+            (self.cpu, self.sign_at) = (cpu, now);
+        }
+    }
+
+    /// For how long it has told nothing.
+    pub(super) fn quiet(&self) -> Duration {
+        self.beat_at.elapsed()
+    }
+
+    /// For how long it has done nothing either.
+    pub(super) fn silence(&self) -> Duration {
+        self.sign_at.elapsed()
+    }
 }
 
 /// One thread's life.

@@ -24,7 +24,10 @@ pub(super) struct Outlet {
     pub(super) given_up: Option<(i32, i64)>,
     /// When the first record since the last cut was read.
     pub(super) since: Option<Instant>,
+    /// Rows that it has taken.
     pub(super) written: u64,
+    /// Rows that are counted in the metrics: those that are delivered.
+    counted: u64,
     pub(super) dead: u64,
     pub(super) down: Down,
 }
@@ -119,6 +122,7 @@ impl Outlet {
             given_up: None,
             since: None,
             written: state.written,
+            counted: state.written,
             dead: state.dead,
             down: Down::default(),
         }
@@ -178,6 +182,17 @@ impl Outlet {
             settled.entry(id).and_modify(|next| *next = first.min(*next));
         }
         settled
+    }
+
+    /// Rows that it has taken and delivered.
+    pub(super) fn delivered(&self) -> u64 {
+        self.written.saturating_sub(self.line.as_ref().map_or(0, |line| line.sink.unsettled_rows()))
+    }
+
+    /// Rows that were delivered since the last call.
+    pub(super) fn count(&mut self) -> u64 {
+        let delivered = self.delivered();
+        delivered.saturating_sub(std::mem::replace(&mut self.counted, delivered))
     }
 
     /// After a cut: when the next one is due counts from now, if there is something on its way, or from the next record.

@@ -2,7 +2,7 @@
 
 use super::errands::Step;
 use super::hooks::Hooks;
-use super::life::{Life, Seat};
+use super::life::{Heard, Life, Seat};
 use super::load::Job;
 use super::replay::{self, Ended, Fed, Replay};
 use super::sink::lake::{self, Owner};
@@ -49,7 +49,7 @@ struct Running {
     thread: Option<JoinHandle<Result<Ended, String>>>,
     restart_at: Option<Instant>,
     /// Beats when they were last seen to change, and when that was.
-    heard: (u64, Instant),
+    heard: Heard,
 }
 
 impl Replays {
@@ -381,14 +381,11 @@ impl Replays {
                     Err(_) => running.restart_at = Some(Instant::now() + RESTART_PAUSE),
                 }
             }
-            let beats = running.life.beats();
-            if beats != running.heard.0 {
-                running.heard = (beats, Instant::now());
-            }
-            if running.thread.is_some() && running.heard.1.elapsed() > silence_max {
+            running.heard.listen(&running.life);
+            if running.thread.is_some() && running.heard.silence() > silence_max {
                 warn!(pipeline = %name, "the replay gave no sign of life: it is started again from its last cut");
                 running.life.stop();
-                running.heard.1 = Instant::now();
+                running.heard = Heard::now();
                 running.restart_at = Some(Instant::now());
             }
             if running.restart_at.is_some_and(|at| at <= Instant::now()) {
@@ -436,7 +433,7 @@ impl Replays {
         let thread = planning_thread(format!("inrush-{name}/replay"));
         match thread.spawn(move || replay::run(&options, &file, &own, &own_life, &hooks)) {
             Ok(thread) => {
-                let heard = (0, Instant::now());
+                let heard = Heard::now();
                 let running = Running { replay, life, thread: Some(thread), restart_at: None, heard };
                 self.running.insert(name, running);
             }

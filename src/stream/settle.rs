@@ -8,6 +8,7 @@ use super::runner::{Fail, NAP, Open, Runner};
 use super::sink::journal::Last;
 use super::sink::{Refused, Settled};
 use crate::control::State;
+use crate::metrics as names;
 use crate::record::TimestampType;
 use std::ops::Range;
 use std::time::{Duration, Instant};
@@ -29,6 +30,8 @@ impl Runner {
             outlet.is_well();
         }
         outlet.written = outlet.written.saturating_sub(refused_rows);
+        let delivered = outlet.count();
+        metrics::counter!(names::STREAM_ROWS.name, "pipeline" => self.job.spec.name.clone()).increment(delivered);
         (0..retries).for_each(|_| self.count_retry());
         if !self.bury_refused(open, at, refused)? {
             return Ok(());

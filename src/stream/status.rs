@@ -1,6 +1,6 @@
 //! What a pipeline tells of itself: its line on the board, and its gauges.
 
-use super::output::lines;
+use super::output::{Outlet, lines};
 use super::runner::{Open, Runner};
 use super::source::Stretch;
 use super::spec::{Output, Route};
@@ -91,12 +91,13 @@ impl Runner {
             return self.life.beat();
         }
         let mut lowest = self.positions.clone();
-        for (id, next) in open.outlets.iter().flat_map(|outlet| &outlet.positions) {
-            lowest.entry(*id).and_modify(|lowest| *lowest = (*lowest).min(*next));
+        // What was taken and is not delivered is still to be done.
+        for (id, next) in open.outlets.iter().flat_map(Outlet::settled) {
+            lowest.entry(id).and_modify(|lowest| *lowest = next.min(*lowest));
         }
         self.status.progress = Some(Progress {
             positions: lowest,
-            written: open.outlets.iter().map(|outlet| outlet.written).sum(),
+            written: open.outlets.iter().map(Outlet::delivered).sum(),
             dead: open.outlets.iter().map(|outlet| outlet.dead).sum(),
         });
         self.status.windows_wait_for = self.windows_wait_for(open);

@@ -3,7 +3,7 @@
 use super::checkpoint::Checkpoint;
 use super::errands::{Errands, Step};
 use super::hooks::Hooks;
-use super::life::{Life, Seat};
+use super::life::{Heard, Life, Seat};
 use super::load::{self, Job};
 use super::opening::state_mismatch;
 use super::replays::Replays;
@@ -72,8 +72,7 @@ struct Pipeline {
     life: Arc<Life>,
     thread: Option<JoinHandle<Result<(), String>>>,
     restart_at: Option<Instant>,
-    /// Beats when they were last seen to change, and when that was.
-    heard: (u64, Instant),
+    heard: Heard,
 }
 
 /// Reads the folder, starts what is right in it, and goes on by itself. Mistakes are logged and shown on the board.
@@ -389,7 +388,7 @@ impl Supervisor {
         for counter in FROM_ZERO {
             metrics::counter!(counter.name, "pipeline" => job.spec.name.clone()).increment(0);
         }
-        let heard = (0, Instant::now());
+        let heard = Heard::now();
         let pipeline = Pipeline { job: job.clone(), life, thread: Some(thread), restart_at: None, heard };
         self.pipelines.insert(pipeline.job.spec.name.clone(), pipeline);
         Ok(())
@@ -473,23 +472,24 @@ impl Supervisor {
                 let line = broken(name, &spec.file, &reason, self.options.clock.now_ms(), cpu);
                 self.options.control.publish(PipelineStatus { outputs, ..line });
             }
-            let beats = pipeline.life.beats();
-            if beats != pipeline.heard.0 {
-                pipeline.heard = (beats, Instant::now());
-            }
-            let silence = pipeline.heard.1.elapsed();
+            pipeline.heard.listen(&pipeline.life);
+            let (quiet, silence) = (pipeline.heard.quiet(), pipeline.heard.silence());
             let waits = pipeline.life.waits_for().filter(|(_, since)| since.elapsed() > WAIT_TOLD);
             match waits.filter(|_| pipeline.thread.is_some()) {
                 Some((whom, since)) => self.options.control.note_wait(name, &whom, since.elapsed().as_secs()),
                 None if pipeline.thread.is_some() && silence > SILENCE_TOLD => {
                     self.options.control.note_silence(name, silence.as_secs());
                 }
+                None if pipeline.thread.is_some() && quiet > SILENCE_TOLD => {
+                    let (cpu, now_ms) = (pipeline.life.taken().by_now(), self.options.clock.now_ms());
+                    self.options.control.note_work(name, quiet.as_secs(), cpu, now_ms);
+                }
                 None => {}
             }
             let is_silent = pipeline.thread.is_some() && silence > self.silence_max;
             if is_silent {
                 pipeline.life.stop();
-                pipeline.heard.1 = Instant::now();
+                pipeline.heard = Heard::now();
                 pipeline.restart_at = Some(Instant::now());
                 error!(pipeline = %name, seconds = self.silence_max.as_secs(), "the pipeline gave no sign of life: it is started again from its last cut");
                 metrics::counter!(names::STREAM_SILENT_RESTARTS.name, "pipeline" => name.clone()).increment(1);
@@ -497,6 +497,10 @@ impl Supervisor {
             if pipeline.restart_at.is_some_and(|at| at <= Instant::now()) {
                 again.push((pipeline.job.clone(), false));
             }
+        }
+        let reads = |name: &str| !self.pipelines.contains_key(name) && !self.halting.contains_key(name);
+        for (name, whom, since) in self.errands.slow(WAIT_TOLD).filter(|(name, ..)| reads(name)) {
+            self.options.control.note_wait(name, whom, since.as_secs());
         }
         for (job, drop_state) in again {
             let name = job.spec.name.clone();

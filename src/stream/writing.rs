@@ -208,7 +208,8 @@ impl Runner {
         }
         outlet.written += written;
         outlet.since.get_or_insert_with(Instant::now);
-        metrics::counter!(names::STREAM_ROWS.name, "pipeline" => self.job.spec.name.clone()).increment(written);
+        let delivered = outlet.count();
+        metrics::counter!(names::STREAM_ROWS.name, "pipeline" => self.job.spec.name.clone()).increment(delivered);
         let is_buried = self.bury(open, at, id, &letters(&dead, records, kind), last)?;
         Ok(if is_buried { Tried::Done } else { Tried::Fell })
     }

@@ -7,8 +7,8 @@ use datafusion_common::{Result, exec_err};
 use datafusion_expr::{ColumnarValue, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature};
 use std::sync::Arc;
 
-/// The most that one value may come to, in bytes.
-const SIZE_MAX: u64 = 1 << 20;
+/// The most that one value may come to, in bytes: the thousands of records that are evaluated together stay within half a GiB.
+const SIZE_MAX: u64 = 64 << 10;
 /// What a number of a list, or a null, takes.
 const ITEM_SIZE: u64 = 8;
 
@@ -79,7 +79,7 @@ impl Limited {
                 }
             };
             if wanted.is_some_and(|wanted| wanted > i128::from(SIZE_MAX)) {
-                return exec_err!("{} would make more than 1 MiB of one record", self.inner.name());
+                return exec_err!("{} would make more than 64 KiB of one record", self.inner.name());
             }
         }
         Ok(())

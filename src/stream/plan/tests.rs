@@ -243,7 +243,7 @@ fn a_record_cannot_ask_for_all_memory_there_is() {
         let done = plan.run(rows(&plan, vec![Some("a"), Some("b"), Some("c")], n));
         let failed: Vec<u32> = done.faults.iter().map(|(at, _)| *at).collect();
         assert_eq!((failed, &only(&done).sources), (vec![1], &vec![0, 2]), "{sql}");
-        assert!(done.faults[0].1.message.contains("more than 1 MiB"), "{sql}: {}", done.faults[0].1.message);
+        assert!(done.faults[0].1.message.contains("more than 64 KiB"), "{sql}: {}", done.faults[0].1.message);
     }
 }
 

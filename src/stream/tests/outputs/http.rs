@@ -308,6 +308,32 @@ fn a_receiver_that_hangs_holds_up_no_other_output() {
 }
 
 #[test]
+fn rows_that_nobody_has_answered_for_are_behind_and_not_written() {
+    let bench = Bench::new();
+    let receiver = Receiver::start(|one| match one.numbers.iter().any(|n| *n > 11) {
+        true => Reply::Hang(Duration::from_secs(600)),
+        false => Reply::Status(200, String::new()),
+    });
+    let source = bench.topic("in", 1, &[]);
+    bench.send(&source, 0, 1..31);
+    let runs = bench.run(&bench.job(&text(&receiver.to(", batch = \"10\", timeout = \"500ms\""), &quick(""))));
+    let asked = || receiver.received().iter().filter(|one| one.numbers.contains(&12)).count();
+    let (rows, left) = (good(1..12).len() as u64, 30 - 11);
+    wait_for("the first answer", || bench.status().is_some_and(|status| status.rows_written == rows));
+    let mut seen = BTreeSet::new();
+    wait_for("three attempts", || {
+        let status = bench.status().unwrap();
+        seen.insert((status.rows_written, status.lag_records));
+        asked() >= 3
+    });
+    assert_eq!(seen, BTreeSet::from([(rows, left)]));
+    receiver.script(|_| Reply::Status(200, String::new()));
+    wait_for("all of it", || bench.status().is_some_and(|status| status.lag_records == 0));
+    assert_eq!(bench.status().unwrap().rows_written, good(1..31).len() as u64);
+    runs.stop();
+}
+
+#[test]
 fn steps_that_remember_send_the_same_rows_through_kills() {
     for step in [Step::Written, Step::Lettered, Step::Remembered, Step::Saved] {
         for nth in [1, 2, 3] {
