@@ -123,8 +123,8 @@ pub(super) fn json(bytes: &[u8]) {
     let Some(row) = JSON.run(&record(bytes)) else { return };
     let fields = match serde_json::from_slice(bytes) {
         Ok(Value::Object(fields)) => fields,
-        // JSON has no largest number; serde_json has.
-        Err(error) if error.to_string().contains("number out of range") => return,
+        // JSON has no largest number, and takes half a surrogate pair; serde_json does not.
+        Err(error) if ["number out of range", "hex escape"].iter().any(|why| error.to_string().contains(why)) => return,
         _ => panic!("a row came out of what is no JSON object: {row}"),
     };
     assert_eq!(row["b"], of_kind(&fields, "b", Value::is_boolean));

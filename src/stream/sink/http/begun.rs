@@ -2,8 +2,9 @@
 //! the same rows in others.
 //!
 //! A line is written before a batch is sent for the first time: `GENERATION PARTITION FIRST NEXT CRC`, numbers in decimal but for the CRC-32C
-//! of what stands before it, in hex. A line that is no such line ends the file: a crash cut it off. It is not synced: a kill of the process
-//! loses nothing of it, and what a power cut loses is sent in other batches.
+//! of what stands before it, in hex. A line within a batch that is known parts that batch: it was refused, and its parts are sent by
+//! themselves from then on. A line that is no such line ends the file: a crash cut it off. It is not synced: a kill of the process loses
+//! nothing of it, and what a power cut loses is sent in other batches.
 
 use crate::disk::replace;
 use std::collections::{BTreeMap, VecDeque};
@@ -37,7 +38,7 @@ impl Begun {
         Ok((Begun { path: path.to_owned(), generation, file: Mutex::new(file) }, batches))
     }
 
-    /// Before a batch is sent for the first time.
+    /// Before a batch is sent for the first time, and before the first part of one that was refused is.
     ///
     /// # Errors
     /// The system's.
@@ -77,16 +78,30 @@ fn read(path: &Path, generation: u64, floor: &BTreeMap<i32, i64>) -> io::Result<
     let mut batches = Batches::new();
     for line in text.split_inclusive('\n') {
         let Some((of, partition, range)) = parsed(line) else { break };
-        let is_settled = floor.get(&partition).is_some_and(|floor| range.end <= *floor);
-        let list = batches.entry(partition).or_default();
-        // Each begins behind the one before; another generation's are of another life.
-        let follows = list.back().is_none_or(|last: &Range<i64>| last.end <= range.start);
-        if of == generation && !is_settled && follows {
-            list.push_back(range);
+        // Another generation's are of another life.
+        if of == generation {
+            add(batches.entry(partition).or_default(), range);
         }
+    }
+    for (partition, list) in &mut batches {
+        let floor = floor.get(partition).copied().unwrap_or(i64::MIN);
+        list.retain(|range| range.end > floor);
     }
     batches.retain(|_, list| !list.is_empty());
     Ok(batches)
+}
+
+/// Adds a batch behind all others, or parts the one in which it lies.
+fn add(list: &mut VecDeque<Range<i64>>, range: Range<i64>) {
+    if list.back().is_none_or(|last| last.end <= range.start) {
+        return list.push_back(range);
+    }
+    let is_around = |whole: &Range<i64>| whole.start <= range.start && range.end <= whole.end;
+    let Some(at) = list.iter().rposition(is_around) else { return };
+    let whole = list[at].clone();
+    let parts = [range.end..whole.end, range.clone(), whole.start..range.start];
+    list.remove(at);
+    parts.into_iter().filter(|part| !part.is_empty()).for_each(|part| list.insert(at, part));
 }
 
 fn parsed(line: &str) -> Option<(u64, i32, Range<i64>)> {
@@ -129,6 +144,18 @@ mod tests {
         assert!(batches[&1].iter().eq([&(2..9)]));
         let (_, batches) = Begun::open(&path, 4, &floor).unwrap();
         assert!(batches.is_empty(), "another generation sends anew");
+    }
+
+    #[test]
+    fn a_refused_batch_is_known_by_its_parts() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("begun");
+        let (begun, _) = Begun::open(&path, 1, &BTreeMap::new()).unwrap();
+        for range in [0..10, 10..12, 12..20, 12..16, 0..5, 2..3, 30..40] {
+            begun.note(0, &range).unwrap();
+        }
+        let (_, batches) = Begun::open(&path, 1, &BTreeMap::from([(0, 2)])).unwrap();
+        assert_eq!(batches[&0], [2..3, 3..5, 5..10, 10..12, 12..16, 16..20, 30..40]);
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Sends batches of one source partition, one after the other: what is refused is halved until the bad records are found.
 
 use super::super::super::web::{Answer, Asked, Connection};
+use super::begun::Begun;
 use super::lane::Unit;
 use super::settings::{Body, HttpOutput};
 use super::verdict::{RETRY_AFTER_MAX, Verdict};
@@ -76,11 +77,12 @@ struct Request {
 }
 
 impl Sender {
-    /// Sends units, in order but for those that are refused at first.
+    /// Sends units, in order but for those that are refused at first. What part of a refused batch is sent by itself is noted before: whoever
+    /// took it may not meet it in the whole again.
     ///
     /// # Errors
-    /// Somebody is down; any part of the units may have been taken.
-    pub(super) async fn deliver(&mut self, units: &[Arc<Unit>]) -> Result<Delivered, Down> {
+    /// Somebody is down, or nothing can be noted; any part of the units may have been taken.
+    pub(super) async fn deliver(&mut self, units: &[Arc<Unit>], begun: &Begun) -> Result<Delivered, Down> {
         let mut delivered = Delivered::default();
         let mut left = Vec::new();
         left.push(0..units.len());
@@ -90,6 +92,11 @@ impl Sender {
                 0 | 1 => delivered.refused.push((range.start, message)),
                 count => {
                     let middle = range.start + count / 2;
+                    let (first, next) = (&units[range.start], &units[middle]);
+                    // Of rows at one offset, of windows, no part can be named.
+                    if !first.is_mark && first.offset < next.offset {
+                        begun.note(self.origin.partition, &(first.offset..next.offset)).map_err(unnoted)?;
+                    }
                     left.extend([middle..range.end, range.start..middle]);
                 }
             }
@@ -235,6 +242,11 @@ impl Sender {
         headers.extend(self.settings.headers.clone());
         headers
     }
+}
+
+/// Nothing is sent that the next run would not know of.
+pub(super) fn unnoted(error: std::io::Error) -> Down {
+    down(&format!("cannot note which rows are sent together: {error}"), Duration::ZERO)
 }
 
 fn down(reason: &str, wait: Duration) -> Down {

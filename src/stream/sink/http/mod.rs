@@ -24,7 +24,7 @@ use super::{Downed, Refused, Settled, Shaped, Sink, WriteError};
 use crate::clock::Clock;
 use crate::record::Record;
 use begun::{Batches, Begun};
-use delivery::{Delivered, Down, Origin, Sender};
+use delivery::{Delivered, Down, Origin, Sender, unnoted};
 use lane::{Lane, Unit};
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
@@ -259,11 +259,8 @@ async fn run(partition: i32, lane: Arc<Lane>, mut sender: Sender, begun: Arc<Beg
             None => Ok(()),
         };
         let result = match noted {
-            Ok(()) => sender.deliver(&batch.units).await,
-            Err(error) => Err(Down {
-                reason: format!("cannot note which rows are sent together: {error}"),
-                wait: std::time::Duration::ZERO,
-            }),
+            Ok(()) => sender.deliver(&batch.units, &begun).await,
+            Err(error) => Err(unnoted(error)),
         };
         let is_down = result.is_err();
         let told = Told { partition, count: batch.units.len(), result };

@@ -169,6 +169,34 @@ fn a_batch_that_is_refused_is_halved_until_the_bad_records_are_found() {
     assert_eq!((status.retries, status.rows_written, status.dead_letters), (6, wanted.len() as u64, 7));
 }
 
+/// The whole is refused, its first part taken, and then nobody answers; who is asked next takes everything.
+#[test]
+fn what_was_taken_of_a_refused_batch_does_not_come_in_the_whole_again() {
+    for is_killed in [false, true] {
+        let bench = Bench::new();
+        let receiver = Receiver::start(|one| match (one.numbers.contains(&1), one.numbers.contains(&19)) {
+            (true, true) => Reply::Status(400, "too new".to_owned()),
+            (true, false) => Reply::Status(200, String::new()),
+            (false, _) => Reply::Status(500, String::new()),
+        });
+        let source = bench.topic("in", 1, &[]);
+        bench.send(&source, 0, 1..20);
+        let job = bench.job(&text(&receiver.to(", batch = \"20\""), &quick("")));
+        let runs = bench.run(&job);
+        wait_for("the second part", || receiver.received().len() > 2);
+        receiver.script(|_| Reply::Status(200, String::new()));
+        if is_killed {
+            drop(Life::begin(&bench.seat));
+            let _ = runs.end();
+        } else {
+            wait_for("the rest", || is_settled(&bench, &source));
+            runs.stop();
+        }
+        bench.finish(&job);
+        assert_eq!(receiver.rows(), good(1..20), "killed: {is_killed}");
+    }
+}
+
 #[test]
 fn a_receiver_that_refuses_everything_stops_the_pipeline() {
     let bench = Bench::new();
