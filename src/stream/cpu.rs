@@ -21,7 +21,7 @@ const PERCENT_MAX: u32 = 25_600;
 /// What was not taken is kept for so long: a pipeline that had nothing to do is not held at its first record.
 const KEPT: Duration = Duration::from_millis(200);
 /// Bytes of log that a pipeline with a small share reads at least.
-const READ_SIZE_MIN: usize = 256 << 10;
+pub(super) const READ_SIZE_MIN: usize = 256 << 10;
 
 /// What a pipeline may take, in percent of one core.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -149,10 +149,10 @@ impl Pace {
         self.taken.held_ns.fetch_add(nanos(began.elapsed()) as u64, Ordering::Relaxed);
     }
 
-    /// Bytes that one read takes, of as many as it would without a share: the less it may take, the sooner it is held.
-    pub(super) fn read_size(&self, most: usize) -> usize {
+    /// What one read takes, of as much as it would without a share, and not less than `least`: the less it may take, the sooner it is held.
+    pub(super) fn part_of(&self, most: usize, least: usize) -> usize {
         let part = |share: CpuShare| (most as u64 * u64::from(share.0) / 100) as usize;
-        self.share.map_or(most, |share| part(share).clamp(READ_SIZE_MIN.min(most), most))
+        self.share.map_or(most, |share| part(share).clamp(least.min(most), most))
     }
 
     pub(super) fn told(&self) -> CpuStatus {
@@ -306,7 +306,8 @@ mod tests {
     #[test]
     fn who_may_take_little_reads_little() {
         let pace = |share: Option<&str>| {
-            Pace::new(&Arc::default(), share.map(|share| CpuShare::read(share).unwrap())).read_size(4 << 20)
+            Pace::new(&Arc::default(), share.map(|share| CpuShare::read(share).unwrap()))
+                .part_of(4 << 20, READ_SIZE_MIN)
         };
         assert_eq!(
             [pace(None), pace(Some("200%")), pace(Some("50%")), pace(Some("1%"))],

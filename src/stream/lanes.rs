@@ -27,6 +27,8 @@ pub(super) fn memory_max() -> u64 {
     (2 * AHEAD_BYTES_MAX + 2 * ROWS_BYTES_MAX) as u64
 }
 
+/// Records that one read of the log takes at most: events that are like each other take little of it.
+pub(super) const READ_RECORDS_MAX: usize = 128 << 10;
 /// Threads of the pool.
 const THREADS_MAX: usize = 15;
 /// What a batch is thought to decompress to; clicks shrink to a sixth.
@@ -226,6 +228,19 @@ pub fn decode(file: &Path, pieces: &[Vec<Record>]) -> Result<u64, Vec<Mistake>> 
     Ok(pieces.iter().map(rows).sum())
 }
 
+/// The first of these batches, up to the one that brings so many records together.
+pub(super) fn first_of(mut batches: Vec<Batch>, records_max: usize) -> Vec<Batch> {
+    let mut records = 0;
+    let fits = |batch: &&Batch| {
+        let before = records;
+        records += batch.header().count.max(0) as usize;
+        before < records_max
+    };
+    let count = batches.iter().take_while(fits).count();
+    batches.truncate(count);
+    batches
+}
+
 /// How many of the batches make one job: about as many records as one piece holds.
 fn job_len(batches: &[Batch]) -> usize {
     let (mut records, mut size) = (0, 0);
@@ -374,6 +389,13 @@ mod tests {
         assert_eq!(alone.first(), Some(&(6, "row")));
         assert!(alone.iter().filter(|(_, fate)| *fate == "bad").count() > 5_000);
         assert_eq!(fates(Pool::start(3, "rows").unwrap(), &batches), alone);
+    }
+
+    #[test]
+    fn a_read_ends_with_the_batch_that_fills_it() {
+        let batches = batches(5, 10);
+        let count = |records_max| first_of(batches.clone(), records_max).len();
+        assert_eq!([0, 1, 10, 11, 20, 49, 50, 51].map(count), [0, 1, 1, 2, 2, 5, 5, 5]);
     }
 
     #[test]

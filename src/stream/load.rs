@@ -24,7 +24,7 @@ pub(super) struct Job {
     pub(super) plan: Arc<Plan>,
 }
 
-/// The pipeline files of a folder, by name. A folder that does not exist has none.
+/// The pipeline files of a folder, by name; hidden ones are an editor's or a system's own. A folder that does not exist has none.
 pub(super) fn files(folder: &Path) -> Result<Vec<PathBuf>, String> {
     let entries = match std::fs::read_dir(folder) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
@@ -32,7 +32,8 @@ pub(super) fn files(folder: &Path) -> Result<Vec<PathBuf>, String> {
         Ok(entries) => entries,
     };
     let mut files: Vec<PathBuf> = entries.filter_map(|entry| entry.ok().map(|entry| entry.path())).collect();
-    files.retain(|path| path.extension().is_some_and(|extension| extension == "toml"));
+    let is_hidden = |path: &Path| path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
+    files.retain(|path| path.extension().is_some_and(|extension| extension == "toml") && !is_hidden(path));
     files.sort();
     Ok(files)
 }
@@ -44,7 +45,11 @@ pub(super) fn files(folder: &Path) -> Result<Vec<PathBuf>, String> {
 pub(super) fn file(path: &Path) -> Result<Job, Vec<Mistake>> {
     let unreadable =
         |message: String| vec![Mistake { file: path.to_owned(), line: 0, column: 0, field: None, message }];
-    let size = std::fs::metadata(path).map_err(|error| unreadable(format!("cannot read it: {error}")))?.len();
+    let found = std::fs::metadata(path).map_err(|error| unreadable(format!("cannot read it: {error}")))?;
+    if !found.is_file() {
+        return Err(unreadable("it is no file".to_owned()));
+    }
+    let size = found.len();
     if size > FILE_SIZE_MAX {
         return Err(unreadable(format!("it has {size} bytes; a pipeline file has at most {FILE_SIZE_MAX}")));
     }

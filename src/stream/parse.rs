@@ -20,6 +20,8 @@ use std::time::Duration;
 /// Keys that belong above `[columns]`: under it, TOML silently gives them to that table.
 const TOP_KEYS: [&str; 7] = ["from", "format", "where", "select", "to", "on-error", "cpu"];
 /// Attempts after the first, and the pause between them, unless the file says otherwise.
+/// A name stands in the names of files, with what tells them apart.
+const NAME_SIZE_MAX: usize = 128;
 const RETRIES: u32 = 2;
 const RETRIES_MAX: i64 = 100;
 const BACKOFF: Duration = Duration::from_secs(1);
@@ -50,8 +52,13 @@ pub fn parse(file: &Path, text: &str) -> Result<Spec, Vec<Mistake>> {
 
 fn read(root: &Section<'_>, file: &Path, text: &str) -> Option<Spec> {
     let name = file.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
-    if TopicName::new(&name).is_err() {
-        root.wrong("", format!("the file name \"{name}\" names the pipeline: use letters, digits, '.', '_' and '-'"));
+    if TopicName::new(&name).is_err() || name.len() > NAME_SIZE_MAX {
+        root.wrong(
+            "",
+            format!(
+                "the file name \"{name}\" names the pipeline: use letters, digits, '.', '_' and '-', at most {NAME_SIZE_MAX}"
+            ),
+        );
     }
     let (mut moved, mut schema_columns) = (Vec::new(), Vec::new());
     let format = format::read(root);

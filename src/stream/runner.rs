@@ -6,16 +6,17 @@
 
 use super::checkpoint::{Checkpoint, Counts};
 use super::closing::{WINDOWS, Waits};
-use super::cpu::Pace;
+use super::cpu::{Pace, READ_SIZE_MIN};
 use super::dead_letters::{DeadLetters, Letter};
 use super::fault::{Fault, Reason};
 use super::format::Registry;
 use super::hooks::{Hooks, Step};
-use super::lanes::{Lanes, Outcome, Ready};
+use super::lanes::{Lanes, Outcome, READ_RECORDS_MAX, Ready, first_of};
 use super::life::{Life, Seat};
 use super::load::{self, Job};
 use super::output::{Held, Outlet, lines};
 use super::replay::Replay;
+use super::rows::ROWS_MAX;
 use super::sink::journal::Last;
 use super::source::{Source, Stretch};
 use super::state::States;
@@ -329,8 +330,8 @@ impl Runner {
                 std::thread::park_timeout(NAP);
                 continue;
             }
-            if self.status.published.is_some_and(|(_, state)| state == State::NoTopic) {
-                // What it opens may hang, and the topic is there now.
+            if self.status.published.is_none_or(|(_, state)| state == State::NoTopic) {
+                // What it opens may hang; its file is read, and the topic is there.
                 self.publish(State::Starting, None);
             }
             let began = Instant::now();
@@ -395,6 +396,7 @@ impl Runner {
     }
 
     fn turns_until_stop(&mut self, open: &mut Open) -> Result<(), Fail> {
+        self.publish_running(open);
         while !self.life.is_stopping()
             && !open.topic.is_deleted()
             && !open.topic.is_called_back()
@@ -523,8 +525,8 @@ impl Runner {
             return Ok(false);
         }
         let tail = partition.tail().0;
-        let batches = match partition.read_blocking(next, self.pace.read_size(READ_SIZE)) {
-            Ok(slice) => slice.batches,
+        let batches = match partition.read_blocking(next, self.pace.part_of(READ_SIZE, READ_SIZE_MIN)) {
+            Ok(slice) => first_of(slice.batches, self.pace.part_of(READ_RECORDS_MAX, ROWS_MAX)),
             // Its end was lost: what comes there next are other records, so everything is judged anew.
             Err(ReadError::OutOfRange { tail, .. }) if next > tail => return Err(Fail::Anew),
             Err(ReadError::OutOfRange { start, tail, .. }) => {
@@ -546,7 +548,8 @@ impl Runner {
                 Outcome::Down(reason) => return Err(Ended::Fail(Fail::Down(reason))),
             }
             // What waits for other partitions has a limit too.
-            if crowd.is_empty() || !self.windows_take(open, id) { Err(Ended::Left) } else { Ok(()) }
+            let is_over = crowd.is_empty() || !self.windows_take(open, id) || self.life.is_stopping();
+            if is_over { Err(Ended::Left) } else { Ok(()) }
         });
         match ran {
             Ok(()) => {

@@ -211,6 +211,12 @@ impl Supervisor {
     /// Reads the folder (or one file of it) again and swaps what changed. A broken file leaves the old pipeline running.
     fn reload(&mut self, asked: u64, only: Option<&str>, drop_state: bool) {
         let files = match load::files(&self.options.folder) {
+            // A mount that is away is no order to stop.
+            Ok(files) if files.is_empty() && !self.pipelines.is_empty() && !self.options.folder.exists() => {
+                let folder = self.options.folder.display();
+                let gone = format!("{folder} is not there: all pipelines go on; empty it to stop them");
+                return self.at_once(asked, "pipelines", |_| Step::Told(Err(gone)));
+            }
             Ok(files) => files,
             Err(error) => return self.at_once(asked, "pipelines", |_| Step::Told(Err(error))),
         };
@@ -274,7 +280,11 @@ impl Supervisor {
     fn reload_file(&mut self, name: String, path: PathBuf, job: Result<Option<Job>, String>, drop_state: bool) -> Step {
         if !path.exists() {
             self.options.control.withdraw(&name);
-            return Step::Told(Err(format!("{} went away while it was read", path.display())));
+            let why = match path.is_symlink() {
+                true => "is a link to a file that is not there",
+                false => "went away while it was read",
+            };
+            return Step::Told(Err(format!("{} {why}", path.display())));
         }
         let judged = job.and_then(|job| match job {
             Some(job) => Ok(self.is_news(&name, &job, drop_state)?.then_some(job)),

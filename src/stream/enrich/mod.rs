@@ -106,6 +106,12 @@ impl LookUp {
         })
     }
 
+    /// What is told of a file that holds nothing: the usual sign of an export that broke.
+    pub(super) fn emptiness(&self) -> Option<String> {
+        let is_empty = !matches!(self.from, TableFrom::Topic(_)) && self.contents().len() == 0;
+        is_empty.then(|| format!("table {} has no rows: nothing is found in it", self.from))
+    }
+
     /// The columns that rows get.
     pub(super) fn fields(&self) -> &[Field] {
         &self.shape.fields

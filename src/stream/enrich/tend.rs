@@ -65,7 +65,7 @@ impl Runner {
 
     /// What a person should know of the tables.
     pub(in crate::stream) fn table_warnings(&self) -> Vec<String> {
-        let of = |table: &Arc<LookUp>| [table.standing_trouble(), table.last_bad()];
+        let of = |table: &Arc<LookUp>| [table.standing_trouble(), table.last_bad(), table.emptiness()];
         self.job.plan.look_ups().flat_map(of).flatten().collect()
     }
 }

@@ -34,6 +34,24 @@ fn a_paused_pipeline_stands_still_through_a_restart_and_tells_how_far_behind_it_
 }
 
 #[test]
+fn a_folder_that_is_away_stops_nothing_and_hidden_files_are_no_pipelines() {
+    let bench = Bench::new();
+    let (source, daemon) = bench.begun(TEXT, &[(1, 10)]);
+    let (folder, away) = (bench.options.folder.clone(), bench.folder.path().join("away"));
+    std::fs::write(folder.join("._p.toml"), "no TOML").unwrap();
+    std::fs::rename(&folder, &away).unwrap();
+    let told = bench.reload(&daemon.control);
+    assert!(told.iter().all(|(_, line)| line.as_ref().unwrap_err().contains("is not there")), "{told:?}");
+    bench.send(&source, 0, 11..20);
+    daemon.settle(18);
+    std::fs::rename(&away, &folder).unwrap();
+    std::os::unix::fs::symlink("nowhere", folder.join("q.toml")).unwrap();
+    let told: BTreeMap<_, _> = bench.reload(&daemon.control).into_iter().collect();
+    assert_eq!((told.len(), told["p"].as_deref()), (2, Ok("unchanged")));
+    assert!(told["q"].as_ref().unwrap_err().contains("a link to a file that is not there"), "{told:?}");
+}
+
+#[test]
 fn a_reset_of_one_partition_reads_that_one_again_from_an_offset() {
     let bench = Bench::new();
     let (_, daemon) = bench.begun(TEXT, &[(1, 10), (11, 20)]);

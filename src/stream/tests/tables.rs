@@ -105,6 +105,8 @@ fn a_broken_or_missing_file_leaves_the_table_and_is_told_until_it_is_right_again
     bench.send(&source, 0, 11..19);
     wait_for("rows", || bench.looked_up("score").len() == 16);
     assert!(bench.looked_up("score").iter().all(|(_, score)| score.as_deref() == Some("1")));
+    bench.table("user,score\n");
+    wait_for("the warning", || warning("has no rows"));
     bench.table(&users(2));
     wait_for("no warning", || bench.status().is_some_and(|status| status.warnings.is_empty()));
     wait_for("the new table", || {
