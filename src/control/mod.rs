@@ -93,9 +93,10 @@ pub struct Request {
 }
 
 /// What a pipeline is doing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, Default)]
 #[serde(rename_all = "kebab-case")]
 pub enum State {
+    #[default]
     Starting,
     NoTopic,
     Running,
@@ -108,7 +109,7 @@ pub enum State {
 }
 
 /// A pipeline as `/api/pipelines`, `pipeline status`, `/readyz` and the demo show it.
-#[derive(Clone, Debug, serde::Serialize)]
+#[derive(Clone, Debug, Default, serde::Serialize)]
 pub struct PipelineStatus {
     pub name: String,
     pub file: String,

@@ -4,6 +4,7 @@ use super::parse::parse_all;
 use super::plan::Plan;
 use super::sink::{source, store};
 use super::spec::{Named, Output, ParquetOutput, Route, Rule, Spec};
+use super::sql::NO_COLUMN;
 use crate::config::{Mistake, nearest};
 use arrow::datatypes::{DataType, Schema};
 use std::io;
@@ -80,7 +81,14 @@ pub(super) fn text(path: &Path, text: &str) -> Result<Job, Vec<Mistake>> {
                 return Ok(Job { spec: Arc::new(spec), plan: Arc::new(plan) });
             }
         }
-        Err(wrong) => mistakes.extend(wrong),
+        // What names a column that is declared in a wrong way is right as far as anybody knows.
+        Err(wrong) => {
+            let is_in_columns = mistakes
+                .iter()
+                .any(|mistake| mistake.field.as_deref().is_some_and(|field| field.starts_with("columns")));
+            let follows = |mistake: &Mistake| is_in_columns && mistake.message.starts_with(NO_COLUMN);
+            mistakes.extend(wrong.into_iter().filter(|mistake| !follows(mistake)));
+        }
     }
     mistakes.sort_by_key(|mistake| (mistake.line, mistake.column));
     Err(mistakes)

@@ -23,13 +23,14 @@ use datafusion_expr::{AggregateUDF, Expr, ExprSchemable, HigherOrderUDF, ScalarU
 use datafusion_optimizer::simplify_expressions::ExprSimplifier;
 use datafusion_sql::planner::{ParserOptions, PlannerContext, SqlToRel};
 use datafusion_sql::sqlparser::ast::{
-    Expr as Ast, FunctionArguments, Ident, Select, SelectItem, SetExpr, TableFactor, visit_expressions_mut,
+    ExcludeSelectItem, Expr as Ast, FunctionArguments, Ident, IdentWithAlias, ObjectName, RenameSelectItem, Select,
+    SelectItem, SetExpr, TableFactor, WildcardAdditionalOptions, visit_expressions, visit_expressions_mut,
 };
 use datafusion_sql::sqlparser::dialect::GenericDialect;
 use datafusion_sql::sqlparser::parser::{Parser, ParserError};
 use datafusion_sql::sqlparser::tokenizer::{Token, Tokenizer};
 use std::cell::RefCell;
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
@@ -164,7 +165,8 @@ impl<'a> SqlPlanner<'a> {
             [] => true,
             [from] => {
                 from.joins.is_empty()
-                    && matches!(&from.relation, TableFactor::Table { name, .. } if name.to_string() == "rows")
+                    && matches!(&from.relation, TableFactor::Table { .. })
+                    && from.relation.to_string() == "rows"
             }
             _ => false,
         };
@@ -184,8 +186,11 @@ impl<'a> SqlPlanner<'a> {
         let mut wrong = Vec::new();
         for item in items {
             let (name, ast) = match item {
-                SelectItem::Wildcard(_) => {
-                    out.extend(scope.shown.iter().map(|name| (name.clone(), Scope::column(name))));
+                SelectItem::Wildcard(but) => {
+                    match self.all_but(scope, sql, but) {
+                        Ok(columns) => out.extend(columns),
+                        Err(mistakes) => wrong.extend(mistakes),
+                    }
                     continue;
                 }
                 SelectItem::ExprWithAlias { expr, alias } => (alias.value, expr),
@@ -202,6 +207,12 @@ impl<'a> SqlPlanner<'a> {
                     continue;
                 }
             };
+            if matches!(&ast, Ast::Identifier(word) if word.value.eq_ignore_ascii_case("distinct") && scope.kind(&word.value).is_none())
+            {
+                let message = "distinct needs many rows, and a pipeline's SQL sees one record at a time: dedupe is a step of its own, dedupe = { key = [\"…\"], ttl = \"1h\" }";
+                wrong.push(self.mistake(sql, message.to_owned()));
+                continue;
+            }
             match self.plan(scope, sql, ast) {
                 Ok(expr) => match expr.get_type(scope.schema()) {
                     Ok(DataType::Interval(_)) => {
@@ -221,6 +232,67 @@ impl<'a> SqlPlanner<'a> {
             wrong.push(self.mistake(sql, format!("two columns are named {}", twice[0])));
         }
         if wrong.is_empty() { Ok(out) } else { Err(wrong) }
+    }
+
+    /// `*`, and what is said behind it: `except (a)`, `exclude (a)`, `replace (upper(a) as a)`, `rename (a as b)`.
+    fn all_but(&self, scope: &Scope, sql: &Sql, but: WildcardAdditionalOptions) -> Result<Selected, Vec<Mistake>> {
+        let WildcardAdditionalOptions {
+            opt_ilike, opt_exclude, opt_except, opt_replace, opt_rename, opt_alias, ..
+        } = but;
+        let wrong = |message: String| vec![self.mistake(sql, message)];
+        if opt_ilike.is_some() || opt_alias.is_some() {
+            return Err(wrong(
+                "behind * stand except (…), replace (… as …) and rename (… as …), and nothing else".to_owned(),
+            ));
+        }
+        let excluded = match opt_exclude {
+            Some(ExcludeSelectItem::Single(name)) => vec![name],
+            Some(ExcludeSelectItem::Multiple(names)) => names,
+            None => Vec::new(),
+        };
+        // Names as they are written, without their quotes.
+        let plain = |name: ObjectName| {
+            name.0
+                .iter()
+                .filter_map(|part| part.as_ident())
+                .map(|name| name.value.clone())
+                .collect::<Vec<_>>()
+                .join(".")
+        };
+        let mut gone: Vec<String> = excluded.into_iter().map(plain).collect();
+        gone.extend(
+            opt_except
+                .into_iter()
+                .flat_map(|list| [vec![list.first_element], list.additional_elements].concat())
+                .map(|name| name.value),
+        );
+        let renamed = match opt_rename {
+            Some(RenameSelectItem::Single(one)) => vec![one],
+            Some(RenameSelectItem::Multiple(all)) => all,
+            None => Vec::new(),
+        };
+        let replaced =
+            opt_replace.into_iter().flat_map(|list| list.items).map(|item| (item.column_name.value, item.expr));
+        let mut made = BTreeMap::new();
+        for (name, ast) in replaced {
+            made.insert(name, self.plan(scope, sql, ast).map_err(|mistake| vec![mistake])?);
+        }
+        let renamed: BTreeMap<String, String> =
+            renamed.into_iter().map(|IdentWithAlias { ident, alias }| (ident.value, alias.value)).collect();
+        let named = gone.iter().chain(made.keys()).chain(renamed.keys());
+        let known: Vec<&str> = scope.shown.iter().map(String::as_str).collect();
+        if let Some(unknown) = named.into_iter().find(|name| !known.contains(&name.as_str())) {
+            let meant = nearest(unknown, &known)
+                .map_or_else(|| format!("known: {}", known.join(", ")), |meant| format!("did you mean {meant}?"));
+            return Err(wrong(format!("* has no column {unknown}; {meant}")));
+        }
+        let shown = scope.shown.iter().filter(|name| !gone.contains(name));
+        Ok(shown
+            .map(|name| {
+                let expr = made.remove(name).unwrap_or_else(|| Scope::column(name));
+                (renamed.get(name).unwrap_or(name).clone(), expr)
+            })
+            .collect())
     }
 
     fn parse<T>(&self, sql: &Sql, read: impl FnOnce(&mut Parser<'_>) -> Result<T, ParserError>) -> Result<T, Mistake> {
@@ -261,6 +333,9 @@ impl<'a> SqlPlanner<'a> {
         };
         let ast = with_columns(scope, ast);
         let shown = ast.to_string();
+        if let Some(message) = unheard(&ast) {
+            return Err(self.mistake(sql, message));
+        }
         self.context.hint.replace(None);
         let planner = SqlToRel::new_with_options(&self.context, options);
         let planned = planner.sql_to_expr(ast, &scope.schema, &mut PlannerContext::new()).and_then(|expr| {
@@ -277,7 +352,8 @@ impl<'a> SqlPlanner<'a> {
         });
         planned.map_err(|error| {
             // What is made of constants is made now, and fails with them.
-            let reason = self.context.hint.take().unwrap_or_else(|| self.filled().masked(&readable(&error)));
+            let hint = self.context.hint.take().or_else(|| unknown_column(scope, &error));
+            let reason = hint.unwrap_or_else(|| self.filled().masked(&readable(&error)));
             let place = sql.text.find(&shown).filter(|at| !sql.text[..*at].contains('\n')).unwrap_or(0);
             Mistake { column: sql.column + sql.text[..place].chars().count(), ..self.mistake(sql, reason) }
         })
@@ -323,6 +399,45 @@ fn with_columns(scope: &Scope, mut ast: Ast) -> Ast {
         ControlFlow::<()>::Continue(())
     });
     ast
+}
+
+/// What a call says beside its arguments, which the planner of row-wise functions passes over.
+fn unheard(ast: &Ast) -> Option<String> {
+    let found = visit_expressions(ast, |expr| {
+        let Ast::Function(call) = expr else { return ControlFlow::Continue(()) };
+        let of_list = match &call.args {
+            FunctionArguments::List(list) => list.duplicate_treatment.is_some() || !list.clauses.is_empty(),
+            _ => false,
+        };
+        let beside = of_list
+            || call.filter.is_some()
+            || call.over.is_some()
+            || call.null_treatment.is_some()
+            || !call.within_group.is_empty()
+            || !matches!(call.parameters, FunctionArguments::None);
+        if beside { ControlFlow::Break(call.to_string()) } else { ControlFlow::Continue(()) }
+    });
+    let ControlFlow::Break(call) = found else { return None };
+    Some(format!(
+        "{call}: a pipeline's SQL sees one record at a time, and a function has its arguments alone, without over, filter, distinct, order by or nulls; windows are a step of their own, window = {{ tumbling = \"1m\", select = \"…\" }}"
+    ))
+}
+
+/// How a mistake begins that another one may be the cause of: a column that is declared in a wrong way.
+pub(super) const NO_COLUMN: &str = "there is no column ";
+
+/// What is said of a name that is none.
+fn unknown_column(scope: &Scope, error: &DataFusionError) -> Option<String> {
+    let told = readable(error);
+    let name = told.strip_prefix("No field named ")?;
+    let name = name.split(". ").next().unwrap_or(name).trim_end_matches('.').trim_matches('"');
+    let known = scope.names();
+    let to_do = match nearest(name, &known) {
+        Some(meant) => format!("did you mean {meant}?"),
+        None if scope.shown.is_empty() => format!("[columns] declares what is read of a record: {name} = \"string\""),
+        None => format!("known: {}; a text stands in single quotes, '{name}'", known.join(", ")),
+    };
+    Some(format!("{NO_COLUMN}{name}: {to_do}"))
 }
 
 /// The text of a query with what it selects, from where and what it keeps, and nothing else.
@@ -382,7 +497,7 @@ struct Context {
 }
 
 const CLOCKS: [&str; 7] = ["now", "current_timestamp", "current_date", "current_time", "today", "random", "uuid"];
-const AGGREGATES: [&str; 13] = [
+const AGGREGATES: [&str; 21] = [
     "count",
     "sum",
     "avg",
@@ -396,6 +511,14 @@ const AGGREGATES: [&str; 13] = [
     "last_value",
     "approx_distinct",
     "approx_percentile",
+    "row_number",
+    "rank",
+    "dense_rank",
+    "ntile",
+    "lag",
+    "lead",
+    "nth_value",
+    "string_agg",
 ];
 
 impl Context {
@@ -441,6 +564,9 @@ impl ContextProvider for Context {
             self.hint.replace(Some(format!(
                 "{name} would give another answer when a record is read again; use _timestamp, or a column of the header \"received\""
             )));
+        }
+        if name == "unnest" {
+            self.hint.replace(Some("unnest makes rows, and is a step of its own: unnest = \"LIST\"".to_owned()));
         }
         let found = self.functions.get(name).cloned();
         if found.is_none() && self.hint.borrow().is_none() {

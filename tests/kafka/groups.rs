@@ -2,6 +2,7 @@
 
 use crate::door::{Client, Door, name, text};
 use bytes::Bytes;
+use inrush::control::{PipelineStatus, State};
 use kafka_protocol::messages as kp;
 use kafka_protocol::messages::ApiKey;
 use kafka_protocol::messages::join_group_request::JoinGroupRequestProtocol;
@@ -12,6 +13,7 @@ use kafka_protocol::messages::offset_fetch_request::{
     OffsetFetchRequestGroup, OffsetFetchRequestTopic, OffsetFetchRequestTopics,
 };
 use kafka_protocol::messages::sync_group_request::SyncGroupRequestAssignment;
+use kafka_protocol::protocol::Decodable;
 
 pub fn group(id: &str) -> kp::GroupId {
     kp::GroupId(text(id))
@@ -322,6 +324,48 @@ fn tools_see_groups_and_delete_what_nobody_uses() {
         let codes: Vec<i16> = answer.results.iter().map(|one| one.error_code).collect();
         assert_eq!(codes, [0, 68, 69]);
     }
+}
+
+/// One reads a topic of this log, and has windows, whose place is no partition; the other reads a cluster elsewhere.
+#[test]
+fn tools_see_where_pipelines_are() {
+    let mut control = None;
+    let door = Door::with(|door| control = Some(door.control.clone()));
+    let (control, mut client) = (control.unwrap(), door.client());
+    door.topic("t", &[]);
+    for (named, source) in [("here", "topic:t"), ("there", "kafka:t at example:9092")] {
+        let committed = std::collections::BTreeMap::from([(-1, 3), (0, 5)]);
+        let (name, source) = (named.to_owned(), source.to_owned());
+        control.publish(PipelineStatus { name, source, state: State::Running, committed, ..PipelineStatus::default() });
+    }
+    for version in 1..=9 {
+        let found = fetched(&mut client, "pipeline:here", "t", version);
+        assert_eq!(found, [(5, -1, String::new()), (-1, -1, String::new())], "version {version}");
+    }
+    let all = |client: &mut Client, id: &str| {
+        let asked = OffsetFetchRequestGroup::default().with_group_id(group(id)).with_member_epoch(-1).with_topics(None);
+        let request = kp::OffsetFetchRequest::default().with_groups(vec![asked]);
+        let answer: kp::OffsetFetchResponse = client.call(ApiKey::OffsetFetch, 9, &request);
+        let of = |topic: &kp::offset_fetch_response::OffsetFetchResponseTopics| {
+            topic
+                .partitions
+                .iter()
+                .map(|one| (topic.name.to_string(), one.partition_index, one.committed_offset))
+                .collect()
+        };
+        answer.groups[0].topics.iter().flat_map(|topic| -> Vec<(String, i32, i64)> { of(topic) }).collect::<Vec<_>>()
+    };
+    assert_eq!(all(&mut client, "pipeline:here"), [("t".to_owned(), 0, 5)]);
+    assert_eq!(all(&mut client, "pipeline:there"), []);
+    let request =
+        kp::DescribeGroupsRequest::default().with_groups(vec![group("pipeline:here"), group("pipeline:there")]);
+    let told: kp::DescribeGroupsResponse = client.call(ApiKey::DescribeGroups, 5, &request);
+    let reads = |at: usize| {
+        let mut bytes = told.groups[at].members[0].member_assignment.slice(2..);
+        let read = kp::ConsumerProtocolAssignment::decode(&mut bytes, 0).unwrap().assigned_partitions;
+        read.into_iter().map(|one| (one.topic.to_string(), one.partitions)).collect::<Vec<_>>()
+    };
+    assert_eq!((reads(0), reads(1)), (vec![("t".to_owned(), vec![0, 1])], vec![]));
 }
 
 #[test]

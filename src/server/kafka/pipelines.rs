@@ -41,15 +41,21 @@ fn state(status: &PipelineStatus) -> State {
     }
 }
 
+/// The topic of this log that a pipeline reads; `None` = its source is elsewhere.
+fn topic(status: &PipelineStatus) -> Option<&str> {
+    status.source.strip_prefix("topic:")
+}
+
 /// One member, that reads every partition of the pipeline's source.
 pub(super) fn describe(service: &Service, group: &str) -> Option<Description> {
     let status = find(service, group)?;
     let state = state(&status);
-    let partitions = service.store.topic(&status.source).map_or(0, |topic| topic.partition_count());
-    let source = topic_name(&status.source);
-    let reads = ConsumerProtocolSubscription::default().with_topics(vec![text(&status.source)]);
-    let has = TopicPartition::default().with_topic(source).with_partitions((0..partitions).collect());
-    let has = ConsumerProtocolAssignment::default().with_assigned_partitions(vec![has]);
+    let reads = ConsumerProtocolSubscription::default().with_topics(topic(&status).map(text).into_iter().collect());
+    let has = topic(&status).map(|name| {
+        let partitions = service.store.topic(name).map_or(0, |topic| topic.partition_count());
+        TopicPartition::default().with_topic(topic_name(name)).with_partitions((0..partitions).collect())
+    });
+    let has = ConsumerProtocolAssignment::default().with_assigned_partitions(has.into_iter().collect());
     let member = DescribedMember {
         id: group.into(),
         instance: None,
@@ -73,15 +79,17 @@ fn versioned(message: &impl Encodable) -> Bytes {
 /// What a pipeline has committed; `None` if this is no pipeline.
 pub(super) fn offsets(service: &Service, group: &str, wanted: Option<&[(Arc<str>, Vec<i32>)]>) -> Option<Vec<Fetched>> {
     let status = find(service, group)?;
+    let source = topic(&status);
     let committed = |topic: &str, partition: i32| {
-        let offset = *status.committed.get(&partition).filter(|_| topic == status.source)?;
+        let offset = *status.committed.get(&partition).filter(|_| source == Some(topic))?;
         // Before its first cut a pipeline stands where the log begins.
         let start = service.store.topic(topic)?.partition(PartitionId(partition))?.start().0;
         let metadata: Arc<str> = "".into();
         Some(Committed { offset: offset.max(start), leader_epoch: -1, metadata, commit_ms: -1, topic_id: Uuid::nil() })
     };
-    let source: Arc<str> = status.source.as_str().into();
-    let all = || vec![(source, status.committed.keys().copied().collect())];
+    // Windows have a place of their own, which is no partition.
+    let partitions = || status.committed.keys().copied().filter(|id| *id >= 0).collect();
+    let all = || source.map(|topic| (topic.into(), partitions())).into_iter().collect();
     let wanted = wanted.map_or_else(all, <[_]>::to_vec);
     let each = wanted.iter().flat_map(|(topic, ids)| ids.iter().map(move |id| (topic, *id)));
     Some(

@@ -1,6 +1,7 @@
 //! Plans of files, and what they make of rows.
 
 use super::super::fault::Reason;
+use super::super::load;
 use super::super::parse::parse;
 use super::*;
 use arrow::array::AsArray;
@@ -12,6 +13,13 @@ const COLUMNS: &str =
 
 fn plan(sql: &str) -> Result<Plan, Vec<String>> {
     let text = format!("from = \"topic:t\"\nto = {{ parquet = \"t\" }}\n{sql}\n{COLUMNS}");
+    let spec = parse(Path::new("p.toml"), &text).unwrap_or_else(|m| panic!("{m:#?}"));
+    Plan::of(&spec).map_err(|mistakes| mistakes.iter().map(ToString::to_string).collect())
+}
+
+/// Of a file in the long form.
+fn plan_of_steps(steps: &str) -> Result<Plan, Vec<String>> {
+    let text = format!("from = \"topic:t\"\n{COLUMNS}\n{steps}\n[[route]]\nto = {{ parquet = \"t\" }}\n");
     let spec = parse(Path::new("p.toml"), &text).unwrap_or_else(|m| panic!("{m:#?}"));
     Plan::of(&spec).map_err(|mistakes| mistakes.iter().map(ToString::to_string).collect())
 }
@@ -222,6 +230,79 @@ fn a_chain_that_is_deeper_than_the_stack_is_a_mistake_with_its_place() {
     let done = plan.run(rows(&plan, vec![Some("a"), Some("b")], vec![Some(1), Some(2)]));
     let answers = only(&done).batch.column(1).as_boolean().clone();
     assert_eq!((answers.value(0), answers.value(1)), (false, true));
+}
+
+#[test]
+fn behind_a_star_stands_what_it_leaves_out_makes_anew_or_names_otherwise() {
+    for (sql, wanted) in [
+        ("* except (url, ts, unused)", vec!["userId", "n"]),
+        ("* exclude url", vec!["userId", "n", "ts", "unused"]),
+        ("* exclude (url, unused), n + 1 as m", vec!["userId", "n", "ts", "m"]),
+        ("* except (url, ts, unused) rename (n as m)", vec!["userId", "m"]),
+    ] {
+        let plan = plan(&format!("select = \"{sql}\"")).unwrap_or_else(|wrong| panic!("{sql}: {wrong:?}"));
+        let names: Vec<&str> = plan.output().fields().iter().map(|field| field.name().as_str()).collect();
+        assert_eq!(names, wanted, "{sql}");
+    }
+    for text in [
+        "select = \"* except (url, ts, unused) replace (n * 2 as n)\"",
+        "sql = \"select * exclude (url, ts, unused) replace (n * 2 as n) from rows\"",
+    ] {
+        let made = plan_of_steps(&format!("[[step]]\n{text}")).unwrap();
+        let done = made.run(rows(&made, vec![Some("a")], vec![Some(4)]));
+        assert_eq!(only(&done).batch.num_columns(), 2, "{text}");
+        assert_eq!(only(&done).batch.column(1).as_primitive::<arrow::datatypes::Int64Type>().values(), &[8], "{text}");
+    }
+    let wrong =
+        |sql: &str| plan(&format!("select = \"{sql}\"")).err().unwrap_or_else(|| panic!("{sql} was taken")).remove(0);
+    assert!(wrong("* except (urll)").contains("did you mean url?"));
+    assert!(wrong("* ilike 'u%'").contains("and nothing else"));
+    assert!(wrong("* rename (n as userId)").contains("two columns are named userId"));
+}
+
+#[test]
+fn what_is_written_and_would_not_be_done_is_a_mistake() {
+    for sql in [
+        "upper(url) filter (where n > 1) as u",
+        "upper(distinct url) as u",
+        "upper(url order by n) as u",
+        "upper(url) over () as u",
+        "coalesce(url) ignore nulls as u",
+        "1 + length(upper(url) over (partition by n)) as u",
+        "row_number() over () as u",
+        "lag(n) as u",
+        "distinct url",
+        "unnest(url) as u",
+    ] {
+        let wrong = plan(&format!("select = \"{sql}\"")).err().unwrap_or_else(|| panic!("{sql} was taken")).remove(0);
+        assert!(wrong.contains("step of its own") || wrong.contains("step of their own"), "{sql}: {wrong}");
+    }
+    for sql in [
+        "select url from rows tablesample (10)",
+        "select url from rows with (nolock)",
+        "select url from rows as r",
+        "select distinct url from rows",
+    ] {
+        let wrong = plan_of_steps(&format!("[[step]]\nsql = \"{sql}\""))
+            .err()
+            .unwrap_or_else(|| panic!("{sql} was taken"))
+            .remove(0);
+        assert!(wrong.contains("one record at a time"), "{sql}: {wrong}");
+    }
+}
+
+#[test]
+fn a_name_that_is_no_column_is_told_with_what_to_do() {
+    let wrong = |sql: &str| plan(sql).err().unwrap().remove(0);
+    assert!(wrong("select = \"urll as x\"").contains("there is no column urll: did you mean url?"));
+    assert!(wrong("where = 'url = \"purchase\"'").contains("single quotes, 'purchase'"));
+    let without = "from = \"topic:t\"\nto = { parquet = \"t\" }\nselect = \"a\"\n";
+    let wrong = load::text(Path::new("p.toml"), without).map(|_| ()).unwrap_err();
+    assert!(wrong[0].message.contains("[columns] declares"), "{wrong:?}");
+    let typo =
+        "from = \"topic:t\"\nto = { parquet = \"t\" }\nselect = \"a, b\"\n[columns]\na = \"strng\"\nb = \"int64\"\n";
+    let wrong = load::text(Path::new("p.toml"), typo).map(|_| ()).unwrap_err();
+    assert_eq!(wrong.len(), 1, "{wrong:?}");
 }
 
 #[test]
