@@ -3,7 +3,7 @@
 //! Two lines: CRC-32C of the second in 8 hex digits, then JSON. What it names is true: the files it lists are synced, the offsets below
 //! its positions are in them (or in the output topic, or filtered, or dead-lettered), durably.
 
-use super::enrich::Kept;
+use super::enrich::{Kept, Past};
 use super::horizon::Belief;
 use crate::disk::{checked, replace, with_checksum};
 use serde::{Deserialize, Serialize};
@@ -45,6 +45,9 @@ pub(super) struct Checkpoint {
     /// Files that rows are looked up in from these positions on.
     #[serde(default)]
     pub(super) tables: Vec<Kept>,
+    /// The same of records that outputs lack which are behind, ascending.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(super) past: Vec<Past>,
     /// The pipeline file's text that all of this was made with.
     pub(super) text: String,
     pub(super) counts: Counts,
@@ -167,6 +170,7 @@ impl Checkpoint {
             window_marks: BTreeMap::new(),
             beliefs: Vec::new(),
             tables: Vec::new(),
+            past: Vec::new(),
             text: text.to_owned(),
             counts: Counts::default(),
         }
@@ -191,6 +195,7 @@ impl Checkpoint {
         self.marks.clear();
         self.window_marks.clear();
         self.beliefs.clear();
+        self.past.clear();
     }
 
     /// The same for some partitions; in the others all outputs stay where they are.
@@ -198,7 +203,9 @@ impl Checkpoint {
         let positions: BTreeMap<i32, i64> = self.positions.clone().into_iter().chain(moved.clone()).collect();
         let kept: BTreeMap<String, BTreeMap<i32, i64>> =
             self.outputs.iter().map(|(name, output)| (name.clone(), output.positions.clone())).collect();
+        let past = std::mem::take(&mut self.past);
         self.renew(positions);
+        self.past = past.into_iter().filter_map(|past| past.without(moved)).collect();
         for (name, output) in &mut self.outputs {
             let own = kept.get(name).cloned().unwrap_or_default();
             output.positions = own.into_iter().chain(moved.clone()).collect();

@@ -158,6 +158,7 @@ impl Runner {
         next.counts = self.counts;
         next.marks.clone_from(&self.marks);
         next.window_marks.clone_from(&self.window_marks);
+        let has_past_gone = self.forget_past(&mut next, open);
         next.beliefs.retain(|belief| belief.is_needed(&self.positions));
         let folder = self.path.parent().unwrap_or(Path::new(".")).to_owned();
         if self.job.plan.is_stateful() {
@@ -181,6 +182,9 @@ impl Runner {
         }
         if let Some(letters) = &self.checkpoint.letters {
             open.letters.cut(letters, &open.states.floor(&self.checkpoint.positions));
+        }
+        if has_past_gone {
+            self.forget_tables();
         }
         self.status.cut_at = Some(Instant::now());
         self.hooks.at(Step::Saved);

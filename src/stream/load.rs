@@ -3,7 +3,7 @@
 use super::parse::parse_all;
 use super::plan::Plan;
 use super::sink::{source, store};
-use super::spec::{Named, Output, ParquetOutput, Route, Rule, Spec};
+use super::spec::{Named, Output, ParquetOutput, Route, Rule, Spec, Step};
 use super::sql::NO_COLUMN;
 use crate::config::{Mistake, nearest};
 use arrow::datatypes::{DataType, Schema};
@@ -69,8 +69,17 @@ pub(super) fn is_text(path: &Path, text: &str) -> bool {
 /// # Errors
 /// All its mistakes, by place.
 pub(super) fn text(path: &Path, text: &str) -> Result<Job, Vec<Mistake>> {
+    text_with(path, text, |_| {})
+}
+
+/// As [`text`], of steps that are changed before they are planned.
+///
+/// # Errors
+/// As [`text`].
+pub(super) fn text_with(path: &Path, text: &str, change: impl FnMut(&mut Step)) -> Result<Job, Vec<Mistake>> {
     let (spec, mut mistakes) = parse_all(path, text);
-    let Some(spec) = spec else { return Err(mistakes) };
+    let Some(mut spec) = spec else { return Err(mistakes) };
+    spec.steps.iter_mut().for_each(change);
     let plan = Plan::of(&spec);
     match plan {
         Ok(mut plan) => {

@@ -74,6 +74,8 @@ impl Runner {
         let waits = Waits::new();
         let mut open = Open { topic, partitions, lanes, outlets, letters, states, quiet, until: None, waits };
         (0..names.len()).try_for_each(|at| self.open_outlet(&mut open, at))?;
+        self.settle_past(&open)?;
+        self.settle_doubt(&open);
         self.begin_windows(&mut open)?;
         self.settle_marks(&mut open)?;
         Ok(open)

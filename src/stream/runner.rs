@@ -5,9 +5,10 @@
 //! one dead letter.
 
 use super::checkpoint::{Checkpoint, Counts};
-use super::closing::{WINDOWS, Waits};
+use super::closing::Waits;
 use super::cpu::{Pace, READ_SIZE_MIN};
 use super::dead_letters::{DeadLetters, Letter};
+use super::enrich::Then;
 use super::fault::{Fault, Reason};
 use super::format::Registry;
 use super::hooks::{Hooks, Step};
@@ -45,8 +46,6 @@ pub(super) const NAP: Duration = Duration::from_millis(200);
 /// Pauses while an output is down: from the first to the longest, doubling.
 pub(super) const BACKOFF_MIN: Duration = Duration::from_secs(1);
 pub(super) const BACKOFF_MAX: Duration = Duration::from_secs(60);
-/// How often a replay with an older text is tried before the new one begins without it.
-const REPLAY_ATTEMPTS: usize = 3;
 
 /// Why a turn could not be done.
 pub(super) enum Fail {
@@ -59,7 +58,7 @@ pub(super) enum Fail {
 }
 
 impl Fail {
-    fn reason(self) -> String {
+    pub(super) fn reason(self) -> String {
         match self {
             Fail::Down(reason) | Fail::Broken(reason) => reason,
             Fail::Anew => "the checkpoint has changed".to_owned(),
@@ -117,6 +116,10 @@ pub(super) struct Runner {
     pub(super) asked_to_wait: Duration,
     /// What is fed, if this is no live run.
     pub(super) replay: Option<Arc<Replay>>,
+    /// What may be wrong in its outputs, until it is known whether they hold any of that.
+    pub(super) doubt: Option<String>,
+    /// What it looks rows up in that an output lacks which is behind.
+    pub(super) then: Then,
     /// Dead letters that are fed now, ascending, as they are in their topic.
     pub(super) letters: Vec<Record>,
 }
@@ -222,6 +225,8 @@ pub(super) fn begin(
         buried: BTreeSet::new(),
         asked_to_wait: Duration::ZERO,
         replay: None,
+        then: Then::default(),
+        doubt: None,
         letters: Vec::new(),
     })
 }
@@ -246,49 +251,6 @@ impl Runner {
         }
     }
 
-    /// If the text has changed since the last cut, or a file that rows are looked up in: what topics hold behind that cut was made with the
-    /// old ones. Everything up to there is made once more with them and cut, so that no record is in one output by what was and in another by
-    /// what is.
-    fn replay_text(&mut self) {
-        if self.checkpoint.text == self.job.spec.text && !self.have_tables_changed() {
-            return;
-        }
-        let Ok(old) = load::text(&self.job.spec.file, &self.checkpoint.text) else {
-            warn!(
-                pipeline = self.job.spec.name,
-                "this version does not understand the text of the last run: the new one begins at its last cut"
-            );
-            return;
-        };
-        let new = std::mem::replace(&mut self.job, old);
-        self.bring_back_tables();
-        for attempt in 1..=REPLAY_ATTEMPTS {
-            let topic = match self.source() {
-                Ok(Some(topic)) => topic,
-                Ok(None) => break,
-                Err(fail) => {
-                    self.rest(BACKOFF_MIN, &fail.reason());
-                    continue;
-                }
-            };
-            // Another topic of that name: there is nothing left to replay.
-            if self.checkpoint.topic != Some(topic.id) || self.life.is_stopping() {
-                break;
-            }
-            match self.replay_to_outputs(topic) {
-                Ok(()) => break,
-                Err(Fail::Anew) => self.rewind(),
-                Err(fail) => {
-                    let reason = fail.reason();
-                    warn!(pipeline = self.job.spec.name, attempt, %reason, "the replay with the text of the last run failed");
-                    self.rewind();
-                    self.rest(BACKOFF_MIN, &reason);
-                }
-            }
-        }
-        self.job = new;
-    }
-
     /// Forgets what the steps remember.
     fn drop_state(&mut self) -> Result<(), String> {
         self.checkpoint.state = None;
@@ -296,28 +258,6 @@ impl Runner {
         self.checkpoint.window_marks.clear();
         let saved = self.life.save(&self.checkpoint, &self.path);
         saved.map_err(|error| format!("cannot write the checkpoint {}: {error}", self.path.display()))
-    }
-
-    fn replay_to_outputs(&mut self, topic: Arc<Source>) -> Result<(), Fail> {
-        let mut open = self.open(topic)?;
-        let mut furthest = self.positions.clone();
-        for (partition, next) in open.furthest() {
-            let known = furthest.entry(partition).or_insert(next);
-            *known = next.max(*known);
-        }
-        furthest.remove(&WINDOWS);
-        for partition in open.topic.partitions().iter() {
-            furthest.entry(partition.id().0).and_modify(|end| *end = (*end).min(partition.tail().0));
-        }
-        if open.topic.is_shared() {
-            // What other members have now is theirs to go on with.
-            furthest.retain(|id, _| open.topic.partition(PartitionId(*id)).is_some());
-        }
-        open.until = Some(self.until_windows(&mut open, furthest));
-        if self.is_replayed(&open) {
-            return Ok(());
-        }
-        self.turns(&mut open)
     }
 
     fn run(&mut self) -> Result<(), String> {
@@ -386,7 +326,7 @@ impl Runner {
     }
 
     /// Reads and writes until the stop, the topic's end of life, or an error.
-    fn turns(&mut self, open: &mut Open) -> Result<(), Fail> {
+    pub(super) fn turns(&mut self, open: &mut Open) -> Result<(), Fail> {
         let result = self.turns_until_stop(open);
         self.status.rewind();
         if result.is_err() {
@@ -436,7 +376,7 @@ impl Runner {
         self.cut_all(open)
     }
 
-    fn is_replayed(&self, open: &Open) -> bool {
+    pub(super) fn is_replayed(&self, open: &Open) -> bool {
         let Some(until) = &open.until else { return false };
         let are_at = |until: &BTreeMap<i32, i64>| {
             let is_there = |outlet: &Outlet| {
@@ -515,8 +455,15 @@ impl Runner {
         places
     }
 
-    /// One read for the outputs at `next`.
+    /// One read for the outputs at `next`, with the tables that its records were looked up in by the others.
     fn read(&mut self, open: &mut Open, partition: &Stretch, next: i64, until: i64) -> Result<bool, Fail> {
+        match self.past_of(partition.id().0, next) {
+            Some((at, end)) => self.looking_back(at, |own| own.read_here(open, partition, next, until.min(end))),
+            None => self.read_here(open, partition, next, until),
+        }
+    }
+
+    fn read_here(&mut self, open: &mut Open, partition: &Stretch, next: i64, until: i64) -> Result<bool, Fail> {
         let (id, together) = (partition.id().0, self.stand_together(open));
         let is_there = |outlet: &Outlet| outlet.takes(id, together) && outlet.positions.get(&id) == Some(&next);
         let mut crowd: Vec<usize> = (0..open.outlets.len()).filter(|at| is_there(&open.outlets[*at])).collect();

@@ -12,7 +12,7 @@ const ENTRY_SIZE: usize = 64;
 
 /// Rows by key.
 #[derive(Default)]
-pub(super) struct Contents {
+pub(in crate::stream) struct Contents {
     rows: HashMap<Box<[u8]>, Held>,
     size: usize,
 }

@@ -1,9 +1,10 @@
 //! Copies of the files that tables were made of, and of those that MaxMind's databases are, beside the checkpoint that names them. What topics hold behind the last cut was looked up in
 //! these: a start that finds other files makes it once more with the copies, and goes on with the new files there.
 
-use super::LookUp;
+use super::{Contents, LookUp, Past};
 use crate::disk::replace;
 use crate::stream::checkpoint::Checkpoint;
+use crate::stream::functions::Database;
 use crate::stream::runner::{Fail, Runner};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -11,6 +12,7 @@ use sha2::{Digest, Sha256};
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use tracing::warn;
 
 /// What copies are called, before the first digits of what they hash to.
@@ -30,6 +32,21 @@ impl Kept {
     fn name(&self) -> String {
         format!("{PREFIX}{}", &self.hash[..self.hash.len().min(32)])
     }
+
+    /// The copy of the file of that name.
+    pub(in crate::stream) fn copy_of(&self, from: &str, folder: &Path) -> Option<PathBuf> {
+        (self.is_there && self.from == from).then(|| folder.join(self.name()))
+    }
+
+    /// Whether it is a file of this table, of which there is a copy.
+    pub(super) fn is_of(&self, table: &dyn Origin) -> bool {
+        self.is_there && self.from == table.name()
+    }
+
+    /// Whether it says what the table was made of.
+    pub(super) fn says_same(&self, table: &dyn Origin) -> bool {
+        self.hash == hex::encode(table.hash())
+    }
 }
 
 /// A file that rows are looked up in.
@@ -45,15 +62,27 @@ pub(in crate::stream) trait Origin {
     /// There is a copy.
     fn is_copied(&self);
 
-    /// Rows are looked up in this from now on, and no longer in what the file holds.
+    /// What rows can be looked up in.
     ///
     /// # Errors
     /// Why they cannot be.
-    fn put(&self, bytes: Bytes, hash: Vec<u8>) -> Result<(), String>;
+    fn read(&self, bytes: Bytes, hash: &[u8]) -> Result<Held, String>;
+
+    /// Rows are looked up in this from now on; gives what they were looked up in.
+    fn exchange(&self, held: Held) -> Held;
+
+    /// It does not follow its file any more, which held something else than this.
+    fn pin(&self, _hash: Vec<u8>) {}
+}
+
+/// What rows are looked up in.
+pub(in crate::stream) enum Held {
+    Table(Contents),
+    Database(Arc<Database>),
 }
 
 impl Runner {
-    fn folder(&self) -> PathBuf {
+    pub(in crate::stream) fn folder(&self) -> PathBuf {
         self.path.parent().unwrap_or(Path::new(".")).to_owned()
     }
 
@@ -80,6 +109,7 @@ impl Runner {
     /// As [`Runner::keep_tables`], durably: other tables are in use from now on.
     pub(in crate::stream) fn keep_tables_now(&mut self) -> Result<(), Fail> {
         let mut next = self.checkpoint.clone();
+        self.keep_past(&mut next);
         self.keep_tables(&mut next)?;
         self.store(next)?;
         self.forget_tables();
@@ -90,7 +120,8 @@ impl Runner {
     pub(in crate::stream) fn forget_tables(&self) {
         self.job.plan.origins().for_each(|table| table.is_copied());
         let Ok(entries) = fs::read_dir(self.folder()) else { return };
-        let names: Vec<String> = self.checkpoint.tables.iter().map(Kept::name).collect();
+        let past = self.checkpoint.past.iter().flat_map(Past::tables);
+        let names: Vec<String> = self.checkpoint.tables.iter().chain(past).map(Kept::name).collect();
         for path in entries.filter_map(|entry| entry.ok().map(|entry| entry.path())) {
             let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
             if name.starts_with(PREFIX) && !names.contains(&name) {
@@ -102,15 +133,16 @@ impl Runner {
 
     /// Whether files are others than those of the last run.
     pub(in crate::stream) fn have_tables_changed(&self) -> bool {
-        let is_other = |(known, table): (&Kept, &dyn Origin)| known.hash != hex::encode(table.hash());
+        let is_other = |(known, table): (&Kept, &dyn Origin)| !known.says_same(table);
         self.checkpoint.tables.iter().zip(self.job.plan.origins()).any(is_other)
     }
 
     /// Puts the copies in the place of the files; they do not follow them any more.
     pub(in crate::stream) fn bring_back_tables(&self) {
         for (known, table) in self.checkpoint.tables.iter().zip(self.job.plan.origins()) {
-            let brought = match known.is_there && known.from == table.name() {
+            let brought = match known.is_of(table) {
                 true => bring_back(table, &self.folder(), known),
+                false if known.says_same(table) => Ok(()),
                 false => Err("there is no copy of it".to_owned()),
             };
             if let Err(reason) = brought {
@@ -145,12 +177,19 @@ fn copy(table: &dyn Origin, folder: &Path, kept: &Kept) -> io::Result<bool> {
 
 /// The table is what the copy says, until the end.
 fn bring_back(table: &dyn Origin, folder: &Path, kept: &Kept) -> Result<(), String> {
+    table.exchange(held(table, folder, kept)?);
+    table.pin(hex::decode(&kept.hash).unwrap_or_default());
+    Ok(())
+}
+
+/// What the copy says.
+pub(super) fn held(table: &dyn Origin, folder: &Path, kept: &Kept) -> Result<Held, String> {
     let bytes = fs::read(folder.join(kept.name())).map_err(|error| format!("its copy cannot be read: {error}"))?;
     let hash = Sha256::digest(&bytes).to_vec();
     if hex::encode(&hash) != kept.hash {
         return Err("its copy is damaged".to_owned());
     }
-    table.put(bytes.into(), hash)
+    table.read(bytes.into(), &hash)
 }
 
 impl Origin for LookUp {
@@ -170,11 +209,17 @@ impl Origin for LookUp {
         LookUp::is_copied(self);
     }
 
-    fn put(&self, bytes: Bytes, hash: Vec<u8>) -> Result<(), String> {
-        let contents = self.load(&bytes)?;
-        *self.contents_mut() = contents;
-        self.pin(hash);
-        Ok(())
+    fn read(&self, bytes: Bytes, _hash: &[u8]) -> Result<Held, String> {
+        self.load(&bytes).map(Held::Table)
+    }
+
+    fn exchange(&self, held: Held) -> Held {
+        let Held::Table(contents) = held else { return held };
+        Held::Table(std::mem::replace(&mut *self.contents_mut(), contents))
+    }
+
+    fn pin(&self, hash: Vec<u8>) {
+        LookUp::pin(self, hash);
     }
 }
 

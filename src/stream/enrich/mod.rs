@@ -8,14 +8,16 @@ mod csv;
 mod file;
 mod keep;
 mod parse;
+mod past;
 mod tend;
 #[cfg(test)]
 mod tests;
 mod topic;
 mod watch;
 
-pub(super) use keep::{Kept, Origin};
+pub(super) use keep::{Held, Kept, Origin};
 pub(super) use parse::{read, test_tables};
+pub(super) use past::{Past, Then};
 
 use super::kinds;
 use super::spec::{Enrich, Kind, Missing, Named, TableFrom};
@@ -242,7 +244,7 @@ fn scalar_kind(kind: &DataType) -> Option<Kind> {
 
 impl TableFrom {
     /// The same with its file as it is found from the pipeline's file on.
-    fn within(&self, pipeline: &Path) -> TableFrom {
+    pub(in crate::stream) fn within(&self, pipeline: &Path) -> TableFrom {
         let whole = |file: &Path| pipeline.parent().unwrap_or(Path::new(".")).join(file);
         match self {
             TableFrom::Csv { file, delimiter } => TableFrom::Csv { file: whole(file), delimiter: *delimiter },

@@ -5,7 +5,7 @@
 
 use super::address::address;
 use super::call::{Function, Gives, Takes};
-use crate::stream::enrich::Origin;
+use crate::stream::enrich::{Held, Origin};
 use arc_swap::ArcSwap;
 use arrow::array::{ArrayRef, Int64Array, StringBuilder};
 use bytes::Bytes;
@@ -157,10 +157,14 @@ impl Origin for GeoFile {
     /// The database is held for as long as the plan is.
     fn is_copied(&self) {}
 
-    fn put(&self, bytes: Bytes, hash: Vec<u8>) -> std::result::Result<(), String> {
+    fn read(&self, bytes: Bytes, hash: &[u8]) -> std::result::Result<Held, String> {
         let database = Database::of(self.path.clone(), bytes).map_err(|error| error.to_string())?;
-        self.database.store(Arc::new(Database { hash: hash.into(), ..database }));
-        Ok(())
+        Ok(Held::Database(Arc::new(Database { hash: hash.to_vec().into(), ..database })))
+    }
+
+    fn exchange(&self, held: Held) -> Held {
+        let Held::Database(database) = held else { return held };
+        Held::Database(self.database.swap(database))
     }
 }
 
@@ -170,7 +174,8 @@ impl GeoFile {
     }
 }
 
-struct Database {
+/// A file as it was read.
+pub(in crate::stream) struct Database {
     path: PathBuf,
     bytes: Bytes,
     reader: Reader<Bytes>,

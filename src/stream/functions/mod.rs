@@ -30,7 +30,7 @@ use datafusion_common::Result;
 use datafusion_common::tree_node::{Transformed, TreeNode};
 use datafusion_expr::expr::ScalarFunction;
 use datafusion_expr::{Expr, ScalarUDF};
-pub(super) use geoip::GeoFile;
+pub(super) use geoip::{Database, GeoFile};
 pub(super) use sized::limited;
 use std::path::Path;
 use std::sync::Arc;

@@ -336,3 +336,71 @@ fn a_geoip_file_that_changed_while_the_pipeline_lay_dead_sends_no_row_to_two_pla
         assert_eq!(bench.numbers("out").iter().filter(|n| **n > 200).count(), good(201..240).len(), "{crash:?}");
     }
 }
+
+/// One output is down while the file changes twice; the rest goes on. How the run ends in between, if it does.
+#[test]
+fn an_output_that_is_behind_has_its_rows_by_the_file_that_the_others_had_theirs_by() {
+    let text = "from = \"topic:in\"\n[columns]\nn = \"int64\"\nuser = \"string\"\n[[step]]\nenrich = { from = \"users.csv\", key = \"user\", on = \"user\", types = { plan = \"string\" } }\n[[step]]\nselect = \"n, plan\"\n[[route]]\nwhere = \"plan = 'pro'\"\nto = { topic = \"pros\" }\n[[route]]\notherwise = true\nto = { topic = \"out\" }\n";
+    let table = |pro: i64| {
+        let rows: String =
+            (0..7).map(|user| format!("u{user},{}\n", if user % 2 == pro { "pro" } else { "free" })).collect();
+        format!("user,plan\n{rows}")
+    };
+    let of = |range: std::ops::Range<i64>, pro: i64| -> Vec<i64> {
+        good(range).into_iter().filter(|n| n % 7 % 2 == pro).collect()
+    };
+    for ending in ["", "stop", "kill"] {
+        let bench = Bench::new();
+        let source = bench.topic("in", 2, &[]);
+        ["out", "pros"].iter().for_each(|name| drop(bench.topic(name, 1, &[])));
+        let is_down = Arc::new(AtomicBool::new(true));
+        let own = is_down.clone();
+        bench.hooks.sink(move |_, output, _| match own.load(Ordering::SeqCst) && output == "topic pros" {
+            true => Err(WriteError::Down("planned".to_owned())),
+            false => Ok(()),
+        });
+        let mut runs = None;
+        // By 1, 0, 1: the last stretch meets the file that is there to the end.
+        for (at, pro) in [1, 0, 1].into_iter().enumerate() {
+            bench.table(&table(pro));
+            let run = runs.take().unwrap_or_else(|| bench.run(&bench.table_job(text)));
+            if at > 0 && ending.is_empty() {
+                // Until the new file is in use: who is free by it shows that.
+                let from = 10_000 * at as i64;
+                let mut probes = (from..from + 10_000).filter(|n| n % 7 % 2 != pro && n % 10 != 0);
+                wait_for("the swap", || {
+                    let probe = probes.next().unwrap();
+                    bench.send(&source, 0, probe..probe + 1);
+                    bench.numbers("out").iter().any(|n| *n >= from)
+                });
+            }
+            let from = at as i64 * 100 + 1;
+            bench.send(&source, 0, from..from + 40);
+            bench.send(&source, 1, from + 50..from + 90);
+            let wanted = [of(from..from + 40, 1 - pro), of(from + 50..from + 90, 1 - pro)].concat();
+            wait_for("the others", || wanted.iter().all(|n| bench.numbers("out").contains(n)));
+            match ending {
+                "stop" => run.stop(),
+                "kill" => {
+                    drop(Life::begin(&bench.seat));
+                    let _ = run.end();
+                }
+                _ => runs = Some(run),
+            }
+        }
+        runs.into_iter().for_each(Runs::stop);
+        is_down.store(false, Ordering::SeqCst);
+        bench.finish(&bench.table_job(text));
+        for (at, pro) in [1, 0, 1].into_iter().enumerate() {
+            let from = at as i64 * 100 + 1;
+            let within = |topic: &str| -> Vec<i64> {
+                bench.numbers(topic).into_iter().filter(|n| (from..from + 90).contains(n)).collect()
+            };
+            let wanted = |pro| [of(from..from + 40, pro), of(from + 50..from + 90, pro)].concat();
+            assert_eq!((within("pros"), within("out")), (wanted(pro), wanted(1 - pro)), "{ending} {at}");
+        }
+        assert_eq!(bench.numbers("pros").iter().filter(|n| bench.numbers("out").contains(n)).count(), 0, "{ending}");
+        let path = runner::checkpoint_path(&bench.options, "p");
+        assert!(Checkpoint::load(&path).unwrap().unwrap().past.is_empty(), "{ending}: it is let go");
+    }
+}
