@@ -39,6 +39,10 @@ pub(super) struct Checkpoint {
     /// The same for the time of windows.
     #[serde(default)]
     pub(super) window_marks: BTreeMap<i32, i64>,
+    /// The latest time that this machine's clock has shown by then, ms since 1970: what it believed it goes on believing, also where it is
+    /// set back. 0 = nothing is known.
+    #[serde(default)]
+    pub(super) clock_ms: i64,
     /// What this machine's clock decided of records behind these positions.
     #[serde(default)]
     pub(super) beliefs: Vec<Belief>,
@@ -168,6 +172,7 @@ impl Checkpoint {
             state: None,
             marks: BTreeMap::new(),
             window_marks: BTreeMap::new(),
+            clock_ms: 0,
             beliefs: Vec::new(),
             tables: Vec::new(),
             past: Vec::new(),
@@ -196,6 +201,7 @@ impl Checkpoint {
         self.window_marks.clear();
         self.beliefs.clear();
         self.past.clear();
+        self.clock_ms = 0;
     }
 
     /// The same for some partitions; in the others all outputs stay where they are.
@@ -203,8 +209,9 @@ impl Checkpoint {
         let positions: BTreeMap<i32, i64> = self.positions.clone().into_iter().chain(moved.clone()).collect();
         let kept: BTreeMap<String, BTreeMap<i32, i64>> =
             self.outputs.iter().map(|(name, output)| (name.clone(), output.positions.clone())).collect();
-        let past = std::mem::take(&mut self.past);
+        let (past, clock_ms) = (std::mem::take(&mut self.past), self.clock_ms);
         self.renew(positions);
+        self.clock_ms = clock_ms;
         self.past = past.into_iter().filter_map(|past| past.without(moved)).collect();
         for (name, output) in &mut self.outputs {
             let own = kept.get(name).cloned().unwrap_or_default();

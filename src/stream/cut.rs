@@ -153,6 +153,7 @@ impl Runner {
         }
         self.hooks.at(Step::Staged);
         next.cut += 1;
+        next.clock_ms = self.latest_ms();
         next.positions.clone_from(&self.positions);
         next.letters = Some(open.letters.journal().state(&open.states.floor(&self.positions)));
         next.counts = self.counts;

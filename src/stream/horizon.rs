@@ -2,7 +2,8 @@
 //! any further, and makes everybody else's rows late.
 //!
 //! What a clock decides has to come out again when records are read a second time. Where it decides against a time, the checkpoint says so
-//! before anything leaves. What it believed once it believes later too, since it has gone on.
+//! before anything leaves. What it believed once it believes later too, since it has gone on; where it was set back, the checkpoint says
+//! how far it had been.
 
 use super::runner::{Fail, Runner};
 use super::state::{AHEAD_MAX_MS, Remembered};
@@ -11,6 +12,7 @@ use crate::record::Record;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
+use tracing::warn;
 
 /// Decisions that a checkpoint holds, about: a cut forgets those below it.
 const BELIEFS_MAX: usize = 1_000;
@@ -66,7 +68,27 @@ impl Runner {
         let (Some(first), Some(last)) = (records.first(), records.last()) else { return Horizon::NONE };
         let is_of_them = |belief: &&Belief| belief.reaches(partition, first.offset.0) && belief.from <= last.offset.0;
         let known = self.checkpoint.beliefs.iter().filter(is_of_them).cloned().collect();
-        Horizon { now: self.options.clock.now_ms().saturating_add(AHEAD_MAX_MS), known }
+        Horizon { now: self.latest_ms().saturating_add(AHEAD_MAX_MS), known }
+    }
+
+    /// The latest time that this machine's clock has shown to this pipeline.
+    pub(super) fn latest_ms(&self) -> i64 {
+        let latest = self.latest_ms.get().max(self.options.clock.now_ms());
+        self.latest_ms.set(latest);
+        latest
+    }
+
+    /// Tells of a clock that was set back.
+    pub(super) fn note_clock(&mut self) {
+        let back = self.latest_ms.get() - self.options.clock.now_ms();
+        if back > AHEAD_MAX_MS {
+            let told = format!(
+                "this machine's clock is {} minutes behind what it showed when this pipeline last wrote: set it right; until then times of events are believed by the later time (inrush pipeline reset forgets that)",
+                back / 60_000
+            );
+            warn!(pipeline = self.job.spec.name, "{told}");
+            self.status.warn(told);
+        }
     }
 
     /// Notes what became of records whose times were not believed, durably if the clock decided that.

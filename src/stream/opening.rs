@@ -76,6 +76,7 @@ impl Runner {
         (0..names.len()).try_for_each(|at| self.open_outlet(&mut open, at))?;
         self.settle_past(&open)?;
         self.settle_doubt(&open);
+        self.note_clock();
         self.begin_windows(&mut open)?;
         self.settle_marks(&mut open)?;
         Ok(open)
@@ -445,7 +446,10 @@ impl Runner {
     }
 
     /// Makes a checkpoint durable, if it says anything new.
-    pub(super) fn store(&mut self, next: Checkpoint) -> Result<(), Fail> {
+    pub(super) fn store(&mut self, mut next: Checkpoint) -> Result<(), Fail> {
+        if next != self.checkpoint {
+            next.clock_ms = self.latest_ms();
+        }
         self.life
             .keep(&next, &self.checkpoint, &self.path)
             .map_err(|error| format!("cannot write the checkpoint {}: {error}", self.path.display()))?;

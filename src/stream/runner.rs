@@ -30,6 +30,7 @@ use crate::disk::create_folder;
 use crate::metrics as names;
 use crate::record::{Batch, Offset, PartitionId, Record, TimestampType};
 use crate::store::ReadError;
+use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::poll_fn;
 use std::path::{Path, PathBuf};
@@ -116,6 +117,8 @@ pub(super) struct Runner {
     pub(super) asked_to_wait: Duration,
     /// What is fed, if this is no live run.
     pub(super) replay: Option<Arc<Replay>>,
+    /// The latest time of this machine's clock that it has seen.
+    pub(super) latest_ms: Cell<i64>,
     /// What may be wrong in its outputs, until it is known whether they hold any of that.
     pub(super) doubt: Option<String>,
     /// What it looks rows up in that an output lacks which is behind.
@@ -205,6 +208,7 @@ pub(super) fn begin(
     }
     let loaded = Checkpoint::load(&path).map_err(|error| error.to_string())?;
     let checkpoint = loaded.unwrap_or_else(|| Checkpoint::new(&job.spec.text));
+    let latest_ms = Cell::new(checkpoint.clock_ms);
     Ok(Runner {
         options: options.clone(),
         job: job.clone(),
@@ -226,6 +230,7 @@ pub(super) fn begin(
         asked_to_wait: Duration::ZERO,
         replay: None,
         then: Then::default(),
+        latest_ms,
         doubt: None,
         letters: Vec::new(),
     })

@@ -68,6 +68,34 @@ fn a_client_whose_clock_runs_ahead_makes_nobody_late_and_a_kill_changes_no_decis
     }
 }
 
+/// As on a box without a clock of its own, before it has asked for the time.
+#[test]
+fn a_clock_that_is_behind_after_a_kill_takes_nothing_back_that_was_believed() {
+    for crash in [Step::Appended, Step::Written, Step::Lettered, Step::Staged, Step::Saved] {
+        let (bench, clock) = bench_at(BEGAN + 30 * MINUTE);
+        let source = bench.topic("in", 1, &[]);
+        ["out", "late"].iter().for_each(|name| drop(bench.topic(name, 1, &[])));
+        let events: Vec<_> = (0..6).map(|n| row(1 << n, BEGAN + n * MINUTE)).collect();
+        bench.hooks.crash_at(crash, 1);
+        bench.send_events(&source, 0, &events);
+        let runs = bench.run(&bench.job(COUNTING));
+        wait_for("the planned crash", || runs.thread.is_finished());
+        let _ = runs.end();
+        let before = bench.numbers("out");
+        clock.advance(-1_440 * MINUTE);
+        let runs = bench.run(&bench.job(COUNTING));
+        wait_for("the windows", || bench.numbers("out") == [1, 2, 4, 8, 16]);
+        let is_told =
+            |status: &PipelineStatus| status.warnings.iter().any(|warning| warning.contains("minutes behind"));
+        wait_for("the warning", || bench.status().is_some_and(|status| is_told(&status)));
+        runs.stop();
+        assert!(
+            before.iter().all(|n| bench.numbers("out").contains(n)) && bench.numbers("late").is_empty(),
+            "{crash:?}"
+        );
+    }
+}
+
 #[test]
 fn a_record_of_the_far_future_makes_steps_forget_nothing() {
     let (bench, _) = bench_at(BEGAN + MINUTE);
