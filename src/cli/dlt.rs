@@ -144,6 +144,9 @@ fn reasons() -> impl Iterator<Item = &'static str> {
     Reason::ALL.into_iter().map(Reason::as_str).chain(["no-key", "-"])
 }
 
+/// Milliseconds of 1973.
+const MS_MIN: i64 = 100_000_000_000;
+
 /// A moment in ms: so long ago, RFC 3339, a day as it begins in UTC, or ms.
 pub(super) fn moment(text: &str) -> Result<i64, String> {
     moment_from(text, Clock::System.now_ms())
@@ -151,7 +154,13 @@ pub(super) fn moment(text: &str) -> Result<i64, String> {
 
 fn moment_from(text: &str, now_ms: i64) -> Result<i64, String> {
     if let Ok(ms) = text.parse() {
-        return Ok(ms);
+        // Offsets, seconds, years: nobody means the first days of 1970.
+        return match (1..MS_MIN).contains(&ms) {
+            true => Err(format!(
+                "{text} ms is in 1970; an offset is offset:{text} where offsets are taken, and a time has milliseconds"
+            )),
+            false => Ok(ms),
+        };
     }
     if let Ok(time) = chrono::DateTime::parse_from_rfc3339(text) {
         return Ok(time.timestamp_millis());
@@ -548,6 +557,7 @@ mod tests {
         assert_eq!(at("1970-01-01T00:00:01Z"), Ok(1_000));
         assert_eq!(at("1970-01-02"), Ok(86_400_000));
         assert_eq!(at("1700000000000"), Ok(1_700_000_000_000));
+        assert!(at("5").unwrap_err().contains("offset:5") && at("1700000000").is_err());
         for wrong in ["yesterday", "2026-13-01T00:00:00Z", "2026-13-01", ""] {
             assert!(at(wrong).unwrap_err().contains("1h"), "{wrong}");
         }

@@ -221,6 +221,23 @@ impl Control {
         self.board().insert(status.name.clone(), Posted { own: status.reason.clone(), status });
     }
 
+    /// Says of a pipeline that it begins again; what else is told of it is from before.
+    pub fn note_start(&self, pipeline: &str) {
+        if let Some(Posted { status, own }) = self.board().get_mut(pipeline) {
+            (status.state, status.reason) = (State::Starting, None);
+            status.warnings.clear();
+            *own = None;
+        }
+    }
+
+    /// Says what became of a file on disk, without waiting for the pipeline to tell.
+    pub fn note_warning(&self, pipeline: &str, old: Option<&str>, new: Option<&str>) {
+        if let Some(Posted { status, .. }) = self.board().get_mut(pipeline) {
+            status.warnings.retain(|warning| Some(warning.as_str()) != old && Some(warning.as_str()) != new);
+            status.warnings.extend(new.map(str::to_owned));
+        }
+    }
+
     /// Says for whom a pipeline waits.
     pub fn note_wait(&self, pipeline: &str, whom: &str, seconds: u64) {
         if let Some(Posted { status, .. }) = self.board().get_mut(pipeline) {

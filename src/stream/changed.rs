@@ -1,7 +1,6 @@
 //! A pipeline file that has changed: what outputs hold behind the last cut was made with the text of before, which the checkpoint keeps.
 //! Everything up to there is made once more with it and cut, so that no record is in one output by what was and in another by what is.
 
-use super::checkpoint::Checkpoint;
 use super::closing::WINDOWS;
 use super::enrich::Kept;
 use super::load::{self, Job};
@@ -83,20 +82,16 @@ impl Runner {
 
     /// What the last run ran; tables whose files are gone are read from their copies.
     fn text_of_before(&self) -> Result<Job, String> {
-        let copy = |from: &TableFrom| self.copy_of(from);
         let file = &self.job.spec.file;
-        load::text_with(file, &self.checkpoint.text, |step| match step {
-            Step::Enrich(enrich) => {
-                if let Some(copy) = copy(&enrich.from.within(file)) {
-                    match &mut enrich.from {
-                        TableFrom::Csv { file, .. } | TableFrom::Parquet(file) => *file = copy,
-                        TableFrom::Topic(_) => {}
-                    }
-                }
+        let from_copy = |step: &mut Step| {
+            let Step::Enrich(enrich) = step else { return };
+            let Some(copy) = self.copy_of(&enrich.from.within(file)) else { return };
+            if let TableFrom::Csv { file, .. } | TableFrom::Parquet(file) = &mut enrich.from {
+                *file = copy;
             }
-            _ => {}
-        })
-        .map_err(|mistakes| mistakes.first().map(ToString::to_string).unwrap_or_default())
+        };
+        load::text_with(file, &self.checkpoint.text, from_copy)
+            .map_err(|mistakes| mistakes.first().map(ToString::to_string).unwrap_or_default())
     }
 
     /// The copy of a table's file that is gone.
@@ -105,11 +100,8 @@ impl Runner {
         if file.exists() {
             return None;
         }
-        let Checkpoint { tables, .. } = &self.checkpoint;
-        tables
-            .iter()
-            .find_map(|known: &Kept| known.copy_of(&from.to_string(), &self.folder()))
-            .and_then(|copy| copy.canonicalize().ok())
+        let of_name = |known: &Kept| known.copy_of(&from.to_string(), &self.folder());
+        self.checkpoint.tables.iter().find_map(of_name)?.canonicalize().ok()
     }
 
     fn replay_to_outputs(&mut self, topic: Arc<Source>) -> Result<(), Fail> {

@@ -45,7 +45,10 @@ fn column(section: &Section<'_>, name: &str, item: &Item) -> Option<Column> {
             coerce: false,
         });
     }
-    if item.is_str() || item.is_array() {
+    let is_struct = item.as_inline_table().is_some_and(|table| {
+        !table.is_dotted() && !table.is_empty() && !["type", "path", "header"].iter().any(|key| table.contains_key(key))
+    });
+    if item.is_str() || item.is_array() || is_struct {
         let kind = kind(section, name, item.as_value()?)?;
         return Some(Column {
             name: name.to_owned(),

@@ -206,11 +206,20 @@ impl Runner {
     }
 
     /// Another topic of that name begins anew; a position that the log does not reach any more moves back to its end.
-    fn settle_source(&self, next: &mut Checkpoint, topic: &Source) {
+    fn settle_source(&mut self, next: &mut Checkpoint, topic: &Source) {
         if next.topic != Some(topic.id) {
             // A cluster that has got topic ids has the same topics as before.
             if next.topic.is_some_and(|known| !known.is_nil()) {
-                warn!(pipeline = self.job.spec.name, topic = %topic.name, "this is another topic than before, the pipeline begins at its start");
+                let lost = match self.job.plan.is_stateful() {
+                    true => "; what its steps remembered, held and counted of the old one is gone",
+                    false => "",
+                };
+                let told = format!(
+                    "topic {} was made anew: the pipeline begins at the start of the new one{lost}",
+                    topic.name
+                );
+                warn!(pipeline = self.job.spec.name, "{told}");
+                self.status.warn(told);
                 next.renew(BTreeMap::new());
             }
             next.topic = Some(topic.id);
@@ -477,7 +486,7 @@ fn listed(steps: &[String]) -> String {
 }
 
 /// Each key of a step that remembers must come in one partition only.
-fn keyed_by(topic: &Source, job: &Job) -> Result<(), String> {
+pub(super) fn keyed_by(topic: &Source, job: &Job) -> Result<(), String> {
     let http_key = topic.http_key();
     let pointer = |path: &[String]| {
         path.iter().map(|part| format!("/{}", part.replace('~', "~0").replace('/', "~1"))).collect::<String>()

@@ -202,7 +202,13 @@ pub(super) fn sql_of(section: &Section<'_>, key: &str, sql: Value<String>) -> Sq
 
 fn topic(section: &Section<'_>, key: &str, text: &str) -> Option<TopicName> {
     let Some(name) = text.strip_prefix("topic:") else {
-        section.wrong(key, format!("\"{text}\" is not a source; write \"topic:NAME\""));
+        let to_do = match text.strip_prefix("kafka:") {
+            Some(name) => {
+                format!("a topic of a cluster elsewhere is {{ kafka = \"{name}\", servers = \"HOST:9092\" }}")
+            }
+            None => "write \"topic:NAME\"".to_owned(),
+        };
+        section.wrong(key, format!("\"{text}\" is not a source; {to_do}"));
         return None;
     };
     match TopicName::new(name) {

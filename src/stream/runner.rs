@@ -207,6 +207,15 @@ pub(super) fn begin(
         create_folder(folder).map_err(|error| format!("cannot make {}: {error}", folder.display()))?;
     }
     let loaded = Checkpoint::load(&path).map_err(|error| error.to_string())?;
+    if loaded.is_none()
+        && let Some(left) = left_behind(&path)
+    {
+        return Err(format!(
+            "{} is gone, and {left} of it is there: put it back, or say with inrush pipeline reset {} --to … where to begin",
+            path.display(),
+            job.spec.name
+        ));
+    }
     let checkpoint = loaded.unwrap_or_else(|| Checkpoint::new(&job.spec.text));
     let latest_ms = Cell::new(checkpoint.clock_ms);
     Ok(Runner {
@@ -234,6 +243,13 @@ pub(super) fn begin(
         doubt: None,
         letters: Vec::new(),
     })
+}
+
+/// A file beside a checkpoint that is only there behind one.
+fn left_behind(checkpoint: &Path) -> Option<String> {
+    let names =
+        std::fs::read_dir(checkpoint.parent()?).ok()?.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+    names.into_iter().find(|name| name.starts_with("state-") || name.ends_with(".begun"))
 }
 
 /// Where a pipeline keeps its checkpoint.

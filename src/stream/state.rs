@@ -244,21 +244,16 @@ impl States {
     /// The system's; `InvalidData` with what is wrong.
     pub(super) fn load(plan: &Plan, folder: &Path, known: &StateFile) -> io::Result<States> {
         let path = folder.join(&known.file);
+        let named = folder.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+        let to_do = format!(
+            "inrush pipeline reload {named} --state drop goes on at the last cut without what the steps remembered"
+        );
         let damaged = |what: String| {
-            let message = format!(
-                "{} is damaged ({what}); inrush pipeline reset begins anew, without what the steps remembered",
-                path.display()
-            );
+            let message = format!("{} is damaged ({what}); {to_do}", path.display());
             io::Error::new(io::ErrorKind::InvalidData, message)
         };
         let bytes = fs::read(&path).map_err(|error| {
-            io::Error::new(
-                error.kind(),
-                format!(
-                    "cannot read {}: {error}; inrush pipeline reset begins anew, without what the steps remembered",
-                    path.display()
-                ),
-            )
+            io::Error::new(error.kind(), format!("cannot read {}: {error}; {to_do}", path.display()))
         })?;
         if bytes.len() as u64 != known.size || crc32c::crc32c(&bytes) != known.crc {
             return Err(damaged("its checksum is wrong".to_owned()));

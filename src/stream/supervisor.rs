@@ -5,10 +5,11 @@ use super::errands::{Errands, Step};
 use super::hooks::Hooks;
 use super::life::{Heard, Life, Seat};
 use super::load::{self, Job};
-use super::opening::state_mismatch;
+use super::opening::{keyed_by, state_mismatch};
 use super::replays::Replays;
 use super::sink::lake;
 use super::sink::place::Place;
+use super::source::Source;
 use super::spec::Output;
 use super::{Options, runner, source};
 use crate::control::{Command, CpuStatus, PipelineStatus, Request, ResetTo, State, Tap};
@@ -321,7 +322,9 @@ impl Supervisor {
             }
             return result.map(str::to_owned);
         };
-        running.life.set_note(self.refused.get(name).cloned());
+        let refused = self.refused.get(name).cloned();
+        self.options.control.note_warning(name, running.life.note().as_deref(), refused.as_deref());
+        running.life.set_note(refused);
         result.map(str::to_owned).map_err(|reason| format!("{reason} (the old one goes on)"))
     }
 
@@ -392,6 +395,7 @@ impl Supervisor {
         let life = Life::begin(seat).ok_or_else(busy)?;
         life.set_note(self.refused.get(&job.spec.name).cloned());
         let (options, own_job, own_life, hooks) = (self.options.clone(), job.clone(), life.clone(), self.hooks.clone());
+        self.options.control.note_start(&job.spec.name);
         let thread = planning_thread(format!("inrush-{}", job.spec.name));
         let thread = thread.spawn(move || runner::run(&options, &own_job, &own_life, &hooks, drop_state))?;
         // A counter that appears with its first event hides that event from `increase`.
@@ -639,6 +643,12 @@ fn looked_at(options: &Options, path: &Path) -> Result<Job, String> {
         let count = lines.len();
         format!("{count} mistake{}: {}", if count == 1 { "" } else { "s" }, lines.join("; "))
     })?;
+    if job.plan.is_stateful()
+        && job.spec.elsewhere.is_none()
+        && let Some(topic) = options.store.topic(job.spec.from.as_str()).filter(|topic| topic.partition_count() > 1)
+    {
+        keyed_by(&Source::of_log(topic), &job)?;
+    }
     for route in &job.spec.routes {
         let Output::Parquet(out) = &route.to else { continue };
         // A store is asked by the pipeline itself, which waits for it.

@@ -29,6 +29,10 @@ pub(super) fn told(output: &Output, spec: &Spec, of_windows: bool) -> OutputTold
         true => "one JSON object a row, with its window's end as timestamp and no headers".to_owned(),
         false => "one JSON object a row, with timestamp and headers of the source record".to_owned(),
     };
+    let unkeyed = match of_windows {
+        true => "none: rows of windows go to partition 0",
+        false => "none: a row goes to its source's partition number",
+    };
     let (memory, settings) = match output {
         Output::Parquet(out) => {
             let folder = match &out.store {
@@ -72,7 +76,7 @@ pub(super) fn told(output: &Output, spec: &Spec, of_windows: bool) -> OutputTold
         Output::Topic(out) => {
             let key = match &out.key {
                 Some(key) => format!("{key}, which also says the partition"),
-                None => "none: a row goes to its source's partition number".to_owned(),
+                None => unkeyed.to_owned(),
             };
             let settings = vec![("records", records), ("key", key), ("cut", "once a second".to_owned())];
             (BATCH_MEMORY, settings)
@@ -86,7 +90,7 @@ pub(super) fn told(output: &Output, spec: &Spec, of_windows: bool) -> OutputTold
         Output::Kafka(out) => {
             let key = match &out.key {
                 Some(key) => format!("{key}, which also says the partition"),
-                None => "none: a row goes to its source's partition number".to_owned(),
+                None => unkeyed.to_owned(),
             };
             let login = out.cluster.sasl.as_ref().map_or("none", |_| "by SASL");
             let settings = vec![

@@ -305,13 +305,21 @@ impl Values {
         if let Some(unit) = epoch(low, high, name) {
             return Kind::EpochTimestamp(unit);
         }
+        // Whole numbers of more digits than a float has, ids: as text they keep them.
+        let is_large = |number: f64| number.fract() == 0.0 && (MANY_DIGITS..TOO_MANY_DIGITS).contains(&number.abs());
         match (self.ints, self.floats) {
+            (Some((low, high)), None) if low < 0 && high > i128::from(i64::MAX) => Kind::String,
+            (_, Some((least, most))) if is_large(least) || is_large(most) => Kind::String,
             (Some((_, high)), None) if high <= i128::from(i64::MAX) => Kind::Int64,
             (Some((low, _)), None) if low >= 0 => Kind::Uint64,
             _ => Kind::Float64,
         }
     }
 }
+
+/// From here on a whole number is in no integer type, and up to here it may be somebody's id.
+const MANY_DIGITS: f64 = 9.2e18;
+const TOO_MANY_DIGITS: f64 = 1e40;
 
 /// The unit in which numbers are times between 2001 and 2065, if their name says that they are times.
 fn epoch(low: f64, high: f64, name: &str) -> Option<Unit> {

@@ -2,6 +2,7 @@
 //!
 //! Who reads there has what was written; nothing says what he did with it. So rows are there at least once.
 
+use super::super::life::waiting_for;
 use super::super::step::JsonLines;
 use super::parquet::CutName;
 use super::{Shaped, Sink, WriteError};
@@ -16,7 +17,8 @@ impl Sink for Stdout {
     fn write(&mut self, _: i32, shaped: &Shaped, _: &[u32], _: &[Record], _: &CutName) -> Result<(), WriteError> {
         let lines = JsonLines::of(&shaped.rows).map_err(|error| WriteError::Down(error.to_string()))?;
         let mut out = std::io::stdout().lock();
-        let written = out.write_all(&lines.text).and_then(|()| out.flush());
+        let write = || out.write_all(&lines.text).and_then(|()| out.flush());
+        let written = waiting_for(|| "output stdout, which nobody reads".to_owned(), write);
         written.map_err(|error| WriteError::Down(format!("cannot write to the standard output: {error}")))
     }
 }

@@ -51,6 +51,51 @@ fn a_folder_that_is_away_stops_nothing_and_hidden_files_are_no_pipelines() {
     assert!(told["q"].as_ref().unwrap_err().contains("a link to a file that is not there"), "{told:?}");
 }
 
+const REMEMBERS: &str = "from = \"topic:in\"\n[columns]\nn = \"int64\"\nuser = \"string\"\n[[step]]\ndedupe = { key = [\"n\"], ttl = \"1h\" }\n[[route]]\nto = { topic = \"out\" }\n";
+
+#[test]
+fn a_checkpoint_that_is_gone_is_told_where_something_remembers_that_it_was_there() {
+    let bench = Bench::new();
+    let (_, daemon) = bench.begun(REMEMBERS, &[(1, 10)]);
+    drop(daemon);
+    std::fs::remove_file(runner::checkpoint_path(&bench.options, "p")).unwrap();
+    let daemon = bench.steered();
+    let is_told = |status: &PipelineStatus| {
+        status.reason.as_ref().is_some_and(|reason| reason.contains("state-") && reason.contains("reset p --to"))
+    };
+    wait_for("the error", || daemon.line("p").is_some_and(|line| line.state == State::Failed && is_told(&line)));
+    assert_eq!(bench.numbers("out"), good(1..10), "nothing is doubled");
+    daemon.ask(Command::Reset { pipeline: named(), partition: None, to: ResetTo::End }).unwrap();
+    daemon.settle(9);
+    assert_eq!(bench.numbers("out"), good(1..10));
+}
+
+#[test]
+fn what_was_remembered_of_a_topic_that_is_made_anew_is_told_to_be_gone() {
+    let bench = Bench::new();
+    let (_, daemon) = bench.begun(REMEMBERS, &[(1, 10)]);
+    bench.runtime.block_on(bench.store.delete_topic(&TopicName::new("in").unwrap())).unwrap();
+    let source = bench.topic("in", 1, &[]);
+    bench.send(&source, 0, 1..5);
+    wait_for("the warning", || {
+        daemon
+            .line("p")
+            .is_some_and(|line| line.warnings.iter().any(|one| one.contains("made anew") && one.contains("is gone")))
+    });
+    daemon.settle(4);
+}
+
+#[test]
+fn a_reload_refuses_steps_that_remember_on_a_topic_that_is_not_keyed() {
+    let bench = Bench::new();
+    let (_, daemon) = bench.begun(TEXT, &[(1, 10), (11, 20)]);
+    bench.write(REMEMBERS);
+    let told = bench.reload(&daemon.control);
+    assert!(told[0].1.as_ref().unwrap_err().contains("2 partitions"), "{told:?}");
+    let line = daemon.line("p").unwrap();
+    assert!(line.warnings.iter().any(|one| one.contains("2 partitions")), "at once: {line:?}");
+}
+
 #[test]
 fn a_reset_of_one_partition_reads_that_one_again_from_an_offset() {
     let bench = Bench::new();
