@@ -402,7 +402,8 @@ fn drop_letters(door: &mut Door, topic: &str, filter: &Filter, consent: Consent,
     if consent.is_dry || count(&planned) + number(&planned, "handled") == 0 {
         match json {
             true => println!("{planned}"),
-            false => println!("{what} would be dropped{stay}"),
+            false if consent.is_dry => println!("{what} would be dropped{stay}"),
+            false => println!("nothing is there to drop: {what}{stay}"),
         }
         return Ok(Outcome::Done);
     }

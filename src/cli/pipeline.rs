@@ -378,6 +378,9 @@ fn run_file(file: &Path, tables: &[(String, PathBuf)], from: &Path, to: &Path, j
         };
         let stream::Ran { read, rows, filtered, dead_letters, .. } = &ran;
         eprintln!("{read} events: {rows} rows, {filtered} filtered, {dead_letters} dead letters");
+        if !ran.left_out.is_empty() {
+            eprintln!("--to writes folders only; not written: rows of {}", ran.left_out.join(", "));
+        }
         reasons("filtered", &ran.filtered_by);
         reasons("dead letters", &ran.dead_by);
     }

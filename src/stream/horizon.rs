@@ -12,7 +12,6 @@ use crate::record::Record;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
-use tracing::warn;
 
 /// Decisions that a checkpoint holds, about: a cut forgets those below it.
 const BELIEFS_MAX: usize = 1_000;
@@ -78,17 +77,15 @@ impl Runner {
         latest
     }
 
-    /// Tells of a clock that was set back.
-    pub(super) fn note_clock(&mut self) {
+    /// What a person should know of a clock that was set back.
+    pub(super) fn clock_warning(&self) -> Option<String> {
         let back = self.latest_ms.get() - self.options.clock.now_ms();
-        if back > AHEAD_MAX_MS {
-            let told = format!(
-                "this machine's clock is {} minutes behind what it showed when this pipeline last wrote: set it right; until then times of events are believed by the later time (inrush pipeline reset forgets that)",
+        (self.job.plan.is_stateful() && back > AHEAD_MAX_MS).then(|| {
+            format!(
+                "this machine's clock is {} minutes behind what it has shown to this pipeline before: times of events are believed up to the later time, and what time lets go (last, where no records come) waits for it; set the clock right, or if it was wrong before, inrush pipeline reset forgets that",
                 back / 60_000
-            );
-            warn!(pipeline = self.job.spec.name, "{told}");
-            self.status.warn(told);
-        }
+            )
+        })
     }
 
     /// Notes what became of records whose times were not believed, durably if the clock decided that.

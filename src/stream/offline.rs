@@ -46,6 +46,8 @@ pub struct Ran {
     /// By reason.
     pub dead_by: BTreeMap<&'static str, u64>,
     pub files: Vec<PathBuf>,
+    /// Outputs that are no folder: their rows were counted, and went nowhere. Empty where all rows are shown.
+    pub left_out: Vec<String>,
     /// Of each table that is a topic and was given records that are no rows of it: how many, and why the last one is none.
     pub table_warnings: Vec<String>,
 }
@@ -89,8 +91,9 @@ pub enum RunError {
     NoTable(String),
     #[error("{0}")]
     Down(String),
-    #[error("cannot {what}: {source}")]
-    Io { what: &'static str, source: io::Error },
+    // Whoever prints it prints what it came of, too.
+    #[error("cannot {what}")]
+    Io { what: String, source: io::Error },
 }
 
 /// Runs a pipeline file on events: each line is a record as `inrush consume` prints it, or else the value of one. Of CSV whose first line
@@ -109,20 +112,22 @@ pub fn run<'a>(
 ) -> Result<Ran, RunError> {
     let job = load::file(file).map_err(RunError::Mistakes)?;
     let table_warnings = fill(&job, tables, clock)?;
+    let out = Out::open(&job, to)?;
+    let left_out = out.left_out(&job);
     let mut run = Run {
         decoder: Decoder::new(&job.spec.format, job.plan.columns().to_vec(), job.plan.input().clone()),
-        out: Out::open(&job, to)?,
+        out,
         job,
         clock,
         states: States::default(),
-        ran: Ran { table_warnings, ..Ran::default() },
+        ran: Ran { table_warnings, left_out, ..Ran::default() },
     };
     let mut heading = Heading::of(&run.job.spec.format);
     let (mut records, mut size, mut line) = (Vec::new(), 0, 0);
     let mut text = Vec::new();
     loop {
         text.clear();
-        let failed = |source| RunError::Io { what: "read the events", source };
+        let failed = |source| RunError::Io { what: "read the events".to_owned(), source };
         let count = io::Read::take(&mut *events, LINE_SIZE_MAX).read_until(b'\n', &mut text).map_err(failed)?;
         if count > 0 {
             line += 1;
@@ -186,8 +191,8 @@ fn fill(job: &Job, tables: &[(String, PathBuf)], clock: &Clock) -> Result<Vec<St
         if of_topic.peek().is_none() {
             return Err(RunError::NoTable(topic.clone()));
         }
-        let text =
-            std::fs::read(file).map_err(|source| RunError::Io { what: "read the records of a table", source })?;
+        let failed = |source| RunError::Io { what: format!("read {}, for table {topic}", file.display()), source };
+        let text = std::fs::read(file).map_err(failed)?;
         let lines = text.split(|byte| *byte == b'\n').map(<[u8]>::trim_ascii).filter(|line| !line.is_empty());
         let records: Vec<Record> = lines.zip(0..).map(|(line, number)| record_of(line, number, clock)).collect();
         for table in of_topic {
@@ -306,7 +311,7 @@ impl Run<'_> {
 
     /// Writes rows of one route.
     fn write(&mut self, route: usize, rows: &Rows, records: &[Record]) -> Result<(), RunError> {
-        let failed = |source| RunError::Io { what: "write the rows", source };
+        let failed = |source| RunError::Io { what: "write the rows".to_owned(), source };
         match &mut self.out {
             Out::Lines(out) => {
                 let lines = JsonLines::of(&rows.batch).map_err(|error| failed(io::Error::other(error)))?;
@@ -360,6 +365,13 @@ impl<'a> Out<'a> {
         Ok(Out::Folders(folders))
     }
 
+    /// Outputs whose rows are written nowhere.
+    fn left_out(&self, job: &Job) -> Vec<String> {
+        let Out::Folders(folders) = self else { return Vec::new() };
+        let names = job.spec.outputs();
+        names.into_iter().zip(folders).filter(|(_, folder)| folder.is_none()).map(|(name, _)| name).collect()
+    }
+
     /// Closes all files and gives them their names.
     fn cut(&mut self, ran: &mut Ran) -> Result<(), RunError> {
         let Out::Folders(folders) = self else { return Ok(()) };
@@ -369,7 +381,7 @@ impl<'a> Out<'a> {
 
 impl Folder {
     fn open(job: &Job, route: &Route, spec: &ParquetOutput, out: &Path) -> Result<Folder, RunError> {
-        let failed = |source| RunError::Io { what: "use the folder", source };
+        let failed = |source| RunError::Io { what: "use the folder".to_owned(), source };
         // Nobody's pipeline: the folder of a real one is refused, one of an earlier run is gone on with.
         let (cluster, pipeline, name) = (Uuid::nil(), Uuid::nil(), job.spec.name.clone());
         // What a bucket would get stays here too: trying a file must not write into it.
@@ -388,7 +400,7 @@ impl Folder {
     }
 
     fn cut(&mut self, ran: &mut Ran) -> Result<(), RunError> {
-        let failed = |source| RunError::Io { what: "finish the files", source };
+        let failed = |source| RunError::Io { what: "finish the files".to_owned(), source };
         self.store.as_mut().map_or(Ok(()), Store::settle).map_err(failed)?;
         for file in self.sink.close("").map_err(failed)? {
             finish(&file).map_err(failed)?;
@@ -440,6 +452,23 @@ mod tests {
         }
         assert_eq!(files.len(), 2);
         assert!(files.iter().all(|file| file.is_file()) && files[0] != files[1], "{files:?}");
+    }
+
+    #[test]
+    fn outputs_that_are_no_folders_are_told_and_a_file_that_is_not_there_is_named() {
+        let text = "from = \"topic:t\"\n[columns]\nn = \"int64\"\n[[route]]\nwhere = \"n > 1\"\nto = { topic = \"o\" }\n[[route]]\nto = { parquet = \"lake\" }\n";
+        let (folder, file) = pipeline(text);
+        let to = || Destination::Folder(folder.path().join("out"));
+        let clock = Clock::manual(9);
+        let mut listener = Listener { dead: &mut drop, progress: &mut |_| {} };
+        let ran = run(&file, &[], &mut EVENTS.as_bytes(), to(), &clock, &mut listener).unwrap();
+        assert_eq!(ran.left_out, ["topic o"]);
+        let enriched = text.replace("[[route]]\nwhere", "[[step]]\nenrich = { from = \"topic:users\", on = \"n\", columns = [\"a\"], types = { a = \"string\" } }\n[[route]]\nwhere");
+        std::fs::write(&file, enriched).unwrap();
+        let tables = [("users".to_owned(), folder.path().join("none.ndjson"))];
+        let wrong = run(&file, &tables, &mut EVENTS.as_bytes(), to(), &clock, &mut listener).unwrap_err();
+        let told = format!("{:#}", anyhow::Error::from(wrong));
+        assert!(told.contains("none.ndjson, for table users") && told.matches("os error").count() == 1, "{told}");
     }
 
     #[test]

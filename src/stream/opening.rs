@@ -76,7 +76,6 @@ impl Runner {
         (0..names.len()).try_for_each(|at| self.open_outlet(&mut open, at))?;
         self.settle_past(&open)?;
         self.settle_doubt(&open);
-        self.note_clock();
         self.begin_windows(&mut open)?;
         self.settle_marks(&mut open)?;
         Ok(open)

@@ -162,6 +162,7 @@ impl Runner {
                 .cloned()
                 .chain(self.life.note())
                 .chain(self.ahead_warning())
+                .chain(self.clock_warning())
                 .chain(self.crowded_warning())
                 .chain(self.table_warnings())
                 .collect(),

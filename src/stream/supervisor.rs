@@ -561,6 +561,9 @@ impl Supervisor {
         let Some(topic) = self.options.store.topic(job.spec.from.as_str()) else {
             return Step::Told(Err(format!("topic {} does not exist", job.spec.from)));
         };
+        if times.start >= times.end {
+            return Step::Told(Err("--from is not before --until: from when to when is to be fed?".to_owned()));
+        }
         let (options, own_job) = (self.options.clone(), job.clone());
         let work = move || {
             let at =

@@ -62,6 +62,9 @@ fn asked(step: &Enrich, from: &TableFrom, bytes: &Bytes, keys: &[Asked]) -> Resu
     let lacks = |named: &Named| {
         let hint = crate::config::nearest(&named.name, &names)
             .map_or(String::new(), |meant| format!("did you mean {meant}? "));
+        // One column that holds another mark is a header that was not cut.
+        let other = [';', '\t', '|'].into_iter().find(|mark| names.len() == 1 && names[0].contains(*mark));
+        let hint = other.map_or(hint, |mark| format!("is it delimiter = {:?}? ", mark.to_string()));
         (named.clone(), format!("{from} has no column \"{}\"; {hint}it has: {}", named.name, names.join(", ")))
     };
     let wanted = step.key.iter().chain(step.columns.iter().flatten().map(|(named, _)| named));

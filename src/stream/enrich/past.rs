@@ -101,7 +101,7 @@ impl Runner {
     }
 
     /// Lets go what no output needs any more; says whether there was any.
-    pub(in crate::stream) fn forget_past(&self, next: &mut Checkpoint, open: &Open) -> bool {
+    pub(in crate::stream) fn forget_past(&mut self, next: &mut Checkpoint, open: &Open) -> bool {
         if next.past.is_empty() {
             return false;
         }
@@ -112,6 +112,9 @@ impl Runner {
             ids.any(|id| past.until(id).is_some_and(|end| committed.get(&id).is_none_or(|next| *next < end)))
         };
         next.past.retain(is_needed);
+        if next.past.is_empty() {
+            self.then = Then::default();
+        }
         next.past.len() < before
     }
 
