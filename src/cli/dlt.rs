@@ -154,10 +154,11 @@ pub(super) fn moment(text: &str) -> Result<i64, String> {
 
 fn moment_from(text: &str, now_ms: i64) -> Result<i64, String> {
     if let Ok(ms) = text.parse() {
-        // Offsets, seconds, years: nobody means the first days of 1970.
+        // Offsets, seconds, years: nobody means the first years behind 1970.
         return match (1..MS_MIN).contains(&ms) {
             true => Err(format!(
-                "{text} ms is in 1970; an offset is offset:{text} where offsets are taken, and a time has milliseconds"
+                "{text} ms is {}; an offset is offset:{text} where offsets are taken, and a time has milliseconds",
+                chrono::DateTime::from_timestamp_millis(ms).unwrap_or_default().format("%Y-%m-%d")
             )),
             false => Ok(ms),
         };
@@ -558,7 +559,7 @@ mod tests {
         assert_eq!(at("1970-01-01T00:00:01Z"), Ok(1_000));
         assert_eq!(at("1970-01-02"), Ok(86_400_000));
         assert_eq!(at("1700000000000"), Ok(1_700_000_000_000));
-        assert!(at("5").unwrap_err().contains("offset:5") && at("1700000000").is_err());
+        assert!(at("5").unwrap_err().contains("offset:5") && at("1700000000").unwrap_err().contains("1970-01-20"));
         for wrong in ["yesterday", "2026-13-01T00:00:00Z", "2026-13-01", ""] {
             assert!(at(wrong).unwrap_err().contains("1h"), "{wrong}");
         }

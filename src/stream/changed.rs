@@ -1,13 +1,11 @@
 //! A pipeline file that has changed: what outputs hold behind the last cut was made with the text of before, which the checkpoint keeps.
 //! Everything up to there is made once more with it and cut, so that no record is in one output by what was and in another by what is.
 
-use super::closing::WINDOWS;
 use super::enrich::Kept;
 use super::load::{self, Job};
 use super::runner::{Fail, Open, Runner};
 use super::source::Source;
 use super::spec::{Step, TableFrom};
-use crate::record::PartitionId;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -53,10 +51,6 @@ impl Runner {
             };
             let reason = match replayed {
                 Ok(()) => break,
-                Err(Fail::Anew) => {
-                    self.rewind();
-                    continue;
-                }
                 Err(fail) => {
                     let is_over = matches!(fail, Fail::Broken(_)) || began.elapsed() > PATIENCE;
                     let reason = fail.reason();
@@ -106,20 +100,8 @@ impl Runner {
 
     fn replay_to_outputs(&mut self, topic: Arc<Source>) -> Result<(), Fail> {
         let mut open = self.open(topic)?;
-        let mut furthest = self.positions.clone();
-        for (partition, next) in open.furthest() {
-            let known = furthest.entry(partition).or_insert(next);
-            *known = next.max(*known);
-        }
-        furthest.remove(&WINDOWS);
-        for partition in open.topic.partitions().iter() {
-            furthest.entry(partition.id().0).and_modify(|end| *end = (*end).min(partition.tail().0));
-        }
-        if open.topic.is_shared() {
-            // What other members have now is theirs to go on with.
-            furthest.retain(|id, _| open.topic.partition(PartitionId(*id)).is_some());
-        }
-        open.until = Some(self.until_windows(&mut open, furthest));
+        let reached = open.reach(&self.positions);
+        open.until = Some(self.until_windows(&mut open, reached));
         if self.is_replayed(&open) {
             return Ok(());
         }

@@ -13,7 +13,7 @@ use crate::metrics as names;
 use crate::record::{Offset, PartitionId};
 use std::collections::BTreeMap;
 use std::ops::Range;
-use std::path::Path;
+
 use std::time::{Duration, Instant};
 use tracing::info;
 
@@ -161,7 +161,7 @@ impl Runner {
         next.window_marks.clone_from(&self.window_marks);
         let has_past_gone = self.forget_past(&mut next, open);
         next.beliefs.retain(|belief| belief.is_needed(&self.positions));
-        let folder = self.path.parent().unwrap_or(Path::new(".")).to_owned();
+        let folder = self.folder();
         if self.job.plan.is_stateful() {
             let saved = open.states.save(&self.job.plan, &folder, next.cut);
             next.state = Some(saved.map_err(failed("cannot write what the steps remember"))?);

@@ -3,7 +3,6 @@
 //! Knows the store and Arrow; knows no listener and no frame of the Kafka protocol.
 
 mod bench;
-
 mod changed;
 mod check;
 mod checkpoint;

@@ -6,7 +6,7 @@ use super::closing::{WINDOWS, Waits};
 use super::dead_letters::{self, DeadLetters, Sender, Start};
 use super::lanes::{self, Lanes};
 use super::load::{self, Job};
-use super::output::{Line, Outlet};
+use super::output::{Line, Outlet, kind_of};
 use super::runner::{Fail, Open, Runner};
 use super::sink::Sink;
 use super::sink::bucket::Beat;
@@ -26,7 +26,6 @@ use super::state::States;
 use crate::metrics as names;
 use crate::store::Topic;
 use std::collections::BTreeMap;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 use tracing::{error, info, warn};
@@ -106,13 +105,10 @@ impl Runner {
         }
         match &self.checkpoint.state {
             None => Ok(States::default()),
-            Some(known) => {
-                let folder = self.path.parent().unwrap_or(Path::new("."));
-                States::load(&plan, folder, known).map_err(|error| match error.kind() {
-                    std::io::ErrorKind::InvalidData | std::io::ErrorKind::NotFound => Fail::Broken(error.to_string()),
-                    _ => Fail::Down(error.to_string()),
-                })
-            }
+            Some(known) => States::load(&plan, &self.folder(), known).map_err(|error| match error.kind() {
+                std::io::ErrorKind::InvalidData | std::io::ErrorKind::NotFound => Fail::Broken(error.to_string()),
+                _ => Fail::Down(error.to_string()),
+            }),
         }
     }
 
@@ -439,7 +435,7 @@ impl Runner {
             patience: Patience { retries: on_error.retries, backoff: on_error.backoff },
             clock: self.options.clock.clone(),
         };
-        let begun = http::begun_path(self.path.parent().unwrap_or(Path::new(".")), name);
+        let begun = http::begun_path(&self.folder(), name);
         let sink = HttpSink::open(out, opened, &begun, &open.states.floor(&state.positions));
         Ok(Box::new(sink.map_err(|error| format!("cannot use {}: {error}", begun.display()))?))
     }
@@ -514,11 +510,6 @@ pub(super) fn keyed_by(topic: &Source, job: &Job) -> Result<(), String> {
     Ok(())
 }
 
-/// The kind of an output, by its name.
-fn kind_of(name: &str) -> &str {
-    name.split(' ').next().unwrap_or(name)
-}
-
 /// Where a new output begins.
 fn beginning(next: &Checkpoint, name: &str, gone: &[String]) -> BTreeMap<i32, i64> {
     let mut positions = next.positions.clone();
@@ -567,6 +558,7 @@ fn renamed<'a>(routes: &[Route], known: impl Iterator<Item = &'a String>) -> Vec
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::path::Path;
 
     #[test]
     fn an_output_elsewhere_is_the_one_it_was_under_other_servers() {

@@ -19,7 +19,7 @@ pub(super) struct Outlet {
     /// By source partition what comes next; behind the last cut it is not durable.
     pub(super) positions: BTreeMap<i32, i64>,
     /// By source partition the record that waits for another attempt.
-    pub(super) held: BTreeMap<i32, Held>,
+    pub(super) held: BTreeMap<i32, Waiting>,
     /// The record whose last attempt has failed.
     pub(super) given_up: Option<(i32, i64)>,
     /// When the first record since the last cut was read.
@@ -90,14 +90,32 @@ impl Open {
         furthest
     }
 
+    /// By source partition how far the outputs are of a pipeline that is so far, at most as far as its source.
+    pub(super) fn reach(&self, front: &BTreeMap<i32, i64>) -> BTreeMap<i32, i64> {
+        let furthest = self.furthest();
+        let reached = |id| [front, &furthest].into_iter().filter_map(|ends| ends.get(&id).copied()).max();
+        let within = |(id, tail): (i32, i64)| Some((id, reached(id)?.min(tail)));
+        self.tails().into_iter().filter_map(within).collect()
+    }
+
+    /// By source partition what comes behind its last record.
+    pub(super) fn tails(&self) -> BTreeMap<i32, i64> {
+        self.topic.partitions().iter().map(|partition| (partition.id().0, partition.tail().0)).collect()
+    }
+
     /// After an error: what is open is thrown away, and the records are read again from the last cut.
     pub(super) fn discard(&mut self) {
         lines_mut(&mut self.outlets).for_each(|line| line.sink.discard());
     }
 }
 
+/// The kind of an output, by its name.
+pub(super) fn kind_of(name: &str) -> &str {
+    name.split(' ').next().unwrap_or(name)
+}
+
 /// A record that its output refused, and that is tried again.
-pub(super) struct Held {
+pub(super) struct Waiting {
     pub(super) offset: i64,
     pub(super) attempts: u32,
     pub(super) until: Instant,

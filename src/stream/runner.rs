@@ -15,7 +15,7 @@ use super::hooks::{Hooks, Step};
 use super::lanes::{Lanes, Outcome, READ_RECORDS_MAX, Ready, first_of};
 use super::life::{Life, Seat};
 use super::load::{self, Job};
-use super::output::{Held, Outlet, lines};
+use super::output::{Outlet, Waiting, lines};
 use super::replay::Replay;
 use super::rows::ROWS_MAX;
 use super::sink::journal::Last;
@@ -104,7 +104,7 @@ pub(super) struct Runner {
     pub(super) marks: BTreeMap<i32, i64>,
     pub(super) window_marks: BTreeMap<i32, i64>,
     /// By partition the record that failed before it came to an output and waits for another attempt (`retry.of = "all"`).
-    held: BTreeMap<i32, Held>,
+    held: BTreeMap<i32, Waiting>,
     /// The record whose last attempt has failed.
     given_up: Option<(i32, i64)>,
     /// What is read, if it is elsewhere.

@@ -23,8 +23,8 @@ use datafusion_expr::{AggregateUDF, Expr, ExprSchemable, HigherOrderUDF, ScalarU
 use datafusion_optimizer::simplify_expressions::ExprSimplifier;
 use datafusion_sql::planner::{ParserOptions, PlannerContext, SqlToRel};
 use datafusion_sql::sqlparser::ast::{
-    ExcludeSelectItem, Expr as Ast, FunctionArguments, Ident, IdentWithAlias, ObjectName, RenameSelectItem, Select,
-    SelectItem, SetExpr, TableFactor, WildcardAdditionalOptions, visit_expressions, visit_expressions_mut,
+    ExcludeSelectItem, Expr as Ast, Function, FunctionArguments, Ident, IdentWithAlias, ObjectName, RenameSelectItem,
+    Select, SelectItem, SetExpr, TableFactor, WildcardAdditionalOptions, visit_expressions, visit_expressions_mut,
 };
 use datafusion_sql::sqlparser::dialect::GenericDialect;
 use datafusion_sql::sqlparser::parser::{Parser, ParserError};
@@ -405,22 +405,25 @@ fn with_columns(scope: &Scope, mut ast: Ast) -> Ast {
 fn unheard(ast: &Ast) -> Option<String> {
     let found = visit_expressions(ast, |expr| {
         let Ast::Function(call) = expr else { return ControlFlow::Continue(()) };
-        let of_list = match &call.args {
-            FunctionArguments::List(list) => list.duplicate_treatment.is_some() || !list.clauses.is_empty(),
-            _ => false,
-        };
-        let beside = of_list
-            || call.filter.is_some()
-            || call.over.is_some()
-            || call.null_treatment.is_some()
-            || !call.within_group.is_empty()
-            || !matches!(call.parameters, FunctionArguments::None);
-        if beside { ControlFlow::Break(call.to_string()) } else { ControlFlow::Continue(()) }
+        let said = call.to_string();
+        if said == heard(call) { ControlFlow::Continue(()) } else { ControlFlow::Break(said) }
     });
     let ControlFlow::Break(call) = found else { return None };
     Some(format!(
         "{call}: a pipeline's SQL sees one record at a time, and a function has its arguments alone, without over, filter, distinct, order by or nulls; windows are a step of their own, window = {{ tumbling = \"1m\", select = \"…\" }}"
     ))
+}
+
+/// The text of a call with its name and its arguments, and nothing else.
+fn heard(call: &Function) -> String {
+    match &call.args {
+        FunctionArguments::None => call.name.to_string(),
+        FunctionArguments::Subquery(query) => format!("{}({query})", call.name),
+        FunctionArguments::List(list) => {
+            let arguments: Vec<String> = list.args.iter().map(ToString::to_string).collect();
+            format!("{}({})", call.name, arguments.join(", "))
+        }
+    }
 }
 
 /// How a mistake begins that another one may be the cause of: a column that is declared in a wrong way.

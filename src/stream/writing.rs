@@ -4,7 +4,7 @@
 use super::closing::WINDOWS;
 use super::dead_letters::Letter;
 use super::fault::{Fault, Reason};
-use super::output::Held;
+use super::output::Waiting;
 use super::runner::{Fail, NAP, Open, Runner};
 use super::sink::WriteError;
 use super::sink::journal::Last;
@@ -47,10 +47,10 @@ impl Runner {
     }
 
     /// The next attempt of a record, if it has one.
-    pub(super) fn attempt(&self, offset: i64, before: Option<&Held>) -> Option<Held> {
+    pub(super) fn attempt(&self, offset: i64, before: Option<&Waiting>) -> Option<Waiting> {
         let attempts = before.filter(|held| held.offset == offset).map_or(0, |held| held.attempts);
         let until = Instant::now() + self.job.spec.on_error.backoff;
-        (attempts < self.job.spec.on_error.retries).then(|| Held { offset, attempts: attempts + 1, until })
+        (attempts < self.job.spec.on_error.retries).then(|| Waiting { offset, attempts: attempts + 1, until })
     }
 
     pub(super) fn count_retry(&mut self) {

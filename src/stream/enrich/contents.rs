@@ -13,11 +13,11 @@ const ENTRY_SIZE: usize = 64;
 /// Rows by key.
 #[derive(Default)]
 pub(in crate::stream) struct Contents {
-    rows: HashMap<Box<[u8]>, Held>,
+    rows: HashMap<Box<[u8]>, Placed>,
     size: usize,
 }
 
-struct Held {
+struct Placed {
     row: Box<[u8]>,
     /// Of a file: which row it is.
     place: u32,
@@ -41,7 +41,7 @@ impl Contents {
     pub(super) fn set(&mut self, key: &[u8], row: &[u8]) {
         self.remove(key);
         self.size += size_of(key, row);
-        self.rows.insert(key.into(), Held { row: row.into(), place: 0 });
+        self.rows.insert(key.into(), Placed { row: row.into(), place: 0 });
     }
 
     pub(super) fn remove(&mut self, key: &[u8]) {
@@ -74,7 +74,7 @@ impl Contents {
                 Entry::Occupied(known) => return Ok(Some((known.get().place as usize, from + at))),
                 Entry::Vacant(place) => {
                     self.size += size_of(key.as_ref(), row.as_ref());
-                    place.insert(Held { row: row.as_ref().into(), place: (from + at) as u32 });
+                    place.insert(Placed { row: row.as_ref().into(), place: (from + at) as u32 });
                 }
             }
         }

@@ -1,5 +1,5 @@
-//! Copies of the files that tables were made of, and of those that MaxMind's databases are, beside the checkpoint that names them. What topics hold behind the last cut was looked up in
-//! these: a start that finds other files makes it once more with the copies, and goes on with the new files there.
+//! Copies of the files that tables were made of, and of those that MaxMind's databases are, beside the checkpoint that names them. What
+//! outputs hold behind the last cut was looked up in these: a start that finds other files goes on with the copies as far as that reaches.
 
 use super::{Contents, LookUp, Past};
 use crate::disk::replace;
@@ -66,17 +66,17 @@ pub(in crate::stream) trait Origin {
     ///
     /// # Errors
     /// Why they cannot be.
-    fn read(&self, bytes: Bytes, hash: &[u8]) -> Result<Held, String>;
+    fn read(&self, bytes: Bytes, hash: &[u8]) -> Result<Loaded, String>;
 
-    /// Rows are looked up in this from now on; gives what they were looked up in.
-    fn exchange(&self, held: Held) -> Held;
+    /// Loaded are looked up in this from now on; gives what they were looked up in.
+    fn exchange(&self, held: Loaded) -> Loaded;
 
     /// It does not follow its file any more, which held something else than this.
     fn pin(&self, _hash: Vec<u8>) {}
 }
 
 /// What rows are looked up in.
-pub(in crate::stream) enum Held {
+pub(in crate::stream) enum Loaded {
     Table(Contents),
     Database(Arc<Database>),
 }
@@ -183,7 +183,7 @@ fn bring_back(table: &dyn Origin, folder: &Path, kept: &Kept) -> Result<(), Stri
 }
 
 /// What the copy says.
-pub(super) fn held(table: &dyn Origin, folder: &Path, kept: &Kept) -> Result<Held, String> {
+pub(super) fn held(table: &dyn Origin, folder: &Path, kept: &Kept) -> Result<Loaded, String> {
     let bytes = fs::read(folder.join(kept.name())).map_err(|error| format!("its copy cannot be read: {error}"))?;
     let hash = Sha256::digest(&bytes).to_vec();
     if hex::encode(&hash) != kept.hash {
@@ -209,13 +209,13 @@ impl Origin for LookUp {
         LookUp::is_copied(self);
     }
 
-    fn read(&self, bytes: Bytes, _hash: &[u8]) -> Result<Held, String> {
-        self.load(&bytes).map(Held::Table)
+    fn read(&self, bytes: Bytes, _hash: &[u8]) -> Result<Loaded, String> {
+        self.load(&bytes).map(Loaded::Table)
     }
 
-    fn exchange(&self, held: Held) -> Held {
-        let Held::Table(contents) = held else { return held };
-        Held::Table(std::mem::replace(&mut *self.contents_mut(), contents))
+    fn exchange(&self, held: Loaded) -> Loaded {
+        let Loaded::Table(contents) = held else { return held };
+        Loaded::Table(std::mem::replace(&mut *self.contents_mut(), contents))
     }
 
     fn pin(&self, hash: Vec<u8>) {

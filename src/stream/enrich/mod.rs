@@ -15,7 +15,7 @@ mod tests;
 mod topic;
 mod watch;
 
-pub(super) use keep::{Held, Kept, Origin};
+pub(super) use keep::{Kept, Loaded, Origin};
 pub(super) use parse::{read, test_tables};
 pub(super) use past::{Past, Then};
 

@@ -2,8 +2,9 @@
 //! made by, or a record could go to two of them, or to none. The checkpoint names these files, and copies of them stand beside it, until no
 //! output needs them.
 
-use super::keep::{Held, Kept, held};
+use super::keep::{Kept, Loaded, held};
 use crate::stream::checkpoint::Checkpoint;
+use crate::stream::output::kind_of;
 use crate::stream::runner::{Fail, Open, Runner};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -42,7 +43,7 @@ impl Past {
 #[derive(Default)]
 pub(in crate::stream) struct Then {
     of: Option<Past>,
-    held: Vec<Option<Held>>,
+    held: Vec<Option<Loaded>>,
 }
 
 impl Runner {
@@ -67,15 +68,8 @@ impl Runner {
         if self.checkpoint.past.iter().all(|past| past.until.is_some()) {
             return Ok(());
         }
-        let furthest = open.furthest();
-        let is_known = open.outlets.iter().all(|outlet| outlet.is_up() || !outlet.name.starts_with("kafka "));
-        let end = |id: i32, tail: i64| {
-            let known = [&self.positions, &furthest].map(|ends| ends.get(&id).copied().unwrap_or(0));
-            if is_known { known[0].max(known[1]).min(tail) } else { tail }
-        };
-        let partitions = open.topic.partitions();
-        let until: BTreeMap<i32, i64> =
-            partitions.iter().map(|partition| (partition.id().0, end(partition.id().0, partition.tail().0))).collect();
+        let is_known = open.outlets.iter().all(|outlet| outlet.is_up() || kind_of(&outlet.name) != "kafka");
+        let until = if is_known { open.reach(&self.positions) } else { open.tails() };
         let mut next = self.checkpoint.clone();
         let open_ended = next.past.iter_mut().filter(|past| past.until.is_none());
         open_ended.for_each(|past| past.until = Some(until.clone()));
@@ -84,6 +78,8 @@ impl Runner {
 
     /// Before other files are in use: those of now are kept for outputs that are behind.
     pub(super) fn keep_past(&mut self, next: &mut Checkpoint) {
+        // What "the one of now will do" was said of is not the one of now any more.
+        self.then = Then::default();
         let names = self.job.spec.outputs();
         let stands = |name: &String| next.outputs.get(name).is_some_and(|output| output.positions == self.positions);
         if self.job.plan.is_stateful() || names.iter().all(stands) {

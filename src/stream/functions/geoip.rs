@@ -5,7 +5,7 @@
 
 use super::address::address;
 use super::call::{Function, Gives, Takes};
-use crate::stream::enrich::{Held, Origin};
+use crate::stream::enrich::{Loaded, Origin};
 use arc_swap::ArcSwap;
 use arrow::array::{ArrayRef, Int64Array, StringBuilder};
 use bytes::Bytes;
@@ -157,14 +157,14 @@ impl Origin for GeoFile {
     /// The database is held for as long as the plan is.
     fn is_copied(&self) {}
 
-    fn read(&self, bytes: Bytes, hash: &[u8]) -> std::result::Result<Held, String> {
+    fn read(&self, bytes: Bytes, hash: &[u8]) -> std::result::Result<Loaded, String> {
         let database = Database::of(self.path.clone(), bytes).map_err(|error| error.to_string())?;
-        Ok(Held::Database(Arc::new(Database { hash: hash.to_vec().into(), ..database })))
+        Ok(Loaded::Database(Arc::new(Database { hash: hash.to_vec().into(), ..database })))
     }
 
-    fn exchange(&self, held: Held) -> Held {
-        let Held::Database(database) = held else { return held };
-        Held::Database(self.database.swap(database))
+    fn exchange(&self, held: Loaded) -> Loaded {
+        let Loaded::Database(database) = held else { return held };
+        Loaded::Database(self.database.swap(database))
     }
 }
 

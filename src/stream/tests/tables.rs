@@ -2,6 +2,7 @@
 //! at any point.
 
 use super::*;
+use std::sync::atomic::AtomicUsize;
 
 const ASKED: &str = "[columns]\nn = \"int64\"\nuser = \"string\"\n[[step]]\nenrich = { from = \"users.csv\", key = \"user\", on = \"user\", columns = [\"score\"] }\n";
 const ROUTES: &str = "[[route]]\nwhere = \"n % 3 = 0\"\nto = { parquet = \"third\", roll = \"100ms\" }\n[[route]]\nto = { topic = \"out\", key = \"n\" }\n";
@@ -354,14 +355,19 @@ fn an_output_that_is_behind_has_its_rows_by_the_file_that_the_others_had_theirs_
         let source = bench.topic("in", 2, &[]);
         ["out", "pros"].iter().for_each(|name| drop(bench.topic(name, 1, &[])));
         let is_down = Arc::new(AtomicBool::new(true));
-        let own = is_down.clone();
-        bench.hooks.sink(move |_, output, _| match own.load(Ordering::SeqCst) && output == "topic pros" {
-            true => Err(WriteError::Down("planned".to_owned())),
+        let refused = Arc::new(AtomicUsize::new(0));
+        let own = (is_down.clone(), refused.clone());
+        bench.hooks.sink(move |_, output, _| match own.0.load(Ordering::SeqCst) && output == "topic pros" {
+            true => {
+                own.1.fetch_add(1, Ordering::SeqCst);
+                Err(WriteError::Down("planned".to_owned()))
+            }
             false => Ok(()),
         });
         let mut runs = None;
-        // By 1, 0, 1: the last stretch meets the file that is there to the end.
-        for (at, pro) in [1, 0, 1].into_iter().enumerate() {
+        // The file of the first rows comes again and goes again, the last one stays.
+        let tables = [1, 0, 1, 0];
+        for (at, pro) in tables.into_iter().enumerate() {
             bench.table(&table(pro));
             let run = runs.take().unwrap_or_else(|| bench.run(&bench.table_job(text)));
             if at > 0 && ending.is_empty() {
@@ -379,6 +385,9 @@ fn an_output_that_is_behind_has_its_rows_by_the_file_that_the_others_had_theirs_
             bench.send(&source, 1, from + 50..from + 90);
             let wanted = [of(from..from + 40, 1 - pro), of(from + 50..from + 90, 1 - pro)].concat();
             wait_for("the others", || wanted.iter().all(|n| bench.numbers("out").contains(n)));
+            // The second file goes again unseen; with the first one there, its rows are looked up and refused.
+            let before = refused.load(Ordering::SeqCst);
+            wait_for("an attempt", || at == 1 || refused.load(Ordering::SeqCst) > before);
             match ending {
                 "stop" => run.stop(),
                 "kill" => {
@@ -388,10 +397,14 @@ fn an_output_that_is_behind_has_its_rows_by_the_file_that_the_others_had_theirs_
                 _ => runs = Some(run),
             }
         }
-        runs.into_iter().for_each(Runs::stop);
         is_down.store(false, Ordering::SeqCst);
+        if let Some(run) = runs {
+            let last = tables.len() as i64 * 100 - 99;
+            wait_for("what was lacking", || bench.numbers("pros").iter().any(|n| (last..last + 90).contains(n)));
+            run.stop();
+        }
         bench.finish(&bench.table_job(text));
-        for (at, pro) in [1, 0, 1].into_iter().enumerate() {
+        for (at, pro) in tables.into_iter().enumerate() {
             let from = at as i64 * 100 + 1;
             let within = |topic: &str| -> Vec<i64> {
                 bench.numbers(topic).into_iter().filter(|n| (from..from + 90).contains(n)).collect()

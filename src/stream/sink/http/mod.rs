@@ -67,6 +67,8 @@ struct Course {
     lane: Arc<Lane>,
     /// Ascending; the first ones are under way.
     unsettled: VecDeque<Arc<Unit>>,
+    /// Rows of these.
+    rows: u64,
     /// Of a mark, until all of it is settled.
     held_back: Vec<Refused>,
     task: AbortHandle,
@@ -84,6 +86,10 @@ struct Told {
     partition: i32,
     count: usize,
     result: Result<Delivered, Down>,
+}
+
+fn rows(units: &[Arc<Unit>]) -> u64 {
+    units.iter().map(|unit| unit.rows).sum()
 }
 
 /// Where an output of that name keeps what it has begun, in the folder of its pipeline's checkpoint.
@@ -139,7 +145,8 @@ impl HttpSink {
             connection: Connection::new(self.settings.address.clone(), self.settings.trust.clone()),
         };
         let task = runtime()?.spawn(run(partition, lane.clone(), sender, self.begun.clone(), self.news.clone()));
-        let course = Course { lane, unsettled: VecDeque::new(), held_back: Vec::new(), task: task.abort_handle() };
+        let course =
+            Course { lane, unsettled: VecDeque::new(), rows: 0, held_back: Vec::new(), task: task.abort_handle() };
         self.lanes.insert(partition, course);
         Ok(())
     }
@@ -169,6 +176,7 @@ impl Sink for HttpSink {
         }
         let lines = JsonLines::of(&shaped.rows).map_err(|error| WriteError::Down(error.to_string()))?;
         let units = units(&lines, sources, records, (partition, is_mark));
+        course.rows += rows(&units);
         course.unsettled.extend(units.iter().cloned());
         course.lane.push(&units, passed);
         Ok(())
@@ -184,7 +192,7 @@ impl Sink for HttpSink {
     }
 
     fn unsettled_rows(&self) -> u64 {
-        self.lanes.values().flat_map(|course| &course.unsettled).map(|unit| unit.rows).sum()
+        self.lanes.values().map(|course| course.rows).sum()
     }
 
     fn hurry(&self) {
@@ -211,6 +219,7 @@ impl Sink for HttpSink {
             settled.batches += 1;
             settled.retries += delivered.retries;
             let units: Vec<Arc<Unit>> = course.unsettled.drain(..count).collect();
+            course.rows -= rows(&units);
             for (at, message) in delivered.refused {
                 let unit = &units[at];
                 settled.refused_rows += unit.rows;
