@@ -78,10 +78,8 @@ impl Runner {
     fn text_of_before(&self) -> Result<Job, String> {
         let file = &self.job.spec.file;
         let from_copy = |step: &mut Step| {
-            let Step::Enrich(enrich) = step else { return };
-            let Some(copy) = self.copy_of(&enrich.from.within(file)) else { return };
-            if let TableFrom::Csv { file, .. } | TableFrom::Parquet(file) = &mut enrich.from {
-                *file = copy;
+            if let Step::Enrich(enrich) = step {
+                enrich.copy = self.copy_of(&enrich.from.within(file));
             }
         };
         load::text_with(file, &self.checkpoint.text, from_copy)
@@ -95,7 +93,7 @@ impl Runner {
             return None;
         }
         let of_name = |known: &Kept| known.copy_of(&from.to_string(), &self.folder());
-        self.checkpoint.tables.iter().find_map(of_name)?.canonicalize().ok()
+        self.checkpoint.tables.iter().find_map(of_name)
     }
 
     fn replay_to_outputs(&mut self, topic: Arc<Source>) -> Result<(), Fail> {

@@ -31,6 +31,8 @@ pub(super) struct Waits {
     marked: Instant,
     /// By partition when rows last moved its window time.
     moved: BTreeMap<i32, Instant>,
+    /// By partition rows that its windows took and that did not move it.
+    taken: BTreeMap<i32, Run>,
     /// By partition when it was last read to its end.
     caught_up: BTreeMap<i32, Instant>,
     /// Outputs hold rows of windows up to this moment (ms) already.
@@ -43,12 +45,33 @@ pub(super) struct Waits {
     enough: Option<BTreeMap<i32, i64>>,
 }
 
+/// Rows without a long pause between them.
+struct Run {
+    first: Instant,
+    last: Instant,
+}
+
+impl Run {
+    fn goes_on(&mut self, now: Instant, quiet_after: Duration) {
+        if now - self.last >= quiet_after {
+            self.first = now;
+        }
+        self.last = now;
+    }
+
+    /// Whether windows wait for what else comes: as long as rows come, and no longer than rows may be late.
+    fn holds(&self, now: Instant, quiet_after: Duration, late: Duration) -> bool {
+        now - self.last < quiet_after && now - self.first < quiet_after + late
+    }
+}
+
 impl Waits {
     pub(super) fn new() -> Waits {
         Waits {
             began: Instant::now(),
             marked: Instant::now(),
             moved: BTreeMap::new(),
+            taken: BTreeMap::new(),
             caught_up: BTreeMap::new(),
             held: i64::MIN,
             ends: None,
@@ -63,6 +86,13 @@ impl Waits {
 
     pub(super) fn moved(&mut self, id: i32) {
         self.moved.insert(id, Instant::now());
+        self.taken.remove(&id);
+    }
+
+    /// Windows of a partition took rows that did not move its time.
+    pub(super) fn taken(&mut self, id: i32, quiet_after: Duration) {
+        let now = Instant::now();
+        self.taken.entry(id).or_insert(Run { first: now, last: now }).goes_on(now, quiet_after);
     }
 
     pub(super) fn caught_up(&mut self, id: i32) {
@@ -249,7 +279,8 @@ impl Runner {
 
     fn window_marks_due(&self, open: &Open, plan: &Plan, limit: i64) -> BTreeMap<i32, i64> {
         let Some(window) = plan.window() else { return BTreeMap::new() };
-        let is_quiet = |id: i32| self.is_quiet(open, id);
+        let late = Duration::from_millis(window.late_ms.unsigned_abs());
+        let is_quiet = |id: i32| self.is_quiet(open, id, late);
         // Who is not quiet holds windows open by itself.
         let busy = open.states.panes().filter(|(id, _)| !is_quiet(*id)).map(|(_, pane)| window.time_of(pane));
         let limit = busy.min().map_or(limit, |busy| limit.min(busy));
@@ -259,13 +290,14 @@ impl Runner {
         open.states.panes().filter(is_behind).map(|(id, _)| (id, due)).collect()
     }
 
-    /// Whether nothing has moved the window time of a partition for a while, though all of it was read.
-    fn is_quiet(&self, open: &Open, id: i32) -> bool {
+    /// Whether nothing has moved the window time of a partition for a while, though all of it was read, and its windows take nothing either.
+    fn is_quiet(&self, open: &Open, id: i32, late: Duration) -> bool {
         let quiet_after = self.hooks.quiet_after();
+        let takes = open.waits.taken.get(&id).is_some_and(|run| run.holds(Instant::now(), quiet_after, late));
         let moved = open.waits.moved.get(&id).copied().unwrap_or(open.waits.began);
         let was_at_end = open.waits.caught_up.get(&id).is_some_and(|at| at.elapsed() < quiet_after);
         let is_fresh = open.topic.partition(PartitionId(id)).is_some_and(|partition| partition.is_fresh());
-        is_fresh && was_at_end && moved.elapsed() >= quiet_after && !self.is_held(id)
+        is_fresh && was_at_end && moved.elapsed() >= quiet_after && !takes && !self.is_held(id)
     }
 
     /// Moves window time as the marks of the checkpoint say.
@@ -276,6 +308,7 @@ impl Runner {
                 if let Some(pane) = &mut open.states.of(id, &plan).pane {
                     window.mark(pane, time);
                 }
+                open.waits.taken.remove(&id);
             }
         }
         self.close_windows(open)
@@ -285,4 +318,24 @@ impl Runner {
 /// A moment as a person reads it.
 fn at_moment(ms: i64) -> String {
     chrono::DateTime::from_timestamp_millis(ms).map_or_else(|| format!("{ms} ms"), |time| time.to_rfc3339())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_that_come_hold_windows_open_until_all_that_may_be_late_could_have_come() {
+        let began = Instant::now();
+        let at = |seconds: u64| began + Duration::from_secs(seconds);
+        let (quiet, late) = (Duration::from_secs(30), Duration::from_secs(60));
+        let mut run = Run { first: began, last: began };
+        let holds = |run: &Run, seconds| run.holds(at(seconds), quiet, late);
+        assert!(holds(&run, 29) && !holds(&run, 30));
+        (1..=9).for_each(|tenth| run.goes_on(at(10 * tenth - 1), quiet));
+        assert!(holds(&run, 89), "rows come all the time");
+        assert!(!holds(&run, 90), "one client whose clock stands still holds nobody up for ever");
+        run.goes_on(at(200), quiet);
+        assert!(holds(&run, 229), "what comes behind a pause has its time anew");
+    }
 }

@@ -37,6 +37,8 @@ pub enum Reason {
     TooLarge,
     /// The sink refused it, also when it was tried again.
     SinkRefused,
+    /// Of a replay: its rows go to outputs that had them, or that the dead letter is not of.
+    OtherOutput,
 }
 
 /// A message that is longer is cut: it becomes a header of the dead letter.
@@ -75,7 +77,7 @@ impl Fault {
 }
 
 impl Reason {
-    pub const ALL: [Reason; 16] = [
+    pub const ALL: [Reason; 17] = [
         Reason::BadBatch,
         Reason::NotJson,
         Reason::NotCsv,
@@ -92,6 +94,7 @@ impl Reason {
         Reason::TimeOutOfRange,
         Reason::TooLarge,
         Reason::SinkRefused,
+        Reason::OtherOutput,
     ];
 
     pub fn as_str(self) -> &'static str {
@@ -112,6 +115,7 @@ impl Reason {
             Reason::TimeOutOfRange => "time-out-of-range",
             Reason::TooLarge => "too-large",
             Reason::SinkRefused => "sink-refused",
+            Reason::OtherOutput => "other-output",
         }
     }
 
@@ -131,7 +135,7 @@ impl Reason {
             | Reason::MissingRequired => "columns",
             Reason::Expression | Reason::TimeOutOfRange => "select",
             Reason::NoMatch => "enrich",
-            Reason::TooLarge | Reason::SinkRefused => "to",
+            Reason::TooLarge | Reason::SinkRefused | Reason::OtherOutput => "to",
         }
     }
 
@@ -153,7 +157,9 @@ impl Reason {
                 "org.springframework.kafka.support.converter.ConversionException"
             }
             Reason::TooLarge => "org.apache.kafka.common.errors.RecordTooLargeException",
-            Reason::SinkRefused => "org.springframework.kafka.listener.ListenerExecutionFailedException",
+            Reason::SinkRefused | Reason::OtherOutput => {
+                "org.springframework.kafka.listener.ListenerExecutionFailedException"
+            }
         }
     }
 }

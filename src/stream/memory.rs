@@ -42,10 +42,14 @@ impl Runner {
         let watch = look.as_mut().map(|look| look as &mut dyn Watch);
         let horizon = self.horizon(id, records);
         let state = open.states.of(id, &plan);
-        let before = state.pane.as_ref().map(Pane::time);
+        let told = |pane: &Pane| (pane.time(), pane.taken());
+        let before = state.pane.as_ref().map(told);
         let done = state.run_watched(&plan, id, records, rows, ready.bad, &horizon, watch);
-        if state.pane.as_ref().map(Pane::time) != before {
-            open.waits.moved(id);
+        match (before, state.pane.as_ref().map(told)) {
+            (None, Some(_)) => open.waits.moved(id),
+            (Some((time, _)), Some((now, _))) if now != time => open.waits.moved(id),
+            (Some((_, taken)), Some((_, now))) if now != taken => open.waits.taken(id, self.hooks.quiet_after()),
+            _ => {}
         }
         if let Some(look) = look {
             ready.sights.append(look.into_sights());

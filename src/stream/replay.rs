@@ -8,6 +8,7 @@
 use super::Options;
 use super::checkpoint::Checkpoint;
 use super::dead_letters::Letter as Again;
+use super::fault::{Fault, Reason};
 use super::hooks::{Hooks, Step};
 use super::lanes::{Lanes, Piece, Ready};
 use super::life::Life;
@@ -318,12 +319,12 @@ pub(super) fn try_out(job: &Job, topic: &crate::store::Topic, chosen: &Offsets) 
             };
             let mut from = 0;
             for Piece { records: decoded, ready, .. } in lanes.pieces(*id, originals(*id, &records, job))? {
-                dead += ready.bad.len();
+                let lacks = |at: usize, name: &str| Letter::of(*id, &records[from + at]).is_of_output(name);
+                dead += ready.bad.len() + strayed(job, &ready, lacks).len();
                 filtered += ready.filtered.total();
                 for (route, made) in job.spec.routes.iter().zip(&ready.routes) {
                     let name = route.to.to_string();
-                    let lacks = |source: &&u32| Letter::of(*id, &records[from + **source as usize]).is_of_output(&name);
-                    rows += made.sources.iter().filter(lacks).count();
+                    rows += made.sources.iter().filter(|source| lacks(**source as usize, &name)).count();
                 }
                 from += decoded.len();
             }
@@ -390,6 +391,28 @@ fn originals(partition: i32, letters: &[Record], job: &Job) -> Vec<Record> {
         }
     };
     letters.iter().map(original).collect()
+}
+
+/// Letters of which all rows go to outputs that they are not of: the file has changed, or a table that routes go by.
+fn strayed(job: &Job, ready: &Ready, lacks: impl Fn(usize, &str) -> bool) -> Vec<(u32, Fault)> {
+    let mut found: BTreeMap<u32, Option<String>> = BTreeMap::new();
+    for (route, rows) in job.spec.routes.iter().zip(&ready.routes) {
+        let name = route.to.to_string();
+        for source in &rows.sources {
+            match lacks(*source as usize, &name) {
+                true => drop(found.insert(*source, None)),
+                false => drop(found.entry(*source).or_insert_with(|| Some(name.clone()))),
+            }
+        }
+    }
+    let fault = |(at, other): (u32, Option<String>)| {
+        let told = format!(
+            "its row goes to {} now, and the letter is not of it: bring back the file or table that it failed with, or send it to a topic, inrush dlt replay --to-topic",
+            other?
+        );
+        Some((at, Fault::of_value(Reason::OtherOutput, told)))
+    };
+    found.into_iter().filter_map(fault).collect()
 }
 
 impl Runner {
@@ -510,7 +533,13 @@ impl Runner {
         Ok(())
     }
 
-    fn feed_piece(&mut self, open: &mut Open, id: i32, records: &[Record], ready: Ready) -> Result<(), Fail> {
+    fn feed_piece(&mut self, open: &mut Open, id: i32, records: &[Record], mut ready: Ready) -> Result<(), Fail> {
+        let lacks = |at: usize, name: &str| {
+            self.letter_of(&records[at]).is_some_and(|letter| Letter::of(id, letter).is_of_output(name))
+        };
+        let strayed = strayed(&self.job, &ready, lacks);
+        ready.bad.extend(strayed);
+        ready.bad.sort_by_key(|(at, _)| *at);
         for at in 0..open.outlets.len() {
             let name = open.outlets[at].name.clone();
             let rows = &ready.routes[at];

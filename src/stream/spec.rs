@@ -125,6 +125,8 @@ pub enum Frame {
 #[derive(Clone, Debug)]
 pub struct Enrich {
     pub from: TableFrom,
+    /// What the file held, where it is gone: of a text of before.
+    pub copy: Option<PathBuf>,
     /// Columns of the rows, one for each of `key`.
     pub on: Vec<Named>,
     /// Columns of the table; of a topic they are (parts of) its records' key.

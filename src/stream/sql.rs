@@ -4,7 +4,9 @@
 //! DataFusion's expressions without its engine. Row-wise by nature: what would depend on where a batch ends is refused.
 
 mod aggregates;
+mod constants;
 mod depth;
+mod times;
 
 pub(super) use aggregates::{Call, Fold};
 
@@ -344,8 +346,10 @@ impl<'a> SqlPlanner<'a> {
             let simplifier = ExprSimplifier::new(info);
             let expr = (self.secrets)(expr, self.file, &mut self.filled.borrow_mut())?;
             let expr = functions::bind(expr, self.file, &mut self.geo.borrow_mut())?;
+            let expr = times::in_micros(expr, &scope.schema, &self.context)?;
             let coerced = simplifier.coerce(expr.clone(), &scope.schema)?;
             self.note_texts_as_numbers(scope, &expr, &coerced);
+            constants::fit(&coerced, &simplifier)?;
             let expr = simplifier.simplify(coerced)?;
             // A function judges its arguments when it is asked for its type; here the place in the SQL is still known.
             expr.get_type(scope.schema()).map(|_| expr)

@@ -27,7 +27,7 @@ pub(super) fn first(step: &Enrich, keys: Vec<Asked>, pipeline: &Path) -> Result<
         return Err((step.at.clone(), "it is no file".to_owned()));
     };
     let whole = |message: String| (step.at.clone(), format!("{}: {message}", file.display()));
-    let (bytes, identity) = read(file).map_err(whole)?;
+    let (bytes, identity) = read(step.copy.as_ref().unwrap_or(file)).map_err(whole)?;
     let shape = Shape::new(keys.clone(), asked(step, &from, &bytes, &keys)?, step)?;
     let contents = contents(&from, &shape, &bytes, step.size_max as usize).map_err(whole)?;
     Ok((shape, contents, Watch::of(identity, bytes)))

@@ -53,7 +53,7 @@ pub(in crate::stream) fn read(section: &Section<'_>) -> Option<Enrich> {
         table.wrong("table-size-max", "it is 64KiB at the least and 16GiB at the most");
     }
     table.finish();
-    Some(Enrich { from: from?, on: on?, key: key?, columns: columns?, types, missing, size_max, at })
+    Some(Enrich { from: from?, copy: None, on: on?, key: key?, columns: columns?, types, missing, size_max, at })
 }
 
 /// `"users.csv"`, `"products.parquet"`, `"topic:users"`.

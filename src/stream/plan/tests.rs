@@ -95,6 +95,47 @@ fn times_come_out_as_microseconds_and_what_does_not_fit_is_a_fault() {
 }
 
 #[test]
+fn what_is_between_two_times_is_in_microseconds_however_they_are_written() {
+    let at = 1_700_000_000;
+    let made = |sql: &str| {
+        let plan = plan(&format!("select = \"case when n > 0 then {sql} end as t\"")).unwrap_or_else(|m| panic!("{sql}: {m:#?}"));
+        let done = plan.run(rows(&plan, vec![], vec![Some(at)]));
+        let column = only(&done).batch.column(0).clone();
+        column.as_primitive_opt::<arrow::datatypes::Int64Type>().map_or(i64::MIN, |values| values.value(0))
+    };
+    let of_day = (at - 1_699_920_000) * 1_000_000;
+    for other in [
+        "timestamp '2023-11-14'",
+        "to_timestamp(1699920000)",
+        "to_timestamp('2023-11-14')",
+        "cast('2023-11-14' as timestamp)",
+        "epoch_to_timestamp(1699920000)",
+    ] {
+        assert_eq!(made(&format!("cast(to_timestamp(n) - {other} as bigint)")), of_day, "{other}");
+        assert_eq!(made(&format!("cast({other} as bigint)")), 1_699_920_000_000_000, "{other}");
+    }
+    // Everybody's "no end".
+    assert_eq!(made("cast(coalesce(to_timestamp(n), timestamp '9999-12-31') as bigint)"), at * 1_000_000);
+    assert_eq!(made("cast(timestamp '9999-12-31' as bigint)"), 253_402_214_400_000_000);
+    let wrong = plan("select = \"to_timestamp(n / 1000.0) as t\"").err().unwrap();
+    assert!(wrong[0].contains("epoch_to_timestamp("), "{wrong:?}");
+}
+
+#[test]
+fn constants_that_do_not_fit_are_refused() {
+    for sql in [
+        "9223372036854775807 + 1",
+        "n + (9223372036854775807 * 2)",
+        "-9223372036854775807 - 2",
+        "cast(2147483647 as int) + cast(1 as int)",
+    ] {
+        let wrong = plan(&format!("select = \"{sql} as t\"")).err().unwrap();
+        assert!(wrong[0].contains("does not fit Int"), "{sql}: {wrong:?}");
+    }
+    assert!(plan("select = \"n + 2 * 3 - 9223372036854775807 as t\"").is_ok());
+}
+
+#[test]
 fn fields_of_structs_and_lists_are_sql() {
     let text = "from = \"topic:t\"\nto = { parquet = \"t\" }\nselect = \"page.url as a, page['url'] as b, zones[1] as c, array_has(zones, 'x') as d, substr(page.url, 1, 5) as e\"\n[columns]\nzones = [\"string\"]\npage = { type = { url = \"string\" } }\n";
     let spec = parse(Path::new("p.toml"), text).unwrap_or_else(|m| panic!("{m:#?}"));

@@ -185,6 +185,7 @@ fn judge_bytes(kind: &Kind, bytes: &[u8], number: fn(&Kind, &str) -> Result<Numb
 pub(super) fn push(builders: &mut Builders<'_>, slot: usize, cell: Cell<'_, '_>) {
     let of = builders.slot(slot);
     match (&of.kind, &of.inner, cell) {
+        (_, _, Cell::Node(Node::Null)) => builders.push_null(slot),
         (Kind::List(_), Inner::Item(item), Cell::Headers(headers)) => {
             headers.iter().for_each(|(name, value)| push_header(builders, *item, name, value));
             builders.push_list(slot);

@@ -89,6 +89,30 @@ fn a_table_whose_file_is_gone_is_read_from_its_copy_and_what_else_is_gone_is_tol
     bench.finish(&bench.table_job(&text("tb", "ta", &enrich("b.csv"))));
     assert_eq!((bench.numbers("ta"), bench.numbers("tb")), (good(1..50), good(50..100)));
 
+    // Also where what is finished with it is killed again.
+    let bench = self::bench();
+    let put = |file: &str| std::fs::write(bench.folder.path().join(file), format!("user,score\n{users}")).unwrap();
+    put("a.csv");
+    killed(&bench, &bench.table_job(&text("ta", "tb", &enrich("a.csv"))));
+    put("b.csv");
+    std::fs::remove_file(bench.folder.path().join("a.csv")).unwrap();
+    let is_down = Arc::new(AtomicBool::new(true));
+    let own = is_down.clone();
+    bench.hooks.sink(move |_, output, _| match own.load(Ordering::SeqCst) && output == "topic all" {
+        true => Err(WriteError::Down("planned".to_owned())),
+        false => Ok(()),
+    });
+    let job = bench.table_job(&text("tb", "ta", &enrich("b.csv")));
+    let runs = bench.run(&job);
+    wait_for("an attempt", || {
+        bench.status().and_then(|status| status.reason).is_some_and(|why| why.contains("planned"))
+    });
+    drop(Life::begin(&bench.seat));
+    let _ = runs.end();
+    is_down.store(false, Ordering::SeqCst);
+    bench.finish(&job);
+    assert_eq!((bench.numbers("ta"), bench.numbers("tb")), (good(1..50), good(50..100)));
+
     let bench = self::bench();
     let schema = |file: &str| {
         let schema = r#"{"type":"object","properties":{"m":{"type":"string"}}}"#;

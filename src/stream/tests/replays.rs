@@ -273,6 +273,40 @@ fn only_the_output_that_lacks_a_letter_gets_it() {
 }
 
 #[test]
+fn a_letter_of_which_all_rows_go_elsewhere_by_now_is_a_letter_again() {
+    let bench = Bench::new();
+    let source = bench.topic("in", 1, &[]);
+    let all = bench.topic("all", 1, &[("max.message.bytes", "400"), ("compression.type", "uncompressed")]);
+    let text = broken()
+        .replace("select = \"n, user\"", "select = \"n, repeat(user, case n when 7 then 200 else 1 end) as user\"");
+    bench.write(&text);
+    let daemon = bench.steered();
+    bench.send(&source, 0, 1..10);
+    daemon.settle(9);
+    assert_eq!((bench.files("even").len(), bench.numbers("all").len()), (8, 8), "7 is too large for the topic");
+    let room = vec![("max.message.bytes".to_owned(), Some("100000".to_owned()))];
+    bench.runtime.block_on(bench.store.alter_topic(&all.name, room)).unwrap();
+    // The other output has it already, and this one gets it no more.
+    bench.write(&text.replace("[[route]]\nto = { topic", "[[route]]\nwhere = \"n <> 7\"\nto = { topic"));
+    bench.reload(&daemon.control);
+    let why = daemon.replay(Filter::default(), Replay { is_dry: true, ..Replay::default() }).unwrap();
+    assert!(why.contains("0 rows; 0 rows would be filtered, 1 records would fail again"), "{why}");
+    daemon.replay(Filter::default(), Replay::default()).unwrap();
+    let told = daemon.ended();
+    assert!(told.starts_with("done: 1 letters, 0 rows, 0 filtered, 1 dead letters again"), "{told}");
+    let letter = bench.records("in-dlt").pop().unwrap();
+    let header = |name: &str| letter.headers.iter().find(|(own, _)| own.as_ref() == name.as_bytes()).unwrap().1.clone();
+    assert_eq!(header("inrush-dlt-reason").unwrap(), "other-output");
+    assert_eq!(header("inrush-dlt-output").unwrap(), "topic all");
+    assert_eq!((bench.files("even").len(), bench.open_letters()), (8, 1));
+    bench.write(&text);
+    bench.reload(&daemon.control);
+    daemon.replay(Filter::default(), Replay::default()).unwrap();
+    assert!(daemon.ended().starts_with("done: 1 letters, 1 rows, 0 filtered, 0 dead"));
+    assert_eq!((bench.files("even").len(), bench.numbers("all")), (8, (1..10).collect::<Vec<i64>>()));
+}
+
+#[test]
 fn a_replay_whose_output_is_down_waits_and_goes_on_after_the_daemon_does() {
     let bench = Bench::new();
     let (_, daemon) = bench.begun(&broken(), &[(1, 150)]);

@@ -22,6 +22,8 @@ pub(in crate::stream) struct Pane {
     size: usize,
     /// Of those, of windows that may still take rows of this partition.
     open: usize,
+    /// Rows that its windows have taken since it was opened.
+    taken: u64,
 }
 
 enum Held {
@@ -126,12 +128,17 @@ impl Pane {
             Frame::Hop(_) => Held::Spans(Spans::default()),
             Frame::Session { .. } => Held::Sessions(Sessions::default()),
         };
-        Pane { time, held, size: 0, open: 0 }
+        Pane { time, held, size: 0, open: 0, taken: 0 }
     }
 
     /// Greatest time of a row so far, in µs.
     pub(in crate::stream) fn time(&self) -> i64 {
         self.time
+    }
+
+    /// Rows that its windows have taken since it was opened.
+    pub(in crate::stream) fn taken(&self) -> u64 {
+        self.taken
     }
 
     /// Bytes in memory, about.
@@ -186,6 +193,7 @@ impl Pane {
         };
         self.open = (self.open + room.size).saturating_sub(self.size);
         self.size = room.size;
+        self.taken += u64::from(taken == Taken::Yes);
         taken
     }
 
