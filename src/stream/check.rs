@@ -9,7 +9,7 @@ use super::load::{self, Job};
 use super::rows::Decoder;
 use super::sink::place::Place;
 use super::sink::{bucket, lake};
-use super::spec::{Column, Expect, Given, Output, Rule, Step, Test};
+use super::spec::{Column, Expect, Given, Output, Route, Rule, Step, TableFrom, Test};
 use super::state::States;
 use super::step::{JsonLines, Rows};
 use crate::config::Mistake;
@@ -87,6 +87,7 @@ pub fn check(path: &Path, out: Option<&Path>) -> Result<Report, Vec<Mistake>> {
     });
     warnings.extend(stores.filter_map(bucket::lacks));
     warnings.extend(job.plan.warnings().iter().cloned());
+    warnings.extend(moving_table(&job));
     let fields = job.plan.output().fields().iter();
     Ok(Report {
         name: job.spec.name.clone(),
@@ -298,9 +299,46 @@ fn as_json(rows: &RecordBatch) -> Vec<Value> {
     values.and_then(Result::ok).unwrap_or_default()
 }
 
+/// A topic has no copies: an output that is behind meets what its table says by then.
+fn moving_table(job: &Job) -> Option<String> {
+    let spec = &job.spec;
+    let topic = spec.steps.iter().find_map(|step| match step {
+        Step::Enrich(enrich) => matches!(enrich.from, TableFrom::Topic(_)).then(|| enrich.from.to_string()),
+        _ => None,
+    })?;
+    let goes_by_rows = |route: &Route| match &route.to {
+        Output::Topic(to) => to.key.is_some() || matches!(route.rule, Rule::Where(_)),
+        _ => matches!(route.rule, Rule::Where(_)),
+    };
+    let is_moving = !job.plan.is_stateful() && spec.routes.len() > 1 && spec.routes.iter().any(goes_by_rows);
+    is_moving.then(|| {
+        format!(
+            "{topic} goes on while an output is down: if a route's where, or a topic's key, goes by what is looked up in it, a row may come to two outputs then, or to none; go by a file, or by what the event says"
+        )
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_table_that_moves_on_is_warned_of_where_routes_may_go_by_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("p.toml");
+        let is_warned = |step: &str, route: &str| {
+            let text = format!(
+                "from = \"topic:t\"\n[columns]\nid = \"string\"\n[[step]]\nenrich = {{ from = \"topic:users\", on = \"id\", types = {{ plan = \"string\" }} }}\n{step}[[route]]\n{route}to = {{ topic = \"a\" }}\n[[route]]\nto = {{ topic = \"b\" }}\n"
+            );
+            std::fs::write(&file, text).unwrap();
+            let report = check(&file, None).unwrap_or_else(|mistakes| panic!("{mistakes:#?}"));
+            report.warnings.iter().any(|told| told.contains("topic:users goes on"))
+        };
+        assert!(is_warned("", "where = \"plan = 'pro'\"\n"));
+        assert!(!is_warned("", ""), "all rows go everywhere");
+        let together = "[[step]]\ndedupe = { key = [\"_key\", \"id\"], ttl = \"1h\" }\n";
+        assert!(!is_warned(together, "where = \"plan = 'pro'\"\n"), "outputs stand together");
+    }
 
     #[test]
     fn a_column_that_nobody_reads_is_named_and_all_mistakes_come_at_once() {

@@ -6,6 +6,7 @@
 mod aggregates;
 mod constants;
 mod depth;
+mod otherwise;
 mod times;
 
 pub(super) use aggregates::{Call, Fold};
@@ -472,6 +473,9 @@ fn row_wise(expr: &Expr) -> SqlResult<()> {
 /// DataFusion's message without its layers.
 pub(super) fn readable(error: &DataFusionError) -> String {
     let text = error.strip_backtrace().lines().next().unwrap_or_default().to_owned();
+    if let Some(here) = otherwise::of_error(&text) {
+        return here.to_owned();
+    }
     for layer in [
         "Error during planning: ",
         "Schema error: ",
@@ -578,7 +582,10 @@ impl ContextProvider for Context {
         let found = self.functions.get(name).cloned();
         if found.is_none() && self.hint.borrow().is_none() {
             let known: Vec<&str> = self.functions.keys().map(String::as_str).collect();
-            let meant = nearest(name, &known).map_or(String::new(), |meant| format!("; did you mean {meant}?"));
+            let meant = match otherwise::of_name(name) {
+                Some(here) => format!("; here it is {here}"),
+                None => nearest(name, &known).map_or(String::new(), |meant| format!("; did you mean {meant}?")),
+            };
             self.hint.replace(Some(format!("there is no function {name}{meant}")));
         }
         found

@@ -98,7 +98,8 @@ fn times_come_out_as_microseconds_and_what_does_not_fit_is_a_fault() {
 fn what_is_between_two_times_is_in_microseconds_however_they_are_written() {
     let at = 1_700_000_000;
     let made = |sql: &str| {
-        let plan = plan(&format!("select = \"case when n > 0 then {sql} end as t\"")).unwrap_or_else(|m| panic!("{sql}: {m:#?}"));
+        let plan = plan(&format!("select = \"case when n > 0 then {sql} end as t\""))
+            .unwrap_or_else(|m| panic!("{sql}: {m:#?}"));
         let done = plan.run(rows(&plan, vec![], vec![Some(at)]));
         let column = only(&done).batch.column(0).clone();
         column.as_primitive_opt::<arrow::datatypes::Int64Type>().map_or(i64::MIN, |values| values.value(0))
@@ -119,6 +120,45 @@ fn what_is_between_two_times_is_in_microseconds_however_they_are_written() {
     assert_eq!(made("cast(timestamp '9999-12-31' as bigint)"), 253_402_214_400_000_000);
     let wrong = plan("select = \"to_timestamp(n / 1000.0) as t\"").err().unwrap();
     assert!(wrong[0].contains("epoch_to_timestamp("), "{wrong:?}");
+}
+
+#[test]
+fn what_has_another_name_elsewhere_is_told_by_its_name_here() {
+    let wrong =
+        |sql: &str| plan(&format!("select = \"{sql} as t\"")).err().unwrap_or_else(|| panic!("{sql}")).remove(0);
+    for name in [
+        "if",
+        "date",
+        "strftime",
+        "year",
+        "datediff",
+        "isnull",
+        "mod",
+        "sign",
+        "len",
+        "explode",
+        "json_extract",
+        "parse_json",
+    ] {
+        let told = wrong(&format!("{name}(url)"));
+        assert!(told.contains("here it is"), "{told}");
+    }
+    assert!(wrong("url rlike 'a'").contains("regexp_like"));
+    assert!(wrong("url->>'a'").contains("json_get"));
+    assert!(wrong("url['a']").contains("json_get"));
+    for right in [
+        "to_char(ts, '%Y-%m-%d')",
+        "extract(year from ts)",
+        "cast(ts as date)",
+        "signum(n)",
+        "length(url)",
+        "json_get(url, '/a')",
+        "to_timestamp(url, '%Y')",
+        "n % 2",
+        "date_trunc('day', nullif(ts, timestamp '9999-12-31'))",
+    ] {
+        assert!(plan(&format!("select = \"{right} as t\"")).is_ok(), "{right}");
+    }
 }
 
 #[test]

@@ -73,7 +73,12 @@ impl SqlPlanner<'_> {
         let wrong = |message: &str| self.mistake(sql, format!("{text}: {message}"));
         let function = call.name.to_string().to_ascii_lowercase();
         if !KNOWN.contains(&function.as_str()) {
-            let meant = nearest(&function, &KNOWN).map_or(String::new(), |meant| format!("did you mean {meant}? "));
+            let meant = match function.as_str() {
+                "median" | "quantile" | "percentile" | "percentile_cont" | "approx_quantile" => {
+                    "here it is approx_percentile(x, 0.5); ".to_owned()
+                }
+                _ => nearest(&function, &KNOWN).map_or(String::new(), |meant| format!("did you mean {meant}? ")),
+            };
             return Err(wrong(&format!("{meant}a window makes {}", KNOWN.join(", "))));
         }
         if call.over.is_some() || call.null_treatment.is_some() || !call.within_group.is_empty() {
