@@ -79,6 +79,11 @@ fn columns_of_avro_lose_nothing() {
         r#"{"page":{"url":"https://a.example/b","size":{"w":3}}}"#
     );
     assert_eq!(
+        row("c = { path = \"/chain/next\", type = { n = \"string\", next = \"string\" } }"),
+        r#"{"c":{"n":"2"}}"#,
+        "a null within an object is none"
+    );
+    assert_eq!(
         row("tags = [\"string\"]\nchain = \"json\""),
         r#"{"tags":["x","y"],"chain":"{\"n\":1,\"next\":{\"n\":2,\"next\":null}}"}"#
     );

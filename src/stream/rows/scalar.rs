@@ -158,12 +158,15 @@ pub(super) fn epoch_micros(int: Option<i128>, float: f64, unit: Unit) -> Option<
     (i128::from(MICROS.start)..i128::from(MICROS.end)).contains(&micros).then_some(micros)
 }
 
-/// As JSON writes it: without `+` and zeros before it.
+/// As JSON writes it: without `+` and zeros before it, and with a digit before the point.
 fn plain_number(text: &str) -> Cow<'_, str> {
     let (sign, digits) = match text.strip_prefix('-') {
         Some(digits) => ("-", digits),
         None => ("", text.strip_prefix('+').unwrap_or(text)),
     };
+    if digits.strip_prefix('.').is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit())) {
+        return format!("{sign}0{digits}").into();
+    }
     let rest = digits.trim_start_matches('0');
     let zeros = if rest.starts_with(|c: char| c.is_ascii_digit()) { 0 } else { 1 };
     // Without a digit it is no number.
@@ -192,7 +195,9 @@ fn decimal(text: &str, precision: u8, scale: i8) -> Result<i128, Reason> {
         None => (number, 0),
     };
     let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
-    if whole.is_empty() || !whole.bytes().chain(fraction.bytes()).all(|byte| byte.is_ascii_digit()) {
+    if (whole.is_empty() && fraction.is_empty())
+        || !whole.bytes().chain(fraction.bytes()).all(|byte| byte.is_ascii_digit())
+    {
         return Err(Reason::WrongType);
     }
     let all = format!("{whole}{fraction}");

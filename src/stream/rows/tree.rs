@@ -151,7 +151,10 @@ pub(super) fn judge(kind: &Kind, cell: Cell<'_, '_>, coerce: bool) -> Result<(),
             fields.iter().try_for_each(|(name, inner)| match node.find(std::slice::from_ref(name)) {
                 Found::Missing => Ok(()),
                 Found::Twice => Err((Reason::DuplicateField, format!("its field {name} stands twice"))),
-                Found::Node(node) => judge(inner, Cell::Node(node), coerce),
+                Found::Node(node) => {
+                    let within = |(reason, message)| (reason, format!("its field {name}: {message}"));
+                    judge(inner, Cell::Node(node), coerce).map_err(within)
+                }
             })
         }
         (Kind::Binary, Node::Exact(Exact::Bytes(_))) => Ok(()),

@@ -1,5 +1,6 @@
 //! What a keyed step remembers of one partition: an entry for each key until its time has come. Times are stream time in ms.
 
+use super::window::canonical;
 use arrow::array::{Array, ArrayRef, AsArray, Int64Array, RecordBatch};
 use arrow::datatypes::{Field, Int64Type, Schema, SchemaRef};
 use arrow::error::ArrowError;
@@ -52,7 +53,7 @@ impl Keys {
 
     /// By row its key; none where a column of it is null.
     pub(in crate::stream) fn of(&self, rows: &RecordBatch) -> Vec<Option<Arc<[u8]>>> {
-        let columns: Vec<ArrayRef> = self.places.iter().map(|at| rows.column(*at).clone()).collect();
+        let columns: Vec<ArrayRef> = self.places.iter().map(|at| canonical(rows.column(*at))).collect();
         let keys = self.converter.convert_columns(&columns).expect("the converter was made for these columns");
         let key =
             |row: usize| columns.iter().all(|column| column.is_valid(row)).then(|| Arc::from(keys.row(row).as_ref()));

@@ -474,7 +474,7 @@ fn hashed(kind: &DataType) -> DataType {
 }
 
 /// Zero is zero and NaN is NaN, whatever their bits: one value each, and NaN the greatest.
-pub(super) fn canonical(array: &ArrayRef) -> ArrayRef {
+pub(in crate::stream::step) fn canonical(array: &ArrayRef) -> ArrayRef {
     type F16 = <Float16Type as ArrowPrimitiveType>::Native;
     let half = |value: F16| match value {
         _ if value.is_nan() => F16::NAN,

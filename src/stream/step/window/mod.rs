@@ -12,6 +12,7 @@ mod percentile;
 mod sessions;
 mod spans;
 
+pub(in crate::stream::step) use aggregate::canonical;
 pub(in crate::stream) use aggregate::{Aggregate, output_of};
 pub(in crate::stream) use pane::Pane;
 pub(in crate::stream) use spans::Hop;
