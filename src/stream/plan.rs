@@ -159,6 +159,11 @@ impl Plan {
     }
 
     /// What of its SQL is right and perhaps not meant.
+    /// Whether databases that it names are others by now than those that it holds.
+    pub(super) fn has_newer_files(&self) -> bool {
+        self.geo.iter().any(|file| file.has_newer())
+    }
+
     pub(super) fn warnings(&self) -> &[String] {
         &self.warnings
     }

@@ -264,10 +264,11 @@ impl Supervisor {
             self.options.control.publish(PipelineStatus { state: State::Starting, ..line });
         }
         let (options, own_path) = (self.options.clone(), path.clone());
-        let running = if drop_state { None } else { self.runs(&name).map(|job| job.spec.clone()) };
+        let running = if drop_state { None } else { self.runs(&name).cloned() };
         let work = move || {
             // What runs goes on, whatever became of the tables that it names: it watches them itself.
-            if running.is_some_and(|running| load::is_text(&own_path, &running.text)) {
+            let is_same = |job: Job| load::is_text(&own_path, &job.spec.text) && !job.plan.has_newer_files();
+            if running.is_some_and(is_same) {
                 return Ok(None);
             }
             looked_at(&options, &own_path).map(Some)
@@ -333,7 +334,8 @@ impl Supervisor {
     /// # Errors
     /// It may not be run so.
     fn is_news(&self, name: &str, job: &Job, drop_state: bool) -> Result<bool, String> {
-        if !drop_state && self.runs(name).is_some_and(|running| running.spec.text == job.spec.text) {
+        let is_same = |running: &Job| running.spec.text == job.spec.text && !running.plan.has_newer_files();
+        if !drop_state && self.runs(name).is_some_and(is_same) {
             return Ok(false);
         }
         if drop_state && runner::paused_path(&self.options, name).exists() {

@@ -169,6 +169,11 @@ impl Origin for GeoFile {
 }
 
 impl GeoFile {
+    /// Whether another file than was read is in its place, and is right.
+    pub(in crate::stream) fn has_newer(&self) -> bool {
+        open(&self.path).is_ok_and(|database| !Arc::ptr_eq(&database, &self.database.load()))
+    }
+
     fn bytes(&self) -> Bytes {
         self.database.load().bytes.clone()
     }

@@ -338,6 +338,36 @@ fn a_geoip_file_that_changed_while_the_pipeline_lay_dead_sends_no_row_to_two_pla
     }
 }
 
+#[test]
+fn a_reload_takes_up_a_newer_geoip_file() {
+    let bench = Bench::new();
+    let folder = bench.options.folder.clone();
+    std::fs::create_dir_all(&folder).unwrap();
+    let sweden = super::super::functions::tests::mmdb::city();
+    let at = sweden.windows(2).position(|bytes| bytes == b"SE").unwrap();
+    let mut norway = sweden.clone();
+    norway[at..at + 2].copy_from_slice(b"NO");
+    let put = |bytes: &[u8]| {
+        std::fs::write(folder.join("geo.new"), bytes).unwrap();
+        std::fs::rename(folder.join("geo.new"), folder.join("geo.mmdb")).unwrap();
+    };
+    put(&sweden);
+    bench.topic("out", 1, &[]);
+    let text = "from = \"topic:in\"\n[columns]\nn = \"int64\"\n[[step]]\nselect = \"n, geoip_country('203.0.113.77', 'geo.mmdb') as c\"\n[[route]]\nto = { topic = \"out\" }\n";
+    let (source, daemon) = bench.begun(text, &[(1, 9)]);
+    let reload = || bench.reload(&daemon.control).remove(0).1;
+    assert_eq!(reload(), Ok("unchanged".to_owned()));
+    put(b"half a file");
+    assert_eq!(reload(), Ok("unchanged".to_owned()), "what runs goes on");
+    put(&norway);
+    assert_eq!(reload(), Ok("swapped".to_owned()));
+    assert_eq!(reload(), Ok("unchanged".to_owned()));
+    bench.send(&source, 0, 9..20);
+    daemon.settle(19);
+    let countries: Vec<_> = bench.looked_up("c").into_iter().map(|(n, c)| (n < 9, c.unwrap())).collect();
+    assert!(countries.iter().all(|(is_before, c)| c == if *is_before { "\"SE\"" } else { "\"NO\"" }), "{countries:?}");
+}
+
 /// One output is down while the file changes twice; the rest goes on. How the run ends in between, if it does.
 #[test]
 fn an_output_that_is_behind_has_its_rows_by_the_file_that_the_others_had_theirs_by() {
