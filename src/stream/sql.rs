@@ -351,6 +351,7 @@ impl<'a> SqlPlanner<'a> {
             let coerced = simplifier.coerce(expr.clone(), &scope.schema)?;
             self.note_texts_as_numbers(scope, &expr, &coerced);
             constants::fit(&coerced, &simplifier)?;
+            constants::say_something(&expr, &scope.schema, &simplifier)?;
             let expr = simplifier.simplify(coerced)?;
             // A function judges its arguments when it is asked for its type; here the place in the SQL is still known.
             expr.get_type(scope.schema()).map(|_| expr)

@@ -162,6 +162,25 @@ fn what_has_another_name_elsewhere_is_told_by_its_name_here() {
 }
 
 #[test]
+fn words_that_no_time_can_be_cut_or_written_by_are_refused() {
+    for sql in ["date_trunc('days', ts)", "date_part('foo', ts)", "to_char(ts, 'YYYY-MM-DD')", "to_char(ts, '%Q')"] {
+        let wrong = plan(&format!("select = \"{sql} as t\"")).err().unwrap_or_else(|| panic!("{sql}"));
+        assert!(wrong[0].contains("says nothing of a time; "), "{sql}: {wrong:?}");
+    }
+    for sql in [
+        "date_trunc('DAY', ts)",
+        "date_part('dow', ts)",
+        "to_char(ts, '%d.%m.%Y')",
+        "to_char(ts, url)",
+        "extract(epoch from ts)",
+        "date_trunc(url, ts)",
+        "to_char(cast(ts as date), '%Y')",
+    ] {
+        assert!(plan(&format!("select = \"{sql} as t\"")).is_ok(), "{sql}");
+    }
+}
+
+#[test]
 fn constants_that_do_not_fit_are_refused() {
     for sql in [
         "9223372036854775807 + 1",
