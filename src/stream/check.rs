@@ -299,21 +299,21 @@ fn as_json(rows: &RecordBatch) -> Vec<Value> {
     values.and_then(Result::ok).unwrap_or_default()
 }
 
-/// A topic has no copies: an output that is behind meets what its table says by then.
+/// A topic has no copies: an output that is behind, or a start after a crash, meets what its table says by then.
 fn moving_table(job: &Job) -> Option<String> {
     let spec = &job.spec;
     let topic = spec.steps.iter().find_map(|step| match step {
         Step::Enrich(enrich) => matches!(enrich.from, TableFrom::Topic(_)).then(|| enrich.from.to_string()),
         _ => None,
     })?;
-    let goes_by_rows = |route: &Route| match &route.to {
-        Output::Topic(to) => to.key.is_some() || matches!(route.rule, Rule::Where(_)),
-        _ => matches!(route.rule, Rule::Where(_)),
+    let goes_by_rows = |route: &Route| {
+        let is_keyed = matches!(&route.to, Output::Topic(to) if to.key.is_some());
+        is_keyed || (matches!(route.rule, Rule::Where(_)) && spec.routes.len() > 1)
     };
-    let is_moving = !job.plan.is_stateful() && spec.routes.len() > 1 && spec.routes.iter().any(goes_by_rows);
+    let is_moving = !job.plan.is_stateful() && spec.routes.iter().any(goes_by_rows);
     is_moving.then(|| {
         format!(
-            "{topic} goes on while an output is down: if a route's where, or a topic's key, goes by what is looked up in it, a row may come to two outputs then, or to none; go by a file, or by what the event says"
+            "{topic} goes on while an output is down or behind: if a route's where, or a topic's key, goes by what is looked up in it, a row may come to two places then, or to none; go by a file, or by what the event says"
         )
     })
 }
@@ -336,6 +336,7 @@ mod tests {
         };
         assert!(is_warned("", "where = \"plan = 'pro'\"\n"));
         assert!(!is_warned("", ""), "all rows go everywhere");
+        assert!(is_warned("", "to = { topic = \"c\", key = \"plan\" }\n[[route]]\n"), "two partitions of one topic");
         let together = "[[step]]\ndedupe = { key = [\"_key\", \"id\"], ttl = \"1h\" }\n";
         assert!(!is_warned(together, "where = \"plan = 'pro'\"\n"), "outputs stand together");
     }

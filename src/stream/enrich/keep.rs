@@ -68,7 +68,7 @@ pub(in crate::stream) trait Origin {
     /// Why they cannot be.
     fn read(&self, bytes: Bytes, hash: &[u8]) -> Result<Loaded, String>;
 
-    /// Loaded are looked up in this from now on; gives what they were looked up in.
+    /// Rows are looked up in this from now on; gives what they were looked up in.
     fn exchange(&self, held: Loaded) -> Loaded;
 
     /// It does not follow its file any more, which held something else than this.

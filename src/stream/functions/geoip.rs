@@ -112,7 +112,7 @@ pub(super) fn bound(
     let file = match files.iter().find(|known| known.path == path) {
         Some(known) => known.clone(),
         None => match open(&path) {
-            Ok(database) => Arc::new(GeoFile { path, database: ArcSwap::new(database) }),
+            Ok((identity, database)) => Arc::new(GeoFile { path, identity, database: ArcSwap::new(database) }),
             Err(message) => return plan_err!("{name}: {message}"),
         },
     };
@@ -138,6 +138,8 @@ pub(super) fn bound(
 /// The file that calls of one plan name, and the database that was in it.
 pub(in crate::stream) struct GeoFile {
     path: PathBuf,
+    /// Of the file that was read.
+    identity: Identity,
     database: ArcSwap<Database>,
 }
 
@@ -169,9 +171,9 @@ impl Origin for GeoFile {
 }
 
 impl GeoFile {
-    /// Whether another file than was read is in its place, and is right.
+    /// Whether another file than was read is in its place.
     pub(in crate::stream) fn has_newer(&self) -> bool {
-        open(&self.path).is_ok_and(|database| !Arc::ptr_eq(&database, &self.database.load()))
+        identity(&self.path).is_ok_and(|now| now != self.identity)
     }
 
     fn bytes(&self) -> Bytes {
@@ -296,24 +298,29 @@ type Identity = (PathBuf, u64, Option<SystemTime>);
 /// Databases that some plan holds.
 static OPEN: LazyLock<Mutex<HashMap<Identity, Weak<Database>>>> = LazyLock::new(Mutex::default);
 
-fn open(path: &Path) -> std::result::Result<Arc<Database>, String> {
+fn identity(path: &Path) -> std::result::Result<Identity, String> {
     let wrong = |error: &dyn std::fmt::Display| format!("cannot read {}: {error}", path.display());
     let metadata = std::fs::metadata(path).map_err(|error| wrong(&error))?;
     if metadata.len() > FILE_SIZE_MAX || !metadata.is_file() {
         return Err(wrong(&format!("it is no file of at most {FILE_SIZE_MAX} bytes")));
     }
     let whole = std::fs::canonicalize(path).map_err(|error| wrong(&error))?;
-    let identity = (whole, metadata.len(), metadata.modified().ok());
+    Ok((whole, metadata.len(), metadata.modified().ok()))
+}
+
+fn open(path: &Path) -> std::result::Result<(Identity, Arc<Database>), String> {
+    let wrong = |error: &dyn std::fmt::Display| format!("cannot read {}: {error}", path.display());
+    let identity = identity(path)?;
     // Held while the file is read: two plans that name it shall not read it twice. What is in the map is whole at every moment.
     let mut open = OPEN.lock().unwrap_or_else(PoisonError::into_inner);
     if let Some(database) = open.get(&identity).and_then(Weak::upgrade) {
-        return Ok(database);
+        return Ok((identity, database));
     }
     let bytes = std::fs::read(path).map_err(|error| wrong(&error))?;
     let database = Arc::new(Database::of(path.to_owned(), bytes.into()).map_err(|error| wrong(&error))?);
     open.retain(|_, database| database.strong_count() > 0);
-    open.insert(identity, Arc::downgrade(&database));
-    Ok(database)
+    open.insert(identity.clone(), Arc::downgrade(&database));
+    Ok((identity, database))
 }
 
 #[cfg(test)]
@@ -357,9 +364,9 @@ mod tests {
         let path = folder.path().join("city.mmdb");
         std::fs::write(&path, city()).unwrap();
         let (first, second) = (open(&path).unwrap(), open(&path).unwrap());
-        assert!(Arc::ptr_eq(&first, &second));
+        assert!(Arc::ptr_eq(&first.1, &second.1));
         std::fs::write(&path, networks()).unwrap();
-        assert_eq!(open(&path).unwrap().kind(), "GeoLite2-ASN");
+        assert_eq!(open(&path).unwrap().1.kind(), "GeoLite2-ASN");
     }
 
     #[test]

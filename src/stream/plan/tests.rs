@@ -92,6 +92,33 @@ fn times_come_out_as_microseconds_and_what_does_not_fit_is_a_fault() {
     let done = plan.run(rows(&plan, vec![], vec![Some(1_700_000_000), Some(2)]));
     let kind = DataType::Timestamp(arrow::datatypes::TimeUnit::Microsecond, Some("UTC".into()));
     assert_eq!((only(&done).batch.column(0).data_type(), only(&done).len()), (&kind, 2));
+    let far = [Some(i64::MAX), Some(1), Some(253_402_300_800), Some(253_402_300_799)];
+    let done = plan.run(rows(&plan, vec![], far.to_vec()));
+    let told: Vec<_> = done.faults.iter().map(|(at, fault)| (*at, fault.reason)).collect();
+    assert_eq!(told, [(0, Reason::Expression), (2, Reason::TimeOutOfRange)]);
+    // What reckons in nanoseconds knows no year 9999.
+    let ends = |sql: &str| {
+        let plan = self::plan(&format!("select = \"n, {sql} as t\"")).unwrap_or_else(|m| panic!("{sql}: {m:#?}"));
+        let done = plan.run(rows(&plan, vec![], vec![Some(253_402_214_400), Some(1)]));
+        (done.faults.iter().map(|(at, fault)| (*at, fault.reason)).collect::<Vec<_>>(), only(&done).len())
+    };
+    for sql in [
+        "date_trunc('day', epoch_to_timestamp(n))",
+        "to_char(epoch_to_timestamp(n), '%Y')",
+        "date_bin(interval '1 hour', epoch_to_timestamp(n))",
+        "cast(epoch_to_timestamp(n) as date) > timestamp '2024-01-01'",
+    ] {
+        assert_eq!(ends(sql), (vec![(0, Reason::Expression)], 1), "{sql}");
+    }
+    for sql in [
+        "date_trunc('day', nullif(epoch_to_timestamp(n), timestamp '9999-12-31'))",
+        "epoch_to_timestamp(n) + interval '1 hour'",
+        "extract(year from epoch_to_timestamp(n))",
+        "coalesce(epoch_to_timestamp(n), timestamp '2024-01-01')",
+        "epoch_to_timestamp(n) - timestamp '2024-01-01'",
+    ] {
+        assert_eq!(ends(sql), (vec![], 2), "{sql}");
+    }
 }
 
 #[test]

@@ -88,6 +88,8 @@ fn a_bad_record_names_its_column_and_spares_its_neighbours() {
     assert_eq!(decoded.faults[0].0, 1);
     assert_eq!((decoded.faults[0].1.reason, decoded.faults[0].1.column.as_deref()), (Reason::WrongType, Some("n")));
     assert_eq!(decoded.faults[1].1.reason, Reason::NotJson);
+    let within = decode("o = { type = { a = { b = \"bool\" } } }", &[r#"{"o":{"a":{"b":1}}}"#]);
+    assert_eq!(within.faults[0].1.message, "its field a: its field b: 1 is no bool");
 }
 
 #[test]

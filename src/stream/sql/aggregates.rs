@@ -1,6 +1,6 @@
 //! `select` of a window: aggregates with names, comma separated, their arguments planned as any other SQL.
 
-use super::{Scope, SqlPlanner, with_columns};
+use super::{Scope, SqlPlanner, otherwise, with_columns};
 use crate::config::{Mistake, nearest};
 use crate::stream::spec::Sql;
 use datafusion_expr::Expr;
@@ -73,11 +73,9 @@ impl SqlPlanner<'_> {
         let wrong = |message: &str| self.mistake(sql, format!("{text}: {message}"));
         let function = call.name.to_string().to_ascii_lowercase();
         if !KNOWN.contains(&function.as_str()) {
-            let meant = match function.as_str() {
-                "median" | "quantile" | "percentile" | "percentile_cont" | "approx_quantile" => {
-                    "here it is approx_percentile(x, 0.5); ".to_owned()
-                }
-                _ => nearest(&function, &KNOWN).map_or(String::new(), |meant| format!("did you mean {meant}? ")),
+            let meant = match otherwise::of_aggregate(&function) {
+                Some(here) => format!("here it is {here}; "),
+                None => nearest(&function, &KNOWN).map_or(String::new(), |meant| format!("did you mean {meant}? ")),
             };
             return Err(wrong(&format!("{meant}a window makes {}", KNOWN.join(", "))));
         }

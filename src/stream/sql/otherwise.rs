@@ -20,8 +20,12 @@ const NAMES: [(&[&str], &str); 16] = [
         &["get_json_object", "json_extract", "json_extract_string", "json_extract_scalar", "json_value", "json_query"],
         "json_get(j, '/field')",
     ),
-    (&["parse_json", "from_json", "to_json"], "a column of type json, of which json_get(j, '/field') reads a value"),
+    (&["parse_json", "from_json"], "a column of type json, of which json_get(j, '/field') reads a value"),
 ];
+
+/// By name of an aggregate elsewhere.
+const AGGREGATES: [(&[&str], &str); 1] =
+    [(&["median", "quantile", "percentile", "percentile_cont", "approx_quantile"], "approx_percentile(x, 0.5)")];
 
 /// By words of the planner's own message.
 const ERRORS: [(&str, &str); 5] = [
@@ -37,12 +41,19 @@ const ERRORS: [(&str, &str); 5] = [
 
 /// How a function is written here.
 pub(super) fn of_name(name: &str) -> Option<&'static str> {
-    let (_, here) = NAMES.iter().find(|(names, _)| names.contains(&name))?;
-    Some(here)
+    among(&NAMES, name)
+}
+
+/// How an aggregate of a window is written here.
+pub(super) fn of_aggregate(name: &str) -> Option<&'static str> {
+    among(&AGGREGATES, name)
+}
+
+fn among(known: &[(&[&str], &'static str)], name: &str) -> Option<&'static str> {
+    known.iter().find(|(names, _)| names.contains(&name)).map(|(_, here)| *here)
 }
 
 /// What to write instead of what the planner does not take.
 pub(super) fn of_error(text: &str) -> Option<&'static str> {
-    let (_, here) = ERRORS.iter().find(|(words, _)| text.contains(words))?;
-    Some(here)
+    ERRORS.iter().find(|(words, _)| text.contains(words)).map(|(_, here)| *here)
 }

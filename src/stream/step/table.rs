@@ -253,6 +253,15 @@ mod tests {
     }
 
     #[test]
+    fn zero_is_one_key_whatever_its_sign() {
+        let schema = Arc::new(Schema::new(vec![Field::new("f", DataType::Float64, true)]));
+        let floats = arrow::array::Float64Array::from(vec![0.0, -0.0, 1.0]);
+        let rows = RecordBatch::try_new(schema.clone(), vec![Arc::new(floats)]).unwrap();
+        let keys = Keys::new(&schema, vec![0]).unwrap().of(&rows);
+        assert!(keys[0] == keys[1] && keys[1] != keys[2]);
+    }
+
+    #[test]
     fn entries_leave_in_the_order_of_their_time_and_come_back_from_what_was_saved() {
         let rows = rows();
         let keys = Keys::new(&rows.schema(), vec![0]).unwrap();

@@ -235,9 +235,8 @@ fn source_columns_of_a_replay_are_those_of_the_record_and_not_of_its_letter() {
     assert_eq!(places, expected);
 }
 
-#[test]
-fn only_the_output_that_lacks_a_letter_gets_it() {
-    let bench = Bench::new();
+/// One of nine records is too large for the topic `all`, and so a letter of it alone; the pipeline's text, and what makes room.
+fn one_letter(bench: &Bench) -> (String, Supervised<'_>, impl Fn()) {
     let source = bench.topic("in", 1, &[]);
     let all = bench.topic("all", 1, &[("max.message.bytes", "400"), ("compression.type", "uncompressed")]);
     let text = broken()
@@ -247,6 +246,17 @@ fn only_the_output_that_lacks_a_letter_gets_it() {
     bench.send(&source, 0, 1..10);
     daemon.settle(9);
     assert_eq!((bench.files("even").len(), bench.numbers("all").len()), (8, 8), "7 is too large for the topic");
+    let make_room = move || {
+        let room = vec![("max.message.bytes".to_owned(), Some("100000".to_owned()))];
+        bench.runtime.block_on(bench.store.alter_topic(&all.name, room)).unwrap();
+    };
+    (text, daemon, make_room)
+}
+
+#[test]
+fn only_the_output_that_lacks_a_letter_gets_it() {
+    let bench = Bench::new();
+    let (_, daemon, make_room) = one_letter(&bench);
     let why = |filter: Filter| daemon.replay(filter, Replay { is_dry: true, ..Replay::default() }).unwrap();
     assert!(why(Filter::default()).contains("1 letters of in-dlt would make 1 rows"), "{}", why(Filter::default()));
     assert!(why(Filter { reason: Some("overflow".to_owned()), ..Filter::default() }).starts_with("0 letters"));
@@ -258,8 +268,7 @@ fn only_the_output_that_lacks_a_letter_gets_it() {
         |name: &str| letter.headers.iter().find(|(own, _)| own.as_ref() == name.as_bytes()).unwrap().1.clone().unwrap();
     assert_eq!(header("inrush-dlt-output"), "topic all");
     assert_eq!(header("kafka_dlt-original-topic"), "in");
-    let room = vec![("max.message.bytes".to_owned(), Some("100000".to_owned()))];
-    bench.runtime.block_on(bench.store.alter_topic(&all.name, room)).unwrap();
+    make_room();
     daemon.replay(Filter::default(), Replay::default()).unwrap();
     assert!(daemon.ended().starts_with("done: 1 letters, 1 rows, 0 filtered, 0 dead"));
     assert_eq!((bench.files("even").len(), bench.numbers("all")), (8, (1..10).collect::<Vec<i64>>()));
@@ -275,17 +284,8 @@ fn only_the_output_that_lacks_a_letter_gets_it() {
 #[test]
 fn a_letter_of_which_all_rows_go_elsewhere_by_now_is_a_letter_again() {
     let bench = Bench::new();
-    let source = bench.topic("in", 1, &[]);
-    let all = bench.topic("all", 1, &[("max.message.bytes", "400"), ("compression.type", "uncompressed")]);
-    let text = broken()
-        .replace("select = \"n, user\"", "select = \"n, repeat(user, case n when 7 then 200 else 1 end) as user\"");
-    bench.write(&text);
-    let daemon = bench.steered();
-    bench.send(&source, 0, 1..10);
-    daemon.settle(9);
-    assert_eq!((bench.files("even").len(), bench.numbers("all").len()), (8, 8), "7 is too large for the topic");
-    let room = vec![("max.message.bytes".to_owned(), Some("100000".to_owned()))];
-    bench.runtime.block_on(bench.store.alter_topic(&all.name, room)).unwrap();
+    let (text, daemon, make_room) = one_letter(&bench);
+    make_room();
     // The other output has it already, and this one gets it no more.
     bench.write(&text.replace("[[route]]\nto = { topic", "[[route]]\nwhere = \"n <> 7\"\nto = { topic"));
     bench.reload(&daemon.control);

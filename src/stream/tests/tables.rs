@@ -358,7 +358,10 @@ fn a_reload_takes_up_a_newer_geoip_file() {
     let reload = || bench.reload(&daemon.control).remove(0).1;
     assert_eq!(reload(), Ok("unchanged".to_owned()));
     put(b"half a file");
-    assert_eq!(reload(), Ok("unchanged".to_owned()), "what runs goes on");
+    let refused = reload().unwrap_err();
+    assert!(refused.contains("geo.mmdb") && refused.contains("the old one goes on"), "{refused}");
+    std::fs::remove_file(folder.join("geo.mmdb")).unwrap();
+    assert_eq!(reload(), Ok("unchanged".to_owned()), "there is no newer one");
     put(&norway);
     assert_eq!(reload(), Ok("swapped".to_owned()));
     assert_eq!(reload(), Ok("unchanged".to_owned()));

@@ -424,18 +424,18 @@ fn partitions_that_say_nothing_hold_no_window_open_and_a_kill_then_doubles_nothi
 #[test]
 fn rows_that_come_within_late_hold_their_windows_open_though_they_move_no_time() {
     let bench = Bench::new();
-    bench.hooks.set_quiet_after(Duration::from_secs(2));
+    bench.hooks.set_quiet_after(Duration::from_secs(5));
     let source = bench.topic("in", 1, &[]);
     let job = bench.job(&COUNTING.replace("late-to", "late = \"10m\", late-to"));
     let began = bench.options.clock.now_ms() / 1_000 * 1_000 - 3_000_000;
     let runs = bench.run(&job);
     bench.send_events(&source, 0, &[row(1_000, began + 100_000, "p")]);
     // Far longer than a partition is quiet, each in a window of its own.
-    for n in 1..=50 {
+    for n in 1..=70 {
         bench.send_events(&source, 0, &[row(n, began + n * 1_000, "p")]);
         std::thread::sleep(Duration::from_millis(100));
     }
-    wait_for("all windows", || numbers(&bench, "out").len() == 51);
+    wait_for("all windows", || numbers(&bench, "out").len() == 71);
     runs.stop();
     assert_eq!(numbers(&bench, "late"), [0; 0]);
 }
