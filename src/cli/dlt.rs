@@ -507,6 +507,9 @@ fn age(seconds: f64) -> String {
     }
 }
 
+/// Characters of a letter's value that are shown.
+const VALUE_SHOWN: usize = 2_000;
+
 fn print_letter(letter: &Value) {
     let text = |value: &Value| match value {
         Value::String(text) => harmless(text),
@@ -543,8 +546,16 @@ fn print_letter(letter: &Value) {
         println!("    key {}", text(&letter["key"]));
     }
     match letter["value_base64"].as_str() {
-        Some(base64) => println!("    {} bytes, base64 {base64}", letter["value_bytes"]),
-        None => println!("    {}", text(&letter["value"])),
+        Some(base64) => println!("    {} bytes, base64 {}", letter["value_bytes"], head(base64)),
+        None => println!("    {}", head(&text(&letter["value"]))),
+    }
+}
+
+/// As much of a value as a person reads.
+fn head(text: &str) -> String {
+    match text.char_indices().nth(VALUE_SHOWN) {
+        None => text.to_owned(),
+        Some((end, _)) => format!("{} … ({} bytes of it; --json shows all)", &text[..end], text.len()),
     }
 }
 

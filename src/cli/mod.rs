@@ -140,6 +140,7 @@ fn end_quietly_with_the_reader() {
                 let _ = writeln!(std::io::stderr(), "inrush: cannot write to {reason}");
                 std::process::exit(1);
             }
+            _ if crate::stream::catches_panics() => {}
             _ => tell(panic),
         }
     }));

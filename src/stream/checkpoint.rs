@@ -7,7 +7,7 @@ use super::enrich::{Kept, Past};
 use super::horizon::Belief;
 use crate::disk::{checked, replace, with_checksum};
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -87,6 +87,9 @@ pub(super) struct OutputState {
     pub(super) written: u64,
     /// Records that this output never took.
     pub(super) dead: u64,
+    /// Folders of this machine (below the output folder) that it has written to since it began, or began anew.
+    #[serde(default)]
+    pub(super) folders: BTreeSet<PathBuf>,
 }
 
 /// A topic that the pipeline writes to, as it was at a cut.

@@ -308,7 +308,6 @@ impl Runner {
                 if let Some(pane) = &mut open.states.of(id, &plan).pane {
                     window.mark(pane, time);
                 }
-                open.waits.taken.remove(&id);
             }
         }
         self.close_windows(open)

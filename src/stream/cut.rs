@@ -32,7 +32,7 @@ impl Runner {
             let outlet = &mut open.outlets[at];
             let relieved = outlet.line.as_mut().map_or(Ok(()), |line| line.sink.relieve());
             if let Err(error) = relieved {
-                self.fall(open, at, format!("cannot write Parquet: {error}"))?;
+                self.fall(open, at, format!("cannot write files: {error}"))?;
                 continue;
             }
             let is_full = outlet.line.as_mut().is_some_and(|line| {
@@ -135,7 +135,8 @@ impl Runner {
         let failed = |what: &'static str| move |error: std::io::Error| format!("{what}: {error}");
         let mut next = self.checkpoint.clone();
         let (mut count, mut bytes) = (0, 0);
-        for outlet in &mut open.outlets[which.clone()] {
+        let routes = &self.job.spec.routes[which.clone()];
+        for (outlet, route) in open.outlets[which.clone()].iter_mut().zip(routes) {
             let (settled, delivered) = (outlet.settled(), outlet.delivered());
             let Some(line) = &mut outlet.line else { continue };
             let state = next.outputs.entry(outlet.name.clone()).or_default();
@@ -150,6 +151,9 @@ impl Runner {
             state.letters = Some(line.letters.journal().state(&floor));
             state.files.extend(files);
             (state.written, state.dead) = (delivered, outlet.dead);
+            if delivered > 0 {
+                state.folders.extend(route.folders().cloned());
+            }
         }
         self.hooks.at(Step::Staged);
         next.cut += 1;

@@ -123,8 +123,12 @@ impl Runner {
         self.status.ahead_at.filter(|at| at.elapsed() < TOLD_FOR)?;
         let minutes = AHEAD_MAX_MS / 60_000;
         let count = if self.counts.ahead == 1 { "1 row".to_owned() } else { format!("{} rows", self.counts.ahead) };
+        let what = match self.job.plan.window() {
+            Some(_) => "they move no time and are in no window",
+            None => "they move time no further than that",
+        };
         Some(format!(
-            "{count} lay more than {minutes} minutes ahead of when they were received or of this machine's clock: they move no time and are in no window; look at the clocks of who sends them, and at this one"
+            "{count} lay more than {minutes} minutes ahead of when they were received or of this machine's clock: {what}; look at the clocks of who sends them, and at this one"
         ))
     }
 }

@@ -3,6 +3,7 @@
 //! Knows the store and Arrow; knows no listener and no frame of the Kafka protocol.
 
 mod bench;
+mod caught;
 mod changed;
 mod check;
 mod checkpoint;
@@ -62,6 +63,7 @@ mod web;
 mod writing;
 
 pub use bench::{BenchError, Benched, EVENTS_BYTES_MAX, Part, Spread, bench, size_of_record};
+pub(crate) use caught::catches_panics;
 pub use check::{Report, Tested, Trial, check, read_checkpoint, test};
 pub use enrich::TableReport;
 pub use events::{Events, record_of};

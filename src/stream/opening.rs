@@ -26,6 +26,7 @@ use super::state::States;
 use crate::metrics as names;
 use crate::store::Topic;
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 use tracing::{error, info, warn};
@@ -169,7 +170,7 @@ impl Runner {
             }
             _ => self.sink(open, &route, state)?,
         };
-        let store = self.file_store(&route)?;
+        let store = self.file_store(&route, state)?;
         let start = Start { pipeline: self.checkpoint.id, state: state.letters.as_ref(), positions: &state.positions };
         let letters = self.letters(&open.topic, name.clone(), start)?;
         self.is_still_there(&open.topic, &sink.whole())?;
@@ -188,6 +189,10 @@ impl Runner {
                 Finished::Already => {}
                 Finished::Renamed => self.hooks.at(super::hooks::Step::Renamed),
                 Finished::TakenAway => {
+                    self.status.warn(format!(
+                        "{} was taken away before it was known to be durable: it is not written again; its rows come with inrush pipeline backfill",
+                        file.finished.display()
+                    ));
                     warn!(pipeline = self.job.spec.name, file = %file.finished.display(), "a file of the last cut was taken away; it is not written again");
                     metrics::counter!(names::STREAM_FILES_TAKEN_AWAY.name, "pipeline" => self.job.spec.name.clone())
                         .increment(1);
@@ -358,7 +363,11 @@ impl Runner {
         match lake::whose(&place, &self.owner(state.generation), out.adopt.as_deref()).map_err(failed)? {
             // An output that was taken out of the pipeline and comes back, or a checkpoint that is older than its folder.
             Claim::Ours(generation) => state.generation = state.generation.max(generation),
-            Claim::Nobodys => {}
+            Claim::Nobodys => {
+                if let (true, Place::Folder(folder)) = (state.folders.contains(&out.folder), &place) {
+                    is_mounted(folder)?;
+                }
+            }
             Claim::Adopted(generation) => {
                 info!(pipeline = self.job.spec.name, folder = %place, "adopted");
                 state.generation = state.generation.max(generation + 1);
@@ -440,8 +449,11 @@ impl Runner {
         Ok(Box::new(sink.map_err(|error| format!("cannot use {}: {error}", begun.display()))?))
     }
 
-    fn file_store(&self, route: &Route) -> Result<Option<Store>, Fail> {
+    fn file_store(&self, route: &Route, state: &OutputState) -> Result<Option<Store>, Fail> {
         let Some(spec) = &route.store else { return Ok(None) };
+        if state.folders.contains(&spec.folder) {
+            is_mounted(&self.options.out.join(&spec.folder))?;
+        }
         let pipeline = &self.job.spec.name;
         // A replay beside the live run leaves its staged files alone.
         let name = self.replay.as_ref().map_or_else(|| pipeline.clone(), |replay| replay.file_name());
@@ -459,6 +471,21 @@ impl Runner {
             .map_err(|error| format!("cannot write the checkpoint {}: {error}", self.path.display()))?;
         self.checkpoint = next;
         Ok(())
+    }
+}
+
+/// Whether the folder of an output that has rows is there. Who makes it anew where its disk is away writes what nobody sees once the disk is
+/// back, and what was on its way there is lost.
+fn is_mounted(folder: &Path) -> Result<(), Fail> {
+    let own = folder.join("_inrush");
+    match own.try_exists() {
+        Ok(true) => Ok(()),
+        Ok(false) => Err(Fail::Down(format!(
+            "{} is not there any more, though this output has written below it: mount the disk; or, if what it had is to be given up, mkdir -p {}",
+            own.display(),
+            own.display()
+        ))),
+        Err(error) => Err(Fail::Down(format!("cannot read {}: {error}", own.display()))),
     }
 }
 

@@ -120,7 +120,7 @@ impl Replays {
         let then = &job.spec.on_error.then;
         if job.plan.is_stateful() {
             return Err(format!(
-                "its steps remember, and what they remembered when the letters came is gone: send the letters through the whole pipeline as new records, inrush dlt replay {name} --to-topic {} (every reader of that topic gets them; a dedupe or debounce step that stood before what failed still knows their keys, and takes them for doubles until its time is over)",
+                "its steps remember, and what they remembered when the letters came is gone: send the letters through the whole pipeline as new records, inrush dlt replay {name} --to-topic {} (every reader of that topic gets them; a dedupe or debounce step that stood before what failed still knows their keys, and takes them for doubles until its time is over; rows of windows are no records and stay)",
                 job.spec.from
             ));
         }
@@ -462,13 +462,20 @@ fn choose(
     how: control::Replay,
 ) -> Result<(Chosen, String), String> {
     let outputs = job.spec.outputs();
-    let (mut batches, mut without_output) = (0, 0);
+    let (mut batches, mut without_output, mut partly) = (0, 0, 0);
+    let mut gone = BTreeSet::new();
     let filter = Filter { pipeline: Some(job.spec.name.clone()), ..filter };
     let chosen = letters.choose(topic, &filter, how.again, |letter| {
         let is_fit = !letter.is_batch();
         batches += u64::from(!is_fit);
         let has_output = outputs.iter().any(|output| letter.is_of_output(output));
         without_output += u64::from(is_fit && !has_output);
+        if is_fit && has_output {
+            let lacking = letter.outputs();
+            let mut left = lacking.split(", ").filter(|one| outputs.iter().all(|output| output != one)).peekable();
+            partly += u64::from(left.peek().is_some());
+            gone.extend(left.map(str::to_owned));
+        }
         is_fit && has_output
     });
     let chosen = chosen.map_err(|error| error.to_string())?;
@@ -480,6 +487,12 @@ fn choose(
         left += &format!(
             "; {without_output} letters stay that only outputs lack which the pipeline no longer has (it has {})",
             outputs.join(", ")
+        );
+    }
+    if partly > 0 {
+        let gone = gone.into_iter().collect::<Vec<_>>().join(", ");
+        left += &format!(
+            "; {partly} letters are lacked by {gone} too, which the pipeline no longer has: no row comes there"
         );
     }
     Ok((chosen, left))

@@ -226,6 +226,15 @@ impl Route {
             Output::Topic(_) | Output::Kafka(_) | Output::Http(_) | Output::Stdout => rows,
         }
     }
+
+    /// Folders of this machine that it writes to, relative to `--out`.
+    pub(super) fn folders(&self) -> impl Iterator<Item = &PathBuf> {
+        let own = match &self.to {
+            Output::Parquet(out) if out.store.is_none() => Some(&out.folder),
+            _ => None,
+        };
+        own.into_iter().chain(self.store.as_ref().map(|store| &store.folder))
+    }
 }
 
 /// A column whose bytes become files named by their content; rows get the path.

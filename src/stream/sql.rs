@@ -11,6 +11,7 @@ mod times;
 
 pub(super) use aggregates::{Call, Fold};
 
+use super::caught::caught;
 use super::columns::RECORD_FIELDS;
 use super::functions::{self, GeoFile};
 use super::secrets::{self, Hidden};
@@ -341,7 +342,8 @@ impl<'a> SqlPlanner<'a> {
         }
         self.context.hint.replace(None);
         let planner = SqlToRel::new_with_options(&self.context, options);
-        let planned = planner.sql_to_expr(ast, &scope.schema, &mut PlannerContext::new()).and_then(|expr| {
+        let plan = || {
+            let expr = planner.sql_to_expr(ast, &scope.schema, &mut PlannerContext::new())?;
             row_wise(&expr)?;
             let info = SimplifyContext::builder().with_schema(scope.schema.clone()).build();
             let simplifier = ExprSimplifier::new(info);
@@ -355,8 +357,8 @@ impl<'a> SqlPlanner<'a> {
             let expr = simplifier.simplify(coerced)?;
             // A function judges its arguments when it is asked for its type; here the place in the SQL is still known.
             expr.get_type(scope.schema()).map(|_| expr)
-        });
-        planned.map_err(|error| {
+        };
+        caught(plan).map_err(|error| {
             // What is made of constants is made now, and fails with them.
             let hint = self.context.hint.take().or_else(|| unknown_column(scope, &error));
             let reason = hint.unwrap_or_else(|| self.filled().masked(&readable(&error)));

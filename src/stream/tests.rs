@@ -1,6 +1,7 @@
 //! Pipelines against a real store, killed at every step of a cut, refused by their sink, hung, reloaded: each record ends in one row, or
 //! filtered, or one dead letter.
 
+mod away;
 mod changed;
 mod clocks;
 mod formats;

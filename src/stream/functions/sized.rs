@@ -1,8 +1,10 @@
 //! SQL's own functions that make as much as a number says: a record must not be able to ask for all memory there is.
 
-use arrow::array::{Array, ArrayRef, AsArray};
+use arrow::array::{Array, ArrayRef, AsArray, Int64Array};
 use arrow::compute::cast;
-use arrow::datatypes::{DataType, FieldRef, Int64Type};
+use arrow::datatypes::{
+    DataType, FieldRef, Int64Type, IntervalMonthDayNano, IntervalMonthDayNanoType, IntervalUnit, TimeUnit,
+};
 use datafusion_common::{Result, exec_err};
 use datafusion_expr::{ColumnarValue, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature};
 use std::sync::Arc;
@@ -11,6 +13,7 @@ use std::sync::Arc;
 const SIZE_MAX: u64 = 64 << 10;
 /// What a number of a list, or a null, takes.
 const ITEM_SIZE: u64 = 8;
+const DAY_MICROS: i128 = 86_400_000_000;
 
 /// How to know what a call comes to.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -19,7 +22,7 @@ enum Growth {
     Repeated,
     /// So many characters or items as the second says.
     Filled,
-    /// Numbers from the first up to the second, by the third.
+    /// Numbers, or times, from the first up to the second, by the third.
     Counted,
 }
 
@@ -59,6 +62,7 @@ impl Limited {
         });
         let arrays: Vec<ArrayRef> = arrays.collect::<Result<_>>()?;
         let Some(numbers) = self.numbers(&arrays)? else { return Ok(()) };
+        let step_usual = if is_time(&arrays[0]) { DAY_MICROS } else { 1 };
         let at = |number: usize, row: usize| {
             let numbers = numbers.get(number)?.as_primitive::<Int64Type>();
             let row = if numbers.len() == 1 { 0 } else { row };
@@ -74,7 +78,11 @@ impl Limited {
                 Growth::Counted => {
                     let (first, second) = (at(0, row).map(i128::from), at(1, row).map(i128::from));
                     let (from, to) = if numbers.len() == 1 { (Some(0), first) } else { (first, second) };
-                    let step = at(2, row).map_or(1, |step| i128::from(step.unsigned_abs()).max(1));
+                    let step = at(2, row).map_or(step_usual, |step| i128::from(step.unsigned_abs()).max(1));
+                    let is_known = |time: &i128| i64::try_from(time * 1_000).is_ok();
+                    if is_time(&arrays[0]) && !from.iter().chain(&to).all(is_known) {
+                        return exec_err!("{} knows the years 1678 to 2262 only", self.inner.name());
+                    }
                     from.zip(to).map(|(from, to)| (to - from).abs() / step * i128::from(ITEM_SIZE))
                 }
             };
@@ -85,19 +93,50 @@ impl Limited {
         Ok(())
     }
 
-    /// The arguments that are numbers; `None` if they are others, dates.
+    /// The arguments that are numbers, times and intervals in microseconds; `None` if they are others.
     fn numbers(&self, arrays: &[ArrayRef]) -> Result<Option<Vec<ArrayRef>>> {
         let numbers = match self.growth {
             Growth::Repeated | Growth::Filled => arrays.get(1..2),
             Growth::Counted => Some(arrays),
         };
         let numbers = numbers.unwrap_or_default();
-        if numbers.is_empty() || !numbers.iter().all(|number| number.data_type().is_integer()) {
+        let is_number = |array: &ArrayRef| array.data_type().is_integer() || array.data_type().is_temporal();
+        if numbers.is_empty() || !numbers.iter().all(is_number) {
             return Ok(None);
         }
-        // A count beyond this type is refused by the function itself.
-        numbers.iter().map(|number| Ok(cast(number, &DataType::Int64)?)).collect::<Result<_>>().map(Some)
+        numbers.iter().map(number).collect::<Result<_>>().map(Some)
     }
+}
+
+fn is_time(array: &ArrayRef) -> bool {
+    array.data_type().is_temporal()
+}
+
+fn number(array: &ArrayRef) -> Result<ArrayRef> {
+    match array.data_type() {
+        DataType::Interval(_) => {
+            let steps = cast(array, &DataType::Interval(IntervalUnit::MonthDayNano))?;
+            let steps = steps.as_primitive::<IntervalMonthDayNanoType>().iter().map(|step| step.map(shortest));
+            Ok(Arc::new(steps.collect::<Int64Array>()))
+        }
+        kind if kind.is_temporal() => {
+            let times = cast(array, &DataType::Timestamp(TimeUnit::Microsecond, None))?;
+            Ok(cast(&times, &DataType::Int64)?)
+        }
+        // A count beyond this type is refused by the function itself.
+        _ => Ok(cast(array, &DataType::Int64)?),
+    }
+}
+
+/// How far a step of this interval goes at least, in microseconds.
+fn shortest(step: IntervalMonthDayNano) -> i64 {
+    let with_month_of = |days: i128| {
+        let days = i128::from(step.months) * days + i128::from(step.days);
+        days * DAY_MICROS + i128::from(step.nanoseconds) / 1_000
+    };
+    let (short, long) = (with_month_of(28), with_month_of(31));
+    let is_one_way = short.signum() == long.signum();
+    if is_one_way { i64::try_from(short.abs().min(long.abs())).unwrap_or(i64::MAX) } else { 0 }
 }
 
 /// About what a value takes.

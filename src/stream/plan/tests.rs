@@ -106,7 +106,6 @@ fn times_come_out_as_microseconds_and_what_does_not_fit_is_a_fault() {
         "date_trunc('day', epoch_to_timestamp(n))",
         "to_char(epoch_to_timestamp(n), '%Y')",
         "date_bin(interval '1 hour', epoch_to_timestamp(n))",
-        "cast(epoch_to_timestamp(n) as date) > timestamp '2024-01-01'",
     ] {
         assert_eq!(ends(sql), (vec![(0, Reason::Expression)], 1), "{sql}");
     }
@@ -114,11 +113,88 @@ fn times_come_out_as_microseconds_and_what_does_not_fit_is_a_fault() {
         "date_trunc('day', nullif(epoch_to_timestamp(n), timestamp '9999-12-31'))",
         "epoch_to_timestamp(n) + interval '1 hour'",
         "extract(year from epoch_to_timestamp(n))",
+        "cast(epoch_to_timestamp(n) as date) > timestamp '2024-01-01'",
         "coalesce(epoch_to_timestamp(n), timestamp '2024-01-01')",
         "epoch_to_timestamp(n) - timestamp '2024-01-01'",
     ] {
         assert_eq!(ends(sql), (vec![], 2), "{sql}");
     }
+}
+
+#[test]
+fn a_time_on_a_zones_clock_is_the_same_moment_and_a_text_is_what_that_clock_showed() {
+    let at = 1_767_323_045;
+    let hour = |sql: &str| {
+        let text = format!(
+            "select = \"cast(date_part('hour', {sql}) as bigint) as h, cast(cast({sql} as timestamp) as bigint) - {at}000000 as n\""
+        );
+        let plan = plan(&text).unwrap_or_else(|m| panic!("{sql}: {m:#?}"));
+        let done = plan.run(rows(&plan, vec![Some("2026-01-02T03:04:05")], vec![Some(at)]));
+        let batch = &only(&done).batch;
+        let value = |column: usize| batch.column(column).as_primitive::<arrow::datatypes::Int64Type>().value(0);
+        (value(0), value(1) / 3_600_000_000)
+    };
+    for moment in [
+        "to_timestamp(n)",
+        "to_timestamp_millis(n * 1000)",
+        "to_timestamp(userId)",
+        "from_unixtime(n)",
+        "epoch_to_timestamp(n)",
+        "coalesce(to_timestamp(n), epoch_to_timestamp(n))",
+        "cast(epoch_to_timestamp(n) as timestamp)",
+    ] {
+        assert_eq!(hour(&format!("{moment} at time zone 'Europe/Berlin'")), (4, 0), "{moment}");
+    }
+    assert_eq!(hour("cast(userId as timestamp) at time zone 'Europe/Berlin'"), (3, -1));
+}
+
+#[test]
+fn what_a_function_panics_at_is_a_dead_letter_and_no_end() {
+    for (sql, n) in [
+        (r#"arrow_cast(to_timestamp(n), 'Timestamp(Microsecond, Some(\"America/New_York\"))')"#, 8_210_266_876_799),
+        (r#"arrow_cast(to_timestamp(n), 'Timestamp(Microsecond, Some(\"Europe/Berlin\"))')"#, -8_334_601_228_800),
+    ] {
+        for text in
+            [format!("select = \"{sql} as t\""), format!("select = \"n\"\nwhere = \"cast({sql} as varchar) <> ''\"")]
+        {
+            let plan = plan(&text).unwrap_or_else(|m| panic!("{text}: {m:#?}"));
+            let done = plan.run(rows(&plan, vec![], vec![Some(1), Some(n), Some(2)]));
+            let told: Vec<_> = done.faults.iter().map(|(at, fault)| (*at, fault.reason)).collect();
+            assert!(matches!(told[..], [(1, Reason::Expression | Reason::TimeOutOfRange)]), "{text}: {told:?}");
+            assert_eq!(only(&done).len(), 2, "{text}");
+        }
+    }
+    let year = "select = \"date_part('year', date_trunc('day', userId)) as y\"";
+    let plan = plan(year).unwrap();
+    let done = plan.run(rows(&plan, vec![Some("1677-09-21T12:00:00Z"), Some("9999-12-31")], vec![]));
+    assert_eq!(done.faults.len(), 0, "{:?}", done.faults);
+    let years = arrow::compute::cast(only(&done).batch.column(0), &DataType::Int64).unwrap();
+    assert_eq!(years.as_primitive::<arrow::datatypes::Int64Type>().values().to_vec(), [1677, 9999]);
+}
+
+#[test]
+fn what_is_between_two_times_is_as_long_as_an_interval_says() {
+    let hours = [1, 23, 24, 25, 1_000, -25];
+    let passed = |filter: &str| {
+        let plan = plan(&format!("select = \"n\"\nwhere = \"{filter}\"")).map_err(|mistakes| mistakes[0].clone())?;
+        let done = plan.run(rows(&plan, vec![], hours.map(|n| Some(n * 3_600)).to_vec()));
+        assert_eq!(done.faults.len(), 0, "{filter}: {:?}", done.faults);
+        let column = only(&done).batch.column(0).clone();
+        Ok::<_, String>(
+            column.as_primitive::<arrow::datatypes::Int64Type>().values().iter().map(|n| n / 3_600).collect::<Vec<_>>(),
+        )
+    };
+    let (t, u) = ("epoch_to_timestamp(n)", "timestamp '1970-01-01'");
+    for (filter, whole) in [
+        (format!("{t} - {u} > interval '1 day'"), vec![25, 1_000]),
+        (format!("interval '1 day' >= {t} - {u}"), vec![1, 23, 24, -25]),
+        (format!("{t} - {u} = interval '24 hours'"), vec![24]),
+        (format!("{t} - {u} between interval '0 seconds' and interval '1 day 1 hour'"), vec![1, 23, 24, 25]),
+    ] {
+        assert_eq!(passed(&filter).unwrap(), whole, "{filter}");
+    }
+    assert!(passed(&format!("{t} - {u} > interval '1 month'")).unwrap_err().contains("write days"));
+    assert!(passed(&format!("{t} - {u} > interval '1 day' + interval '1 hour'")).unwrap_err().contains("written out"));
 }
 
 #[test]
@@ -142,9 +218,34 @@ fn what_is_between_two_times_is_in_microseconds_however_they_are_written() {
         assert_eq!(made(&format!("cast(to_timestamp(n) - {other} as bigint)")), of_day, "{other}");
         assert_eq!(made(&format!("cast({other} as bigint)")), 1_699_920_000_000_000, "{other}");
     }
+    // Whatever unit a function has by itself.
+    for (time, micros) in [
+        ("from_unixtime(n) + interval '500 milliseconds'", at * 1_000_000 + 500_000),
+        ("to_timestamp_millis(n * 1000) + interval '900 microseconds'", at * 1_000_000 + 900),
+        ("to_timestamp_seconds(n)", at * 1_000_000),
+        ("date_bin(interval '1 day', epoch_to_timestamp(n))", 1_699_920_000_000_000),
+    ] {
+        assert_eq!(made(&format!("cast({time} as bigint)")), micros, "{time}");
+        assert_eq!(made(&format!("cast({time} - to_timestamp(n) as bigint)")), micros - at * 1_000_000, "{time}");
+    }
+    assert_eq!(made("cast(to_timestamp(n) - cast(epoch_to_timestamp(n) as date) as bigint)"), of_day);
     // Everybody's "no end".
     assert_eq!(made("cast(coalesce(to_timestamp(n), timestamp '9999-12-31') as bigint)"), at * 1_000_000);
     assert_eq!(made("cast(timestamp '9999-12-31' as bigint)"), 253_402_214_400_000_000);
+    let seconds = |sql: &str| {
+        let plan = plan(&format!("select = \"{sql} as t\"")).unwrap_or_else(|m| panic!("{sql}: {m:#?}"));
+        let done = plan.run(rows(&plan, vec![], vec![Some(1), Some(2_153_606_400)]));
+        let column = only(&done).batch.column(0).clone();
+        column.as_primitive::<arrow::datatypes::Float64Type>().values().to_vec()
+    };
+    for sql in [
+        "extract(epoch from (to_timestamp(n) - timestamp '1969-12-31T23:59:58.800'))",
+        "date_part('EPOCH', to_timestamp(n) - timestamp '1969-12-31T23:59:58.8')",
+    ] {
+        assert_eq!(seconds(sql), [2.2, 2_153_606_401.2], "{sql}");
+    }
+    let wrong = plan("select = \"extract(hour from (to_timestamp(n) - timestamp '2024-01-01')) as h\"").err().unwrap();
+    assert!(wrong[0].contains("extract(epoch from "), "{wrong:?}");
     let wrong = plan("select = \"to_timestamp(n / 1000.0) as t\"").err().unwrap();
     assert!(wrong[0].contains("epoch_to_timestamp("), "{wrong:?}");
 }
@@ -452,6 +553,23 @@ fn a_record_cannot_ask_for_all_memory_there_is() {
         let failed: Vec<u32> = done.faults.iter().map(|(at, _)| *at).collect();
         assert_eq!((failed, &only(&done).sources), (vec![1], &vec![0, 2]), "{sql}");
         assert!(done.faults[0].1.message.contains("more than 64 KiB"), "{sql}: {}", done.faults[0].1.message);
+    }
+    for (sql, far, why) in [
+        ("generate_series(timestamp '1970-01-01', epoch_to_timestamp(n), interval '1 second')", 1 << 30, "64 KiB"),
+        ("range(epoch_to_timestamp(n), timestamp '1970-01-01', interval '-1 minute')", 1 << 30, "64 KiB"),
+        (
+            "generate_series(date '1970-01-01', cast(epoch_to_timestamp(n) as date), interval '1 day')",
+            1 << 33,
+            "64 KiB",
+        ),
+        ("range(timestamp '1970-01-01', epoch_to_timestamp(n), interval '1 month -30 days')", 1 << 30, "64 KiB"),
+        ("range(timestamp '1970-01-01', epoch_to_timestamp(n), interval '1 day')", 253_402_214_400, "1678 to 2262"),
+    ] {
+        let plan = plan(&format!("select = \"n, {sql} as r\"")).unwrap_or_else(|wrong| panic!("{sql}: {wrong:?}"));
+        let done = plan.run(rows(&plan, vec![], vec![Some(0), Some(far), None]));
+        let failed: Vec<u32> = done.faults.iter().map(|(at, _)| *at).collect();
+        assert_eq!((failed, &only(&done).sources), (vec![1], &vec![0, 2]), "{sql}: {:?}", done.faults);
+        assert!(done.faults[0].1.message.contains(why), "{sql}: {}", done.faults[0].1.message);
     }
 }
 

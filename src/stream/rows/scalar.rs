@@ -115,8 +115,17 @@ pub(super) fn text_number(kind: &Kind, text: &str) -> Result<Number, Wrong> {
             written(time.timestamp_micros().into(), text)
         }
         Kind::Date => {
-            let date =
-                chrono::NaiveDate::parse_from_str(text.get(..10).unwrap_or(text), "%Y-%m-%d").map_err(|_| not())?;
+            // Of a time it is the day that is written there.
+            let (day, rest) = text.split_at_checked(10).unwrap_or((text, ""));
+            let is_time = || {
+                let plain = |form| chrono::NaiveDateTime::parse_from_str(text.trim(), form).is_ok();
+                let zoned = || chrono::DateTime::parse_from_rfc3339(text.trim()).is_ok();
+                plain("%Y-%m-%d %H:%M:%S%.f") || plain("%Y-%m-%dT%H:%M:%S%.f") || zoned()
+            };
+            if !(rest.is_empty() || day.starts_with(|sign: char| sign.is_ascii_digit()) && is_time()) {
+                return Err(not());
+            }
+            let date = chrono::NaiveDate::parse_from_str(day, "%Y-%m-%d").map_err(|_| not())?;
             let days = date.signed_duration_since(chrono::NaiveDate::default()).num_days();
             let is_written = i32::try_from(days).is_ok_and(|days| DAYS.contains(&days));
             if is_written { Ok(Number::Int(days.into())) } else { Err(unwritten(text)) }

@@ -5,7 +5,7 @@ use super::super::kinds;
 use super::super::parse::parse;
 use super::super::plan::Plan;
 use super::super::spec::Kind;
-use super::scalar::{Number, plain_rfc3339};
+use super::scalar::{Number, plain_rfc3339, text_number};
 use super::tree::{Cell, as_bool, as_number, as_text, cell};
 use super::*;
 use crate::json::{Found, Node};
@@ -427,6 +427,18 @@ fn same(a: &Decoded, b: &Decoded) -> Result<(), TestCaseError> {
 }
 
 const SELECT: &str = r#"select = "*, _key, _value, _offset, _partition, _timestamp, _headers""#;
+
+#[test]
+fn a_date_is_a_day_or_the_day_that_a_time_says() {
+    for text in ["2024-02-29", "2024-02-29T23:00:00-05:00", "2024-02-29 10:00:00", "2024-02-29T10:00:00.5"] {
+        assert!(matches!(text_number(&Kind::Date, text), Ok(Number::Int(19_782))), "{text}");
+    }
+    for text in
+        ["+2024-02-29T12:00:00Z", "2024-02-29T24:00:00Z", "2024-02-29x", "2024-02-2", "2024-02-30", "2024-02-29T"]
+    {
+        assert!(text_number(&Kind::Date, text).is_err(), "{text}");
+    }
+}
 
 proptest! {
     #[test]

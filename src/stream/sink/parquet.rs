@@ -230,7 +230,7 @@ impl Sink for Parquet {
             return Ok(());
         }
         let written = Parquet::write(self, &shaped.rows, &times(sources, records), name);
-        written.map_err(|error| WriteError::Down(format!("cannot write Parquet: {error}")))
+        written.map_err(|error| WriteError::Down(format!("cannot write files: {error}")))
     }
 
     /// Writes the largest row groups to their files while all together hold more than the output's share of memory.

@@ -181,7 +181,7 @@ impl Unfinished {
     pub(super) fn close(self) -> io::Result<Closing> {
         match self {
             Unfinished::File { file, staged, finished } => {
-                let (size, crc) = file.finish()?;
+                let (size, crc) = file.finish(&staged)?;
                 Ok(Closing::File(Box::new(Staged { staged, finished, size, crc, upload: None })))
             }
             Unfinished::Object(object) => Ok(Closing::Object(object.bucket(), object.seal()?)),

@@ -9,6 +9,7 @@ use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::os::fd::AsRawFd;
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 /// Written bytes are handed to the disk in steps of this size, so that the sync at the end does not stall the log's on the same disk.
@@ -38,10 +39,18 @@ impl StagedFile {
     /// Durable when it returns, but for its name: size and CRC-32C.
     ///
     /// # Errors
-    /// The system's.
-    pub(in crate::stream) fn finish(self) -> io::Result<(u64, u32)> {
+    /// `NotFound` if it is not at `path` any more: somebody took it away, or another disk is there. The system's.
+    pub(in crate::stream) fn finish(self, path: &Path) -> io::Result<(u64, u32)> {
         self.file.sync_all()?;
-        Ok((self.size, self.crc))
+        let own = self.file.metadata()?;
+        match fs::symlink_metadata(path) {
+            Ok(there) if (there.dev(), there.ino()) == (own.dev(), own.ino()) => Ok((self.size, self.crc)),
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => Err(io::Error::new(
+                io::ErrorKind::NotFound,
+                format!("{} was taken away while it was written; its rows are written again", path.display()),
+            )),
+        }
     }
 }
 
@@ -157,8 +166,9 @@ fn put(file: &Staged) -> io::Result<Finished> {
         (false, false) if !is_there(staging)? => Err(io::Error::new(
             io::ErrorKind::NotFound,
             format!(
-                "neither {} nor its folder is there; mount the disk, or make the folder anew if the file is to be given up",
-                staged.display()
+                "neither {} nor its folder is there: mount the disk; or, if the file is to be given up, mkdir -p {}",
+                staged.display(),
+                staging.display()
             ),
         )),
         (false, false) => Ok(Finished::TakenAway),
@@ -254,7 +264,7 @@ pub(super) fn create(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let write = || {
         let mut file = StagedFile::create(&temporary)?;
         file.write_all(bytes)?;
-        file.finish()?;
+        file.finish(&temporary)?;
         rename(&temporary, path)
     };
     let written = write();
@@ -280,8 +290,22 @@ mod tests {
         let path = root.join("_inrush/p/x.parquet.open");
         let mut file = StagedFile::create(&path).unwrap();
         file.write_all(text.as_bytes()).unwrap();
-        let (size, crc) = file.finish().unwrap();
+        let (size, crc) = file.finish(&path).unwrap();
         Staged { staged: path, finished: root.join("dt=1/x.parquet"), size, crc, upload: None }
+    }
+
+    #[test]
+    fn a_file_that_was_taken_away_while_it_was_written_is_told() {
+        let root = tempfile::tempdir().unwrap();
+        let path = root.path().join("x.open");
+        for is_there_again in [false, true] {
+            let file = StagedFile::create(&path).unwrap();
+            fs::remove_file(&path).unwrap();
+            if is_there_again {
+                fs::write(&path, b"").unwrap();
+            }
+            assert_eq!(file.finish(&path).unwrap_err().kind(), io::ErrorKind::NotFound, "{is_there_again}");
+        }
     }
 
     #[test]

@@ -20,6 +20,7 @@ pub(super) use window::{
     Aggregate, Frame, Hop, Made, Pane, Parts, Pieces, Window, output_fields as window_fields, output_of,
 };
 
+use super::caught::caught;
 use super::fault::{Fault, Reason};
 use super::sql::readable;
 use arrow::array::{ArrayRef, AsArray, BooleanArray, UInt32Array, new_empty_array};
@@ -200,10 +201,17 @@ impl Stage {
 /// is two or three times the work of all rows, of one expression.
 const PARTS: usize = 8;
 
+/// What an expression gives for each row.
+///
+/// # Errors
+/// It fails on one of them at least, or panics.
+fn evaluate(expression: &Arc<dyn PhysicalExpr>, batch: &RecordBatch) -> SqlResult<ArrayRef> {
+    caught(|| expression.evaluate(batch)?.into_array(batch.num_rows()))
+}
+
 /// The rows that an expression fails on, which fails on the batch: ascending, each with its error.
 fn failing(expression: &Arc<dyn PhysicalExpr>, batch: &RecordBatch) -> Vec<(usize, DataFusionError)> {
-    let evaluate = |part: &RecordBatch| expression.evaluate(part).and_then(|array| array.into_array(part.num_rows()));
-    failing_by(&evaluate, batch)
+    failing_by(&|part| evaluate(expression, part), batch)
 }
 
 /// As [`failing`].
@@ -235,8 +243,7 @@ fn look(
 
 /// What SQL says of each row; records that it fails on are told, and null.
 pub(super) fn truths(filter: &Arc<dyn PhysicalExpr>, rows: &Rows, found: &mut Found) -> BooleanArray {
-    let whole = |batch: &RecordBatch| filter.evaluate(batch)?.into_array(batch.num_rows());
-    values(&whole, &DataType::Boolean, None, rows, found).as_boolean().clone()
+    values(&|batch| evaluate(filter, batch), &DataType::Boolean, None, rows, found).as_boolean().clone()
 }
 
 /// What an expression gives for each row, which is of this type; records that it fails on are told, of the column named, and null.

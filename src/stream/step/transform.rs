@@ -3,7 +3,7 @@
 use super::super::fault::{Fault, Reason};
 use super::super::rows::{DAYS, MICROS};
 use super::super::sql::readable;
-use super::{Found, Rows, Sieve, failing};
+use super::{Found, Rows, Sieve, evaluate, failing};
 use arrow::array::{Array, ArrayRef, ArrowNumericType, AsArray, BooleanArray, PrimitiveArray};
 use arrow::compute::{CastOptions, cast_with_options, max, min};
 use arrow::datatypes::{DataType, Date32Type, SchemaRef, TimeUnit, TimestampMicrosecondType};
@@ -90,7 +90,7 @@ impl Transform {
             return Ok((if self.projections.is_some() { none() } else { rows }, found));
         }
         if let Some(filter) = &self.filter {
-            let answers = filter.evaluate(&rows.batch).and_then(|answers| answers.into_array(rows.len()));
+            let answers = evaluate(filter, &rows.batch);
             let Ok(answers) = answers else { return Err((Failed::Filter, rows)) };
             let answers: &BooleanArray = answers.as_boolean();
             let passed = rows.filter(answers).expect("there is an answer a row");
@@ -105,7 +105,7 @@ impl Transform {
         let mut arrays = Vec::with_capacity(projections.len());
         let mut faults = Vec::new();
         for (at, (expression, field)) in projections.iter().zip(self.output.fields()).enumerate() {
-            let array = expression.evaluate(&rows.batch).and_then(|array| array.into_array(rows.len()));
+            let array = evaluate(expression, &rows.batch);
             let array = array.and_then(|array| settled(array, field.data_type(), field.name(), &mut faults));
             let Ok(array) = array else { return Err((Failed::Projection(at), rows)) };
             arrays.push(array);

@@ -4,7 +4,7 @@ use super::super::super::fault::{Fault, Reason};
 use super::super::super::sql::{Call, Fold};
 use super::super::sample::hash;
 use super::super::table::converter;
-use super::super::{Found, Rows, output_type, truths, values};
+use super::super::{Found, Rows, evaluate, output_type, truths, values};
 use super::distinct::Distinct;
 use super::percentile::Percentile;
 use arrow::array::{
@@ -230,7 +230,7 @@ impl Aggregate {
     fn read(&self, arg: &Arc<dyn PhysicalExpr>, rows: &Rows, found: &mut Found) -> ArrayRef {
         let options = CastOptions { safe: false, ..CastOptions::default() };
         let whole = |batch: &RecordBatch| -> SqlResult<ArrayRef> {
-            let array = arg.evaluate(batch)?.into_array(batch.num_rows())?;
+            let array = evaluate(arg, batch)?;
             let is_as_wanted = array.data_type() == &self.kind || matches!(self.keeps, Keeps::Count);
             Ok(if is_as_wanted { array } else { cast_with_options(&array, &self.kind, &options)? })
         };
