@@ -474,18 +474,19 @@ impl Runner {
     }
 }
 
-/// Whether the folder of an output that has rows is there. Who makes it anew where its disk is away writes what nobody sees once the disk is
-/// back, and what was on its way there is lost.
+/// Whether the folder of an output that has rows is there, and not empty as a place where no disk is mounted. Who makes it anew then writes
+/// what nobody sees once the disk is back, and what was on its way there is lost.
 fn is_mounted(folder: &Path) -> Result<(), Fail> {
-    let own = folder.join("_inrush");
-    match own.try_exists() {
+    match std::fs::read_dir(folder).map(|mut entries| entries.next().is_some()) {
         Ok(true) => Ok(()),
-        Ok(false) => Err(Fail::Down(format!(
-            "{} is not there any more, though this output has written below it: mount the disk; or, if what it had is to be given up, mkdir -p {}",
-            own.display(),
-            own.display()
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(Fail::Down(format!("cannot read {}: {error}", folder.display())))
+        }
+        _ => Err(Fail::Down(format!(
+            "{} is gone or empty, though this output has written there: mount the disk; or, if what it had is to be given up, mkdir -p {}",
+            folder.display(),
+            folder.join("_inrush").display()
         ))),
-        Err(error) => Err(Fail::Down(format!("cannot read {}: {error}", own.display()))),
     }
 }
 

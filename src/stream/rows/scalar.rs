@@ -122,7 +122,7 @@ pub(super) fn text_number(kind: &Kind, text: &str) -> Result<Number, Wrong> {
                 let zoned = || chrono::DateTime::parse_from_rfc3339(text.trim()).is_ok();
                 plain("%Y-%m-%d %H:%M:%S%.f") || plain("%Y-%m-%dT%H:%M:%S%.f") || zoned()
             };
-            if !(rest.is_empty() || day.starts_with(|sign: char| sign.is_ascii_digit()) && is_time()) {
+            if day.starts_with('+') || !(rest.is_empty() || is_time()) {
                 return Err(not());
             }
             let date = chrono::NaiveDate::parse_from_str(day, "%Y-%m-%d").map_err(|_| not())?;
