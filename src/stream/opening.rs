@@ -7,7 +7,7 @@ use super::dead_letters::{self, DeadLetters, Sender, Start};
 use super::lanes::{self, Lanes};
 use super::load::{self, Job};
 use super::output::{Line, Outlet, kind_of};
-use super::runner::{Fail, Open, Runner};
+use super::runner::{Fail, Open, Runner, checkpoint_path};
 use super::sink::Sink;
 use super::sink::bucket::Beat;
 use super::sink::http::{self, HttpSink, Opened, Patience};
@@ -190,7 +190,7 @@ impl Runner {
                 Finished::Renamed => self.hooks.at(super::hooks::Step::Renamed),
                 Finished::TakenAway => {
                     self.status.warn(format!(
-                        "{} was taken away before it was known to be durable: it is not written again; its rows come with inrush pipeline backfill",
+                        "{} is not there: somebody collected it, or took it away, around a stop; it is not written again",
                         file.finished.display()
                     ));
                     warn!(pipeline = self.job.spec.name, file = %file.finished.display(), "a file of the last cut was taken away; it is not written again");
@@ -364,7 +364,7 @@ impl Runner {
             // An output that was taken out of the pipeline and comes back, or a checkpoint that is older than its folder.
             Claim::Ours(generation) => state.generation = state.generation.max(generation),
             Claim::Nobodys => {
-                if let (true, Place::Folder(folder)) = (state.folders.contains(&out.folder), &place) {
+                if let (true, Place::Folder(folder)) = (self.has_written(state, &out.folder)?, &place) {
                     is_mounted(folder)?;
                 }
             }
@@ -449,9 +449,19 @@ impl Runner {
         Ok(Box::new(sink.map_err(|error| format!("cannot use {}: {error}", begun.display()))?))
     }
 
+    /// Whether this output has written to a folder; of a replay also whether the live run has.
+    fn has_written(&self, state: &OutputState, folder: &Path) -> Result<bool, Fail> {
+        if self.replay.is_none() || state.folders.contains(folder) {
+            return Ok(state.folders.contains(folder));
+        }
+        let live = Checkpoint::load(&checkpoint_path(&self.options, &self.job.spec.name));
+        let live = live.map_err(|error| Fail::Down(format!("cannot read the pipeline's checkpoint: {error}")))?;
+        Ok(live.is_some_and(|live| live.outputs.values().any(|output| output.folders.contains(folder))))
+    }
+
     fn file_store(&self, route: &Route, state: &OutputState) -> Result<Option<Store>, Fail> {
         let Some(spec) = &route.store else { return Ok(None) };
-        if state.folders.contains(&spec.folder) {
+        if self.has_written(state, &spec.folder)? {
             is_mounted(&self.options.out.join(&spec.folder))?;
         }
         let pipeline = &self.job.spec.name;

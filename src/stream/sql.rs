@@ -4,6 +4,7 @@
 //! DataFusion's expressions without its engine. Row-wise by nature: what would depend on where a batch ends is refused.
 
 mod aggregates;
+mod beside;
 mod constants;
 mod depth;
 mod otherwise;
@@ -349,7 +350,7 @@ impl<'a> SqlPlanner<'a> {
             let simplifier = ExprSimplifier::new(info);
             let expr = (self.secrets)(expr, self.file, &mut self.filled.borrow_mut())?;
             let expr = functions::bind(expr, self.file, &mut self.geo.borrow_mut())?;
-            let expr = times::in_micros(expr, &scope.schema, &self.context)?;
+            let expr = times::in_micros(expr, &scope.schema, &self.context, &simplifier)?;
             let coerced = simplifier.coerce(expr.clone(), &scope.schema)?;
             self.note_texts_as_numbers(scope, &expr, &coerced);
             constants::fit(&coerced, &simplifier)?;

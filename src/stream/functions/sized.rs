@@ -62,7 +62,8 @@ impl Limited {
         });
         let arrays: Vec<ArrayRef> = arrays.collect::<Result<_>>()?;
         let Some(numbers) = self.numbers(&arrays)? else { return Ok(()) };
-        let step_usual = if is_time(&arrays[0]) { DAY_MICROS } else { 1 };
+        let step_usual = if arrays[0].data_type().is_temporal() { DAY_MICROS } else { 1 };
+        let is_in_nanos = matches!(arrays[0].data_type(), DataType::Timestamp(..));
         let at = |number: usize, row: usize| {
             let numbers = numbers.get(number)?.as_primitive::<Int64Type>();
             let row = if numbers.len() == 1 { 0 } else { row };
@@ -78,12 +79,12 @@ impl Limited {
                 Growth::Counted => {
                     let (first, second) = (at(0, row).map(i128::from), at(1, row).map(i128::from));
                     let (from, to) = if numbers.len() == 1 { (Some(0), first) } else { (first, second) };
-                    let step = at(2, row).map_or(step_usual, |step| i128::from(step.unsigned_abs()).max(1));
+                    let step = if numbers.len() > 2 { at(2, row).map(i128::from) } else { Some(step_usual) };
                     let is_known = |time: &i128| i64::try_from(time * 1_000).is_ok();
-                    if is_time(&arrays[0]) && !from.iter().chain(&to).all(is_known) {
+                    if is_in_nanos && !from.iter().chain(&to).all(is_known) {
                         return exec_err!("{} knows the years 1678 to 2262 only", self.inner.name());
                     }
-                    from.zip(to).map(|(from, to)| (to - from).abs() / step * i128::from(ITEM_SIZE))
+                    from.zip(to).zip(step).map(|((from, to), step)| counted(from, to, step) * i128::from(ITEM_SIZE))
                 }
             };
             if wanted.is_some_and(|wanted| wanted > i128::from(SIZE_MAX)) {
@@ -108,8 +109,10 @@ impl Limited {
     }
 }
 
-fn is_time(array: &ArrayRef) -> bool {
-    array.data_type().is_temporal()
+/// Steps from one number to another; none if they go the other way.
+fn counted(from: i128, to: i128, step: i128) -> i128 {
+    let way = to - from;
+    if way.signum() * step.signum() < 0 { 0 } else { way.abs() / step.abs().max(1) }
 }
 
 fn number(array: &ArrayRef) -> Result<ArrayRef> {
@@ -128,15 +131,15 @@ fn number(array: &ArrayRef) -> Result<ArrayRef> {
     }
 }
 
-/// How far a step of this interval goes at least, in microseconds.
+/// How far a step of this interval goes at least, in microseconds; 0 if nobody knows which way.
 fn shortest(step: IntervalMonthDayNano) -> i64 {
     let with_month_of = |days: i128| {
         let days = i128::from(step.months) * days + i128::from(step.days);
         days * DAY_MICROS + i128::from(step.nanoseconds) / 1_000
     };
     let (short, long) = (with_month_of(28), with_month_of(31));
-    let is_one_way = short.signum() == long.signum();
-    if is_one_way { i64::try_from(short.abs().min(long.abs())).unwrap_or(i64::MAX) } else { 0 }
+    let shortest = if short.abs() < long.abs() { short } else { long };
+    if short.signum() == long.signum() { i64::try_from(shortest).unwrap_or(i64::MAX) } else { 0 }
 }
 
 /// About what a value takes.

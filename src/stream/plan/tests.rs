@@ -145,7 +145,20 @@ fn a_time_on_a_zones_clock_is_the_same_moment_and_a_text_is_what_that_clock_show
     ] {
         assert_eq!(hour(&format!("{moment} at time zone 'Europe/Berlin'")), (4, 0), "{moment}");
     }
-    assert_eq!(hour("cast(userId as timestamp) at time zone 'Europe/Berlin'"), (3, -1));
+    for local in [
+        "cast(userId as timestamp)",
+        "to_timestamp(userId, '%Y-%m-%dT%H:%M:%S')",
+        "nullif(cast(userId as timestamp), timestamp '0001-01-01')",
+        "coalesce(cast(userId as timestamp), timestamp '2024-01-01')",
+        "(cast(userId as timestamp) + interval '0 hours')",
+    ] {
+        assert_eq!(hour(&format!("{local} at time zone 'Europe/Berlin'")), (3, -1), "{local}");
+    }
+    let moment = "nullif(to_timestamp(n), timestamp '9999-12-31') at time zone 'Europe/Berlin'";
+    assert_eq!(hour(moment), (4, 0));
+    let twice = plan("select = \"cast(userId as timestamp) at time zone 'Europe/Berlin' as t\"").unwrap();
+    let done = twice.run(rows(&twice, vec![Some("2026-10-25T02:30:00"), Some("2026-10-25T03:30:00")], vec![]));
+    assert!(done.faults.len() == 1 && done.faults[0].1.message.contains("summer time"), "{:?}", done.faults);
 }
 
 #[test]
@@ -194,7 +207,28 @@ fn what_is_between_two_times_is_as_long_as_an_interval_says() {
         assert_eq!(passed(&filter).unwrap(), whole, "{filter}");
     }
     assert!(passed(&format!("{t} - {u} > interval '1 month'")).unwrap_err().contains("write days"));
-    assert!(passed(&format!("{t} - {u} > interval '1 day' + interval '1 hour'")).unwrap_err().contains("written out"));
+    // As long as it says wherever it stands beside it.
+    for (filter, whole) in [
+        (format!("{t} - {u} > interval '23 hours' + interval '1 hour'"), vec![25, 1_000]),
+        (format!("{t} - {u} in (interval '1 day', interval '1 hour')"), vec![1, 24]),
+        (format!("coalesce({t} - {u}, interval '0 seconds') > interval '1 day'"), vec![25, 1_000]),
+        (format!("greatest({t} - {u}, interval '1 day') > interval '24 hours'"), vec![25, 1_000]),
+        (format!("case when n > 0 then {t} - {u} else interval '2 days' end > interval '1 day'"), vec![25, 1_000, -25]),
+    ] {
+        assert_eq!(passed(&filter).unwrap(), whole, "{filter}");
+    }
+    // A date is the moment of its midnight, by every operator and on every clock.
+    let zoned = format!("({t} at time zone 'Europe/Berlin')");
+    let day = "date '1970-01-02'";
+    for filter in [
+        format!("{zoned} >= {day}"),
+        format!("{zoned} - {day} >= interval '0 seconds'"),
+        format!("{zoned} between {day} and date '9999-12-31'"),
+        format!("{t} between {day} and date '9999-12-31'"),
+        format!("coalesce({t}, {day}) >= {day}"),
+    ] {
+        assert_eq!(passed(&filter).unwrap(), [24, 25, 1_000], "{filter}");
+    }
 }
 
 #[test]
@@ -570,6 +604,24 @@ fn a_record_cannot_ask_for_all_memory_there_is() {
         let failed: Vec<u32> = done.faults.iter().map(|(at, _)| *at).collect();
         assert_eq!((failed, &only(&done).sources), (vec![1], &vec![0, 2]), "{sql}: {:?}", done.faults);
         assert!(done.faults[0].1.message.contains(why), "{sql}: {}", done.faults[0].1.message);
+    }
+}
+
+#[test]
+fn lists_of_times_that_are_short_or_empty_are_made() {
+    for (sql, is_list) in [
+        ("generate_series(epoch_to_timestamp(n), timestamp '1970-01-01', interval '1 minute')", false),
+        ("range(timestamp '1970-01-01', epoch_to_timestamp(n), nullif(interval '1 day', interval '1 day'))", false),
+        ("range(date '2024-01-01', date '9999-12-31', interval '1000 years')", true),
+        ("generate_series(date '2024-01-01', date '2024-01-03', interval '1 day')", true),
+    ] {
+        let text = format!("select = \"n, cast(array_length({sql}) as bigint) as r\"");
+        let plan = plan(&text).unwrap_or_else(|wrong| panic!("{sql}: {wrong:?}"));
+        let done = plan.run(rows(&plan, vec![], vec![Some(1 << 30)]));
+        assert_eq!(done.faults.len(), 0, "{sql}: {:?}", done.faults);
+        let column = only(&done).batch.column(1).clone();
+        let made = column.as_primitive::<arrow::datatypes::Int64Type>();
+        assert_eq!(made.is_valid(0) && made.value(0) > 0, is_list, "{sql}: {made:?}");
     }
 }
 

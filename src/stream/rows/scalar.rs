@@ -117,12 +117,11 @@ pub(super) fn text_number(kind: &Kind, text: &str) -> Result<Number, Wrong> {
         Kind::Date => {
             // Of a time it is the day that is written there.
             let (day, rest) = text.split_at_checked(10).unwrap_or((text, ""));
-            let is_time = || {
-                let plain = |form| chrono::NaiveDateTime::parse_from_str(text.trim(), form).is_ok();
-                let zoned = || chrono::DateTime::parse_from_rfc3339(text.trim()).is_ok();
-                plain("%Y-%m-%d %H:%M:%S%.f") || plain("%Y-%m-%dT%H:%M:%S%.f") || zoned()
-            };
-            if day.starts_with('+') || !(rest.is_empty() || is_time()) {
+            let is_day = day.bytes().enumerate().all(|(at, byte)| match at {
+                4 | 7 => byte == b'-',
+                _ => byte.is_ascii_digit(),
+            });
+            if day.starts_with('+') || !(rest.is_empty() || is_day && rest.starts_with(['T', 't', ' '])) {
                 return Err(not());
             }
             let date = chrono::NaiveDate::parse_from_str(day, "%Y-%m-%d").map_err(|_| not())?;

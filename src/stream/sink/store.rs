@@ -125,6 +125,8 @@ impl Store {
             file.sync_all()?;
         }
         while let Some((path, Pending { staged, .. })) = self.pending.pop_first() {
+            // Where its disk is away nothing is made in its place.
+            fs::symlink_metadata(&staged)?;
             let finished = self.out.join(path);
             if let Some(folder) = finished.parent() {
                 create_folder(folder)?;

@@ -28,9 +28,13 @@ const AGGREGATES: [(&[&str], &str); 1] =
     [(&["median", "quantile", "percentile", "percentile_cont", "approx_quantile"], "approx_percentile(x, 0.5)")];
 
 /// By words of the planner's own message.
-const ERRORS: [(&str, &str); 5] = [
+const ERRORS: [(&str, &str); 6] = [
     ("Dot access not supported", "a field of an item of a list is written in brackets: zones[1]['name']"),
     ("RLike", "a pattern is asked by regexp_like(s, 'a|b')"),
+    (
+        "Cannot cast timezone to different timezone",
+        "that zone's clock never showed this time, or twice: its summer time began or ended in that hour",
+    ),
     ("PGOverlap", "whether two lists have something in common says array_has_any(a, b)"),
     ("Operator ->", "a value within a json column is read by json_get(j, '/field')"),
     (

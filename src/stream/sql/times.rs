@@ -1,19 +1,27 @@
 //! Times in SQL are moments, in microseconds, as columns are. By themselves literals, casts and `to_timestamp` would be in nanoseconds: what is
 //! between two times, or one cast to a number, would be a thousand times as much by how a time was written, and no year behind 2262 was known.
 
-use arrow::datatypes::{DataType, IntervalMonthDayNano, TimeUnit};
-use datafusion_common::tree_node::{Transformed, TreeNode};
-use datafusion_common::{DFSchema, Result as SqlResult, ScalarValue, plan_err};
+use super::beside::of_one_kind;
+use arrow::datatypes::{DataType, TimeUnit};
+use datafusion_common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
+use datafusion_common::{DFSchema, Result as SqlResult, plan_err};
 use datafusion_expr::expr::ScalarFunction;
 use datafusion_expr::planner::ContextProvider;
-use datafusion_expr::{Between, BinaryExpr, Cast, Expr, ExprSchemable, TryCast, lit};
+use datafusion_expr::{Cast, Expr, ExprSchemable, TryCast, lit};
+use datafusion_optimizer::simplify_expressions::ExprSimplifier;
+use std::sync::Arc;
 
 /// The expression before its types are settled, with all times in microseconds.
 ///
 /// # Errors
 /// `to_timestamp` of a float: it cuts digits, and invents a time where it cannot hold it. A part of what is between two times that is not all
-/// of it.
-pub(super) fn in_micros(expr: Expr, schema: &DFSchema, context: &impl ContextProvider) -> SqlResult<Expr> {
+/// of it. As [`of_one_kind`].
+pub(super) fn in_micros(
+    expr: Expr,
+    schema: &Arc<DFSchema>,
+    context: &impl ContextProvider,
+    simplifier: &ExprSimplifier,
+) -> SqlResult<Expr> {
     let settled = expr.transform_up(|expr| {
         Ok(match expr {
             Expr::Cast(cast) => match micros_of(cast.field.data_type()) {
@@ -30,17 +38,14 @@ pub(super) fn in_micros(expr: Expr, schema: &DFSchema, context: &impl ContextPro
             Expr::ScalarFunction(call) if call.func.name() == "date_part" && call.args.len() == 2 => {
                 part_between(call, schema)?
             }
-            Expr::ScalarFunction(call) if call.func.name() != "arrow_cast" => {
-                in_micros_of(of_texts(call, schema), schema)
+            Expr::ScalarFunction(call) if call.func.name() == "arrow_cast" => {
+                Transformed::no(Expr::ScalarFunction(call))
             }
-            Expr::BinaryExpr(two) => Transformed::yes(Expr::BinaryExpr(beside(two, schema)?)),
-            Expr::Between(between) => {
-                let Between { expr, negated, low, high } = between;
-                let of = expr.get_type(schema).ok();
-                let (low, high) = (length(*low, of.as_ref(), schema)?, length(*high, of.as_ref(), schema)?);
-                Transformed::yes(Expr::Between(Between::new(expr, negated, Box::new(low), Box::new(high))))
+            Expr::ScalarFunction(call) => {
+                let call = Expr::ScalarFunction(of_texts(call, schema));
+                in_micros_of(of_one_kind(call, schema, simplifier)?, schema)
             }
-            other => Transformed::no(other),
+            other => Transformed::yes(of_one_kind(other, schema, simplifier)?),
         })
     })?;
     Ok(settled.data)
@@ -61,8 +66,7 @@ fn of_texts(mut call: ScalarFunction, schema: &DFSchema) -> ScalarFunction {
 }
 
 /// Some functions give seconds, milliseconds or nanoseconds: what is added to them would be cut to that.
-fn in_micros_of(call: ScalarFunction, schema: &DFSchema) -> Transformed<Expr> {
-    let call = Expr::ScalarFunction(call);
+fn in_micros_of(call: Expr, schema: &DFSchema) -> Transformed<Expr> {
     match call.get_type(schema) {
         Ok(DataType::Timestamp(unit, zone)) if unit != TimeUnit::Microsecond => {
             let micros = DataType::Timestamp(TimeUnit::Microsecond, zone);
@@ -72,63 +76,47 @@ fn in_micros_of(call: ScalarFunction, schema: &DFSchema) -> Transformed<Expr> {
     }
 }
 
-/// A date beside a time is its midnight; an interval beside what is between two times is as long as it says.
-fn beside(mut two: BinaryExpr, schema: &DFSchema) -> SqlResult<BinaryExpr> {
-    let [left, right] = [&two.left, &two.right].map(|side| side.get_type(schema).ok());
-    let midnight = |date: Box<Expr>| {
-        let micros = DataType::Timestamp(TimeUnit::Microsecond, None);
-        Box::new(Expr::Cast(Cast::new(date, micros)))
-    };
-    match (&left, &right) {
-        (Some(DataType::Timestamp(..)), Some(DataType::Date32)) => two.right = midnight(two.right),
-        (Some(DataType::Date32), Some(DataType::Timestamp(..))) => two.left = midnight(two.left),
-        _ if two.op.supports_propagation() => {
-            two.left = Box::new(length(*two.left, right.as_ref(), schema)?);
-            two.right = Box::new(length(*two.right, left.as_ref(), schema)?);
-        }
-        _ => {}
-    }
-    Ok(two)
-}
-
-/// An interval that is compared with what is between two times. By itself its days would be compared with days, of which that has none.
-///
-/// # Errors
-/// It has months, or is no constant.
-fn length(interval: Expr, with: Option<&DataType>, schema: &DFSchema) -> SqlResult<Expr> {
-    if !matches!(with, Some(DataType::Duration(_))) || !matches!(interval.get_type(schema), Ok(DataType::Interval(_))) {
-        return Ok(interval);
-    }
-    let Expr::Literal(ScalarValue::IntervalMonthDayNano(Some(said)), _) = &interval else {
-        return plan_err!(
-            "what is between two times is compared with an interval that is written out, as interval '36 hours'; or write b > a + {interval}"
-        );
-    };
-    let IntervalMonthDayNano { months, days, nanoseconds } = said;
-    if *months != 0 {
-        return plan_err!(
-            "months are not all of one length, what is between two times has one; write days, or b > a + {interval}"
-        );
-    }
-    let micros = i64::from(*days) * 86_400_000_000 + nanoseconds / 1_000;
-    Ok(lit(ScalarValue::DurationMicrosecond(Some(micros))))
-}
-
-/// A cast to a time. Of a zone's clock (`at time zone`) it is the same moment, but for a text that is read right there: that is what this
-/// clock showed.
+/// A cast to a time. Of a zone's clock (`at time zone`) it is the same moment, or the moment at which that clock showed what a text says.
 fn to_micros(of: Box<Expr>, micros: DataType, schema: &DFSchema) -> Expr {
-    let is_plain = |kind: &DataType| matches!(kind, DataType::Timestamp(_, None));
-    let is_text = |expr: &Expr| match expr {
-        Expr::Cast(cast) => cast.expr.get_type(schema).is_ok_and(|kind| kind.is_string()),
-        Expr::TryCast(cast) => cast.expr.get_type(schema).is_ok_and(|kind| kind.is_string()),
-        _ => false,
-    };
-    let is_zoned = matches!(micros, DataType::Timestamp(_, Some(_)));
-    if is_zoned && of.get_type(schema).is_ok_and(|kind| is_plain(&kind)) && !is_text(&of) {
+    let is_plain = || matches!(of.get_type(schema), Ok(DataType::Timestamp(_, None)));
+    if matches!(micros, DataType::Timestamp(_, Some(_))) && is_plain() && !is_local(&of, schema) {
         let moment = DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into()));
         return Expr::Cast(Cast::new(Box::new(Expr::Cast(Cast::new(of, moment))), micros));
     }
     Expr::Cast(Cast::new(of, micros))
+}
+
+/// Whether a time without a zone comes of a text that says none: of a cast, or of `to_timestamp` with a format. A constant is only if all of
+/// it is (`nullif(t, timestamp '9999-12-31')`).
+fn is_local(time: &Expr, schema: &DFSchema) -> bool {
+    let is_constant = time.column_refs().is_empty();
+    let mut is_local = false;
+    let looked = time.apply(|expr| {
+        let (of, says_zone) = match expr {
+            Expr::Cast(cast) => (&*cast.expr, false),
+            Expr::TryCast(cast) => (&*cast.expr, false),
+            Expr::ScalarFunction(call) if call.func.name().starts_with("to_timestamp") && call.args.len() > 1 => {
+                let formats = call.args[1..].iter().filter_map(|format| format.as_literal()?.try_as_str()?);
+                (&call.args[0], formats.into_iter().any(says_zone))
+            }
+            _ => return Ok(TreeNodeRecursion::Continue),
+        };
+        match expr.get_type(schema) {
+            Ok(DataType::Timestamp(_, None)) => {}
+            // A zone has been said there.
+            Ok(DataType::Timestamp(_, Some(_))) => return Ok(TreeNodeRecursion::Jump),
+            _ => return Ok(TreeNodeRecursion::Continue),
+        }
+        let is_of_text = of.get_type(schema).is_ok_and(|kind| kind.is_string());
+        is_local |= is_of_text && !says_zone && (is_constant || !of.column_refs().is_empty());
+        Ok(TreeNodeRecursion::Continue)
+    });
+    looked.is_ok() && is_local
+}
+
+/// Whether a format has the offset of a time.
+fn says_zone(format: &str) -> bool {
+    ["%z", "%:z", "%::z", "%#z", "%+", "%Z"].iter().any(|part| format.contains(part))
 }
 
 /// All of what is between two times in seconds: by itself it loses the fraction from 2.147 s on, and all from 68 years on.

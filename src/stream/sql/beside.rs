@@ -1,0 +1,97 @@
+//! What stands beside each other in SQL and is not of one kind: a date beside times is the moment of its midnight in UTC, an interval beside
+//! what is between two times is as long as it says. By itself the one would know the years 1678 to 2262 only and be another moment by operator,
+//! and of the other days would be compared with days, of which what is between two times has none.
+
+use arrow::datatypes::{DataType, IntervalMonthDayNano, TimeUnit};
+use datafusion_common::{DFSchema, Result as SqlResult, ScalarValue, plan_err};
+use datafusion_expr::{BinaryExpr, Case, Cast, Expr, ExprSchemable, lit};
+use datafusion_optimizer::simplify_expressions::ExprSimplifier;
+use std::sync::Arc;
+
+/// Functions whose arguments become one kind.
+const ALIKE: [&str; 6] = ["coalesce", "nvl", "ifnull", "nullif", "greatest", "least"];
+const DAY_MICROS: i128 = 86_400_000_000;
+
+/// The expression with its sides of one kind, where they are dates and times, or intervals and what is between two times.
+///
+/// # Errors
+/// An interval that has months, or is no constant, beside what is between two times.
+pub(super) fn of_one_kind(mut expr: Expr, schema: &Arc<DFSchema>, simplifier: &ExprSimplifier) -> SqlResult<Expr> {
+    let sides: Vec<&mut Expr> = match &mut expr {
+        Expr::BinaryExpr(BinaryExpr { left, op, right }) => {
+            let sides = vec![&mut **left, &mut **right];
+            if !op.supports_propagation() {
+                // What is added to an interval stays one.
+                dates(sides, schema, simplifier);
+                return Ok(expr);
+            }
+            sides
+        }
+        Expr::Between(between) => vec![&mut *between.expr, &mut *between.low, &mut *between.high],
+        Expr::InList(list) => std::iter::once(&mut *list.expr).chain(&mut list.list).collect(),
+        Expr::Case(Case { when_then_expr, else_expr, .. }) => {
+            let made = when_then_expr.iter_mut().map(|(_, then)| &mut **then);
+            made.chain(else_expr.as_deref_mut()).collect()
+        }
+        Expr::ScalarFunction(call) if ALIKE.contains(&call.func.name()) => call.args.iter_mut().collect(),
+        _ => return Ok(expr),
+    };
+    let sides = dates(sides, schema, simplifier);
+    if sides.iter().any(|side| matches!(kind_of(side, schema, simplifier), Some(DataType::Duration(_)))) {
+        for side in sides {
+            if matches!(kind_of(side, schema, simplifier), Some(DataType::Interval(_))) {
+                *side = length(side, schema, simplifier)?;
+            }
+        }
+    }
+    Ok(expr)
+}
+
+fn kind_of(expr: &Expr, schema: &Arc<DFSchema>, simplifier: &ExprSimplifier) -> Option<DataType> {
+    let settled = || simplifier.coerce(expr.clone(), schema)?.get_type(schema);
+    expr.get_type(schema).or_else(|_| settled()).ok()
+}
+
+/// Dates beside times are times.
+fn dates<'e>(sides: Vec<&'e mut Expr>, schema: &Arc<DFSchema>, simplifier: &ExprSimplifier) -> Vec<&'e mut Expr> {
+    let kinds: Vec<Option<DataType>> = sides.iter().map(|side| kind_of(side, schema, simplifier)).collect();
+    let zones = kinds.iter().flatten().filter_map(|kind| match kind {
+        DataType::Timestamp(_, zone) => Some(zone.clone()),
+        _ => None,
+    });
+    let Some(zone) = zones.max() else { return sides };
+    let in_zone = |expr: Expr, zone: Option<Arc<str>>| {
+        Expr::Cast(Cast::new(Box::new(expr), DataType::Timestamp(TimeUnit::Microsecond, zone)))
+    };
+    let changed = sides.into_iter().zip(kinds).map(|(side, kind)| {
+        if kind == Some(DataType::Date32) {
+            let midnight = in_zone(std::mem::take(side), None);
+            *side = match &zone {
+                None => midnight,
+                Some(_) => in_zone(in_zone(midnight, Some("UTC".into())), zone.clone()),
+            };
+        }
+        side
+    });
+    changed.collect()
+}
+
+/// A constant interval as what is between two times.
+fn length(interval: &Expr, schema: &Arc<DFSchema>, simplifier: &ExprSimplifier) -> SqlResult<Expr> {
+    let constant = simplifier.coerce(interval.clone(), schema).and_then(|expr| simplifier.simplify(expr))?;
+    let Expr::Literal(ScalarValue::IntervalMonthDayNano(said), _) = constant else {
+        return plan_err!(
+            "what is between two times stands beside a constant interval, as interval '36 hours'; or write b > a + {interval}"
+        );
+    };
+    let micros = match said {
+        Some(IntervalMonthDayNano { months, .. }) if months != 0 => {
+            return plan_err!(
+                "months are not all of one length, what is between two times has one; write days, or b > a + {interval}"
+            );
+        }
+        Some(said) => i64::try_from(i128::from(said.days) * DAY_MICROS + i128::from(said.nanoseconds) / 1_000).ok(),
+        None => None,
+    };
+    Ok(lit(ScalarValue::DurationMicrosecond(micros)))
+}
