@@ -192,6 +192,16 @@ mod tests {
     }
 
     #[test]
+    fn where_the_disk_is_away_no_folder_is_made() {
+        let out = tempfile::tempdir().unwrap();
+        let mut store = Store::open(&spec(), out.path(), "p", "parquet x").unwrap();
+        store.file(b"abc").unwrap();
+        fs::rename(out.path().join("pictures"), out.path().join("away")).unwrap();
+        assert_eq!(store.settle().unwrap_err().kind(), io::ErrorKind::NotFound);
+        assert!(!out.path().join("pictures").exists());
+    }
+
+    #[test]
     fn what_a_crash_left_half_done_is_removed_and_what_is_cut_off_is_written_again() {
         let out = tempfile::tempdir().unwrap();
         let mut store = Store::open(&spec(), out.path(), "p", "parquet x").unwrap();

@@ -339,6 +339,25 @@ fn a_replay_whose_output_is_down_waits_and_goes_on_after_the_daemon_does() {
 }
 
 #[test]
+fn a_replay_into_a_folder_whose_disk_is_away_makes_none_and_waits() {
+    let bench = Bench::new();
+    let (_, daemon) = bench.begun(&broken(), &[(1, 150)]);
+    daemon.mend();
+    let (out, away) = (bench.options.out.clone(), bench.folder.path().join("away"));
+    std::fs::rename(&out, &away).unwrap();
+    std::fs::create_dir(&out).unwrap();
+    daemon.replay(Filter::default(), Replay::default()).unwrap();
+    let reason = || daemon.line("p/replay").filter(|line| line.state == State::Stalled).and_then(|line| line.reason);
+    wait_for("the stalled replay", || reason().is_some_and(|reason| reason.contains("mount the disk")));
+    // Would fail if anything had been made in it.
+    std::fs::remove_dir(&out).unwrap();
+    std::fs::rename(&away, &out).unwrap();
+    assert!(daemon.ended().starts_with("done: 14 letters, 26 rows"));
+    assert_eq!(bench.files("even"), expected(|n| n % 20 != 1));
+    assert_eq!(bench.numbers("all"), expected(|_| true));
+}
+
+#[test]
 fn a_replay_that_is_ended_leaves_the_other_letters_open_and_the_next_one_does_not_double() {
     let bench = Bench::new();
     let (_, daemon) = bench.begun(&broken(), &[(1, 60), (60, 150)]);
