@@ -36,7 +36,8 @@ enum Action {
     },
     /// Shows letters one by one: where each comes from, why it is here, what it holds.
     Show {
-        /// The dead letter topic, or its source.
+        /// The dead letter topic, its source, or a pipeline.
+        #[arg(value_name = "TOPIC|PIPELINE")]
         topic: String,
         #[command(flatten)]
         which: Which,
@@ -74,7 +75,8 @@ enum Action {
     },
     /// Deletes letters where all before them go too, and notes the others as handled.
     Drop {
-        /// The dead letter topic, or its source.
+        /// The dead letter topic, its source, or a pipeline.
+        #[arg(value_name = "TOPIC|PIPELINE")]
         topic: String,
         #[command(flatten)]
         which: Which,

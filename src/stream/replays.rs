@@ -329,8 +329,9 @@ impl Replays {
     fn end(&self, replay: &Replay, stands: bool, is_sure: bool) -> Result<String, String> {
         let done = replay.done(&self.options).map_err(|error| error.to_string())?;
         let count: u64 = done.values().map(Ranges::count).sum();
-        // Behind the last of them there is nothing.
-        if !stands && !is_sure && count < replay.count {
+        let has_gone = replay.fed == Fed::Letters && self.options.store.topic_by_id(replay.topic).is_none();
+        // Behind the last of them there is nothing; and letters that are gone can be written by no other replay.
+        if !stands && !is_sure && count < replay.count && !has_gone {
             let name = &replay.pipeline;
             return Err(format!(
                 "an output holds {noun} that another does not, or does not answer, or the replay failed: it goes on until they stand together, see inrush pipeline status; inrush dlt replay {name} --stop --yes ends it all the same after {count} of {all} {noun}, and the next replay may write some of the others twice",
@@ -341,7 +342,10 @@ impl Replays {
         replay.end(&self.options, &done)?;
         self.options.control.withdraw(&PipelineStatus::replay_name(&replay.pipeline));
         Ok(match replay.fed {
-            Fed::Letters => format!("the replay ended after {count} of {} letters; the others stay open", replay.count),
+            Fed::Letters => {
+                let others = if has_gone { "went with their topic" } else { "stay open" };
+                format!("the replay ended after {count} of {} letters; the others {others}", replay.count)
+            }
             Fed::Backfill => {
                 let next: Vec<String> = replay
                     .chosen

@@ -11,7 +11,7 @@
 //! | `POST …/stop` | `{"pipeline", "sure"}` | the same: ends what is fed to it |
 
 use super::{Admin, command, json};
-use crate::control::{Command, Replay};
+use crate::control::{Command, PipelineStatus, Replay};
 use crate::letters::{Ends, Error, Filter, Letters, Place};
 use crate::store::Topic;
 use bytes::Bytes;
@@ -20,6 +20,7 @@ use hyper::body::{Body, Incoming};
 use hyper::{Method, Request, Response, StatusCode};
 use serde::Deserialize;
 use serde_json::{Value, json};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -58,7 +59,24 @@ struct Asked {
 struct Others {
     /// Topics that their dead letters go to.
     topics: Vec<String>,
-    pipelines: Vec<String>,
+    /// By name, the one of its dead letters, if it says so.
+    pipelines: BTreeMap<String, Option<String>>,
+}
+
+impl Others {
+    /// The topic of letters that is meant by its own name, by its source's, or by that of the only pipeline that is meant, which the filter
+    /// then names too.
+    fn named(&self, letters: &Letters, name: &str, filter: &mut Filter) -> Result<Arc<Topic>, Refused> {
+        let known = letters.topic(name);
+        let own = self.pipelines.get(name).and_then(Option::as_deref);
+        match (known, own) {
+            (Err(Error::NoTopic(_)), Some(own)) => {
+                filter.pipeline.get_or_insert_with(|| name.to_owned());
+                Ok(letters.topic(own)?)
+            }
+            (known, _) => Ok(known?),
+        }
+    }
 }
 
 /// Why a question has no answer.
@@ -105,10 +123,12 @@ pub(super) async fn answer(admin: &Admin, request: Request<Incoming>) -> Respons
     }
     let letters = Letters::new(admin.store.clone(), admin.store.folder().to_owned());
     let statuses = admin.control.statuses();
-    let outputs = statuses.iter().flat_map(|status| &status.outputs);
+    let topic_of = |status: &PipelineStatus| {
+        status.outputs.iter().find_map(|output| output.strip_prefix(DEAD_LETTERS)).map(str::to_owned)
+    };
     let others = Others {
-        topics: outputs.filter_map(|output| output.strip_prefix(DEAD_LETTERS).map(str::to_owned)).collect(),
-        pipelines: statuses.iter().map(|status| status.name.clone()).collect(),
+        topics: statuses.iter().filter_map(topic_of).collect(),
+        pipelines: statuses.iter().map(|status| (status.name.clone(), topic_of(status))).collect(),
     };
     let now_ms = admin.clock.now_ms();
     let runtime = tokio::runtime::Handle::current();
@@ -152,19 +172,19 @@ fn of_letters(topic: Arc<Topic>, others: &[String], done: &str) -> Result<Arc<To
 fn look(
     letters: &Letters,
     what: &str,
-    asked: Asked,
+    mut asked: Asked,
     others: &Others,
     now_ms: i64,
     runtime: &tokio::runtime::Handle,
 ) -> Result<Value, Refused> {
-    let named = || {
+    let mut named = || {
         let name = asked.topic.as_deref().ok_or_else(|| Refused::Asked("name the topic".to_owned()))?;
-        Ok::<_, Refused>(letters.topic(name)?)
+        others.named(letters, name, &mut asked.filter)
     };
     Ok(match what {
         "list" => match letters.list(asked.name.as_deref(), &others.topics, now_ms) {
             // Nothing of it has failed.
-            Err(Error::Unknown { name, .. }) if others.pipelines.contains(&name) => json!([]),
+            Err(Error::Unknown { name, .. }) if others.pipelines.contains_key(&name) => json!([]),
             listed => json!(listed?),
         },
         "show" => json!(letters.page(&*named()?, &asked.filter, asked.place, asked.limit.unwrap_or(usize::MAX))?),
@@ -272,6 +292,30 @@ mod tests {
         let mended = bench.filled("mended", &[]);
         assert_eq!(bench.ask("in-dlt", &[]).unwrap(), json!({ "letters": 2, "of_windows": 2, "replayed": 0 }));
         assert_eq!(mended.partition(PartitionId(0)).unwrap().tail().0, 2);
+    }
+
+    #[test]
+    fn letters_are_shown_and_dropped_by_the_name_of_their_pipeline() {
+        let bench = Bench::new();
+        let topic = bench.topic("in-dlt", 1);
+        for pipeline in ["one", "two", "one"] {
+            let headers: [(&[u8], Option<&[u8]>); 1] = [(b"inrush-dlt-pipeline", Some(pipeline.as_bytes()))];
+            bench.append(&topic, 0, NewRecord { timestamp: 0, key: None, value: Some(b"1"), headers: &headers });
+        }
+        let pipelines = BTreeMap::from([("one".to_owned(), Some("in-dlt".to_owned())), ("new".to_owned(), None)]);
+        let others = Others { pipelines, ..Others::default() };
+        let ask = |what: &str, name: &str| {
+            let asked = Asked { topic: Some(name.to_owned()), dry: true, ..Asked::default() };
+            match look(&bench.letters, what, asked, &others, 0, bench.runtime.handle()) {
+                Ok(answer) => answer,
+                Err(Refused::Asked(error)) => json!(error),
+                Err(Refused::Letters(error)) => json!(error.to_string()),
+            }
+        };
+        let count = |name: &str| ask("show", name)["letters"].as_array().unwrap().len();
+        assert_eq!((count("one"), count("in"), count("in-dlt")), (2, 3, 3));
+        assert_eq!(ask("drop", "one")["hidden"], 1);
+        assert!(ask("show", "new").as_str().unwrap().contains("no topic new"), "{}", ask("show", "new"));
     }
 
     #[test]

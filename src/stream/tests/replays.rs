@@ -339,6 +339,30 @@ fn a_replay_whose_output_is_down_waits_and_goes_on_after_the_daemon_does() {
 }
 
 #[test]
+fn a_replay_whose_letters_topic_is_deleted_can_be_given_up() {
+    let bench = Bench::new();
+    let (_, daemon) = bench.begun(&broken(), &[(1, 150)]);
+    daemon.mend();
+    bench.hooks.sink(|_, output, _| match output == "parquet even" {
+        true => Err(WriteError::Down("the cable is out".to_owned())),
+        false => Ok(()),
+    });
+    daemon.replay(Filter::default(), Replay::default()).unwrap();
+    wait_for("the stalled replay", || daemon.line("p/replay").is_some_and(|line| line.state == State::Stalled));
+    let letters = bench.store.topic("in-dlt").unwrap();
+    bench.runtime.block_on(bench.store.delete_topic(&letters.name)).unwrap();
+    let stop = || daemon.ask(Command::StopReplay { pipeline: named(), is_sure: false });
+    let mut told = Err(String::new());
+    wait_for("its end", || {
+        told = stop();
+        told.is_ok()
+    });
+    assert_eq!(told.unwrap(), "the replay ended after 0 of 14 letters; the others went with their topic");
+    let next = daemon.replay(Filter::default(), Replay::default()).unwrap_err();
+    assert!(next.contains("there is no topic in-dlt"), "{next}");
+}
+
+#[test]
 fn a_replay_into_a_folder_whose_disk_is_away_makes_none_and_waits() {
     let bench = Bench::new();
     let (_, daemon) = bench.begun(&broken(), &[(1, 150)]);
