@@ -17,8 +17,8 @@ pub(crate) enum Exact<'a> {
         scale: u8,
     },
     Bytes(Cow<'a, [u8]>),
-    /// A number of JSON that is no whole one of 64 bits, as it is written: `1.50`, `1e400`, `-0`.
-    Number(&'a str),
+    /// A number of JSON that is no whole one of 64 bits, as it is written: `1.50`, `1e400`, `-0`; or a decimal of more than 128 bits.
+    Number(Cow<'a, str>),
 }
 
 impl Exact<'_> {
@@ -35,16 +35,9 @@ impl Exact<'_> {
                     None => days.to_string(),
                 }
             }
-            Exact::Decimal { digits, scale } => {
-                let scale = usize::from(*scale);
-                let all = format!("{:0>width$}", digits.unsigned_abs(), width = scale + 1);
-                let (whole, fraction) = all.split_at(all.len() - scale);
-                let sign = if *digits < 0 { "-" } else { "" };
-                let point = if fraction.is_empty() { "" } else { "." };
-                format!("{sign}{whole}{point}{fraction}")
-            }
+            Exact::Decimal { digits, scale } => with_point(&digits.to_string(), *scale),
             Exact::Bytes(bytes) => STANDARD.encode(bytes),
-            Exact::Number(text) => (*text).to_owned(),
+            Exact::Number(text) => text.to_string(),
         }
     }
 
@@ -52,6 +45,16 @@ impl Exact<'_> {
     pub(super) fn is_number(&self) -> bool {
         matches!(self, Exact::Decimal { .. } | Exact::Number(_))
     }
+}
+
+/// The text of a decimal of these digits, `scale` of them behind the point.
+pub(crate) fn with_point(digits: &str, scale: u8) -> String {
+    let (sign, digits) = digits.strip_prefix('-').map_or(("", digits), |digits| ("-", digits));
+    let scale = usize::from(scale);
+    let all = format!("{digits:0>width$}", width = scale + 1);
+    let (whole, fraction) = all.split_at(all.len() - scale);
+    let point = if fraction.is_empty() { "" } else { "." };
+    format!("{sign}{whole}{point}{fraction}")
 }
 
 #[cfg(test)]

@@ -419,7 +419,7 @@ impl<'a> Number<'a> {
         let text = std::str::from_utf8(self.token).map_err(|_| Odd)?;
         let is_whole = self.places == 0 && !self.has_exponent && text != "-0";
         let int = || text.parse().map(Node::Int).or_else(|_| text.parse().map(Node::Uint)).ok();
-        Ok(is_whole.then(int).flatten().unwrap_or(Node::Exact(Exact::Number(text))))
+        Ok(is_whole.then(int).flatten().unwrap_or(Node::Exact(Exact::Number(text.into()))))
     }
 }
 

@@ -68,6 +68,24 @@ impl<'a> Node<'a> {
         Found::Node(node)
     }
 
+    /// The same for those who look at what it is like: of fields that come twice the last, of numbers the nearest float.
+    pub(crate) fn plain(&self) -> serde_json::Value {
+        match self {
+            Node::Null => serde_json::Value::Null,
+            Node::Bool(value) => (*value).into(),
+            Node::Int(value) => (*value).into(),
+            Node::Uint(value) => (*value).into(),
+            Node::Float(value) => (*value).into(),
+            Node::Text(text) => text.as_ref().into(),
+            Node::Exact(exact) => match exact.to_text().parse::<f64>().ok().filter(|_| exact.is_number()) {
+                Some(float) => float.clamp(f64::MIN, f64::MAX).into(),
+                None => exact.to_text().into(),
+            },
+            Node::List(items) => items.iter().map(Node::plain).collect(),
+            Node::Object(fields) => fields.iter().map(|(name, node)| (name.to_string(), node.plain())).collect(),
+        }
+    }
+
     /// JSON text of this value.
     pub(crate) fn to_json(&self) -> String {
         let mut out = String::new();
@@ -81,6 +99,7 @@ impl<'a> Node<'a> {
             Node::Bool(value) => out.push_str(if *value { "true" } else { "false" }),
             Node::Int(value) => out.push_str(&value.to_string()),
             Node::Uint(value) => out.push_str(&value.to_string()),
+            Node::Float(value) if !value.is_finite() => write_text(unusual(*value), out),
             Node::Float(value) => out.push_str(&serde_json::Value::from(*value).to_string()),
             Node::Text(text) => write_text(text, out),
             Node::Exact(exact) if exact.is_number() => out.push_str(&exact.to_text()),
@@ -118,6 +137,15 @@ fn write_object<'n, 'a: 'n>(fields: impl Iterator<Item = (&'n str, &'n Node<'a>)
         node.write(out);
     }
     out.push('}');
+}
+
+/// A float that JSON has no number for, as Protobuf's JSON writes it.
+pub(crate) fn unusual(float: f64) -> &'static str {
+    match float {
+        f64::INFINITY => "Infinity",
+        f64::NEG_INFINITY => "-Infinity",
+        _ => "NaN",
+    }
 }
 
 fn write_text(text: &str, out: &mut String) {
@@ -195,6 +223,11 @@ mod tests {
         };
         assert_eq!(text(r#""a\ud83d""#), "a\u{fffd}");
         assert_eq!(text(r#""\ud83d\u0041\ude00\ud83d\ude00""#), "\u{fffd}A\u{fffd}\u{1f600}");
+        let plain = Node::parse(odd.as_bytes()).unwrap().plain();
+        let numbers = serde_json::json!([1.5, -0.0, f64::MAX, 12345678901234567890123.0, u64::MAX, -7]);
+        assert_eq!(plain, serde_json::json!({"a": numbers, "b": 100.0}));
+        let floats = [f64::NAN, f64::INFINITY, f64::NEG_INFINITY].map(Node::Float);
+        assert_eq!(Node::List(floats.to_vec()).to_json(), r#"["NaN","Infinity","-Infinity"]"#);
         assert_eq!(Node::parse(b"\xef\xbb\xbf{}"), Ok(Node::Object(Vec::new())));
     }
 

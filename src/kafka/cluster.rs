@@ -86,6 +86,8 @@ pub struct Fetched {
     pub start: Offset,
     /// First offset that may not be read yet.
     pub tail: Offset,
+    /// Where the partition ends; behind the tail, where a transaction has no end yet.
+    pub end: Offset,
     /// Producers whose records from the offset on do not count, since their transaction was given up.
     pub aborted: Vec<(i64, i64)>,
 }
@@ -305,7 +307,13 @@ impl Cluster {
             true => told.last_stable_offset,
             false => told.high_watermark,
         };
-        Ok(Fetched { batches, start: Offset(told.log_start_offset), tail: Offset(tail), aborted: aborted.collect() })
+        Ok(Fetched {
+            batches,
+            start: Offset(told.log_start_offset),
+            tail: Offset(tail),
+            end: Offset(told.high_watermark),
+            aborted: aborted.collect(),
+        })
     }
 
     /// By producer the last sequence that a partition has of it, as its leader knows it; `None` where that cannot be asked.

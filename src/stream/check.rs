@@ -13,12 +13,16 @@ use super::spec::{Column, Expect, Given, Output, Route, Rule, Step, TableFrom, T
 use super::state::States;
 use super::step::{JsonLines, Rows};
 use crate::config::Mistake;
+use crate::json::{Found, Node};
 use crate::record::{Offset, Record};
 use arrow::record_batch::RecordBatch;
 use bytes::Bytes;
 use serde_json::Value;
 use std::path::Path;
 use std::time::Duration;
+
+/// Digits that a float shows at most.
+const FLOAT_DIGITS: usize = 17;
 
 /// A file that is right.
 #[derive(Clone, Debug, serde::Serialize)]
@@ -131,7 +135,7 @@ impl Trial {
     /// The first row that a record becomes, as JSON; `None` if it is filtered or a dead letter.
     pub fn run(&self, record: &Record) -> Option<Value> {
         match transform(&self.job, &[(0, record.clone())], Duration::ZERO) {
-            Became::Rows(came) => came.rows.into_iter().next(),
+            Became::Rows(came) => serde_json::from_str(came.rows.first()?).ok(),
             Became::Dead(..) | Became::Down(_) => None,
         }
     }
@@ -156,7 +160,7 @@ pub(super) enum Became {
 /// Rows as JSON, each once, and the outputs that took any of them, as `topic people`.
 #[derive(Default)]
 pub(super) struct Came {
-    pub(super) rows: Vec<Value>,
+    pub(super) rows: Vec<String>,
     pub(super) outputs: Vec<String>,
 }
 
@@ -202,30 +206,78 @@ fn run(job: &Job, test: &Test) -> Tested {
 }
 
 /// Only the columns that the test names are compared: the others may grow.
-fn holds(row: &Value, wanted: &Value) -> bool {
-    let Some(wanted) = wanted.as_object() else { return false };
-    wanted.iter().all(|(name, value)| same(row.get(name).unwrap_or(&Value::Null), value))
+fn holds(row: &str, wanted: &str) -> bool {
+    match (Node::parse(row.as_bytes()), Node::parse(wanted.as_bytes())) {
+        (Ok(row), Ok(Node::Object(wanted))) => {
+            wanted.iter().all(|(name, value)| is_same_field(field(&row, name), Some(value)))
+        }
+        _ => false,
+    }
 }
 
-fn shown(rows: &[Value], outputs: &[String]) -> String {
+fn shown(rows: &[String], outputs: &[String]) -> String {
     let shown = match rows {
         [] => "filtered".to_owned(),
-        [row] => row.to_string(),
-        rows => Value::from(rows.to_vec()).to_string(),
+        [row] => row.clone(),
+        rows => format!("[{}]", rows.join(",")),
     };
     if outputs.is_empty() { shown } else { format!("{shown} to {}", outputs.join(" and ")) }
 }
 
-/// Equal values; times are equal if they are the same moment.
-fn same(a: &Value, b: &Value) -> bool {
-    let time = |value: &Value| value.as_str().and_then(|text| chrono::DateTime::parse_from_rfc3339(text).ok());
-    let whole = |value: &Value| value.as_i64().map(i128::from).or(value.as_u64().map(i128::from));
-    a == b
-        || matches!((time(a), time(b)), (Some(a), Some(b)) if a == b)
-        || match (whole(a), whole(b)) {
-            (Some(a), Some(b)) => a == b,
-            _ => matches!((a.as_f64(), b.as_f64()), (Some(a), Some(b)) if a == b),
+/// Equal values; times are equal if they are the same moment, numbers if they are the same number, and of objects what is not there is null.
+fn same(row: &Node<'_>, wanted: &Node<'_>) -> bool {
+    let time = |text: &str| chrono::DateTime::parse_from_rfc3339(text).ok();
+    match (row, wanted) {
+        (Node::Text(row), Node::Text(wanted)) => {
+            row == wanted || matches!((time(row), time(wanted)), (Some(row), Some(wanted)) if row == wanted)
         }
+        (Node::List(row), Node::List(wanted)) => {
+            row.len() == wanted.len() && row.iter().zip(wanted).all(|(row, wanted)| same(row, wanted))
+        }
+        (Node::Object(fields), Node::Object(others)) => {
+            let mut names = fields.iter().chain(others).map(|(name, _)| name);
+            names.all(|name| is_same_field(field(row, name), field(wanted, name)))
+        }
+        _ => row == wanted || is_same_number(&row.to_json(), &wanted.to_json()),
+    }
+}
+
+fn field<'n, 'a>(object: &'n Node<'a>, name: &str) -> Option<&'n Node<'a>> {
+    match object.find(&[name.to_owned()]) {
+        Found::Node(node) => Some(node),
+        Found::Missing | Found::Twice => None,
+    }
+}
+
+fn is_same_field(row: Option<&Node<'_>>, wanted: Option<&Node<'_>>) -> bool {
+    match (row, wanted) {
+        (Some(row), Some(wanted)) => same(row, wanted),
+        (Some(only), None) | (None, Some(only)) => *only == Node::Null,
+        (None, None) => true,
+    }
+}
+
+/// Digit by digit, unless the first has no more of them than a float shows.
+fn is_same_number(row: &str, wanted: &str) -> bool {
+    let (Some(row_digits), Some(wanted_digits)) = (digits(row), digits(wanted)) else { return false };
+    let is_float = row_digits.1.len() <= FLOAT_DIGITS && row.parse().is_ok_and(|row: f64| wanted.parse() == Ok(row));
+    row_digits == wanted_digits || is_float
+}
+
+/// Whether it is negative, its digits without zeros around them, and how many places before the point they begin; `None` if it is no number.
+fn digits(number: &str) -> Option<(bool, String, i64)> {
+    let (is_negative, number) = number.strip_prefix('-').map_or((false, number), |number| (true, number));
+    let (mantissa, exponent) = number.split_once(['e', 'E']).unwrap_or((number, "0"));
+    let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
+    let all = format!("{whole}{fraction}");
+    if all.is_empty() || !all.bytes().all(|byte| byte.is_ascii_digit()) {
+        return None;
+    }
+    let digits = all.trim_start_matches('0');
+    let places = exponent.parse::<i64>().ok()? + whole.len() as i64 - (all.len() - digits.len()) as i64;
+    let digits = digits.trim_end_matches('0');
+    let is_zero = digits.is_empty();
+    Some((is_negative && !is_zero, digits.to_owned(), if is_zero { 0 } else { places }))
 }
 
 fn given(given: &Given) -> Record {
@@ -277,7 +329,7 @@ fn transform(job: &Job, records: &[(i32, Record)], quiet: Duration) -> Became {
 
 impl Came {
     fn note(&mut self, job: &Job, routes: &[Rows]) {
-        let mut rows_of_now: Vec<Value> = Vec::new();
+        let mut rows_of_now: Vec<String> = Vec::new();
         for (rows, route) in routes.iter().zip(&job.spec.routes).filter(|(rows, _)| rows.len() > 0) {
             let name = route.to.to_string();
             if !self.outputs.contains(&name) {
@@ -293,10 +345,10 @@ impl Came {
     }
 }
 
-fn as_json(rows: &RecordBatch) -> Vec<Value> {
+fn as_json(rows: &RecordBatch) -> Vec<String> {
     let lines = JsonLines::of(rows).ok();
-    let values = lines.map(|lines| lines.iter().map(serde_json::from_slice).collect::<Result<_, _>>());
-    values.and_then(Result::ok).unwrap_or_default()
+    let text = |line: &[u8]| String::from_utf8(line.to_vec()).ok();
+    lines.and_then(|lines| lines.iter().map(text).collect()).unwrap_or_default()
 }
 
 /// A topic has no copies: an output that is behind, or a start after a crash, meets what its table says by then.

@@ -6,7 +6,7 @@
 use super::hooks::Step;
 use super::output::{lines, lines_mut};
 use super::runner::{Fail, NAP, Open, Runner};
-use super::spec::Output;
+use super::spec::{Output, Route};
 use super::state::forget_others;
 use crate::control::State;
 use crate::metrics as names;
@@ -55,13 +55,22 @@ impl Runner {
         let is_full = |at: &usize| open.outlets[*at].line.as_mut().is_some_and(|line| line.sink.is_full());
         let full: Vec<usize> = crowd.iter().copied().filter(is_full).collect();
         match self.job.plan.is_stateful() {
-            true if self.has_decided_much() => self.cut_together(open)?,
+            true if self.has_decided_much() || self.is_overdue(open) => self.cut_together(open)?,
             _ if full.is_empty() => return Ok(()),
             true => self.cut_together(open)?,
             false => full.into_iter().try_for_each(|at| self.cut(open, at))?,
         }
         crowd.retain(|at| open.outlets[*at].is_up());
         Ok(())
+    }
+
+    /// Whether a cut is due amid what was read: a web address that is slow may take long for all of it.
+    fn is_overdue(&self, open: &Open) -> bool {
+        let is_late = |(at, route): (usize, &Route)| {
+            let since = open.outlets[at].since;
+            matches!(route.to, Output::Http(_)) && since.is_some_and(|since| since.elapsed() >= self.roll_age(at))
+        };
+        self.job.spec.routes.iter().enumerate().any(is_late)
     }
 
     fn roll_age(&self, at: usize) -> Duration {

@@ -45,7 +45,14 @@ impl Events {
             });
         }
         let mut file = File::open(path)?;
-        let size = file.metadata()?.len();
+        let about = file.metadata()?;
+        if !about.is_file() {
+            // A pipe, as of `<(…)`: it is read once.
+            let read = Arc::<AtomicU64>::default();
+            let lines = BufReader::with_capacity(READ_SIZE, Counted { inner: file, read: read.clone() });
+            return Ok(Events { lines: unpacked(Box::new(lines))?, size: None, read });
+        }
+        let size = about.len();
         let mut magic = Vec::new();
         (&mut file).take(4).read_to_end(&mut magic)?;
         file.rewind()?;
@@ -123,6 +130,16 @@ impl BufRead for Rows {
     fn consume(&mut self, count: usize) {
         self.at = (self.at + count).min(self.text.len());
     }
+}
+
+/// The partition that `inrush consume` printed with a record; `None` for what is no such line.
+pub(super) fn partition_of(line: &[u8]) -> Option<i32> {
+    #[derive(Deserialize)]
+    struct Placed {
+        partition: i32,
+    }
+    serde_json::from_slice::<Printed<'_>>(line).ok()?;
+    serde_json::from_slice::<Placed>(line).ok().map(|placed| placed.partition)
 }
 
 /// A line as `inrush consume` prints it (an object with `offset`, `timestamp`, `key`, `value`, `headers`), or else the value itself.

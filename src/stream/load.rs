@@ -2,6 +2,7 @@
 
 use super::parse::parse_all;
 use super::plan::Plan;
+use super::rows::ROWS_MAX;
 use super::sink::{source, store};
 use super::spec::{Named, Output, ParquetOutput, Route, Rule, Spec, Step};
 use super::sql::NO_COLUMN;
@@ -13,6 +14,9 @@ use std::sync::Arc;
 
 /// A pipeline file is not larger.
 const FILE_SIZE_MAX: u64 = 1 << 20;
+/// Records that are taken at a time where steps remember and a web address takes the rows: about so many of its batches, and so many at least.
+const PIECE_BATCHES: usize = 8;
+const PIECE_MIN: usize = 64;
 
 /// Why members of a group cannot remember.
 pub(super) const SHARED_AND_REMEMBERED: &str =
@@ -87,6 +91,8 @@ pub(super) fn text_with(path: &Path, text: &str, change: impl FnMut(&mut Step)) 
             let warnings: Vec<String> = spec.routes.iter().filter_map(|route| hidden(route, &plan)).collect();
             warnings.into_iter().for_each(|warning| plan.warn(warning));
             if mistakes.is_empty() {
+                let pieces = if plan.is_stateful() { pieces_of(&spec) } else { ROWS_MAX };
+                let plan = plan.in_pieces_of(pieces);
                 return Ok(Job { spec: Arc::new(spec), plan: Arc::new(plan) });
             }
         }
@@ -104,6 +110,16 @@ pub(super) fn text_with(path: &Path, text: &str, change: impl FnMut(&mut Step)) 
 }
 
 /// What outputs ask of columns and do not find in them.
+/// A cut of steps that remember stands behind a whole piece: one of very many requests would take too long, and all of them come again after a
+/// crash.
+fn pieces_of(spec: &Spec) -> usize {
+    let batch = |route: &Route| match &route.to {
+        Output::Http(out) => Some((out.batch_rows * PIECE_BATCHES).max(PIECE_MIN)),
+        _ => None,
+    };
+    spec.routes.iter().filter_map(batch).min().unwrap_or(ROWS_MAX)
+}
+
 fn misfits(spec: &Spec, plan: &Plan) -> Vec<Mistake> {
     let mistakes = |route| misfit(spec, route, plan).into_iter().chain(unstorable(spec, route, plan));
     let of_files = spec.routes.iter().flat_map(|route| match &route.to {

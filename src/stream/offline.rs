@@ -1,7 +1,7 @@
 //! `inrush pipeline run`: a pipeline file on recorded events, without a daemon and without positions. The same decoder, plan and Parquet
 //! writer as the real one; rows go to a writer as JSON lines, or into a folder.
 
-use super::events::{LINE_SIZE_MAX, record_of};
+use super::events::{LINE_SIZE_MAX, partition_of, record_of};
 use super::fault::{Fault, Reason};
 use super::format::Format;
 use super::load::{self, Job};
@@ -120,6 +120,7 @@ pub fn run<'a>(
         job,
         clock,
         states: States::default(),
+        is_of_many: false,
         ran: Ran { table_warnings, left_out, ..Ran::default() },
     };
     let mut heading = Heading::of(&run.job.spec.format);
@@ -136,12 +137,15 @@ pub fn run<'a>(
                 && let Some(event) = heading.above(event)
             {
                 let record = record_of(&event, line as i64 - 1, clock);
+                // Whoever remembers nothing has no use for it.
+                let partition = if run.job.plan.is_stateful() { partition_of(&event) } else { None };
+                run.is_of_many |= partition.is_some();
                 size += run.decoder.weight(&record.by_ref());
-                records.push((line, record));
+                records.push(Event { line, partition: partition.unwrap_or(0), record });
             }
         }
         if count == 0 || records.len() == ROWS_MAX || size >= ROWS_BYTES_MAX {
-            run.batch(&std::mem::take(&mut records), listener.dead)?;
+            run.take(std::mem::take(&mut records), listener.dead)?;
             (listener.progress)(&run.ran);
             size = 0;
         }
@@ -216,20 +220,43 @@ struct Run<'a> {
     out: Out<'a>,
     clock: &'a Clock,
     states: States,
+    /// Other partitions may follow, and what is in a window goes by the records of each: windows stay open until the end.
+    is_of_many: bool,
     ran: Ran,
 }
 
+/// An event with its line and its partition.
+struct Event {
+    line: u64,
+    partition: i32,
+    record: Record,
+}
+
 impl Run<'_> {
-    fn batch(&mut self, numbered: &[(u64, Record)], dead: &mut dyn FnMut(Dead)) -> Result<(), RunError> {
+    /// Takes events, which may be of several partitions where steps remember.
+    fn take(&mut self, events: Vec<Event>, dead: &mut dyn FnMut(Dead)) -> Result<(), RunError> {
+        let mut by_partition: BTreeMap<i32, Vec<(u64, Record)>> = BTreeMap::new();
+        for Event { line, partition, record } in events {
+            by_partition.entry(partition).or_default().push((line, record));
+        }
+        by_partition.iter().try_for_each(|(partition, numbered)| self.batch(*partition, numbered, dead))
+    }
+
+    fn batch(
+        &mut self,
+        partition: i32,
+        numbered: &[(u64, Record)],
+        dead: &mut dyn FnMut(Dead),
+    ) -> Result<(), RunError> {
         let records: Vec<Record> = numbered.iter().map(|(_, record)| record.clone()).collect();
-        let decoded = self.decoder.decode_fetching(0, &records).map_err(RunError::Down)?;
+        let decoded = self.decoder.decode_fetching(partition, &records).map_err(RunError::Down)?;
         let passed_over = decoded.passed_over;
         let plan = self.job.plan.clone();
         let mut done = plan.run(Rows { batch: decoded.rows, sources: decoded.sources });
         if done.is_too_wide && records.len() > 1 {
             let (first, second) = numbered.split_at(numbered.len() / 2);
-            self.batch(first, dead)?;
-            return self.batch(second, dead);
+            self.batch(partition, first, dead)?;
+            return self.batch(partition, second, dead);
         }
         let mut bad: Vec<(u32, Fault)> = decoded.faults;
         bad.append(&mut done.faults);
@@ -239,13 +266,13 @@ impl Run<'_> {
         self.ran.filter(&done.filtered);
         if plan.is_stateful() {
             let rows = done.routes.pop().unwrap_or_else(|| plan.no_rows());
-            let done = self.states.of(0, &plan).run(&plan, 0, &records, rows, bad);
+            let done = self.states.of(partition, &plan).run(&plan, partition, &records, rows, bad);
             let line = |record: &Record| {
                 numbered.iter().find(|(_, one)| one.offset == record.offset).map_or(0, |(line, _)| *line)
             };
             self.finish(done, &line, dead)?;
-            // All events are of one partition here.
-            let pieces = self.states.passed(&plan).and_then(|moment| self.states.close(&plan, moment));
+            let passed = self.states.passed(&plan).filter(|_| !self.is_of_many);
+            let pieces = passed.and_then(|moment| self.states.close(&plan, moment));
             let mut pieces = pieces.into_iter().flatten();
             return pieces.try_for_each(|made| self.finish(closed(&plan, made, None), &|_| 0, dead));
         }
@@ -439,6 +466,24 @@ mod tests {
         assert_eq!((ran.filtered_by["false"], ran.dead_by["wrong-type"]), (1, 1));
         assert_eq!(String::from_utf8(out).unwrap(), "{\"n\":1,\"h\":null}\n{\"n\":2,\"h\":\"y\"}\n");
         assert_eq!((dead[0].line, dead[0].reason, dead[0].column.as_deref()), (3, "wrong-type", Some("n")));
+    }
+
+    #[test]
+    fn windows_of_printed_records_hold_all_their_partitions() {
+        let text = "from = \"topic:t\"\n[columns]\nts = \"timestamp\"\n[[step]]\nwindow = { tumbling = \"1m\", time = \"ts\", select = \"count(*) as n\" }\n[[route]]\nto = { topic = \"w\" }\n";
+        let (_folder, file) = pipeline(text);
+        let line = |(partition, minute): (i32, i64)| {
+            let value = format!("{{\"ts\":\"2026-11-29T08:{minute:02}:00Z\"}}");
+            let place = format!("\"partition\":{partition},\"offset\":{minute},\"timestamp\":0,\"key\":null");
+            format!("{{{place},\"value\":{value},\"headers\":{{}}}}\n")
+        };
+        let events: String = (0..3).flat_map(|id| (0..10).map(move |minute| (id, minute))).map(line).collect();
+        let mut out = Vec::new();
+        let mut listener = Listener { dead: &mut |_| {}, progress: &mut |_| {} };
+        let to = Destination::Lines(&mut out);
+        let ran = run(&file, &[], &mut events.as_bytes(), to, &Clock::manual(9), &mut listener).unwrap();
+        assert_eq!((ran.read, ran.rows, ran.filtered), (30, 10, 0));
+        assert_eq!(String::from_utf8(out).unwrap().matches("\"n\":3}").count(), 10);
     }
 
     #[test]

@@ -443,6 +443,7 @@ impl Runner {
             generation: self.replay.as_ref().map_or(state.generation, |replay| replay.number.unsigned_abs()),
             patience: Patience { retries: on_error.retries, backoff: on_error.backoff },
             clock: self.options.clock.clone(),
+            stands_together: self.stand_together(open),
         };
         let begun = http::begun_path(&self.folder(), name);
         let sink = HttpSink::open(out, opened, &begun, &open.states.floor(&state.positions));

@@ -12,6 +12,7 @@ use super::spec::{
 };
 use super::{parse_kafka, parse_route as routes, parse_step as steps, parse_window as windows};
 use crate::config::{Document, Mistake, Mistakes, Section, Value};
+use crate::json::Node;
 use crate::record::TopicName;
 use base64::{Engine, engine::general_purpose::STANDARD};
 use std::path::Path;
@@ -90,6 +91,9 @@ fn read(root: &Section<'_>, file: &Path, text: &str) -> Option<Spec> {
     }
     let on_error = on_error(root, from_topic.as_ref());
     routes.iter().for_each(|route| circles(root, own_topic.as_ref(), &route.to, on_error.as_ref()));
+    if let Some(source) = &elsewhere {
+        routes.iter().filter(|route| source.is_written_by(&route.to)).for_each(|_| root.wrong("from", CIRCLE));
+    }
     let cpu = root.read("cpu", CpuShare::read).map(|share| share.value);
     let tests = root.tables("test").iter().filter_map(|section| test(section, &steps)).collect();
     // Known only if it is there.
@@ -160,6 +164,8 @@ fn unknown_route(stand_in: &TopicName) -> Route {
     Route { rule: Rule::Always, to, store: None, named_at: (0, 0) }
 }
 
+const CIRCLE: &str = "this is the topic that is read: the pipeline would read what it writes";
+
 /// A pipeline that reads what it writes never ends.
 fn circles(root: &Section<'_>, from: Option<&TopicName>, to: &Output, on_error: Option<&OnError>) {
     let out = match to {
@@ -169,7 +175,7 @@ fn circles(root: &Section<'_>, from: Option<&TopicName>, to: &Output, on_error: 
     let key = if root.has("to") { "to" } else { "route" };
     let then = on_error.map(|on_error| &on_error.then);
     if from.is_some() && out == from {
-        root.wrong(key, "this is the topic that is read: the pipeline would read what it writes");
+        root.wrong(key, CIRCLE);
     }
     if from.is_some() && then == from {
         root.wrong("on-error", "this is the topic that is read: what fails would come back for ever");
@@ -368,18 +374,19 @@ fn value(given: &Section<'_>) -> Option<Vec<u8>> {
 }
 
 /// `"filtered"`, a JSON object, or a list of them.
-fn rows_of(text: &str) -> Result<Vec<serde_json::Value>, String> {
+/// Each row as JSON text.
+fn rows_of(text: &str) -> Result<Vec<String>, String> {
     let rows = match text {
         "filtered" => Vec::new(),
-        _ => match serde_json::from_str(text) {
-            Ok(serde_json::Value::Array(rows)) => rows,
+        _ => match Node::parse(text.as_bytes()) {
+            Ok(Node::List(rows)) => rows,
             Ok(row) => vec![row],
             Err(error) => return Err(format!("this is neither \"filtered\" nor a JSON object: {error}")),
         },
     };
-    match rows.iter().find(|row| !row.is_object()) {
-        Some(other) => Err(format!("a row is a JSON object, not {other}")),
-        None => Ok(rows),
+    match rows.iter().find(|row| !matches!(row, Node::Object(_))) {
+        Some(other) => Err(format!("a row is a JSON object, not {}", other.to_json())),
+        None => Ok(rows.iter().map(Node::to_json).collect()),
     }
 }
 

@@ -1,7 +1,7 @@
 //! What a file says of a Kafka cluster elsewhere: `to = { kafka = "orders", servers = "k1:9092,k2:9092", … }`.
 
 use super::secrets;
-use super::spec::{Elsewhere, KafkaOutput};
+use super::spec::{Elsewhere, KafkaOutput, Output};
 use super::web::Trust;
 use crate::config::Section;
 use crate::kafka::{Mechanism, Sasl, Settings, Tls};
@@ -24,6 +24,15 @@ pub(super) fn output(to: &Section<'_>) -> Option<KafkaOutput> {
 pub(super) struct From {
     pub(super) topic: Option<TopicName>,
     pub(super) elsewhere: Option<Elsewhere>,
+}
+
+impl From {
+    /// Whether an output writes into the topic, as far as names of servers tell.
+    pub(super) fn is_written_by(&self, output: &Output) -> bool {
+        let (Output::Kafka(out), Some(elsewhere)) = (output, &self.elsewhere) else { return false };
+        let is_same = |server: &String| out.cluster.servers.contains(server);
+        self.topic.as_ref() == Some(&out.topic) && elsewhere.cluster.servers.iter().any(is_same)
+    }
 }
 
 /// What `from` says, if it is no topic of this log.
@@ -167,6 +176,17 @@ mod tests {
         assert_eq!((sasl.mechanism, sasl.password.as_str()), (Mechanism::ScramSha512, "pencil"));
         // Status and logs print what a file says.
         assert!(!format!("{spec:?}").contains("pencil"));
+    }
+
+    #[test]
+    fn a_topic_elsewhere_that_is_read_is_not_written() {
+        let of = |servers: &str, topic: &str| {
+            let from = format!("from = {{ kafka = \"o\", servers = \"{servers}\" }}\n[columns]\na = \"string\"\n");
+            let to = format!("[[route]]\nto = {{ kafka = \"{topic}\", servers = \"k1:1, k2:1\" }}\n");
+            parse(Path::new("p.toml"), &(from + &to)).map_err(|mistakes| mistakes[0].to_string())
+        };
+        assert!(of("k0:1,k2:1", "o").unwrap_err().contains("would read what it writes"));
+        assert!(of("k2:1", "p").is_ok() && of("k3:1", "o").is_ok());
     }
 
     #[test]

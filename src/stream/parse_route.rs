@@ -38,6 +38,10 @@ pub(super) fn read(root: &Section<'_>) -> Vec<Route> {
         let Some(To { output: Some(to), store, named_at }) = output else { continue };
         if routes.iter().any(|route| route.to.is_where(&to)) {
             section.wrong("to", format!("another route writes to {to} too: make one of them, joined by or"));
+        } else if let Some(other) = routes.iter().find(|route| shares_folder(&route.to, &to)) {
+            let told =
+                format!("another route writes to {}: who reads one folder would read both, name another", other.to);
+            section.wrong("to", told);
         }
         if matches!(rule, Rule::Otherwise) && routes.iter().any(|route| matches!(route.rule, Rule::Otherwise)) {
             section.wrong("otherwise", "another route takes the rest already");
@@ -45,6 +49,13 @@ pub(super) fn read(root: &Section<'_>) -> Vec<Route> {
         routes.push(Route { rule, to, store, named_at });
     }
     routes
+}
+
+/// Whether the files of both are in one folder, or in folders of which one is in the other.
+fn shares_folder(one: &Output, other: &Output) -> bool {
+    let (Output::Parquet(one), Output::Parquet(other)) = (one, other) else { return false };
+    let is_within = one.folder.starts_with(&other.folder) || other.folder.starts_with(&one.folder);
+    one.store == other.store && is_within
 }
 
 fn rule(section: &Section<'_>) -> Rule {
@@ -215,6 +226,12 @@ to        = { parquet = "rest" }
         let with = |more: &str| mistakes(&format!("{LONG}{more}"));
         let twice = with("[[route]]\nto = { parquet = \"rest\" }\n");
         assert!(twice.len() == 1 && twice[0].contains("parquet rest too"), "{twice:#?}");
+        for to in ["{ files = \"rest\" }", "{ parquet = \"rest/some\" }", "{ files = \"rest/a/b\" }"] {
+            let within = with(&format!("[[route]]\nto = {to}\n"));
+            assert!(within.len() == 1 && within[0].contains("writes to parquet rest: who reads"), "{within:#?}");
+        }
+        let beside = format!("{LONG}[[route]]\nto = {{ parquet = \"rest-of\" }}\n");
+        assert!(parse(Path::new("p.toml"), &beside).is_ok());
         let rest = with("[[route]]\notherwise = true\nto = { parquet = \"more\" }\n");
         assert!(rest.len() == 1 && rest[0].contains("takes the rest already"), "{rest:#?}");
         let both = with("[[route]]\notherwise = true\nwhere = \"a = 'z'\"\nto = { parquet = \"more\" }\n");

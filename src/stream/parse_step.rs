@@ -84,6 +84,10 @@ fn sample(section: &Section<'_>) -> Option<Sample> {
         let share = section.read("sample", share)?.value;
         return Some(Sample { share, key: Vec::new(), at });
     }
+    if section.item("sample").is_some_and(|sample| sample.is_integer() || sample.is_float()) {
+        section.wrong("sample", "say which share, in quotes: sample = \"10%\"");
+        return None;
+    }
     let table = section.table("sample")?;
     let share = table.read("share", share);
     if share.is_none() && !table.has("share") {
@@ -111,7 +115,7 @@ fn keyed(section: &Section<'_>, kind: &str) -> Option<Keyed> {
         table.wrong("", format!("it needs a key and a {time_key}: {kind} = {example}"));
     }
     if time.is_some_and(|time| time.is_zero()) {
-        table.wrong(time_key, "it is longer than nothing");
+        table.wrong(time_key, "it must be longer than nothing");
     }
     let what = match kind {
         "dedupe" => Memory::Dedupe,

@@ -1,6 +1,7 @@
 //! A pipeline file planned once: which columns are read, the steps that rows go through, and which output takes which rows. Kept as
 //! physical expressions that only evaluate.
 
+mod checked;
 mod enrich;
 mod window;
 
@@ -9,6 +10,7 @@ use super::enrich::LookUp;
 use super::fault::Fault;
 use super::functions::GeoFile;
 use super::kinds;
+use super::rows::ROWS_MAX;
 use super::secrets::Hidden;
 use super::spec::{self, Column, From, Kind, Named, RecordField, Rule, Spec};
 use super::sql::{Scope, Selected, SqlPlanner, readable};
@@ -22,12 +24,10 @@ use arrow::buffer::BooleanBuffer;
 use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef};
 use arrow::record_batch::RecordBatch;
 use arrow::row::{RowConverter, SortField};
-use datafusion_common::tree_node::{Transformed as Changed, TreeNode};
-use datafusion_common::{DFSchema, Result as SqlResult, ScalarValue};
+use datafusion_common::{DFSchema, Result as SqlResult};
+use datafusion_expr::Expr;
 use datafusion_expr::execution_props::ExecutionProps;
 use datafusion_expr::physical_planning_context::PhysicalPlanningContext;
-use datafusion_expr::{Expr, Operator};
-use datafusion_physical_expr::expressions::{BinaryExpr, Literal, NegativeExpr};
 use datafusion_physical_expr::{PhysicalExpr, create_physical_expr};
 use std::collections::{HashMap, HashSet};
 use std::ops::Range;
@@ -48,6 +48,10 @@ pub struct Plan {
     middle: SchemaRef,
     key_sources: Vec<Vec<From>>,
     routes: Vec<Take>,
+    /// By route, whether its rows are wanted; others take theirs away all the same.
+    wanted: Vec<bool>,
+    /// So many records are taken through it at a time at most.
+    pieces_of: usize,
     /// Secrets of its SQL.
     hidden: Hidden,
     /// The files of MaxMind's that it asks.
@@ -251,6 +255,19 @@ impl Plan {
         routes
     }
 
+    /// The same, which takes no more records at a time.
+    pub(super) fn in_pieces_of(mut self, records: usize) -> Plan {
+        self.pieces_of = records.min(self.pieces_of);
+        self
+    }
+
+    /// The same with the rows of some routes only, in their order.
+    pub(super) fn only(mut self, wanted: Vec<bool>) -> Plan {
+        debug_assert_eq!(wanted.len(), self.routes.len(), "there is an answer a route");
+        self.wanted = wanted;
+        self
+    }
+
     /// Rows by route.
     fn route(&self, rows: Rows, found: &mut Found) -> Vec<Rows> {
         if let [Take::All] = self.routes.as_slice() {
@@ -287,7 +304,8 @@ impl Plan {
             };
             rows.filter(&BooleanArray::from(keep)).expect("there is an answer a row")
         };
-        let routes = self.routes.iter().zip(&answers).map(kept).collect();
+        let wanted = self.routes.iter().zip(&answers).zip(&self.wanted).filter(|(_, is_wanted)| **is_wanted);
+        let routes = wanted.map(|(route, _)| kept(route)).collect();
         if self.routes.iter().all(|take| matches!(take, Take::Where(_) | Take::Late)) {
             found.filtered.add(Sieve::NoRoute, left.count_set_bits());
         }
@@ -665,7 +683,7 @@ impl<'a> Draft<'a> {
                 Rule::Late => Take::Late,
             })
         };
-        let routes = self.routes.iter().map(take).collect::<SqlResult<_>>()?;
+        let routes: Vec<Take> = self.routes.iter().map(take).collect::<SqlResult<_>>()?;
         let (head, middle) = head.unwrap_or((stages.len(), schema.clone()));
         let key_sources = self.key_sources.clone();
         let (hidden, geo, warnings) = (self.planner.filled(), self.planner.geo(), self.planner.warnings());
@@ -678,6 +696,8 @@ impl<'a> Draft<'a> {
             head,
             middle,
             key_sources,
+            wanted: vec![true; routes.len()],
+            pieces_of: ROWS_MAX,
             routes,
             hidden,
             geo,
@@ -689,22 +709,7 @@ impl<'a> Draft<'a> {
 pub(super) fn physical(expr: &Expr, schema: &SchemaRef) -> SqlResult<Arc<dyn PhysicalExpr>> {
     let schema = DFSchema::try_from(schema.as_ref().clone())?;
     let made = create_physical_expr(expr, &schema, &ExecutionProps::new(), &PhysicalPlanningContext::default())?;
-    Ok(made.transform(|expr| checked(expr, schema.as_arrow()))?.data)
-}
-
-/// Arithmetic that fails where whole numbers do not fit; by itself it would begin again at the other end.
-fn checked(expr: Arc<dyn PhysicalExpr>, schema: &Schema) -> SqlResult<Changed<Arc<dyn PhysicalExpr>>> {
-    if let Some(binary) = expr.downcast_ref::<BinaryExpr>() {
-        return Ok(Changed::yes(Arc::new(binary.clone().with_fail_on_overflow(true))));
-    }
-    let Some(negative) = expr.downcast_ref::<NegativeExpr>() else { return Ok(Changed::no(expr)) };
-    let kind = negative.arg().data_type(schema)?;
-    if !kind.is_integer() {
-        return Ok(Changed::no(expr));
-    }
-    let zero = Arc::new(Literal::new(ScalarValue::new_zero(&kind)?));
-    let minus = BinaryExpr::new(zero, Operator::Minus, negative.arg().clone());
-    Ok(Changed::yes(Arc::new(minus.with_fail_on_overflow(true))))
+    checked::checked(made, schema.as_arrow())
 }
 
 /// `_key _value _offset _partition _timestamp _headers`: what every record has.

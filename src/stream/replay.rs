@@ -20,7 +20,7 @@ use super::sink::bucket::Beat;
 use super::sink::journal::Last;
 use super::sink::staged::{finish_all, sync_names};
 use super::source::{Source, Stretch};
-use super::spec::Output;
+use super::spec::{Output, Route};
 use super::writing::{Wrote, letters};
 use crate::control::{PipelineStatus, State};
 use crate::disk::{create_folder, replace};
@@ -114,20 +114,22 @@ impl Replay {
         }
     }
 
-    /// What runs, into the outputs that are to be written; and the names of those, if not all are.
+    /// What runs, with the outputs that are to be written alone: no other is opened, or lacks what fails.
     ///
     /// # Errors
     /// The text's mistakes.
-    pub(super) fn job(&self, file: &Path) -> Result<(Job, Option<Vec<String>>), String> {
+    pub(super) fn job(&self, file: &Path) -> Result<Job, String> {
         let mut job = load::text(file, &self.text).map_err(|mistakes| {
             let mistake = mistakes.first().map(ToString::to_string).unwrap_or_default();
             format!("this version does not understand the text that it began with ({mistake})")
         })?;
         if self.to.is_empty() {
-            return Ok((job, None));
+            return Ok(job);
         }
         let mut spec = (*job.spec).clone();
-        let mut names = Vec::new();
+        let to = |route: &Route| self.to.get(&route.to.to_string());
+        job.plan = Arc::new((*job.plan).clone().only(spec.routes.iter().map(|route| to(route).is_some()).collect()));
+        spec.routes.retain(|route| to(route).is_some());
         for route in &mut spec.routes {
             let Some(to) = self.to.get(&route.to.to_string()) else { continue };
             match &mut route.to {
@@ -136,10 +138,9 @@ impl Replay {
                 Output::Kafka(out) => out.topic = TopicName::new(to).map_err(|error| error.to_string())?,
                 Output::Http(_) | Output::Stdout => return Err(format!("{} has no other place to go to", route.to)),
             }
-            names.push(route.to.to_string());
         }
         job.spec = Arc::new(spec);
-        Ok((job, Some(names)))
+        Ok(job)
     }
 
     /// Writes it down, with the checkpoint that it begins at; durable when it returns.
@@ -199,7 +200,7 @@ impl Replay {
         fs::remove_file(replay_job(&folder)).map_err(|error| format!("cannot end the replay: {error}"))?;
         // Nothing names the rest any more.
         let _ = fs::remove_dir_all(&folder);
-        if let Ok((job, _)) = self.job(Path::new(&self.pipeline)) {
+        if let Ok(job) = self.job(Path::new(&self.pipeline)) {
             for route in &job.spec.routes {
                 if let Output::Parquet(out) = &route.to {
                     let _ = fs::remove_dir(options.out.join(&out.folder).join("_inrush").join(self.file_name()));
@@ -240,7 +241,7 @@ pub(super) fn run(
     life: &Arc<Life>,
     hooks: &Hooks,
 ) -> Result<Ended, String> {
-    let (job, only) = replay.job(file)?;
+    let job = replay.job(file)?;
     let path = checkpoint_path(&folder(options, &replay.pipeline));
     let mut runner = runner::begin(options, &job, path, life, hooks)?;
     runner.replay = Some(replay.clone());
@@ -253,7 +254,7 @@ pub(super) fn run(
         };
         let began = Instant::now();
         let fed = runner.open(Source::of_log(topic)).and_then(|mut open| {
-            let fed = runner.feed(&mut open, replay, only.as_deref());
+            let fed = runner.feed(&mut open, replay);
             if fed.is_err() {
                 open.discard();
             }
@@ -417,7 +418,7 @@ fn strayed(job: &Job, ready: &Ready, lacks: impl Fn(usize, &str) -> bool) -> Vec
 
 impl Runner {
     /// Feeds all letters that are left, and cuts; also where it is stopped before the last.
-    fn feed(&mut self, open: &mut Open, replay: &Replay, only: Option<&[String]>) -> Result<Feeding, Fail> {
+    fn feed(&mut self, open: &mut Open, replay: &Replay) -> Result<Feeding, Fail> {
         // All outputs stand together: one that falls ends this run.
         open.until = Some(self.positions.clone());
         if let Some(reason) = open.outlets.iter().find_map(|outlet| outlet.down.reason.clone()) {
@@ -439,7 +440,7 @@ impl Runner {
                 }
                 match self.pace.wait() {
                     Some(wait) => self.pace.nap(wait, NAP),
-                    None if self.feed_next(open, replay, only, *id, &rest)? => {}
+                    None if self.feed_next(open, replay, *id, &rest)? => {}
                     None => break,
                 }
                 let is_full = lines_mut(&mut open.outlets).any(|line| line.sink.is_full());
@@ -454,14 +455,7 @@ impl Runner {
     }
 
     /// Feeds what is read next of a partition. `false` if the topic has no such partition.
-    fn feed_next(
-        &mut self,
-        open: &mut Open,
-        replay: &Replay,
-        only: Option<&[String]>,
-        id: i32,
-        rest: &Ranges,
-    ) -> Result<bool, Fail> {
+    fn feed_next(&mut self, open: &mut Open, replay: &Replay, id: i32, rest: &Ranges) -> Result<bool, Fail> {
         let Some(partition) = open.topic.partition(PartitionId(id)) else { return Ok(false) };
         let read = match read(&partition, rest) {
             Err(ReadError::Deleted) => return Err(Fail::Broken("the topic that it reads is gone".to_owned())),
@@ -472,7 +466,7 @@ impl Runner {
             Next::Records { records, kind, next } => {
                 match replay.fed {
                     Fed::Letters => self.feed_letters(open, id, records)?,
-                    Fed::Backfill => self.feed_records(open, id, kind, records, only)?,
+                    Fed::Backfill => self.feed_records(open, id, kind, records)?,
                 }
                 self.advance(open, &all, id, next);
             }
@@ -481,20 +475,16 @@ impl Runner {
         Ok(true)
     }
 
-    /// Feeds records as they are, to the outputs named, or to all.
+    /// Feeds records as they are, to all outputs.
     fn feed_records(
         &mut self,
         open: &mut Open,
         id: i32,
         kind: TimestampType,
         records: Vec<Record>,
-        only: Option<&[String]>,
     ) -> Result<(), Fail> {
         for Piece { records, ready, .. } in open.lanes.pieces(id, records)? {
             for at in 0..open.outlets.len() {
-                if only.is_some_and(|only| !only.contains(&open.outlets[at].name)) {
-                    continue;
-                }
                 let wrote = self.write(open, at, id, kind, &records, &ready.routes[at])?;
                 self.is_taken(open, at, wrote)?;
             }

@@ -178,7 +178,7 @@ impl Replays {
             (self.options.clone(), replay.clone(), job.spec.file.clone(), topic.name.clone());
         // What a folder or topic may not be called is told now, and where it could never write.
         let work = move || {
-            let (redirected, _) = own.job(&file)?;
+            let redirected = own.job(&file)?;
             owns(&options, &redirected, known)?;
             folders_fit(&options, &redirected)
         };

@@ -285,6 +285,7 @@ impl Runner {
         let mut pause = BACKOFF_MIN;
         let mut progress = self.got_on();
         while !self.life.is_stopping() {
+            self.say_whom_it_waits_for();
             let source = self.source();
             if let Ok(None) = source {
                 self.publish(State::NoTopic, Some(format!("topic {} does not exist", self.job.spec.from)));
@@ -316,6 +317,17 @@ impl Runner {
         }
         self.publish(State::Stopped, None);
         Ok(())
+    }
+
+    /// A group elsewhere lets nobody in before it has given up those who were there and do not answer.
+    fn say_whom_it_waits_for(&mut self) {
+        let Some(group) = self.job.spec.elsewhere.as_ref().and_then(|from| from.group.clone()) else { return };
+        if self.fed.is_none() && self.replay.is_none() {
+            let why = format!(
+                "it waits until Kafka's group {group} has divided the partitions: 30 s where a member was killed; how far it is behind is not known yet"
+            );
+            self.publish(State::Starting, Some(why));
+        }
     }
 
     /// What changes only where it gets on: where the last cut is, and how many schemas are known.

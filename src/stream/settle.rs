@@ -7,7 +7,6 @@ use super::output::lines;
 use super::runner::{Fail, NAP, Open, Runner};
 use super::sink::journal::Last;
 use super::sink::{Refused, Settled};
-use crate::control::State;
 use crate::metrics as names;
 use crate::record::TimestampType;
 use std::ops::Range;
@@ -89,7 +88,7 @@ impl Runner {
                 return Err(Fail::Down("it stops while an output delivers".to_owned()));
             }
             self.settle(open)?;
-            self.publish(State::Running, None);
+            self.publish_waiting(open);
             std::thread::park_timeout(NAP / 20);
         }
         Ok(())
@@ -104,7 +103,7 @@ impl Runner {
         let all = 0..open.outlets.len();
         while began.elapsed() < LAST_ANSWERS_MAX && self.is_on_its_way(open, all.clone()) {
             self.settle(open)?;
-            self.publish(State::Running, None);
+            self.publish_waiting(open);
             std::thread::park_timeout(NAP / 20);
         }
         Ok(())
@@ -122,7 +121,7 @@ impl Runner {
             return Err(Fail::Down("it stops while an output has no room".to_owned()));
         }
         self.settle(open)?;
-        self.publish(State::Running, None);
+        self.publish_waiting(open);
         std::thread::park_timeout(NAP / 20);
         Ok(())
     }

@@ -492,8 +492,8 @@ pub struct Given {
 
 #[derive(Clone, Debug)]
 pub enum Expect {
-    /// `expect = '{…}'` or `'[{…}, {…}]'`; none for `"filtered"`. `outputs`, if it is said, are those that take any.
-    Rows { rows: Vec<serde_json::Value>, outputs: Option<Vec<String>> },
+    /// `expect = '{…}'` or `'[{…}, {…}]'`, each as JSON text; none for `"filtered"`. `outputs`, if it is said, are those that take any.
+    Rows { rows: Vec<String>, outputs: Option<Vec<String>> },
     /// `expect-error = "wrong-type"`
     Dead(super::fault::Reason),
 }

@@ -32,6 +32,7 @@ use datafusion_sql::sqlparser::ast::{
     Select, SelectItem, SetExpr, TableFactor, WildcardAdditionalOptions, visit_expressions, visit_expressions_mut,
 };
 use datafusion_sql::sqlparser::dialect::GenericDialect;
+use datafusion_sql::sqlparser::keywords::ALL_KEYWORDS;
 use datafusion_sql::sqlparser::parser::{Parser, ParserError};
 use datafusion_sql::sqlparser::tokenizer::{Token, Tokenizer};
 use std::cell::RefCell;
@@ -320,7 +321,8 @@ impl<'a> SqlPlanner<'a> {
             let text = error.to_string();
             let place = place_in(&text);
             let message = text.trim_start_matches("sql parser error: ");
-            let message = message.rsplit_once(" at Line: ").map_or(message, |(message, _)| message).to_owned();
+            let message = message.rsplit_once(" at Line: ").map_or(message, |(message, _)| message);
+            let message = format!("{message}{}", word_of_sql(message));
             match place {
                 Some((1, column)) => Mistake { column: sql.column + column - 1, ..self.mistake(sql, message) },
                 Some((line, column)) => Mistake { line: sql.line + line - 1, column, ..self.mistake(sql, message) },
@@ -392,6 +394,17 @@ impl<'a> SqlPlanner<'a> {
             field: Some(sql.field.clone()),
             message,
         }
+    }
+}
+
+/// What to do about a word of SQL that stands where none is expected: it may be a column.
+fn word_of_sql(message: &str) -> String {
+    let found = message.rsplit_once("found: ").map_or("", |(_, found)| found);
+    match ALL_KEYWORDS.contains(&found.to_uppercase().as_str()) {
+        true => {
+            format!("; it is a word of SQL: a column of that name is written in double quotes, as \\\"{found}\\\" here")
+        }
+        false => String::new(),
     }
 }
 

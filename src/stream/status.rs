@@ -85,7 +85,8 @@ impl Runner {
     pub(super) fn publish_running(&mut self, open: &Open) {
         let trouble = open.topic.trouble().map(|trouble| format!("source: {trouble}"));
         let down = open.outlets.iter().filter_map(|outlet| outlet.down.reason.as_deref());
-        let down: Vec<&str> = down.chain(trouble.as_deref()).collect();
+        let waits = waiting(open);
+        let down: Vec<&str> = down.chain(trouble.as_deref()).chain(waits.as_deref()).collect();
         let state = if down.is_empty() { State::Running } else { State::Stalled };
         if !self.is_news(state) {
             return self.life.beat();
@@ -107,6 +108,14 @@ impl Runner {
             metrics::gauge!(metric.name, "pipeline" => self.job.spec.name.clone()).set(value as f64);
         }
         self.publish(state, (!down.is_empty()).then(|| down.join("; ")));
+    }
+
+    /// Says how it is while it waits for an output.
+    pub(super) fn publish_waiting(&mut self, open: &Open) {
+        match waiting(open) {
+            Some(why) => self.publish(State::Stalled, Some(why)),
+            None => self.publish(State::Running, None),
+        }
     }
 
     /// Whether it is time to say how it is.
@@ -165,6 +174,7 @@ impl Runner {
                 .chain(self.clock_warning())
                 .chain(self.crowded_warning())
                 .chain(self.table_warnings())
+                .chain(self.known_source().and_then(|source| source.withheld_warning()))
                 .collect(),
             source: self.job.spec.source(),
             outputs: outputs.chain([format!("dead letters {}", self.job.spec.on_error.then)]).collect(),
@@ -222,4 +232,11 @@ impl Runner {
         // Clients may set no time at all.
         (known >= 0).then_some(known)
     }
+}
+
+/// Why an output has delivered nothing for a while, though it is not given up.
+fn waiting(open: &Open) -> Option<String> {
+    let mut waits =
+        open.outlets.iter().filter_map(|outlet| Some((&outlet.name, outlet.line.as_ref()?.sink.trouble()?)));
+    waits.next().map(|(name, why)| format!("output {name}: {why}; it is tried again in its place"))
 }

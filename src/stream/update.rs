@@ -7,7 +7,8 @@ use super::load::{self, Job};
 use super::parse::NO_EXPECT;
 use super::spec::{Expect, Test};
 use crate::config::{Mistake, unexpanded};
-use serde_json::{Map, Value as Json};
+use crate::json::{Found, Node};
+use serde_json::Value as Json;
 use std::collections::BTreeSet;
 use std::io::{self, Write};
 use std::path::Path;
@@ -127,7 +128,7 @@ fn fill(document: &mut DocumentMut) -> Result<BTreeSet<usize>, String> {
 
 /// Writes rows into a test, of the columns that it named if it named any.
 fn rows(table: &mut Table, job: &Job, test: &Test, came: &Came, is_fresh: bool) {
-    let before: &[Json] = match &test.expect {
+    let before: &[String] = match &test.expect {
         Expect::Rows { rows, .. } if rows.len() == came.rows.len() => rows,
         _ => &[],
     };
@@ -150,17 +151,20 @@ fn rows(table: &mut Table, job: &Job, test: &Test, came: &Came, is_fresh: bool) 
 }
 
 /// A row as text: columns in their order, and of those that `before` has only these, if any of them is left.
-fn row_text(row: &Json, before: Option<&Json>, names: &[&str]) -> String {
-    let known = before.and_then(Json::as_object);
-    let is_wanted = |name: &&&str| known.is_none_or(|known| known.contains_key(**name));
+fn row_text(row: &str, before: Option<&String>, names: &[&str]) -> String {
+    let row = Node::parse(row.as_bytes()).unwrap_or(Node::Null);
+    let known = before.and_then(|before| Node::parse(before.as_bytes()).ok());
+    let find = |of: &Node<'_>, name: &str| match of.find(&[name.to_owned()]) {
+        Found::Node(node) => Some(node.to_json()),
+        Found::Missing | Found::Twice => None,
+    };
+    let is_wanted = |name: &&&str| known.as_ref().is_none_or(|known| find(known, name).is_some());
     let mut wanted: Vec<&&str> = names.iter().filter(is_wanted).collect();
     if wanted.is_empty() {
         wanted = names.iter().collect();
     }
-    let none = Map::new();
-    let row = row.as_object().unwrap_or(&none);
     let column = |name: &&str| {
-        let value = row.get(*name).cloned().unwrap_or(Json::Null);
+        let value = find(&row, name).unwrap_or_else(|| "null".to_owned());
         format!("{}:{value}", Json::from(*name))
     };
     format!("{{{}}}", wanted.into_iter().map(column).collect::<Vec<_>>().join(","))

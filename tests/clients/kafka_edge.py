@@ -7,6 +7,7 @@ import glob
 import json
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -205,6 +206,20 @@ to = {{ topic = "copy", key = "key" }}
 """
 
 
+def divided(node):
+    """The partitions that a node last said were its own."""
+    with open(f"{node.folder}/log", encoding="utf-8") as log:
+        said = [line for line in log if "has divided its partitions" in line]
+    numbers = re.search(r'"partitions":"\{([\d, ]*)\}"', said[-1]) if said else None
+    return {int(number) for number in re.findall(r"\d+", numbers[1])} if numbers else set()
+
+
+def tell(nodes):
+    for node in nodes:
+        with open(f"{node.folder}/log", encoding="utf-8") as log:
+            print("".join([line for line in log if '"WARN"' in line or '"ERROR"' in line or "group" in line][-20:]))
+
+
 def share(kafka):
     """Two nodes whose pipelines are one group: one comes, goes, and is killed, under load. Says whether anything is wrong."""
     make(kafka.address, "shared", TARGET_PARTITIONS)
@@ -228,6 +243,14 @@ def share(kafka):
         time.sleep(2)
         node.start()
         node.wait_until_it_answers()
+        # Under load: whoever has all of them has to hear of the other meanwhile.
+        deadline = time.monotonic() + 25
+        while not divided(a) or not divided(b) or divided(a) & divided(b):
+            if time.monotonic() > deadline:
+                print(f"a node that comes gets no partitions under load: {divided(a)} and {divided(b)}")
+                tell(nodes)
+                return True
+            time.sleep(0.2)
         time.sleep(4)
 
     def count():
@@ -269,9 +292,7 @@ def share(kafka):
         node.process.terminate()
         node.process.wait(60)
     if failed or missing or not all(by_node):
-        for node in nodes:
-            with open(f"{node.folder}/log", encoding="utf-8") as log:
-                print("".join([line for line in log if '"WARN"' in line or '"ERROR"' in line or "group" in line][-20:]))
+        tell(nodes)
         return True
     return False
 

@@ -108,12 +108,16 @@ impl Found {
     }
 }
 
+const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
+
 /// Finds the events: one value, the elements of an array, or the lines of NDJSON if the first line is a whole value and more follows.
 ///
 /// # Errors
 /// [`BodyError`] if the body as a whole cannot be taken.
 pub fn split(body: &[u8], judge: &Judge) -> Result<Found, BodyError> {
-    let whole = trim(body, 0..body.len());
+    // Of JSON it is no part, and editors write it before all else.
+    let has_mark = judge.check == HttpCheck::Json && body.starts_with(BYTE_ORDER_MARK);
+    let whole = trim(body, if has_mark { BYTE_ORDER_MARK.len() } else { 0 }..body.len());
     if whole.is_empty() {
         return Err(BodyError::Empty);
     }
@@ -283,6 +287,16 @@ mod tests {
         assert_eq!(texts("{\n \"a\": 1\n}\n"), ["{\n \"a\": 1\n}"]);
         assert_eq!(texts(" 17 "), ["17"]);
         assert_eq!(texts("null\n"), ["null"]);
+    }
+
+    #[test]
+    fn a_byte_order_mark_is_passed_over() {
+        for (body, wanted) in [("{\"a\":1}", &["{\"a\":1}"][..]), ("[1,2]", &["1", "2"]), ("\r\n1\n{}\n", &["1", "{}"])]
+        {
+            assert_eq!(texts(&format!("\u{feff}{body}")), *wanted);
+        }
+        assert!(matches!(found(BYTE_ORDER_MARK), Err(BodyError::Empty)));
+        assert_eq!(texts_by("\u{feff}x", HttpCheck::Utf8), ["\u{feff}x"]);
     }
 
     #[test]

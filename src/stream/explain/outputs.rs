@@ -31,6 +31,9 @@ pub(super) fn told(output: &Output, spec: &Spec, of_windows: bool) -> OutputTold
     };
     let unkeyed = match of_windows {
         true => "none: rows of windows go to partition 0",
+        false if matches!(output, Output::Kafka(_)) => {
+            "none: 4,096 offsets of a source's partition go to one partition, the next to the next"
+        }
         false => "none: a row goes to its source's partition number",
     };
     let (memory, settings) = match output {

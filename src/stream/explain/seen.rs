@@ -3,6 +3,7 @@
 use super::super::format::Format;
 use super::super::plan::Plan;
 use super::super::spec::{Column, From, Kind, RecordField, Spec};
+use crate::json::Node;
 use crate::record::Record;
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
@@ -107,11 +108,10 @@ pub(super) fn seen(spec: &Spec, plan: &Plan, events: &[Record]) -> Seen {
 }
 
 fn lines(format: &Format, value: &[u8]) -> Vec<Value> {
+    let plain = |text| Some(Node::parse(text).ok()?.plain());
     match format {
-        Format::Ndjson => {
-            value.split(|byte| *byte == b'\n').filter_map(|line| serde_json::from_slice(line).ok()).collect()
-        }
-        _ => serde_json::from_slice(value).ok().into_iter().collect(),
+        Format::Ndjson => value.split(|byte| *byte == b'\n').filter_map(plain).collect(),
+        _ => plain(value).into_iter().collect(),
     }
 }
 

@@ -1,6 +1,7 @@
 //! Values inside JSON texts.
 
 use super::call::{Function, Gives, Takes};
+use crate::json::Node;
 use arrow::array::StringArray;
 use serde_json::value::RawValue;
 use std::borrow::Cow;
@@ -39,7 +40,10 @@ fn get(json: &str, path: &str) -> Option<String> {
     }
     match value.get() {
         "null" => None,
-        text if text.starts_with('"') => serde_json::from_str(text).ok(),
+        text if text.starts_with('"') => match Node::parse(text.as_bytes()) {
+            Ok(Node::Text(text)) => Some(text.into_owned()),
+            _ => None,
+        },
         json => Some(json.to_owned()),
     }
 }
@@ -69,6 +73,7 @@ mod tests {
         ] {
             assert_eq!(get(odd, path).as_deref(), wanted, "{path}");
         }
+        assert_eq!(get(r#"{"a":"x\ud800\n"}"#, "a").as_deref(), Some("x\u{fffd}\n"), "as in columns");
         assert_eq!((get(json, "n"), get(json, "z"), get("no json", "a")), (None, None, None));
     }
 }

@@ -1,4 +1,5 @@
-//! SQL's own functions that make as much as a number says: a record must not be able to ask for all memory there is.
+//! SQL's own functions that need a hand: those that make as much as a number says, since a record must not be able to ask for all memory there
+//! is, and those that take the first row's format for all.
 
 use arrow::array::{Array, ArrayRef, AsArray, Int64Array};
 use arrow::compute::cast;
@@ -36,22 +37,27 @@ const SIZED: [(&str, Growth); 7] = [
     ("generate_series", Growth::Counted),
 ];
 
-/// The function, with a limit if it is one of those.
+/// Of one value and many formats these take the first format for all.
+const BY_ROW: [&str; 1] = ["to_char"];
+
+/// The function, with a limit or row by row if it is one of those.
 pub(in crate::stream) fn limited(function: Arc<ScalarUDF>) -> Arc<ScalarUDF> {
-    match SIZED.iter().find(|(name, _)| *name == function.name()) {
-        Some((_, growth)) => Arc::new(ScalarUDF::new_from_impl(Limited { inner: function, growth: *growth })),
-        None => function,
+    let growth = SIZED.iter().find(|(name, _)| *name == function.name()).map(|(_, growth)| *growth);
+    match growth.is_some() || BY_ROW.contains(&function.name()) {
+        true => Arc::new(ScalarUDF::new_from_impl(Limited { inner: function, growth })),
+        false => function,
     }
 }
 
 #[derive(Debug, PartialEq, Eq, Hash)]
 struct Limited {
     inner: Arc<ScalarUDF>,
-    growth: Growth,
+    /// `None` = nothing grows: values are brought to as many as there are rows.
+    growth: Option<Growth>,
 }
 
 impl Limited {
-    fn check(&self, given: &ScalarFunctionArgs) -> Result<()> {
+    fn check(&self, growth: Growth, given: &ScalarFunctionArgs) -> Result<()> {
         if given.number_rows == 0 {
             return Ok(());
         }
@@ -61,7 +67,7 @@ impl Limited {
             ColumnarValue::Array(array) => Ok(array.clone()),
         });
         let arrays: Vec<ArrayRef> = arrays.collect::<Result<_>>()?;
-        let Some(numbers) = self.numbers(&arrays)? else { return Ok(()) };
+        let Some(numbers) = numbers(growth, &arrays)? else { return Ok(()) };
         let step_usual = if arrays[0].data_type().is_temporal() { DAY_MICROS } else { 1 };
         let is_in_nanos = matches!(arrays[0].data_type(), DataType::Timestamp(..));
         let at = |number: usize, row: usize| {
@@ -70,7 +76,7 @@ impl Limited {
             numbers.is_valid(row).then(|| numbers.value(row))
         };
         for row in 0..arrays.iter().map(|array| array.len()).max().unwrap_or(0) {
-            let wanted = match self.growth {
+            let wanted = match growth {
                 Growth::Repeated => at(0, row).map(|count| i128::from(count) * i128::from(size_of(&arrays[0], row))),
                 Growth::Filled => {
                     let size = if arrays[0].data_type().is_nested() { ITEM_SIZE } else { 1 };
@@ -93,20 +99,20 @@ impl Limited {
         }
         Ok(())
     }
+}
 
-    /// The arguments that are numbers, times and intervals in microseconds; `None` if they are others.
-    fn numbers(&self, arrays: &[ArrayRef]) -> Result<Option<Vec<ArrayRef>>> {
-        let numbers = match self.growth {
-            Growth::Repeated | Growth::Filled => arrays.get(1..2),
-            Growth::Counted => Some(arrays),
-        };
-        let numbers = numbers.unwrap_or_default();
-        let is_number = |array: &ArrayRef| array.data_type().is_integer() || array.data_type().is_temporal();
-        if numbers.is_empty() || !numbers.iter().all(is_number) {
-            return Ok(None);
-        }
-        numbers.iter().map(number).collect::<Result<_>>().map(Some)
+/// The arguments that are numbers, times and intervals in microseconds; `None` if they are others.
+fn numbers(growth: Growth, arrays: &[ArrayRef]) -> Result<Option<Vec<ArrayRef>>> {
+    let numbers = match growth {
+        Growth::Repeated | Growth::Filled => arrays.get(1..2),
+        Growth::Counted => Some(arrays),
+    };
+    let numbers = numbers.unwrap_or_default();
+    let is_number = |array: &ArrayRef| array.data_type().is_integer() || array.data_type().is_temporal();
+    if numbers.is_empty() || !numbers.iter().all(is_number) {
+        return Ok(None);
     }
+    numbers.iter().map(number).collect::<Result<_>>().map(Some)
 }
 
 /// Steps from one number to another; none if they go the other way.
@@ -180,8 +186,15 @@ impl ScalarUDFImpl for Limited {
         self.inner.coerce_types(given)
     }
 
-    fn invoke_with_args(&self, given: ScalarFunctionArgs) -> Result<ColumnarValue> {
-        self.check(&given)?;
+    fn invoke_with_args(&self, mut given: ScalarFunctionArgs) -> Result<ColumnarValue> {
+        match self.growth {
+            Some(growth) => self.check(growth, &given)?,
+            None if given.args.iter().any(|arg| matches!(arg, ColumnarValue::Array(_))) => {
+                let all = |arg: ColumnarValue| arg.into_array(given.number_rows).map(ColumnarValue::Array);
+                given.args = given.args.into_iter().map(all).collect::<Result<_>>()?;
+            }
+            None => {}
+        }
         self.inner.invoke_with_args(given)
     }
 }

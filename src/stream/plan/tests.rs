@@ -636,6 +636,108 @@ fn whole_numbers_do_not_begin_again_at_the_other_end() {
 }
 
 #[test]
+fn decimals_have_no_more_digits_than_their_type() {
+    let ten = "cast(n as decimal(38, 18)) * cast(1 as decimal(20, 18))";
+    let sum = "cast(n as decimal(38, 36)) + cast(n as decimal(38, 36))";
+    for (sql, fits, wrong) in [
+        (ten.to_owned(), 99, 150),
+        (format!("cast({ten} as varchar)"), 99, 150),
+        (sum.to_owned(), 49, 70),
+        (
+            "round(cast(n as decimal(38, 0)) + cast('99999999999999999999999999999999999990' as decimal(38, 0)))"
+                .to_owned(),
+            9,
+            10,
+        ),
+    ] {
+        let plan = plan(&format!("select = \"userId, {sql} as r\"")).unwrap_or_else(|wrong| panic!("{sql}: {wrong:?}"));
+        let done = plan.run(rows(&plan, vec![Some("a"); 2], vec![Some(wrong), Some(fits)]));
+        let failed: Vec<u32> = done.faults.iter().map(|(at, _)| *at).collect();
+        assert_eq!((failed, &only(&done).sources), (vec![0], &vec![1]), "{sql}");
+        let told = &done.faults[0].1.message;
+        assert!(told.contains("more digits") || told.contains("too large"), "{sql}: {told}");
+    }
+    let constant = plan("select = \"userId, cast(150 as decimal(38, 18)) * cast(1 as decimal(20, 18)) as r\"").err();
+    assert!(constant.is_some_and(|wrong| wrong[0].contains("too large") || wrong[0].contains("more digits")));
+}
+
+#[test]
+fn what_is_no_number_is_the_greatest_whoever_made_it() {
+    for made in ["(n - n) / 0.0", "-(cast('NaN' as double) + n)", "n * cast('NaN' as double)"] {
+        let plan = plan(&format!("select = \"{made} > 1e308 and {made} = cast('NaN' as double) as r\"")).unwrap();
+        let done = plan.run(rows(&plan, vec![], vec![Some(5)]));
+        assert_eq!(done.faults.len(), 0, "{made}: {:?}", done.faults);
+        assert!(only(&done).batch.column(0).as_boolean().value(0), "{made}");
+    }
+}
+
+#[test]
+fn a_guard_keeps_its_row_whatever_the_rows_beside_it_are() {
+    for (step, wanted) in [
+        ("select = \"n <> 0 and 6 / n > 1 as r\"", 5),
+        ("select = \"n = 0 or 6 / n > 1 as r\"", 5),
+        ("select = \"case when n <> 0 then 6 / n > 1 else false end as r\"", 5),
+        ("select = \"case when n <> 0 then 6 / n else 0 end as r\"", 5),
+        ("select = \"not (n = 0 or 6 / n > 1) or n is null as r\"", 5),
+        ("select = \"coalesce(n > 1, false) or n is null or n = 0 or 6 / n > 1 as r\"", 5),
+        ("where = \"n <> 0 and 6 / n > 1\"\nselect = \"userId\"", 2),
+    ] {
+        let plan = plan(step).unwrap();
+        let done = plan.run(rows(&plan, vec![Some("a"); 5], vec![Some(1), Some(0), Some(2), None, Some(7)]));
+        assert_eq!((done.faults.len(), only(&done).sources.len()), (0, wanted), "{step}: {:?}", done.faults);
+        // A bad row beside them changes nothing.
+        let bad = step.replace("6 / n", "6 / (n - 2)");
+        let plan = crate::stream::plan::tests::plan(&bad).unwrap();
+        let done = plan.run(rows(&plan, vec![Some("a"); 5], vec![Some(1), Some(0), Some(2), None, Some(7)]));
+        let failed: Vec<u32> = done.faults.iter().map(|(at, _)| *at).collect();
+        let fails = !step.contains("coalesce");
+        assert_eq!(failed, if fails { vec![2] } else { vec![] }, "{bad}: {:?}", done.faults);
+    }
+}
+
+#[test]
+fn decimals_beside_floats_keep_what_is_small_and_what_is_large() {
+    let (decimal, float) = ("cast(n as decimal(38, 10))", "(cast(n as double) / 1e16)");
+    for sql in [
+        format!("{float} < {decimal}"),
+        format!("{float} > cast(0 as decimal(10, 2))"),
+        format!("{decimal} in (5.0, 7)"),
+        format!("{decimal} = 5.0 and {decimal} < 5.1 and {decimal} * 1e30 > {decimal}"),
+        format!("coalesce({decimal}, 0.0) = 5 and arrow_typeof(coalesce({decimal}, 0.0)) = 'Decimal128(38, 10)'"),
+        format!("greatest({decimal}, {float} * 1e20) > 49999"),
+        format!("case when n > 0 then {decimal} else {float} end = 5"),
+    ] {
+        let plan = plan(&format!("select = \"{sql} as r\"")).unwrap_or_else(|wrong| panic!("{sql}: {wrong:?}"));
+        let done = plan.run(rows(&plan, vec![], vec![Some(5)]));
+        assert_eq!(done.faults.len(), 0, "{sql}: {:?}", done.faults);
+        assert!(only(&done).batch.column(0).as_boolean().value(0), "{sql}");
+    }
+}
+
+#[test]
+fn a_constant_is_written_in_the_format_of_each_row() {
+    let format = "case n when 1 then '%Y' when 2 then '%m' else '%d' end";
+    let plan = plan(&format!("select = \"to_char(date '2024-01-05', {format}) as r\"")).unwrap();
+    let done = plan.run(rows(&plan, vec![], vec![Some(1), Some(3), Some(2)]));
+    let column = only(&done).batch.column(0).clone();
+    let told: Vec<&str> = column.as_string::<i32>().iter().flatten().collect();
+    assert_eq!(told, ["2024", "05", "01"]);
+}
+
+#[test]
+fn words_and_zones_that_are_wrong_are_told_as_what_they_are() {
+    for (sql, told) in [
+        ("date_trunc('day', _timestamp at time zone 'Europe/Berln') as d", "'Europe/Berln' is no time zone"),
+        ("_timestamp at time zone 'Mars' as d", "'Mars' is no time zone"),
+        ("userId, end", "in double quotes, as \\\"end\\\" here"),
+        ("n = 1 && n = 1 as b", "a and b"),
+    ] {
+        let wrong = plan(&format!("select = \"{sql}\"")).err().unwrap();
+        assert!(wrong[0].starts_with("p.toml:3:") && wrong[0].contains(told), "{sql}: {wrong:?}");
+    }
+}
+
+#[test]
 fn a_column_of_nulls_is_one_and_an_interval_is_told() {
     let ours = plan("select = \"userId, null as later\"").unwrap();
     let done = ours.run(rows(&ours, vec![Some("a"), None], vec![]));

@@ -65,7 +65,7 @@ impl Plan {
 
     /// So many records are taken through it at a time.
     pub(in crate::stream) fn records_max(&self) -> usize {
-        self.window().map_or(ROWS_MAX, Window::records_max)
+        self.window().map_or(ROWS_MAX, Window::records_max).min(self.pieces_of)
     }
 
     fn window_at(&self) -> usize {

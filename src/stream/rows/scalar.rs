@@ -3,7 +3,7 @@
 use super::super::fault::Reason;
 use super::super::spec::{Kind, Unit};
 use crate::json::Number as Digits;
-use crate::json::{Exact, Node};
+use crate::json::{Exact, Node, unusual};
 use std::borrow::Cow;
 use std::ops::Range;
 
@@ -33,7 +33,12 @@ pub(super) fn number_of(kind: &Kind, node: &Node<'_>) -> Result<Number, Wrong> {
                 return Ok(Number::Int(value));
             }
             // Whole as it is written, also beyond what a float holds exactly: `1.7e18`.
-            Kind::Int32 | Kind::Int64 | Kind::Uint64 if let Ok(value) = decimal(text, 20, 0) => (Some(value), 0.0),
+            Kind::Int32 | Kind::Int64 | Kind::Uint64 => match decimal(text, 20, 0) {
+                Ok(value) => (Some(value), 0.0),
+                // A float would not tell some of them from whole numbers.
+                Err(_) if text.parse().is_ok_and(f64::is_finite) => return Err(wrong_type(kind, node)),
+                Err(_) => return Err(overflow(kind, node)),
+            },
             _ => (None, text.parse().ok().filter(|value: &f64| value.is_finite()).ok_or_else(|| overflow(kind, node))?),
         },
         Node::Exact(exact) => return exact_number(kind, exact, node),
@@ -49,7 +54,8 @@ pub(super) fn number_of(kind: &Kind, node: &Node<'_>) -> Result<Number, Wrong> {
         Kind::Int32 => within(i32::MIN.into(), i32::MAX.into()),
         Kind::Int64 => within(i64::MIN.into(), i64::MAX.into()),
         Kind::Uint64 => within(0, u64::MAX.into()),
-        Kind::Float64 => Ok(Number::Float(float)),
+        // Of those that are no number only the sign differs, and only some readers look at it.
+        Kind::Float64 => Ok(Number::Float(if float.is_nan() { f64::NAN } else { float })),
         Kind::Decimal(precision, scale) => {
             decimal(&int.map_or_else(|| float.to_string(), |int| int.to_string()), *precision, *scale)
                 .map(Number::Int)
@@ -255,13 +261,27 @@ pub(super) fn text_of<'n>(kind: &Kind, node: &'n Node<'_>) -> Result<Cow<'n, str
             std::str::from_utf8(bytes).map(Cow::Borrowed).map_err(|_| wrong_type(kind, node))
         }
         (Kind::String, Node::Exact(exact)) => Ok(exact.to_text().into()),
+        (Kind::String, Node::Float(float)) if !float.is_finite() => Ok(unusual(*float).into()),
         (Kind::String, Node::List(_) | Node::Object(_)) | (Kind::Binary, _) => Err(wrong_type(kind, node)),
         (_, scalar) => Ok(scalar.to_json().into()),
     }
 }
 
 pub(super) fn wrong_type(kind: &Kind, node: &Node<'_>) -> Wrong {
-    (Reason::WrongType, format!("{} is no {}", shown(node), name(kind)))
+    let is_number = |text: &str| digits_of(kind) && text_number(kind, text).is_ok();
+    let hint = match node {
+        Node::Text(text) if is_number(text) => "; coerce = true reads it",
+        _ => "",
+    };
+    (Reason::WrongType, format!("{} is no {}{hint}", shown(node), name(kind)))
+}
+
+/// Whether it is written in digits.
+fn digits_of(kind: &Kind) -> bool {
+    matches!(
+        kind,
+        Kind::Int32 | Kind::Int64 | Kind::Uint64 | Kind::Float64 | Kind::Decimal(..) | Kind::EpochTimestamp(_)
+    )
 }
 
 fn name(kind: &Kind) -> String {

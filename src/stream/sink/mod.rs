@@ -113,6 +113,11 @@ pub(super) trait Sink {
     /// Delivers what waits for more to come with it.
     fn hurry(&self) {}
 
+    /// Why nothing has been delivered for a while, though it is tried.
+    fn trouble(&self) -> Option<String> {
+        None
+    }
+
     /// Returns when there is something to settle; `None` of one that delivers before it returns.
     fn stirred(&self) -> Option<Pin<Box<dyn Future<Output = ()> + Send>>> {
         None

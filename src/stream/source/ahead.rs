@@ -18,6 +18,9 @@ const MISSED_AGE_MAX: Duration = Duration::from_secs(2);
 pub(super) struct Ahead {
     pub(super) start: i64,
     pub(super) tail: i64,
+    /// Records behind the tail that a transaction without an end withholds, and since when at this tail.
+    pub(super) withheld: i64,
+    pub(super) withheld_since: Option<Instant>,
     /// When the cluster last told the tail.
     pub(super) heard: Option<Instant>,
     pub(super) batches: VecDeque<Batch>,
@@ -78,6 +81,22 @@ impl Ahead {
         taken
     }
 
+    /// What the cluster tells of the tail, and of what comes behind.
+    pub(super) fn hear(&mut self, tail: i64, end: i64) {
+        let is_same = self.tail == tail && self.withheld > 0;
+        self.withheld = (end - tail).max(0);
+        self.withheld_since = match self.withheld > 0 {
+            true => self.withheld_since.filter(|_| is_same).or_else(|| Some(Instant::now())),
+            false => None,
+        };
+        (self.tail, self.heard) = (tail, Some(Instant::now()));
+    }
+
+    /// Records that were withheld for so long, and are.
+    pub(super) fn withheld_for(&self, time: Duration) -> Option<i64> {
+        self.withheld_since.filter(|since| since.elapsed() >= time).map(|_| self.withheld)
+    }
+
     /// Puts batches behind what is there.
     pub(super) fn put(&mut self, batches: Vec<Batch>) {
         for batch in batches {
@@ -131,6 +150,24 @@ mod tests {
 
     fn full(size: usize) -> Ahead {
         Ahead { size, from: 7, until: 30, tail: 40, ..Ahead::default() }
+    }
+
+    #[test]
+    fn what_a_transaction_withholds_is_known_until_its_end() {
+        let mut ahead = Ahead::at(0, 10);
+        ahead.hear(10, 10);
+        assert_eq!(ahead.withheld_for(Duration::ZERO), None);
+        ahead.hear(10, 15);
+        ahead.hear(10, 17);
+        assert_eq!(ahead.withheld_for(Duration::ZERO), Some(7));
+        let since = ahead.withheld_since;
+        ahead.hear(10, 18);
+        assert_eq!(ahead.withheld_since, since, "the same transaction");
+        ahead.hear(12, 18);
+        assert!(ahead.withheld_since > since, "another one");
+        assert_eq!(ahead.withheld_for(Duration::from_secs(60)), None);
+        ahead.hear(18, 18);
+        assert_eq!((ahead.withheld_for(Duration::ZERO), ahead.tail), (None, 18));
     }
 
     #[test]

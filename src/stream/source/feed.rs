@@ -30,6 +30,8 @@ const ROOM_WAIT: Duration = Duration::from_millis(100);
 const VIEW_AGE_MAX: Duration = Duration::from_secs(30);
 /// A tail that nobody has told for so long may lie behind the partition's end.
 const TAIL_AGE_MAX: Duration = Duration::from_secs(5);
+/// A transaction that is open for longer is told of.
+const TRANSACTION_AGE_MAX: Duration = Duration::from_secs(10);
 /// A broker that others need not wait for is left alone for so many times as long as it was waited for in vain.
 const REST: u32 = 2;
 /// What a feed that ends may take for its last commit and its farewell; its group does without them after its session.
@@ -138,7 +140,7 @@ impl Feed {
         let ahead = |id: i32| Ahead::at(starts.get(&id).copied().unwrap_or(0), tails.get(&id).copied().unwrap_or(0));
         let state = State { partitions: (0..view.partitions).map(ahead).collect(), ..State::default() };
         let (is_joining, stopped) = (Arc::new(AtomicBool::new(false)), Arc::new(OnceLock::<Instant>::new()));
-        let (waits, end) = (is_joining.clone(), stopped.clone());
+        let (waits, end, is_waited_for) = (is_joining.clone(), stopped.clone(), pulse.clone());
         // The group's own thread gives no signs of life for a pipeline that does not wait for it.
         let pulse: Pulse = Arc::new(move || {
             let is_late = end.get().is_some_and(|since| since.elapsed() > LEAVE_PATIENCE);
@@ -158,7 +160,12 @@ impl Feed {
         });
         if shared.member.is_some() {
             shared.state().standing = Some(Standing::Lost);
-            shared.join(&BTreeMap::new())?;
+            if let Err(error) = shared.join(&BTreeMap::new()) {
+                if !is_waited_for() {
+                    shared.leave();
+                }
+                return Err(error);
+            }
         }
         let own = shared.clone();
         let stop = shared.clone();
@@ -241,6 +248,13 @@ impl Feed {
     pub(super) fn trouble(&self) -> Option<String> {
         let state = self.shared.state();
         state.trouble.clone().or_else(|| state.group_trouble.clone())
+    }
+
+    /// By partition, its tail and the records behind it that a transaction withholds for so long already that nobody means it so.
+    pub(super) fn withheld(&self) -> Vec<(i32, i64, i64)> {
+        let state = self.shared.state();
+        let own = (0..).zip(&state.partitions).filter(|(id, _)| state.owns(*id));
+        own.filter_map(|(id, ahead)| Some((id, ahead.tail, ahead.withheld_for(TRANSACTION_AGE_MAX)?))).collect()
     }
 
     /// Start and tail of a partition.
@@ -358,6 +372,19 @@ impl Shared {
         drop(state);
         self.tell();
         Ok(())
+    }
+
+    /// Commits what is left, and leaves the group: else others would wait for it until its session is over.
+    pub(super) fn leave(&self) {
+        let Some(member) = &self.member else { return };
+        let mut member = member.lock().unwrap_or_else(PoisonError::into_inner);
+        let to_commit = self.state().to_commit.take();
+        if let Some(positions) = to_commit.filter(|positions| !positions.is_empty())
+            && let Err(error) = member.commit(&positions)
+        {
+            warn!(%error, "the group does not know how far the pipeline is");
+        }
+        let _ = member.leave();
     }
 
     /// The topic has more partitions than before.
@@ -554,7 +581,7 @@ impl Reader {
         let is_news = ahead.tail != fetched.tail.0 || !batches.is_empty();
         // Old brokers do not tell the start here.
         ahead.start = ahead.start.max(fetched.start.0);
-        (ahead.tail, ahead.heard) = (fetched.tail.0, Some(Instant::now()));
+        ahead.hear(fetched.tail.0, fetched.end.0);
         // The pipeline may have gone elsewhere meanwhile.
         if ahead.until == from && !ahead.is_outside {
             ahead.put(batches);
@@ -656,7 +683,11 @@ mod tests {
         let cluster = Cluster::new(feed.from.cluster.clone(), Arc::new(|| true));
         let reader = Reader::new(feed.shared.clone(), cluster, "t", Uuid::nil());
         let from = reader.wanted()[&0];
-        reader.give(0, from, Fetched { batches, start: Offset(0), tail: Offset(tail), aborted: Vec::new() });
+        reader.give(
+            0,
+            from,
+            Fetched { batches, start: Offset(0), tail: Offset(tail), end: Offset(tail), aborted: Vec::new() },
+        );
     }
 
     #[test]

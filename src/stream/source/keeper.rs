@@ -3,7 +3,6 @@
 use super::feed::{PAUSE, Shared, Watch};
 use crate::kafka::{Error, Standing};
 use std::sync::Arc;
-use std::sync::PoisonError;
 use std::time::{Duration, Instant};
 use tracing::{info, warn};
 
@@ -15,7 +14,8 @@ const COMMIT_WAIT: Duration = Duration::from_millis(200);
 pub(super) struct Keeper {
     shared: Arc<Shared>,
     topic: String,
-    /// When the group last heard of it.
+    /// When the group last got a sign of life. A commit is none: while a group gathers its members it is taken without a word of that, and
+    /// who commits all the time would never hear of it.
     heard: Instant,
 }
 
@@ -35,7 +35,7 @@ impl Keeper {
             }
             self.shared.rest(if is_well { COMMIT_WAIT } else { PAUSE });
         }
-        self.leave();
+        self.shared.leave();
     }
 
     /// Gives the group a sign of life, and commits what was cut.
@@ -44,18 +44,20 @@ impl Keeper {
         // While the pipeline joins the group needs no other sign.
         let Ok(mut member) = member.try_lock() else { return Ok(()) };
         let to_commit = self.shared.state().to_commit.take();
-        let standing = match to_commit.filter(|positions| !positions.is_empty()) {
-            Some(positions) => match member.commit(&positions) {
+        let mut standing = Standing::Steady;
+        if let Some(positions) = to_commit.filter(|positions| !positions.is_empty()) {
+            standing = match member.commit(&positions) {
                 Ok(standing) => standing,
                 Err(error) => {
                     self.shared.state().to_commit.get_or_insert(positions);
                     return Err(error);
                 }
-            },
-            None if self.heard.elapsed() >= HEARTBEAT => member.heartbeat()?,
-            None => return Ok(()),
-        };
-        self.heard = Instant::now();
+            };
+        }
+        if standing == Standing::Steady && self.heard.elapsed() >= HEARTBEAT {
+            standing = member.heartbeat()?;
+            self.heard = Instant::now();
+        }
         let mut state = self.shared.state();
         if standing != Standing::Steady && state.standing == Some(Standing::Steady) {
             info!(topic = self.topic, ?standing, "Kafka's group divides its partitions anew");
@@ -64,19 +66,5 @@ impl Keeper {
             self.shared.tell();
         }
         Ok(())
-    }
-
-    /// Commits what is left, and leaves the group.
-    fn leave(&self) {
-        let Some(member) = &self.shared.member else { return };
-        let mut member = member.lock().unwrap_or_else(PoisonError::into_inner);
-        let to_commit = self.shared.state().to_commit.take();
-        if let Some(positions) = to_commit.filter(|positions| !positions.is_empty())
-            && let Err(error) = member.commit(&positions)
-        {
-            warn!(topic = self.topic, %error, "the group does not know how far the pipeline is");
-        }
-        // Else it is taken for dead after its session.
-        let _ = member.leave();
     }
 }

@@ -137,6 +137,19 @@ impl Source {
         }
     }
 
+    /// What it has and does not show: a person who looks for it should know why.
+    pub(super) fn withheld_warning(&self) -> Option<String> {
+        let Kind::Kafka(feed) = &self.kind else { return None };
+        let withheld = feed.withheld();
+        let records: i64 = withheld.iter().map(|(_, _, records)| records).sum();
+        let places = withheld.iter().map(|(id, tail, _)| format!("{id} at {tail}")).collect::<Vec<_>>().join(", ");
+        (records > 0).then(|| {
+            format!(
+                "{records} records wait behind transactions without an end (partition {places}), and count as no lag: they come when their producers commit or abort, or Kafka does (transaction.timeout.ms; kafka-transactions.sh find-hanging)"
+            )
+        })
+    }
+
     /// Why nothing comes, if that is known.
     pub(super) fn trouble(&self) -> Option<String> {
         match &self.kind {

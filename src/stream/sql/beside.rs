@@ -1,6 +1,6 @@
 //! What stands beside each other in SQL and is not of one kind: a date beside times is the moment of its midnight in UTC, an interval beside
 //! what is between two times is as long as it says. By itself the one would know the years 1678 to 2262 only and be another moment by operator,
-//! and of the other days would be compared with days, of which what is between two times has none.
+//! and of the other days would be compared with days, of which what is between two times has none. A decimal beside floats is a float.
 
 use arrow::datatypes::{DataType, IntervalMonthDayNano, TimeUnit};
 use datafusion_common::{DFSchema, Result as SqlResult, ScalarValue, plan_err};
@@ -36,7 +36,7 @@ pub(super) fn of_one_kind(mut expr: Expr, schema: &Arc<DFSchema>, simplifier: &E
         Expr::ScalarFunction(call) if ALIKE.contains(&call.func.name()) => call.args.iter_mut().collect(),
         _ => return Ok(expr),
     };
-    let sides = dates(sides, schema, simplifier);
+    let sides = decimals(dates(sides, schema, simplifier), schema, simplifier);
     if sides.iter().any(|side| matches!(kind_of(side, schema, simplifier), Some(DataType::Duration(_)))) {
         for side in sides {
             if matches!(kind_of(side, schema, simplifier), Some(DataType::Interval(_))) {
@@ -70,6 +70,40 @@ fn dates<'e>(sides: Vec<&'e mut Expr>, schema: &Arc<DFSchema>, simplifier: &Expr
                 None => midnight,
                 Some(_) => in_zone(in_zone(midnight, Some("UTC".into())), zone.clone()),
             };
+        }
+        side
+    });
+    changed.collect()
+}
+
+/// Decimals beside floats are floats, which hold them nearly; by themselves floats would be decimals of 15 digits behind the point, and the small
+/// and the large were not. A constant that a decimal holds is one.
+fn decimals<'e>(sides: Vec<&'e mut Expr>, schema: &Arc<DFSchema>, simplifier: &ExprSimplifier) -> Vec<&'e mut Expr> {
+    let kinds: Vec<Option<DataType>> = sides.iter().map(|side| kind_of(side, schema, simplifier)).collect();
+    let is_decimal = |kind: &DataType| matches!(kind, DataType::Decimal128(..) | DataType::Decimal256(..));
+    let is_float = |kind: &DataType| matches!(kind, DataType::Float32 | DataType::Float64);
+    let Some(decimal) = kinds.iter().flatten().find(|kind| is_decimal(kind)).cloned() else { return sides };
+    let as_decimal = |float: &Expr| match float {
+        Expr::Literal(float, _) => {
+            let held = float
+                .cast_to(&decimal)
+                .ok()
+                .filter(|held| held.cast_to(&float.data_type()).is_ok_and(|back| back == *float));
+            held.map(|held| Expr::Literal(held, None))
+        }
+        _ => None,
+    };
+    let are_floats =
+        sides.iter().zip(&kinds).any(|(side, kind)| kind.as_ref().is_some_and(is_float) && as_decimal(side).is_none());
+    let changed = sides.into_iter().zip(kinds).map(|(side, kind)| {
+        match kind {
+            Some(kind) if is_decimal(&kind) && are_floats => {
+                *side = Expr::Cast(Cast::new(Box::new(std::mem::take(side)), DataType::Float64));
+            }
+            Some(kind) if is_float(&kind) && !are_floats => {
+                *side = as_decimal(side).unwrap_or_else(|| std::mem::take(side))
+            }
+            _ => {}
         }
         side
     });

@@ -35,7 +35,7 @@ const ERRORS: [(&str, &str); 6] = [
         "Cannot cast timezone to different timezone",
         "that zone's clock never showed this time, or twice: its summer time began or ended in that hour",
     ),
-    ("PGOverlap", "whether two lists have something in common says array_has_any(a, b)"),
+    ("PGOverlap", "and is written: a and b; whether two lists have something in common says array_has_any(a, b)"),
     ("Operator ->", "a value within a json column is read by json_get(j, '/field')"),
     (
         "Cannot access field at argument 1: type Utf8",

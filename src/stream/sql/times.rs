@@ -2,6 +2,7 @@
 //! between two times, or one cast to a number, would be a thousand times as much by how a time was written, and no year behind 2262 was known.
 
 use super::beside::of_one_kind;
+use arrow::array::timezone::Tz;
 use arrow::datatypes::{DataType, TimeUnit};
 use datafusion_common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion_common::{DFSchema, Result as SqlResult, plan_err};
@@ -14,7 +15,7 @@ use std::sync::Arc;
 /// The expression before its types are settled, with all times in microseconds.
 ///
 /// # Errors
-/// `to_timestamp` of a float: it cuts digits, and invents a time where it cannot hold it. A part of what is between two times that is not all
+/// A zone that there is not. `to_timestamp` of a float: it cuts digits, and invents a time where it cannot hold it. A part of what is between two times that is not all
 /// of it. As [`of_one_kind`].
 pub(super) fn in_micros(
     expr: Expr,
@@ -24,11 +25,11 @@ pub(super) fn in_micros(
 ) -> SqlResult<Expr> {
     let settled = expr.transform_up(|expr| {
         Ok(match expr {
-            Expr::Cast(cast) => match micros_of(cast.field.data_type()) {
+            Expr::Cast(cast) => match micros_of(known_zone(cast.field.data_type())?) {
                 Some(micros) => Transformed::yes(to_micros(cast.expr, micros, schema)),
                 None => Transformed::no(Expr::Cast(cast)),
             },
-            Expr::TryCast(cast) => match micros_of(cast.field.data_type()) {
+            Expr::TryCast(cast) => match micros_of(known_zone(cast.field.data_type())?) {
                 Some(micros) => Transformed::yes(Expr::TryCast(TryCast::new(cast.expr, micros))),
                 None => Transformed::no(Expr::TryCast(cast)),
             },
@@ -138,6 +139,17 @@ fn part_between(call: ScalarFunction, schema: &DFSchema) -> SqlResult<Transforme
 }
 
 /// A time in nanoseconds in microseconds.
+/// # Errors
+/// A time in a zone that there is not.
+fn known_zone(kind: &DataType) -> SqlResult<&DataType> {
+    match kind {
+        DataType::Timestamp(_, Some(zone)) if zone.parse::<Tz>().is_err() => {
+            plan_err!("'{zone}' is no time zone; write one as 'Europe/Berlin', 'UTC' or '+02:00'")
+        }
+        _ => Ok(kind),
+    }
+}
+
 fn micros_of(kind: &DataType) -> Option<DataType> {
     match kind {
         DataType::Timestamp(TimeUnit::Nanosecond, zone) => {

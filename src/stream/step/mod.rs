@@ -1,6 +1,7 @@
 //! Steps: what is done to rows between columns and routes, one after the other.
 
 mod enrich;
+mod evaluate;
 mod json_lines;
 mod keyed;
 mod sample;
@@ -20,15 +21,13 @@ pub(super) use window::{
     Aggregate, Frame, Hop, Made, Pane, Parts, Pieces, Window, output_fields as window_fields, output_of,
 };
 
-use super::caught::caught;
+use self::evaluate::{Finish, evaluate};
 use super::fault::{Fault, Reason};
-use super::sql::readable;
 use arrow::array::{ArrayRef, AsArray, BooleanArray, UInt32Array, new_empty_array};
 use arrow::compute::{filter_record_batch, take, take_record_batch};
 use arrow::datatypes::DataType;
 use arrow::error::ArrowError;
 use arrow::record_batch::RecordBatch;
-use datafusion_common::{DataFusionError, Result as SqlResult};
 use datafusion_physical_expr::PhysicalExpr;
 use std::ops::Range;
 use std::sync::Arc;
@@ -197,77 +196,32 @@ impl Stage {
     }
 }
 
-/// Rows that failed together are looked at in so many parts, each of which that fails in as many again: with few bad rows among many that
-/// is two or three times the work of all rows, of one expression.
-const PARTS: usize = 8;
-
-/// What an expression gives for each row.
-///
-/// # Errors
-/// It fails on one of them at least, or panics.
-fn evaluate(expression: &Arc<dyn PhysicalExpr>, batch: &RecordBatch) -> SqlResult<ArrayRef> {
-    caught(|| expression.evaluate(batch)?.into_array(batch.num_rows()))
-}
-
-/// The rows that an expression fails on, which fails on the batch: ascending, each with its error.
-fn failing(expression: &Arc<dyn PhysicalExpr>, batch: &RecordBatch) -> Vec<(usize, DataFusionError)> {
-    failing_by(&|part| evaluate(expression, part), batch)
-}
-
-/// As [`failing`].
-fn failing_by(
-    evaluate: &dyn Fn(&RecordBatch) -> SqlResult<ArrayRef>,
-    batch: &RecordBatch,
-) -> Vec<(usize, DataFusionError)> {
-    let mut found = Vec::new();
-    look(evaluate, batch, 0, &mut found);
-    found
-}
-
-fn look(
-    evaluate: &dyn Fn(&RecordBatch) -> SqlResult<ArrayRef>,
-    batch: &RecordBatch,
-    first: usize,
-    found: &mut Vec<(usize, DataFusionError)>,
-) {
-    let size = batch.num_rows().div_ceil(PARTS);
-    for from in (0..batch.num_rows()).step_by(size.max(1)) {
-        let part = batch.slice(from, size.min(batch.num_rows() - from));
-        match evaluate(&part) {
-            Ok(_) => {}
-            Err(error) if part.num_rows() == 1 => found.push((first + from, error)),
-            Err(_) => look(evaluate, &part, first + from, found),
-        }
-    }
-}
-
 /// What SQL says of each row; records that it fails on are told, and null.
 pub(super) fn truths(filter: &Arc<dyn PhysicalExpr>, rows: &Rows, found: &mut Found) -> BooleanArray {
-    values(&|batch| evaluate(filter, batch), &DataType::Boolean, None, rows, found).as_boolean().clone()
+    values(filter, &Ok, &DataType::Boolean, None, rows, found).as_boolean().clone()
 }
 
 /// What an expression gives for each row, which is of this type; records that it fails on are told, of the column named, and null.
 fn values(
-    whole: &dyn Fn(&RecordBatch) -> SqlResult<ArrayRef>,
+    expression: &Arc<dyn PhysicalExpr>,
+    finish: Finish<'_>,
     kind: &DataType,
     column: Option<&str>,
     rows: &Rows,
     found: &mut Found,
 ) -> ArrayRef {
-    let first = match whole(&rows.batch) {
+    let bad = match evaluate(expression, finish, &rows.batch) {
         Ok(values) => return values,
-        Err(error) => readable(&error),
+        Err(bad) => bad,
     };
     let mut why: Vec<Option<String>> = vec![None; rows.len()];
-    failing_by(whole, &rows.batch).into_iter().for_each(|(row, error)| why[row] = Some(readable(&error)));
+    bad.into_iter().for_each(|(row, told)| why[row] = Some(told));
     let is_good: BooleanArray = why.iter().map(|why| Some(why.is_none())).collect();
-    let good = filter_record_batch(&rows.batch, &is_good).map_err(Into::into).and_then(|good| whole(&good));
-    // It fails on all together and on none alone: no expression of ours does, and nothing may be lost by one.
-    let good = good.unwrap_or_else(|_| {
-        why.iter_mut().for_each(|why| *why = why.take().or_else(|| Some(first.clone())));
-        new_empty_array(kind)
-    });
-    let mut places = 0..;
+    let good = filter_record_batch(&rows.batch, &is_good).expect("there is an answer a row");
+    // Each of them was evaluated alone.
+    let good = if good.num_rows() == 0 { None } else { evaluate(expression, finish, &good).ok() };
+    let good = good.unwrap_or_else(|| new_empty_array(kind));
+    let mut places = 0..good.len() as u32;
     let mut place = |(row, why): (usize, Option<String>)| match why {
         None => places.next(),
         Some(why) => {

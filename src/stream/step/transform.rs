@@ -3,7 +3,7 @@
 use super::super::fault::{Fault, Reason};
 use super::super::rows::{DAYS, MICROS};
 use super::super::sql::readable;
-use super::{Found, Rows, Sieve, evaluate, failing};
+use super::{Found, Rows, Sieve, evaluate};
 use arrow::array::{Array, ArrayRef, ArrowNumericType, AsArray, BooleanArray, PrimitiveArray};
 use arrow::compute::{CastOptions, cast_with_options, max, min};
 use arrow::datatypes::{DataType, Date32Type, SchemaRef, TimeUnit, TimestampMicrosecondType};
@@ -14,11 +14,10 @@ use std::collections::HashSet;
 use std::ops::Range;
 use std::sync::Arc;
 
-/// Which expression failed.
-#[derive(Clone, Copy)]
-enum Failed {
-    Filter,
-    Projection(usize),
+/// Rows that an expression was evaluated for, and those of them that it fails on, each with why.
+struct Failed {
+    rows: Rows,
+    bad: Vec<(usize, String)>,
 }
 
 /// A filter, then what each row becomes.
@@ -47,23 +46,11 @@ impl Transform {
                     return made;
                 }
                 // Its rows are taken out, and the others evaluated again without them: one pass more for each expression that fails.
-                Err((at, passed)) => {
-                    let failing = failing(self.expression(at), &passed.batch);
-                    let fault =
-                        |message: String| Fault { reason: Reason::Expression, column: None, message: message.into() };
-                    let new = failing.into_iter().map(|(row, error)| (passed.sources[row], fault(readable(&error))));
-                    let before = dead.len();
-                    for (source, fault) in new {
-                        if dead.insert(source) {
-                            found.faults.push((source, fault));
+                Err(Failed { rows: passed, bad }) => {
+                    for (row, why) in bad {
+                        if dead.insert(passed.sources[row]) {
+                            found.faults.push((passed.sources[row], Fault::of(Reason::Expression, None, why)));
                         }
-                    }
-                    if dead.len() == before {
-                        // It fails on all together and on none alone: no expression of ours does, and nothing may be lost by one.
-                        let all = passed.sources.iter().filter(|source| dead.insert(**source)).copied();
-                        let why = "the expression fails on these rows together";
-                        let all: Vec<u32> = all.collect();
-                        found.faults.extend(all.into_iter().map(|source| (source, fault(why.to_owned()))));
                     }
                     let keep: BooleanArray = rows.sources.iter().map(|source| Some(!dead.contains(source))).collect();
                     rows = rows.filter(&keep).expect("there is an answer a row");
@@ -72,16 +59,8 @@ impl Transform {
         }
     }
 
-    fn expression(&self, at: Failed) -> &Arc<dyn PhysicalExpr> {
-        match (at, &self.filter, &self.projections) {
-            (Failed::Filter, Some(filter), _) => filter,
-            (Failed::Projection(at), _, Some(projections)) => &projections[at],
-            _ => unreachable!("what is not there was not evaluated"),
-        }
-    }
-
-    /// Evaluates all rows, or says which expression failed, and on which rows.
-    fn evaluate(&self, all: &Rows) -> Result<(Rows, Found), (Failed, Rows)> {
+    /// Evaluates all rows, or says on which an expression failed: on one at least.
+    fn evaluate(&self, all: &Rows) -> Result<(Rows, Found), Failed> {
         let mut found = Found::default();
         let mut rows = all.clone();
         // A constant that cannot be evaluated fails without any row, too; it is no row's fault.
@@ -90,8 +69,10 @@ impl Transform {
             return Ok((if self.projections.is_some() { none() } else { rows }, found));
         }
         if let Some(filter) = &self.filter {
-            let answers = evaluate(filter, &rows.batch);
-            let Ok(answers) = answers else { return Err((Failed::Filter, rows)) };
+            let answers = match evaluate(filter, &Ok, &rows.batch) {
+                Ok(answers) => answers,
+                Err(bad) => return Err(Failed { rows, bad }),
+            };
             let answers: &BooleanArray = answers.as_boolean();
             let passed = rows.filter(answers).expect("there is an answer a row");
             found.filtered.add(Sieve::Null, answers.null_count());
@@ -104,11 +85,18 @@ impl Transform {
         }
         let mut arrays = Vec::with_capacity(projections.len());
         let mut faults = Vec::new();
-        for (at, (expression, field)) in projections.iter().zip(self.output.fields()).enumerate() {
-            let array = evaluate(expression, &rows.batch);
-            let array = array.and_then(|array| settled(array, field.data_type(), field.name(), &mut faults));
-            let Ok(array) = array else { return Err((Failed::Projection(at), rows)) };
-            arrays.push(array);
+        for (expression, field) in projections.iter().zip(self.output.fields()) {
+            let array = match evaluate(expression, &Ok, &rows.batch) {
+                Ok(array) => settled(array, field.data_type(), field.name(), &mut faults),
+                Err(bad) => return Err(Failed { rows, bad }),
+            };
+            match array {
+                Ok(array) => arrays.push(array),
+                Err(error) => {
+                    let bad = (0..rows.len()).map(|row| (row, readable(&error))).collect();
+                    return Err(Failed { rows, bad });
+                }
+            }
         }
         let options = RecordBatchOptions::new().with_row_count(Some(rows.len()));
         let made = RecordBatch::try_new_with_options(self.output.clone(), arrays, &options);

@@ -179,6 +179,30 @@ fn a_backfill_into_the_same_output_is_asked_for_twice_and_one_of_several_outputs
 }
 
 #[test]
+fn a_backfill_into_one_output_neither_waits_for_another_nor_says_that_it_lacks_a_row() {
+    let bench = Bench::new();
+    let (_, daemon) = bench.begun(ROUTES, &[(1, 30)]);
+    let outputs = || {
+        let letters = bench.records("in-dlt").into_iter();
+        let output = |letter: Record| {
+            letter.headers.iter().find(|(name, _)| name.as_ref() == b"inrush-dlt-output").unwrap().1.clone().unwrap()
+        };
+        letters.map(output).collect::<Vec<_>>()
+    };
+    assert_eq!(outputs(), ["parquet even, topic odd"; 2]);
+    bench.hooks.sink(|_, output, _| match output == "parquet even" {
+        true => Err(WriteError::Down("the cable is out".to_owned())),
+        false => Ok(()),
+    });
+    let to = vec!["topic odd=more".to_owned()];
+    let backfill = Command::Backfill { pipeline: named(), from: minute(0), until: minute(9), to, is_sure: false };
+    daemon.ask(backfill).unwrap();
+    daemon.ended();
+    assert_eq!(bench.numbers("more"), good(1..30).into_iter().filter(|n| n % 2 == 1).collect::<Vec<_>>());
+    assert_eq!(outputs()[2..], ["topic more"; 2]);
+}
+
+#[test]
 fn a_reset_does_not_begin_anew_where_the_checkpoint_cannot_be_read_now() {
     let bench = Bench::new();
     let (source, daemon) = bench.begun(TEXT, &[(1, 10)]);

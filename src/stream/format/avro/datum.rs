@@ -1,7 +1,8 @@
 //! One datum of a schema to a tree. Texts and bytes are slices of the record.
 
 use super::schema::{Meaning, Schema, Type};
-use crate::json::{Exact, Node};
+use crate::json::{Exact, Node, with_point};
+use arrow::datatypes::i256;
 use std::borrow::Cow;
 
 /// How deep values may stand in each other; a schema that names itself has no end of its own. JSON's is 128.
@@ -178,7 +179,10 @@ fn bytes(bytes: &[u8], meaning: Meaning) -> Node<'_> {
     match meaning {
         Meaning::Decimal(scale) => match big_endian(bytes) {
             Some(digits) => Node::Exact(Exact::Decimal { digits, scale }),
-            None => Node::Exact(Exact::Bytes(Cow::Borrowed(bytes))),
+            None => Node::Exact(match wide(bytes, scale) {
+                Some(number) => Exact::Number(number.into()),
+                None => Exact::Bytes(Cow::Borrowed(bytes)),
+            }),
         },
         Meaning::Uuid => match uuid::Uuid::from_slice(bytes) {
             Ok(id) => Node::Text(id.to_string().into()),
@@ -186,6 +190,14 @@ fn bytes(bytes: &[u8], meaning: Meaning) -> Node<'_> {
         },
         _ => Node::Exact(Exact::Bytes(Cow::Borrowed(bytes))),
     }
+}
+
+/// The text of a decimal of more than 128 bits; `None` beyond 256.
+fn wide(bytes: &[u8], scale: u8) -> Option<String> {
+    let sign = if *bytes.first()? >= 0x80 { 0xff } else { 0 };
+    let mut all = [sign; 32];
+    all[32usize.checked_sub(bytes.len())?..].copy_from_slice(bytes);
+    Some(with_point(&i256::from_be_bytes(all).to_string(), scale))
 }
 
 /// A two's complement number; `None` if it has more than 128 bits.
@@ -216,5 +228,11 @@ mod tests {
         assert_eq!(big_endian(&[[0u8; 3].as_slice(), &i128::MAX.to_be_bytes()].concat()), Some(i128::MAX));
         assert_eq!(big_endian(&[[0u8].as_slice(), &i128::MIN.to_be_bytes()].concat()), None);
         assert_eq!(big_endian(&[1; 17]), None);
+        let wide = [[0u8].as_slice(), &u128::MAX.to_be_bytes()].concat();
+        let Node::Exact(more) = bytes(&wide, Meaning::Decimal(4)) else { panic!("it is a decimal") };
+        assert_eq!(more.to_text(), "34028236692093846346337460743176821.1455");
+        let negative = [[0xfeu8].as_slice(), &[0xff; 16]].concat();
+        let Node::Exact(less) = bytes(&negative, Meaning::Decimal(0)) else { panic!("it is a decimal") };
+        assert_eq!(less.to_text(), "-340282366920938463463374607431768211457");
     }
 }

@@ -11,10 +11,11 @@ use flate2::{Compression, write::GzEncoder};
 use hyper::Method;
 use hyper::header::{HeaderMap, HeaderName, HeaderValue};
 use sha2::{Digest, Sha256};
+use std::collections::BTreeMap;
 use std::io::Write;
 use std::ops::Range;
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 use tokio::sync::Semaphore;
 use uuid::Uuid;
 
@@ -22,6 +23,11 @@ use uuid::Uuid;
 const ANSWER_SIZE_MAX: usize = 16 << 10;
 /// A batch that is told to come again later waits so long in its place; then the output is down.
 const LATER_MAX: Duration = Duration::from_secs(20);
+/// Between two attempts at a batch in its place, doubled from the first.
+const AGAIN_MIN: Duration = Duration::from_millis(100);
+const AGAIN_MAX: Duration = Duration::from_secs(1);
+/// A batch that waits in its place is told of after this.
+const TOLD_AFTER: Duration = Duration::from_secs(5);
 /// Places that one request is sent on to.
 const REDIRECTS_MAX: usize = 3;
 
@@ -47,7 +53,7 @@ pub(in crate::stream) struct Patience {
 pub(super) struct Delivered {
     /// By index, ascending, with the answer's words.
     pub(super) refused: Vec<(usize, String)>,
-    /// More attempts at refused records.
+    /// More attempts at refused records, and at batches in their place.
     pub(super) retries: u64,
 }
 
@@ -59,6 +65,26 @@ pub(super) struct Down {
     pub(super) wait: Duration,
 }
 
+/// By partition, since when its batch waits in its place, and why. It is told of once it has waited for a while.
+#[derive(Default)]
+pub(super) struct Waits(Mutex<BTreeMap<i32, (Instant, String)>>);
+
+impl Waits {
+    fn begin(&self, partition: i32, why: String) {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        all.entry(partition).or_insert_with(|| (Instant::now(), String::new())).1 = why;
+    }
+
+    fn end(&self, partition: i32) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&partition);
+    }
+
+    pub(super) fn told(&self) -> Option<String> {
+        let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        all.values().find(|(since, _)| since.elapsed() > TOLD_AFTER).map(|(_, why)| why.clone())
+    }
+}
+
 pub(super) struct Sender {
     pub(super) settings: Arc<HttpOutput>,
     pub(super) origin: Origin,
@@ -67,6 +93,11 @@ pub(super) struct Sender {
     /// Requests of all partitions together.
     pub(super) permits: Arc<Semaphore>,
     pub(super) connection: Connection,
+    /// Who falls goes back to the last cut, and all behind it is sent once more: so a batch is tried again in its place.
+    pub(super) is_patient: bool,
+    pub(super) waits: Arc<Waits>,
+    /// Somebody has taken something: whoever is down from the beginning is told of at once.
+    pub(super) has_sent: bool,
 }
 
 /// A request without its time and its signature.
@@ -87,7 +118,7 @@ impl Sender {
         let mut left = Vec::new();
         left.push(0..units.len());
         while let Some(range) = left.pop() {
-            let Err(message) = self.send(&units[range.clone()]).await? else { continue };
+            let Err(message) = self.send(&units[range.clone()], &mut delivered.retries).await? else { continue };
             match range.len() {
                 0 | 1 => delivered.refused.push((range.start, message)),
                 count => {
@@ -108,7 +139,7 @@ impl Sender {
             tokio::time::sleep(self.patience.backoff).await;
             delivered.retries += delivered.refused.len() as u64;
             for (at, _) in std::mem::take(&mut delivered.refused) {
-                if let Err(message) = self.send(&units[at..=at]).await? {
+                if let Err(message) = self.send(&units[at..=at], &mut delivered.retries).await? {
                     delivered.refused.push((at, message));
                 }
             }
@@ -116,24 +147,41 @@ impl Sender {
         Ok(delivered)
     }
 
-    /// One request, again while it is told to come later; within, why some row of it is not taken.
-    async fn send(&mut self, units: &[Arc<Unit>]) -> Result<Result<(), String>, Down> {
+    /// One request, again while it is told to come later, and for a while where it fails; within, why some row of it is not taken.
+    async fn send(&mut self, units: &[Arc<Unit>], retries: &mut u64) -> Result<Result<(), String>, Down> {
         let request = self.request(units);
         let mut target = self.settings.address.target();
         let (mut waited, mut redirects) = (Duration::ZERO, 0);
+        let (began, mut pause) = (Instant::now(), AGAIN_MIN);
         loop {
-            match self.ask(&request, &target).await? {
-                Verdict::Done => return Ok(Ok(())),
-                Verdict::Refused(message) => return Ok(Err(message)),
-                Verdict::Down(reason) => return Err(down(&reason, Duration::ZERO)),
-                Verdict::Later { wait, why } if waited + wait > LATER_MAX => return Err(down(&why, wait)),
-                Verdict::Later { wait, .. } => {
+            let verdict = match self.ask(&request, &target).await {
+                Ok(Verdict::Down(reason)) => Err(down(&reason, Duration::ZERO)),
+                asked => asked,
+            };
+            match verdict {
+                Err(Down { reason, .. }) if self.is_patient && self.has_sent && began.elapsed() + pause < LATER_MAX => {
+                    self.waits.begin(self.origin.partition, reason);
+                    tokio::time::sleep(pause).await;
+                    pause = (pause * 2).min(AGAIN_MAX);
+                    *retries += 1;
+                }
+                Err(down) => return Err(down),
+                Ok(Verdict::Done) => {
+                    self.has_sent = true;
+                    self.waits.end(self.origin.partition);
+                    return Ok(Ok(()));
+                }
+                Ok(Verdict::Refused(message)) => return Ok(Err(message)),
+                Ok(Verdict::Down(reason)) => return Err(down(&reason, Duration::ZERO)),
+                Ok(Verdict::Later { wait, why }) if waited + wait > LATER_MAX => return Err(down(&why, wait)),
+                Ok(Verdict::Later { wait, why }) => {
+                    self.waits.begin(self.origin.partition, why);
                     // A word of "now" is none: whoever is busy is not asked in a circle.
                     let wait = wait.max(Duration::from_secs(1));
                     waited += wait;
                     tokio::time::sleep(wait).await;
                 }
-                Verdict::Elsewhere(location) => {
+                Ok(Verdict::Elsewhere(location)) => {
                     redirects += 1;
                     target = match self.settings.address.redirected(&location) {
                         Some(target) if redirects <= REDIRECTS_MAX => target,

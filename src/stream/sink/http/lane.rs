@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-/// So many batches' bytes wait in a lane, and one read of the log on top.
+/// So many batches' bytes or rows wait in a lane, and one read of the log on top.
 const BATCHES_WAITING_MAX: usize = 2;
 
 /// All rows at one offset: they are sent, taken and refused together. Of a mark and of windows, which may let go much at one offset, those
@@ -38,6 +38,7 @@ pub(super) struct Batch {
 struct Waiting {
     units: VecDeque<Arc<Unit>>,
     size: usize,
+    rows: u64,
     /// Every row below it has come.
     passed: i64,
     /// Batches of a run before this one, ascending: they are made the same way again.
@@ -66,13 +67,18 @@ impl Lane {
     }
 
     pub(super) fn has_room(&self) -> bool {
-        self.waiting().size < self.size_max * BATCHES_WAITING_MAX
+        self.takes_more(&self.waiting())
+    }
+
+    fn takes_more(&self, waiting: &Waiting) -> bool {
+        waiting.size < self.size_max * BATCHES_WAITING_MAX && waiting.rows < self.rows_max * BATCHES_WAITING_MAX as u64
     }
 
     /// Takes units behind all others; every row below `passed` has come then.
     pub(super) fn push(&self, units: &[Arc<Unit>], passed: i64) {
         let mut waiting = self.waiting();
         waiting.size += units.iter().map(|unit| unit.lines.len()).sum::<usize>();
+        waiting.rows += units.iter().map(|unit| unit.rows).sum::<u64>();
         waiting.units.extend(units.iter().cloned());
         waiting.passed = passed.max(waiting.passed);
         waiting.is_hurried = false;
@@ -124,7 +130,7 @@ impl Lane {
                 let is_whole = count < waiting.units.len() || waiting.passed >= end;
                 // Without room the rest of it would never come.
                 // Nor would it where whoever hurries waits for what is here.
-                if !is_whole && !waiting.is_hurried && waiting.size < self.size_max * BATCHES_WAITING_MAX {
+                if !is_whole && !waiting.is_hurried && self.takes_more(waiting) {
                     return None;
                 }
                 let is_one_offset = waiting.units[count - 1].offset == first.offset;
@@ -145,6 +151,7 @@ impl Lane {
         };
         let units: Vec<Arc<Unit>> = waiting.units.drain(..count).collect();
         waiting.size -= units.iter().map(|unit| unit.lines.len()).sum::<usize>();
+        waiting.rows -= units.iter().map(|unit| unit.rows).sum::<u64>();
         Some(Batch { units, is_new })
     }
 

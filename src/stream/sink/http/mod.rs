@@ -24,7 +24,7 @@ use super::{Downed, Refused, Settled, Shaped, Sink, WriteError};
 use crate::clock::Clock;
 use crate::record::Record;
 use begun::{Batches, Begun};
-use delivery::{Delivered, Down, Origin, Sender, unnoted};
+use delivery::{Delivered, Down, Origin, Sender, Waits, unnoted};
 use lane::{Lane, Unit};
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
@@ -50,6 +50,7 @@ pub(in crate::stream) struct HttpSink {
     lanes: BTreeMap<i32, Course>,
     permits: Arc<Semaphore>,
     news: Arc<News>,
+    waits: Arc<Waits>,
 }
 
 /// What an output is opened with.
@@ -60,6 +61,8 @@ pub(in crate::stream) struct Opened {
     pub(in crate::stream) generation: u64,
     pub(in crate::stream) patience: Patience,
     pub(in crate::stream) clock: Clock,
+    /// All outputs of the pipeline stand together: a batch that fails is tried again in its place for a while.
+    pub(in crate::stream) stands_together: bool,
 }
 
 /// One source partition on its way out.
@@ -125,6 +128,7 @@ impl HttpSink {
             known,
             lanes: BTreeMap::new(),
             news: Arc::default(),
+            waits: Arc::default(),
         })
     }
 
@@ -135,7 +139,7 @@ impl HttpSink {
         }
         let known = self.known.get(&partition).cloned().unwrap_or_default();
         let lane = Arc::new(Lane::new(&self.settings, known));
-        let Opened { pipeline, topic, generation, patience, clock, .. } = self.opened.clone();
+        let Opened { pipeline, topic, generation, patience, clock, stands_together } = self.opened.clone();
         let sender = Sender {
             settings: self.settings.clone(),
             origin: Origin { pipeline, topic, generation, partition },
@@ -143,6 +147,9 @@ impl HttpSink {
             clock,
             permits: self.permits.clone(),
             connection: Connection::new(self.settings.address.clone(), self.settings.trust.clone()),
+            is_patient: stands_together,
+            waits: self.waits.clone(),
+            has_sent: false,
         };
         let task = runtime()?.spawn(run(partition, lane.clone(), sender, self.begun.clone(), self.news.clone()));
         let course =
@@ -197,6 +204,10 @@ impl Sink for HttpSink {
 
     fn hurry(&self) {
         self.lanes.values().for_each(|course| course.lane.hurry());
+    }
+
+    fn trouble(&self) -> Option<String> {
+        self.waits.told()
     }
 
     fn stirred(&self) -> Option<Pin<Box<dyn Future<Output = ()> + Send>>> {

@@ -49,7 +49,7 @@ pub struct HttpOutput {
     /// Never shown.
     pub(super) address: Address,
     pub(super) trust: Trust,
-    pub(super) batch_rows: usize,
+    pub(in crate::stream) batch_rows: usize,
     pub(super) batch_size: usize,
     pub(super) linger: Duration,
     pub(super) body: Body,

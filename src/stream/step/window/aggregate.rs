@@ -4,7 +4,7 @@ use super::super::super::fault::{Fault, Reason};
 use super::super::super::sql::{Call, Fold};
 use super::super::sample::hash;
 use super::super::table::converter;
-use super::super::{Found, Rows, evaluate, output_type, truths, values};
+use super::super::{Found, Rows, output_type, truths, values};
 use super::distinct::Distinct;
 use super::percentile::Percentile;
 use arrow::array::{
@@ -15,7 +15,6 @@ use arrow::buffer::BooleanBuffer;
 use arrow::compute::{CastOptions, cast_with_options, take};
 use arrow::datatypes::{DataType, Decimal128Type, Field, Float16Type, Float32Type, Float64Type, Int64Type, UInt64Type};
 use arrow::error::ArrowError;
-use arrow::record_batch::RecordBatch;
 use arrow::row::RowConverter;
 use datafusion_common::Result as SqlResult;
 use datafusion_physical_expr::PhysicalExpr;
@@ -229,12 +228,11 @@ impl Aggregate {
     /// Evaluates an expression; rows that it fails on are null.
     fn read(&self, arg: &Arc<dyn PhysicalExpr>, rows: &Rows, found: &mut Found) -> ArrayRef {
         let options = CastOptions { safe: false, ..CastOptions::default() };
-        let whole = |batch: &RecordBatch| -> SqlResult<ArrayRef> {
-            let array = evaluate(arg, batch)?;
+        let finish = |array: ArrayRef| -> SqlResult<ArrayRef> {
             let is_as_wanted = array.data_type() == &self.kind || matches!(self.keeps, Keeps::Count);
             Ok(if is_as_wanted { array } else { cast_with_options(&array, &self.kind, &options)? })
         };
-        values(&whole, &self.kind, Some(&self.name), rows, found)
+        values(arg, &finish, &self.kind, Some(&self.name), rows, found)
     }
 
     /// Takes a row in.

@@ -602,3 +602,70 @@ fn a_pipeline_that_remembers_keeps_a_word_when_to_come_again() {
     let waited = received[1].at - received[0].at;
     assert!(waited >= Duration::from_secs(22), "{waited:?}");
 }
+
+#[test]
+fn a_receiver_that_fails_now_and_then_gets_nothing_twice_from_a_pipeline_that_remembers() {
+    let bench = Bench::new();
+    let mut asked = 0;
+    let receiver = Receiver::start(move |_| {
+        asked += 1;
+        match asked % 5 {
+            2 => Reply::Status(500, String::new()),
+            4 => Reply::Close,
+            _ => Reply::Status(200, String::new()),
+        }
+    });
+    let source = bench.topic("in", 1, &[]);
+    bench.send(&source, 0, 1..120);
+    bench.finish(&bench.job(&remembering(&receiver.to(", batch = \"1\""))));
+    assert_eq!(receiver.rows(), good(1..120));
+    let ids: Vec<String> =
+        receiver.received().iter().filter(|one| one.is_taken).map(|one| one.headers["webhook-id"].clone()).collect();
+    assert_eq!(ids.len(), good(1..120).len(), "it never went back to its last cut");
+    assert_eq!(bench.status().unwrap().stalls, 0);
+}
+
+#[test]
+fn who_is_asked_to_wait_by_a_receiver_says_so() {
+    let bench = Bench::new();
+    let busy = Arc::new(AtomicBool::new(true));
+    let own = busy.clone();
+    let mut asked = 0;
+    let receiver = Receiver::start(move |_| {
+        asked += 1;
+        match asked > 1 && own.load(Ordering::SeqCst) {
+            true => Reply::With(429, ("retry-after", "1".to_owned())),
+            false => Reply::Status(200, String::new()),
+        }
+    });
+    let source = bench.topic("in", 1, &[]);
+    bench.send(&source, 0, 1..20);
+    let runs = bench.run(&bench.job(&remembering(&receiver.to(", batch = \"1\""))));
+    let reason = || bench.status().filter(|line| line.state == State::Stalled).and_then(|line| line.reason);
+    wait_for("the reason", || reason().is_some_and(|reason| reason.contains("429") && reason.contains("in its place")));
+    busy.store(false, Ordering::SeqCst);
+    wait_for("the rows", || receiver.rows() == good(1..20));
+    runs.end().unwrap();
+}
+
+#[test]
+fn a_slow_receiver_is_passed_bit_by_bit_by_a_pipeline_that_remembers() {
+    let bench = Bench::new();
+    let slow = Arc::new(AtomicBool::new(true));
+    let is_slow = slow.clone();
+    let receiver = Receiver::start(move |_| match is_slow.load(Ordering::SeqCst) {
+        true => Reply::Slow(Duration::from_millis(20), 200),
+        false => Reply::Status(200, String::new()),
+    });
+    let source = bench.topic("in", 1, &[]);
+    bench.send(&source, 0, 1..2_000);
+    let job = bench.job(&remembering(&receiver.to(", batch = \"1\"")));
+    let runs = bench.run(&job);
+    let committed = || bench.status().map_or(0, |line| line.committed.values().sum::<i64>());
+    wait_for("a cut", || committed() > 0);
+    assert!(receiver.received().len() < good(1..2_000).len(), "it was made amid what was read");
+    slow.store(false, Ordering::SeqCst);
+    wait_for("the end", || committed() == 1_999);
+    runs.end().unwrap();
+    assert_eq!(receiver.rows(), good(1..2_000));
+}
