@@ -678,10 +678,12 @@ fn a_guard_keeps_its_row_whatever_the_rows_beside_it_are() {
         ("select = \"n = 0 or 6 / n > 1 as r\"", 5),
         ("select = \"case when n <> 0 then 6 / n > 1 else false end as r\"", 5),
         ("select = \"case when n <> 0 then 6 / n else 0 end as r\"", 5),
+        ("select = \"n = 0 or n = 7 or CHAIN 6 / n > 0 as r\"", 5),
         ("select = \"not (n = 0 or 6 / n > 1) or n is null as r\"", 5),
         ("select = \"coalesce(n > 1, false) or n is null or n = 0 or 6 / n > 1 as r\"", 5),
         ("where = \"n <> 0 and 6 / n > 1\"\nselect = \"userId\"", 2),
     ] {
+        let step = &step.replace("CHAIN", &"n = 8 or ".repeat(100));
         let plan = plan(step).unwrap();
         let done = plan.run(rows(&plan, vec![Some("a"); 5], vec![Some(1), Some(0), Some(2), None, Some(7)]));
         assert_eq!((done.faults.len(), only(&done).sources.len()), (0, wanted), "{step}: {:?}", done.faults);

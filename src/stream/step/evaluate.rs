@@ -3,14 +3,12 @@
 
 use super::super::caught::caught;
 use super::super::sql::readable;
+use super::guard::guarded;
 use arrow::array::{Array, ArrayRef};
 use arrow::compute::concat;
 use arrow::record_batch::RecordBatch;
 use datafusion_common::Result as SqlResult;
-use datafusion_common::tree_node::{Transformed, TreeNode};
-use datafusion_expr::Operator;
 use datafusion_physical_expr::PhysicalExpr;
-use datafusion_physical_expr::expressions::{BinaryExpr, case, lit};
 use std::sync::Arc;
 
 /// Rows that failed together are looked at in so many parts, each of which that fails in as many again: with few bad rows among many that
@@ -65,20 +63,4 @@ fn look(
             Err(_) => look(evaluate, &part, first + from, good, bad),
         }
     }
-}
-
-/// The same expression, which evaluates the right of `and` and `or` only for rows that the left does not decide. By itself it does so where the
-/// left decides all rows, and `b <> 0 and a / b > 1` fails on good rows for the company that they are in.
-fn guarded(expression: &Arc<dyn PhysicalExpr>) -> Arc<dyn PhysicalExpr> {
-    let guard = |expr: Arc<dyn PhysicalExpr>| {
-        let decides = match expr.downcast_ref::<BinaryExpr>().map(BinaryExpr::op) {
-            Some(Operator::And) => lit(false),
-            Some(Operator::Or) => lit(true),
-            _ => return Ok(Transformed::no(expr)),
-        };
-        let left = expr.children()[0].clone();
-        let is_decided = Arc::new(BinaryExpr::new(left, Operator::IsNotDistinctFrom, decides.clone()));
-        Ok(Transformed::yes(case(None, vec![(is_decided, decides)], Some(expr))?))
-    };
-    expression.clone().transform_up(guard).map_or_else(|_| expression.clone(), |guarded| guarded.data)
 }

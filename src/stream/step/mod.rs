@@ -2,6 +2,7 @@
 
 mod enrich;
 mod evaluate;
+mod guard;
 mod json_lines;
 mod keyed;
 mod sample;
