@@ -423,6 +423,14 @@ mod tests {
     }
 
     #[test]
+    fn what_reads_a_column_of_a_misspelt_type_is_judged_too() {
+        let text = "from = \"topic:c\"\nselect = \"nosuch(n) as x\"\nto = { topic = \"x\" }\n[columns]\nn = \"int\"\n";
+        let mistakes = load::text(Path::new("p.toml"), text).err().unwrap();
+        let told: Vec<&str> = mistakes.iter().map(|mistake| mistake.message.as_str()).collect();
+        assert!(told.len() == 2 && told[0].contains("nosuch") && told[1].contains("int64"), "{told:?}");
+    }
+
+    #[test]
     fn a_test_gives_text_or_bytes_and_expects_each_row_of_its_record() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("p.toml");

@@ -132,6 +132,8 @@ fn kind(section: &Section<'_>, name: &str, value: &Value) -> Option<Kind> {
         let meant = value.as_str().and_then(|text| nearest(usual_name(text), &KIND_NAMES));
         let hint = meant.map_or(String::new(), |meant| format!("; did you mean \"{meant}\"?"));
         section.wrong(name, format!("{} is no type{hint}; known: {KINDS}", shown.trim()));
+        // What reads it is judged as if it said so.
+        return meant.and_then(kind_of);
     }
     found
 }

@@ -109,7 +109,6 @@ pub(super) fn text_with(path: &Path, text: &str, change: impl FnMut(&mut Step)) 
     Err(mistakes)
 }
 
-/// What outputs ask of columns and do not find in them.
 /// A cut of steps that remember stands behind a whole piece: one of very many requests would take too long, and all of them come again after a
 /// crash.
 fn pieces_of(spec: &Spec) -> usize {
@@ -120,6 +119,7 @@ fn pieces_of(spec: &Spec) -> usize {
     spec.routes.iter().filter_map(batch).min().unwrap_or(ROWS_MAX)
 }
 
+/// What outputs ask of columns and do not find in them.
 fn misfits(spec: &Spec, plan: &Plan) -> Vec<Mistake> {
     let mistakes = |route| misfit(spec, route, plan).into_iter().chain(unstorable(spec, route, plan));
     let of_files = spec.routes.iter().flat_map(|route| match &route.to {
