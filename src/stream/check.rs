@@ -21,8 +21,8 @@ use serde_json::Value;
 use std::path::Path;
 use std::time::Duration;
 
-/// Digits that a float shows at most.
-const FLOAT_DIGITS: usize = 17;
+/// Digits that every float holds.
+const FLOAT_DIGITS: usize = 15;
 
 /// A file that is right.
 #[derive(Clone, Debug, serde::Serialize)]
@@ -257,10 +257,12 @@ fn is_same_field(row: Option<&Node<'_>>, wanted: Option<&Node<'_>>) -> bool {
     }
 }
 
-/// Digit by digit, unless the first has no more of them than a float shows.
+/// Digit by digit; or both near one float, of which the first has no more digits than every float holds.
 fn is_same_number(row: &str, wanted: &str) -> bool {
     let (Some(row_digits), Some(wanted_digits)) = (digits(row), digits(wanted)) else { return false };
-    let is_float = row_digits.1.len() <= FLOAT_DIGITS && row.parse().is_ok_and(|row: f64| wanted.parse() == Ok(row));
+    let is_float = row.contains('.')
+        && row_digits.1.len() <= FLOAT_DIGITS
+        && row.parse().is_ok_and(|row: f64| wanted.parse() == Ok(row));
     row_digits == wanted_digits || is_float
 }
 
@@ -274,7 +276,7 @@ fn digits(number: &str) -> Option<(bool, String, i64)> {
         return None;
     }
     let digits = all.trim_start_matches('0');
-    let places = exponent.parse::<i64>().ok()? + whole.len() as i64 - (all.len() - digits.len()) as i64;
+    let places = exponent.parse::<i64>().ok()?.saturating_add(whole.len() as i64 - (all.len() - digits.len()) as i64);
     let digits = digits.trim_end_matches('0');
     let is_zero = digits.is_empty();
     Some((is_negative && !is_zero, digits.to_owned(), if is_zero { 0 } else { places }))
@@ -420,6 +422,25 @@ mod tests {
         std::fs::write(&file, format!("from = \"topic:t\"\nselect = \"a\"\nto = {{ parquet = \"t\", time = \"a\", partition = \"dt=%Y\" }}\n{columns}")).unwrap();
         let misfit = check(&file, None).unwrap_err()[0].to_string();
         assert!(misfit.contains("p.toml:3:") && misfit.contains("timestamp or a date"), "{misfit}");
+    }
+
+    #[test]
+    fn numbers_are_the_same_digit_by_digit() {
+        for (row, wanted) in
+            [("1.0", "1"), ("0.1", "0.1000000000000000055"), ("100", "1e2"), ("-0.0", "0"), ("1.50", "1.5")]
+        {
+            assert!(is_same_number(row, wanted), "{row} {wanted}");
+        }
+        for (row, wanted) in [
+            ("9007199254740993", "9007199254740992"),
+            ("18446744073709551615", "18446744073709551616"),
+            ("123456789012345.67", "123456789012345.671"),
+            ("12345678901234567890.1201", "12345678901234567890.12"),
+            ("1", "1e9223372036854775807"),
+            ("1", "x"),
+        ] {
+            assert!(!is_same_number(row, wanted), "{row} {wanted}");
+        }
     }
 
     #[test]

@@ -322,9 +322,9 @@ impl Runner {
     /// A group elsewhere lets nobody in before it has given up those who were there and do not answer.
     fn say_whom_it_waits_for(&mut self) {
         let Some(group) = self.job.spec.elsewhere.as_ref().and_then(|from| from.group.clone()) else { return };
-        // Who is stalled says more.
-        let is_stalled = self.status.published.is_some_and(|(_, state)| state == State::Stalled);
-        if self.fed.is_none() && self.replay.is_none() && !is_stalled {
+        // Who is stalled, or has no topic, says more.
+        let says_more = matches!(self.status.published, Some((_, State::Stalled | State::NoTopic)));
+        if self.fed.is_none() && self.replay.is_none() && !says_more {
             let why = format!(
                 "it waits until Kafka's group {group} has divided the partitions: 30 s where a member was killed; how far it is behind is not known yet"
             );

@@ -706,6 +706,8 @@ fn decimals_beside_floats_keep_what_is_small_and_what_is_large() {
         format!("{decimal} in (5.0, 7)"),
         format!("{decimal} = 5.0 and {decimal} < 5.1 and {decimal} * 1e30 > {decimal}"),
         format!("coalesce({decimal}, 0.0) = 5 and arrow_typeof(coalesce({decimal}, 0.0)) = 'Decimal128(38, 10)'"),
+        "cast(n as decimal(10, 2)) < 5.125 and cast(n as decimal(10, 2)) < 1e30 and cast(n as decimal(10, 2)) > -1e30"
+            .to_owned(),
         format!("greatest({decimal}, {float} * 1e20) > 49999"),
         format!("case when n > 0 then {decimal} else {float} end = 5"),
     ] {

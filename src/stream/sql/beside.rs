@@ -93,8 +93,13 @@ fn decimals<'e>(sides: Vec<&'e mut Expr>, schema: &Arc<DFSchema>, simplifier: &E
         }
         _ => None,
     };
+    // For a constant that needs more digits SQL's own decimal is wide enough, unless it is large.
+    let is_narrow = |float: &Expr| match float {
+        Expr::Literal(float, _) => float.cast_to(&DataType::Decimal128(30, 15)).is_ok(),
+        _ => false,
+    };
     let are_floats =
-        sides.iter().zip(&kinds).any(|(side, kind)| kind.as_ref().is_some_and(is_float) && as_decimal(side).is_none());
+        sides.iter().zip(&kinds).any(|(side, kind)| kind.as_ref().is_some_and(is_float) && !is_narrow(side));
     let changed = sides.into_iter().zip(kinds).map(|(side, kind)| {
         match kind {
             Some(kind) if is_decimal(&kind) && are_floats => {

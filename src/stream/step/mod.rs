@@ -219,9 +219,15 @@ fn values(
     bad.into_iter().for_each(|(row, told)| why[row] = Some(told));
     let is_good: BooleanArray = why.iter().map(|why| Some(why.is_none())).collect();
     let good = filter_record_batch(&rows.batch, &is_good).expect("there is an answer a row");
-    // Each of them was evaluated alone.
-    let good = if good.num_rows() == 0 { None } else { evaluate(expression, finish, &good).ok() };
-    let good = good.unwrap_or_else(|| new_empty_array(kind));
+    let good = match good.num_rows() {
+        0 => new_empty_array(kind),
+        _ => evaluate(expression, finish, &good).unwrap_or_else(|bad| {
+            // Each of them was good alone: no expression of ours does that, and nothing may be lost by one.
+            let told = bad.into_iter().next().map_or_else(String::new, |(_, told)| told);
+            why.iter_mut().for_each(|why| *why = why.take().or_else(|| Some(told.clone())));
+            new_empty_array(kind)
+        }),
+    };
     let mut places = 0..good.len() as u32;
     let mut place = |(row, why): (usize, Option<String>)| match why {
         None => places.next(),

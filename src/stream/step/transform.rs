@@ -46,7 +46,11 @@ impl Transform {
                     return made;
                 }
                 // Its rows are taken out, and the others evaluated again without them: one pass more for each expression that fails.
-                Err(Failed { rows: passed, bad }) => {
+                Err(Failed { rows: passed, mut bad }) => {
+                    if bad.is_empty() {
+                        // No expression of ours fails on none: and nothing may be lost, or be tried for ever, by one.
+                        bad = (0..passed.len()).map(|row| (row, "the expression fails".to_owned())).collect();
+                    }
                     for (row, why) in bad {
                         if dead.insert(passed.sources[row]) {
                             found.faults.push((passed.sources[row], Fault::of(Reason::Expression, None, why)));

@@ -14,6 +14,7 @@ use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::ops::Range;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::Semaphore;
@@ -65,22 +66,27 @@ pub(super) struct Down {
     pub(super) wait: Duration,
 }
 
-/// By partition, since when its batch waits in its place, and why. It is told of once it has waited for a while.
+/// What waits in its place of all partitions of an output.
 #[derive(Default)]
-pub(super) struct Waits(Mutex<BTreeMap<i32, (Instant, String)>>);
+pub(super) struct Waits {
+    /// By partition, since when its batch waits, and why. It is told of once it has waited for a while.
+    all: Mutex<BTreeMap<i32, (Instant, String)>>,
+    /// Somebody has taken something: whoever is down from the beginning is told of at once.
+    has_sent: AtomicBool,
+}
 
 impl Waits {
     fn begin(&self, partition: i32, why: String) {
-        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut all = self.all.lock().unwrap_or_else(PoisonError::into_inner);
         all.entry(partition).or_insert_with(|| (Instant::now(), String::new())).1 = why;
     }
 
     fn end(&self, partition: i32) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&partition);
+        self.all.lock().unwrap_or_else(PoisonError::into_inner).remove(&partition);
     }
 
     pub(super) fn told(&self) -> Option<String> {
-        let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let all = self.all.lock().unwrap_or_else(PoisonError::into_inner);
         all.values().find(|(since, _)| since.elapsed() > TOLD_AFTER).map(|(_, why)| why.clone())
     }
 }
@@ -96,8 +102,6 @@ pub(super) struct Sender {
     /// Who falls goes back to the last cut, and all behind it is sent once more: so a batch is tried again in its place.
     pub(super) is_patient: bool,
     pub(super) waits: Arc<Waits>,
-    /// Somebody has taken something: whoever is down from the beginning is told of at once.
-    pub(super) has_sent: bool,
 }
 
 /// A request without its time and its signature.
@@ -149,17 +153,23 @@ impl Sender {
 
     /// One request, again while it is told to come later, and for a while where it fails; within, why some row of it is not taken.
     async fn send(&mut self, units: &[Arc<Unit>], retries: &mut u64) -> Result<Result<(), String>, Down> {
+        let sent = self.send_patiently(units, retries).await;
+        self.waits.end(self.origin.partition);
+        sent
+    }
+
+    async fn send_patiently(&mut self, units: &[Arc<Unit>], retries: &mut u64) -> Result<Result<(), String>, Down> {
         let request = self.request(units);
         let mut target = self.settings.address.target();
         let (mut waited, mut redirects) = (Duration::ZERO, 0);
-        let (began, mut pause) = (Instant::now(), AGAIN_MIN);
+        let (mut fails_since, mut pause): (Option<Instant>, _) = (None, AGAIN_MIN);
         loop {
             let verdict = match self.ask(&request, &target).await {
                 Ok(Verdict::Down(reason)) => Err(down(&reason, Duration::ZERO)),
                 asked => asked,
             };
             match verdict {
-                Err(Down { reason, .. }) if self.is_patient && self.has_sent && began.elapsed() + pause < LATER_MAX => {
+                Err(Down { reason, .. }) if self.may_wait(&mut fails_since, pause) => {
                     self.waits.begin(self.origin.partition, reason);
                     tokio::time::sleep(pause).await;
                     pause = (pause * 2).min(AGAIN_MAX);
@@ -167,8 +177,7 @@ impl Sender {
                 }
                 Err(down) => return Err(down),
                 Ok(Verdict::Done) => {
-                    self.has_sent = true;
-                    self.waits.end(self.origin.partition);
+                    self.waits.has_sent.store(true, Ordering::Relaxed);
                     return Ok(Ok(()));
                 }
                 Ok(Verdict::Refused(message)) => return Ok(Err(message)),
@@ -196,6 +205,12 @@ impl Sender {
                 }
             }
         }
+    }
+
+    /// Whether a batch that fails, since then, is tried once more after this pause.
+    fn may_wait(&self, since: &mut Option<Instant>, pause: Duration) -> bool {
+        let waited = since.get_or_insert_with(Instant::now).elapsed();
+        self.is_patient && self.waits.has_sent.load(Ordering::Relaxed) && waited + pause < LATER_MAX
     }
 
     async fn ask(&mut self, request: &Request, target: &str) -> Result<Verdict, Down> {

@@ -71,7 +71,12 @@ impl Lane {
     }
 
     fn takes_more(&self, waiting: &Waiting) -> bool {
-        waiting.size < self.size_max * BATCHES_WAITING_MAX && waiting.rows < self.rows_max * BATCHES_WAITING_MAX as u64
+        // A batch that was begun comes whole, also if batches have fewer rows by now.
+        let first = waiting.units.front();
+        let is_begun =
+            waiting.begun.front().is_some_and(|range| first.is_some_and(|first| range.contains(&first.offset)));
+        let has_few = waiting.rows < self.rows_max * BATCHES_WAITING_MAX as u64;
+        waiting.size < self.size_max * BATCHES_WAITING_MAX && (has_few || is_begun)
     }
 
     /// Takes units behind all others; every row below `passed` has come then.
@@ -310,6 +315,21 @@ mod tests {
             lane.hurry();
             let next = tokio::time::timeout(std::time::Duration::from_secs(5), lane.next()).await;
             assert_eq!(next.map(|batch| offsets(&batch)).ok(), Some(vec![3, 4]));
+        });
+    }
+
+    #[test]
+    fn a_begun_batch_comes_whole_though_batches_have_fewer_rows_by_now() {
+        run(async {
+            let lane = lane("batch = \"2\"\nlinger = \"10ms\"", &[(0, 20)]);
+            lane.push(&(0..10).map(|at| unit(at, 1)).collect::<Vec<_>>(), 10);
+            assert!(lane.has_room(), "the rest of it is awaited");
+            let early = tokio::time::timeout(std::time::Duration::from_millis(100), lane.next()).await;
+            assert!(early.is_err());
+            lane.push(&(10..30).map(|at| unit(at, 1)).collect::<Vec<_>>(), 30);
+            assert_eq!(offsets(&lane.next().await), (0..20).collect::<Vec<_>>());
+            assert!(!lane.has_room(), "ten rows are more than two batches");
+            assert_eq!(offsets(&lane.next().await), [20, 21]);
         });
     }
 

@@ -149,7 +149,6 @@ impl HttpSink {
             connection: Connection::new(self.settings.address.clone(), self.settings.trust.clone()),
             is_patient: stands_together,
             waits: self.waits.clone(),
-            has_sent: false,
         };
         let task = runtime()?.spawn(run(partition, lane.clone(), sender, self.begun.clone(), self.news.clone()));
         let course =
