@@ -425,6 +425,35 @@ mod tests {
     }
 
     #[test]
+    fn what_is_wrong_hides_no_other_mistake_and_makes_none() {
+        let of = |text: &str| {
+            let mistakes = load::text(Path::new("p.toml"), text).err().unwrap();
+            mistakes.iter().map(ToString::to_string).collect::<Vec<_>>()
+        };
+        let columns = "[columns]\nid = \"string\"\nn = \"int64\"\n";
+        let to = "to = { parquet = \"a\", partition = \"dt=%Y\", time = \"tss\", sort = [\"nope\", \"m\", \"q\"] }\n";
+        let select = "select = \"id, nosuch(id) as m, cast(n as integr) as k, n + 1 as q\"\n";
+        let told = of(&format!("from = \"topic:c\"\n{select}{to}{columns}"));
+        let all = ["nosuch", "integr", "\"tss\" is no column", "\"nope\" is no column"];
+        assert!(
+            told.len() == all.len() && all.iter().all(|one| told.iter().any(|told| told.contains(one))),
+            "{told:#?}"
+        );
+        // What a step makes that is wrong may be any column; what it is made of may be of any type.
+        let steps = "[[step]]\nenrich = { from = \"none.csv\", key = \"id\" }\n[[step]]\nselect = \"id, price, upper(price) as p, nosuch(n) as m\"\n[[step]]\nwhere = \"m > 1 and length(m) > 2 and idd = 'x'\"\n";
+        let told =
+            of(&format!("from = \"topic:c\"\n{columns}{steps}[[route]]\nto = {{ topic = \"t\", key = \"price\" }}\n"));
+        assert!(told.len() == 2 && told[0].contains("none.csv") && told[1].contains("nosuch"), "{told:#?}");
+        let steps = "[[step]]\nselect = \"nosuch(n) as m\"\n[[step]]\nwhere = \"m > 1 and m = 'x' and m\"\n[[step]]\ndedupe = { key = \"mm\", ttl = \"1h\" }\n";
+        let told =
+            of(&format!("from = \"topic:c\"\n{columns}{steps}[[route]]\nto = {{ topic = \"t\", key = \"m\" }}\n"));
+        assert!(
+            told.len() == 2 && told[0].contains("nosuch") && told[1].contains("\"mm\" is no column here"),
+            "{told:#?}"
+        );
+    }
+
+    #[test]
     fn numbers_are_the_same_digit_by_digit() {
         for (row, wanted) in
             [("1.0", "1"), ("0.1", "0.1000000000000000055"), ("100", "1e2"), ("-0.0", "0"), ("1.50", "1.5")]

@@ -1,13 +1,13 @@
 //! From a pipeline file to what a thread runs: read, parsed, planned, and judged as a whole.
 
 use super::parse::parse_all;
-use super::plan::Plan;
+use super::plan::{NOTHING_SELECTED, Plan};
 use super::rows::ROWS_MAX;
 use super::sink::{source, store};
 use super::spec::{Named, Output, ParquetOutput, Route, Rule, Spec, Step};
 use super::sql::NO_COLUMN;
 use crate::config::{Mistake, nearest};
-use arrow::datatypes::{DataType, Schema};
+use arrow::datatypes::{DataType, Schema, SchemaRef};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -84,10 +84,20 @@ pub(super) fn text_with(path: &Path, text: &str, change: impl FnMut(&mut Step)) 
     let (spec, mut mistakes) = parse_all(path, text);
     let Some(mut spec) = spec else { return Err(mistakes) };
     spec.steps.iter_mut().for_each(change);
-    let plan = Plan::of(&spec);
-    match plan {
+    // What names a column that is declared in a wrong way is right as far as anybody knows.
+    let broken: Vec<String> = mistakes
+        .iter()
+        .filter_map(|mistake| mistake.field.as_deref()?.strip_prefix("columns"))
+        .map(|name| format!("\"{}\"", name.trim_start_matches('.')))
+        .collect();
+    let follows = |mistake: &Mistake| {
+        let names_none = mistake.message.starts_with(NO_COLUMN) || mistake.message.starts_with(NOTHING_SELECTED);
+        !broken.is_empty() && (names_none || broken.iter().any(|name| mistake.message.starts_with(name)))
+    };
+    match Plan::judged(&spec) {
         Ok(mut plan) => {
-            mistakes.extend(misfits(&spec, &plan));
+            let found = misfits(&spec, plan.output()).into_iter().chain(unshareable(&spec, &plan));
+            mistakes.extend(found.filter(|mistake| !follows(mistake)));
             let warnings: Vec<String> = spec.routes.iter().filter_map(|route| hidden(route, &plan)).collect();
             warnings.into_iter().for_each(|warning| plan.warn(warning));
             if mistakes.is_empty() {
@@ -96,13 +106,9 @@ pub(super) fn text_with(path: &Path, text: &str, change: impl FnMut(&mut Step)) 
                 return Ok(Job { spec: Arc::new(spec), plan: Arc::new(plan) });
             }
         }
-        // What names a column that is declared in a wrong way is right as far as anybody knows.
         Err(wrong) => {
-            let is_in_columns = mistakes
-                .iter()
-                .any(|mistake| mistake.field.as_deref().is_some_and(|field| field.starts_with("columns")));
-            let follows = |mistake: &Mistake| is_in_columns && mistake.message.starts_with(NO_COLUMN);
-            mistakes.extend(wrong.into_iter().filter(|mistake| !follows(mistake)));
+            let found = wrong.output.iter().flat_map(|made| misfits(&spec, made));
+            mistakes.extend(found.chain(wrong.mistakes).filter(|mistake| !follows(mistake)));
         }
     }
     mistakes.sort_by_key(|mistake| (mistake.line, mistake.column));
@@ -120,13 +126,13 @@ fn pieces_of(spec: &Spec) -> usize {
 }
 
 /// What outputs ask of columns and do not find in them.
-fn misfits(spec: &Spec, plan: &Plan) -> Vec<Mistake> {
-    let mistakes = |route| misfit(spec, route, plan).into_iter().chain(unstorable(spec, route, plan));
+fn misfits(spec: &Spec, made: &SchemaRef) -> Vec<Mistake> {
+    let mistakes = |route| misfit(spec, route, made).into_iter().chain(unstorable(spec, route, made));
     let of_files = spec.routes.iter().flat_map(|route| match &route.to {
-        Output::Parquet(out) => layout_misfits(spec, route, out, plan),
+        Output::Parquet(out) => layout_misfits(spec, route, out, made),
         Output::Topic(_) | Output::Kafka(_) | Output::Http(_) | Output::Stdout => Vec::new(),
     });
-    spec.routes.iter().flat_map(mistakes).chain(of_files).chain(unshareable(spec, plan)).collect()
+    spec.routes.iter().flat_map(mistakes).chain(of_files).collect()
 }
 
 /// Columns that readers do not see, since a folder has their name.
@@ -158,15 +164,14 @@ fn unshareable(spec: &Spec, plan: &Plan) -> Option<Mistake> {
 }
 
 /// What is wrong with the column whose bytes become files.
-fn unstorable(spec: &Spec, route: &Route, plan: &Plan) -> Option<Mistake> {
+fn unstorable(spec: &Spec, route: &Route, rows: &SchemaRef) -> Option<Mistake> {
     let wanted = route.store.as_ref()?;
-    let rows = plan.output();
     let message = match rows.field_with_name(&wanted.column) {
         Err(_) => {
             let known: Vec<&str> = rows.fields().iter().map(|field| field.name().as_str()).collect();
             format!("\"{}\" is no column of the output; known: {}", wanted.column, known.join(", "))
         }
-        Ok(column) if !store::takes(column.data_type()) => {
+        Ok(column) if !column.data_type().is_null() && !store::takes(column.data_type()) => {
             format!("\"{}\" is {}; only bytes (binary, or _value) become files", wanted.column, column.data_type())
         }
         Ok(_) if wanted.name != wanted.column && rows.field_with_name(&wanted.name).is_ok() => {
@@ -179,8 +184,7 @@ fn unstorable(spec: &Spec, route: &Route, plan: &Plan) -> Option<Mistake> {
 }
 
 /// What the layout of Parquet files asks of columns.
-fn layout_misfits(spec: &Spec, route: &Route, out: &ParquetOutput, plan: &Plan) -> Vec<Mistake> {
-    let made = plan.output();
+fn layout_misfits(spec: &Spec, route: &Route, out: &ParquetOutput, made: &SchemaRef) -> Vec<Mistake> {
     let mistake = |at: &Named, message: String| Mistake {
         file: spec.file.clone(),
         line: at.line,
@@ -227,7 +231,7 @@ fn unfit(schema: &Schema, name: &str, is_bloom: bool) -> Option<String> {
     }
 }
 
-fn misfit(spec: &Spec, route: &Route, plan: &Plan) -> Option<Mistake> {
+fn misfit(spec: &Spec, route: &Route, made: &SchemaRef) -> Option<Mistake> {
     if matches!(route.rule, Rule::Late) {
         // Its rows are those before the window, which has judged it.
         return None;
@@ -238,13 +242,16 @@ fn misfit(spec: &Spec, route: &Route, plan: &Plan) -> Option<Mistake> {
         Output::Kafka(out) => ("key", out.key.as_deref()?),
         Output::Http(_) | Output::Stdout => return None,
     };
-    let columns = route.schema(plan.output());
+    let columns = route.schema(made);
     let message = match columns.field_with_name(name) {
         Err(_) => {
             let known: Vec<&str> = columns.fields().iter().map(|field| field.name().as_str()).collect();
             format!("\"{name}\" is no column of the output; known: {}", known.join(", "))
         }
-        Ok(column) if field == "time" && !matches!(column.data_type(), DataType::Timestamp(..) | DataType::Date32) => {
+        Ok(column)
+            if field == "time"
+                && !matches!(column.data_type(), DataType::Timestamp(..) | DataType::Date32 | DataType::Null) =>
+        {
             format!("\"{name}\" is {}; a partition is made from a timestamp or a date", column.data_type())
         }
         Ok(_) => return None,

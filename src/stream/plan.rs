@@ -13,7 +13,7 @@ use super::kinds;
 use super::rows::ROWS_MAX;
 use super::secrets::Hidden;
 use super::spec::{self, Column, From, Kind, Named, RecordField, Rule, Spec};
-use super::sql::{Scope, Selected, SqlPlanner, readable};
+use super::sql::{Missed, NO_COLUMN, Scope, Selected, SqlPlanner, readable};
 use super::step::{
     Course, Filtered, Found, Keyed, Keys, RowShape, Rows, Sample, Sieve, Stage, Table, Transform, Unnest, What,
     output_type, session_fields, truths,
@@ -59,6 +59,11 @@ pub struct Plan {
     /// What of its SQL is right and perhaps not meant.
     warnings: Vec<String>,
 }
+
+/// How a mistake begins that follows where all columns are wrong.
+pub(super) const NOTHING_SELECTED: &str = "nothing is selected";
+/// How it is said of a name outside of SQL that it is none.
+const NO_COLUMN_HERE: &str = " is no column here";
 
 /// Where a step of the file ends among the stages: a `where` shares its stage with the `select` behind it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -122,8 +127,17 @@ impl Plan {
     ///
     /// # Errors
     /// All mistakes of its SQL, with file, line and column.
-    pub fn of(spec: &Spec) -> Result<Plan, Vec<Mistake>> {
+    #[cfg(test)]
+    pub(super) fn of(spec: &Spec) -> Result<Plan, Vec<Mistake>> {
         Plan::told(spec).map(|(plan, _)| plan)
+    }
+
+    /// As [`Plan::of`], which also says what comes out of SQL that is wrong.
+    ///
+    /// # Errors
+    /// As [`Plan::of`].
+    pub(super) fn judged(spec: &Spec) -> Result<Plan, Wrong> {
+        Plan::drafted(spec).0
     }
 
     /// As [`Plan::of`], with what stands before the first step and leaves each.
@@ -131,6 +145,11 @@ impl Plan {
     /// # Errors
     /// As [`Plan::of`].
     pub(super) fn told(spec: &Spec) -> Result<(Plan, Vec<Leaving>), Vec<Mistake>> {
+        let (plan, leaving) = Plan::drafted(spec);
+        plan.map(|plan| (plan, leaving)).map_err(|wrong| wrong.mistakes)
+    }
+
+    fn drafted(spec: &Spec) -> (Result<Plan, Wrong>, Vec<Leaving>) {
         let mut draft = Draft::new(spec);
         let mut leaving = vec![draft.leaving()];
         for step in &spec.steps {
@@ -140,7 +159,7 @@ impl Plan {
         }
         draft.end();
         spec.routes.iter().for_each(|route| draft.route(&route.rule));
-        draft.plan().map(|plan| (plan, leaving))
+        (draft.plan(), leaving)
     }
 
     /// What is read of each record: the columns that steps and routes use, and the required ones; in the order of `input`.
@@ -331,6 +350,16 @@ struct Draft<'a> {
     ends: Vec<usize>,
     routes: Vec<Rule<Expr>>,
     mistakes: Vec<Mistake>,
+    /// Columns of SQL that is wrong: of a type that nobody knows.
+    unknown: HashSet<String>,
+    /// Other columns may be there than those that are known: a step is wrong that makes them.
+    is_open: bool,
+}
+
+/// What is wrong with a file's SQL, and what comes out all the same, as far as anybody knows: columns of an unknown type are null.
+pub(super) struct Wrong {
+    pub(super) mistakes: Vec<Mistake>,
+    pub(super) output: Option<SchemaRef>,
 }
 
 /// What SQL may name at a place between two steps.
@@ -376,6 +405,8 @@ impl<'a> Draft<'a> {
             ends: Vec::new(),
             routes: Vec::new(),
             mistakes: Vec::new(),
+            unknown: HashSet::new(),
+            is_open: false,
         }
     }
 
@@ -400,27 +431,52 @@ impl<'a> Draft<'a> {
         if self.is_behind_window(step) {
             return;
         }
+        let before = self.mistakes.len();
         match step {
             spec::Step::Where(sql) => match self.planner.filter(&self.scope, sql) {
                 Ok(expr) => self.filter(expr),
-                Err(mistake) => self.mistakes.push(mistake),
+                Err(mistake) => self.tell(mistake),
             },
             spec::Step::Select(sql) => match self.planner.select(&self.scope, sql) {
                 Ok(selected) => self.select(selected),
-                Err(mistakes) => self.mistakes.extend(mistakes),
+                Err(missed) => self.missed(missed),
             },
             spec::Step::Sql(sql) => match self.planner.query(&self.scope, sql) {
                 Ok((filter, selected)) => {
                     filter.into_iter().for_each(|expr| self.filter(expr));
                     self.select(selected);
                 }
-                Err(mistakes) => self.mistakes.extend(mistakes),
+                Err(missed) => self.missed(missed),
             },
             spec::Step::Unnest(unnest) => self.unnest(unnest),
             spec::Step::Sample(sample) => self.sample(sample),
             spec::Step::Enrich(step) => self.enrich(step),
             spec::Step::Keyed(keyed) => self.keyed(keyed),
             spec::Step::Window(window) => self.window(window),
+        }
+        // It may have made columns.
+        let is_known = matches!(step, spec::Step::Where(_) | spec::Step::Select(_) | spec::Step::Sql(_));
+        self.is_open |= !is_known && self.mistakes.len() > before;
+    }
+
+    /// SQL that is wrong: what comes behind it is judged by what is known of its columns.
+    fn missed(&mut self, missed: Missed) {
+        missed.mistakes.into_iter().for_each(|mistake| self.tell(mistake));
+        match missed.rest {
+            Some(rest) => {
+                self.unknown.extend(missed.unknown);
+                self.select(rest);
+            }
+            None => self.is_open = true,
+        }
+    }
+
+    /// Notes a mistake, unless another one may be its cause.
+    fn tell(&mut self, mistake: Mistake) {
+        let names_no_column = mistake.message.starts_with(NO_COLUMN) || mistake.message.contains(NO_COLUMN_HERE);
+        let is_of_unknown = !self.unknown.is_empty() && mistake.message.contains("Null");
+        if !(self.is_open && names_no_column || is_of_unknown) {
+            self.mistakes.push(mistake);
         }
     }
 
@@ -453,7 +509,7 @@ impl<'a> Draft<'a> {
                         until.iter().for_each(|expr| self.reads_of(expr));
                         Memory::Last { until }
                     }
-                    Err(mistake) => return self.mistakes.push(mistake),
+                    Err(mistake) => return self.tell(mistake),
                 }
             }
         };
@@ -471,7 +527,8 @@ impl<'a> Draft<'a> {
         let field = |(name, expr): &(String, Expr)| {
             use datafusion_expr::ExprSchemable;
             let kind = expr.get_type(self.scope.schema()).unwrap_or(DataType::Null);
-            Field::new(name, output_type(&kind), true)
+            let kind = if self.unknown.contains(name) { DataType::Null } else { output_type(&kind) };
+            Field::new(name, kind, true)
         };
         let origin = |(name, expr): &(String, Expr)| match expr {
             Expr::Column(column) => self.origins.get(&column.name).map(|from| (name.clone(), from.clone())),
@@ -545,7 +602,7 @@ impl<'a> Draft<'a> {
         let rule = match rule {
             Rule::Where(sql) => match self.planner.filter(&self.scope, sql) {
                 Ok(expr) => Rule::Where(expr),
-                Err(mistake) => return self.mistakes.push(mistake),
+                Err(mistake) => return self.tell(mistake),
             },
             Rule::Always => Rule::Always,
             Rule::Otherwise => Rule::Otherwise,
@@ -556,27 +613,30 @@ impl<'a> Draft<'a> {
 
     fn wrong(&mut self, at: &Named, message: String) {
         let (line, column, field) = (at.line, at.column, Some(at.field.clone()));
-        self.mistakes.push(Mistake { file: self.spec.file.clone(), line, column, field, message });
+        self.tell(Mistake { file: self.spec.file.clone(), line, column, field, message });
     }
 
     fn unknown(&mut self, at: &Named) {
         let message = {
             let known = self.scope.names();
             let meant = nearest(&at.name, &known).map_or(String::new(), |meant| format!("did you mean {meant}? "));
-            format!("\"{}\" is no column here; {meant}known: {}", at.name, known.join(", "))
+            format!("\"{}\"{NO_COLUMN_HERE}; {meant}known: {}", at.name, known.join(", "))
         };
         self.wrong(at, message);
     }
 
     /// Keeps the columns that are read, and makes the physical expressions over them.
-    fn plan(self) -> Result<Plan, Vec<Mistake>> {
-        let whole =
-            |message: String| vec![Mistake { file: self.spec.file.clone(), line: 0, column: 0, field: None, message }];
+    fn plan(self) -> Result<Plan, Wrong> {
+        let whole = |message: String| {
+            let mistake = Mistake { file: self.spec.file.clone(), line: 0, column: 0, field: None, message };
+            Wrong { mistakes: vec![mistake], output: None }
+        };
         if !self.mistakes.is_empty() {
-            return Err(self.mistakes);
+            let output = (!self.is_open).then(|| Arc::new(self.scope.schema().as_arrow().clone()));
+            return Err(Wrong { mistakes: self.mistakes, output });
         }
         if self.scope.names().is_empty() {
-            return Err(whole("nothing is selected: declare [columns], or write select".to_owned()));
+            return Err(whole(format!("{NOTHING_SELECTED}: declare [columns], or write select")));
         }
         self.physical().map_err(|error| whole(readable(&error)))
     }

@@ -21,7 +21,7 @@ use crate::config::{Mistake, nearest};
 use arrow::datatypes::{DataType, Field, Schema};
 use datafusion_common::config::ConfigOptions;
 use datafusion_common::tree_node::{TreeNode, TreeNodeRecursion};
-use datafusion_common::{DFSchema, DataFusionError, Result as SqlResult, TableReference, plan_err};
+use datafusion_common::{DFSchema, DataFusionError, Result as SqlResult, ScalarValue, TableReference, plan_err};
 use datafusion_expr::planner::{ContextProvider, ExprPlanner};
 use datafusion_expr::simplify::SimplifyContext;
 use datafusion_expr::{AggregateUDF, Expr, ExprSchemable, HigherOrderUDF, ScalarUDF, TableSource, WindowUDF};
@@ -50,6 +50,27 @@ pub(super) struct Scope {
 
 /// Names and expressions of a `select`.
 pub(super) type Selected = Vec<(String, Expr)>;
+
+/// SQL that is wrong, and what is known of its columns all the same.
+pub(super) struct Missed {
+    pub(super) mistakes: Vec<Mistake>,
+    /// Its columns, those that are wrong as null; `None` = nobody knows which there are.
+    pub(super) rest: Option<Selected>,
+    /// Those that are wrong.
+    pub(super) unknown: Vec<String>,
+}
+
+impl Missed {
+    fn whole(mistakes: Vec<Mistake>) -> Missed {
+        Missed { mistakes, rest: None, unknown: Vec::new() }
+    }
+}
+
+impl From<Missed> for Vec<Mistake> {
+    fn from(missed: Missed) -> Vec<Mistake> {
+        missed.mistakes
+    }
+}
 
 impl Scope {
     /// Of these fields; all but a record's own are what `*` stands for.
@@ -146,8 +167,9 @@ impl<'a> SqlPlanner<'a> {
     ///
     /// # Errors
     /// All that is wrong, and where.
-    pub(super) fn select(&self, scope: &Scope, sql: &Sql) -> Result<Selected, Vec<Mistake>> {
-        let items = self.parse(sql, |parser| parser.parse_projection()).map_err(|wrong| vec![wrong])?;
+    pub(super) fn select(&self, scope: &Scope, sql: &Sql) -> Result<Selected, Missed> {
+        let items = self.parse(sql, |parser| parser.parse_projection());
+        let items = items.map_err(|wrong| Missed::whole(vec![wrong]))?;
         self.selected(scope, sql, items)
     }
 
@@ -155,9 +177,9 @@ impl<'a> SqlPlanner<'a> {
     ///
     /// # Errors
     /// All that is wrong, and where.
-    pub(super) fn query(&self, scope: &Scope, sql: &Sql) -> Result<(Option<Expr>, Selected), Vec<Mistake>> {
-        let query = self.parse(sql, |parser| parser.parse_query()).map_err(|wrong| vec![wrong])?;
-        let wrong = |message: &str| vec![self.mistake(sql, message.to_owned())];
+    pub(super) fn query(&self, scope: &Scope, sql: &Sql) -> Result<(Option<Expr>, Selected), Missed> {
+        let query = self.parse(sql, |parser| parser.parse_query()).map_err(|wrong| Missed::whole(vec![wrong]))?;
+        let wrong = |message: &str| Missed::whole(vec![self.mistake(sql, message.to_owned())]);
         let whole = query.to_string();
         let SetExpr::Select(select) = *query.body else {
             return Err(wrong("it is one SELECT, without UNION and the like"));
@@ -183,19 +205,29 @@ impl<'a> SqlPlanner<'a> {
         let filter = selection.map(|ast| self.truth(scope, sql, ast)).transpose();
         match (filter, self.selected(scope, sql, projection)) {
             (Ok(filter), Ok(selected)) => Ok((filter, selected)),
-            (filter, selected) => Err(filter.err().into_iter().chain(selected.err().into_iter().flatten()).collect()),
+            (Ok(_), Err(missed)) => Err(missed),
+            (Err(wrong), Ok(rest)) => Err(Missed { mistakes: vec![wrong], rest: Some(rest), unknown: Vec::new() }),
+            (Err(wrong), Err(mut missed)) => {
+                missed.mistakes.insert(0, wrong);
+                Err(missed)
+            }
         }
     }
 
-    fn selected(&self, scope: &Scope, sql: &Sql, items: Vec<SelectItem>) -> Result<Selected, Vec<Mistake>> {
+    fn selected(&self, scope: &Scope, sql: &Sql, items: Vec<SelectItem>) -> Result<Selected, Missed> {
         let mut out: Selected = Vec::new();
-        let mut wrong = Vec::new();
+        let (mut wrong, mut unknown) = (Vec::new(), Vec::new());
+        // Whether it is known which columns there are.
+        let mut is_known = true;
         for item in items {
             let (name, ast) = match item {
                 SelectItem::Wildcard(but) => {
                     match self.all_but(scope, sql, but) {
                         Ok(columns) => out.extend(columns),
-                        Err(mistakes) => wrong.extend(mistakes),
+                        Err(mistakes) => {
+                            is_known = false;
+                            wrong.extend(mistakes);
+                        }
                     }
                     continue;
                 }
@@ -203,12 +235,14 @@ impl<'a> SqlPlanner<'a> {
                 SelectItem::UnnamedExpr(expr) => match with_columns(scope, expr) {
                     Ast::Identifier(name) => (name.value.clone(), Ast::Identifier(name)),
                     expr => {
+                        is_known = false;
                         wrong.push(self.mistake(sql, format!("give this a name: {expr} as NAME")));
                         continue;
                     }
                 },
                 other => {
                     let message = format!("{other} is not a column; write an expression as NAME");
+                    is_known = false;
                     wrong.push(self.mistake(sql, message));
                     continue;
                 }
@@ -216,6 +250,7 @@ impl<'a> SqlPlanner<'a> {
             if matches!(&ast, Ast::Identifier(word) if word.value.eq_ignore_ascii_case("distinct") && scope.kind(&word.value).is_none())
             {
                 let message = "distinct needs many rows, and a pipeline's SQL sees one record at a time: dedupe is a step of its own, dedupe = { key = [\"…\"], ttl = \"1h\" }";
+                is_known = false;
                 wrong.push(self.mistake(sql, message.to_owned()));
                 continue;
             }
@@ -226,10 +261,16 @@ impl<'a> SqlPlanner<'a> {
                             "{name} is an interval, which is not written: cast({name} as string), or what is between two times as microseconds, cast(b - a as bigint)"
                         );
                         wrong.push(self.mistake(sql, message));
+                        out.push((name.clone(), Expr::Literal(ScalarValue::Null, None)));
+                        unknown.push(name);
                     }
                     _ => out.push((name, expr)),
                 },
-                Err(mistake) => wrong.push(mistake),
+                Err(mistake) => {
+                    unknown.push(name.clone());
+                    out.push((name, Expr::Literal(ScalarValue::Null, None)));
+                    wrong.push(mistake);
+                }
             }
         }
         let mut names: Vec<&String> = out.iter().map(|(name, _)| name).collect();
@@ -237,7 +278,10 @@ impl<'a> SqlPlanner<'a> {
         if let Some(twice) = names.windows(2).find(|pair| pair[0] == pair[1]) {
             wrong.push(self.mistake(sql, format!("two columns are named {}", twice[0])));
         }
-        if wrong.is_empty() { Ok(out) } else { Err(wrong) }
+        match wrong.is_empty() {
+            true => Ok(out),
+            false => Err(Missed { mistakes: wrong, rest: is_known.then_some(out), unknown }),
+        }
     }
 
     /// `*`, and what is said behind it: `except (a)`, `exclude (a)`, `replace (upper(a) as a)`, `rename (a as b)`.

@@ -114,7 +114,10 @@ impl Draft<'_> {
         let unknown = |named: &&spec::Named| self.scope.kind(&named.name).is_none();
         let wrong: Vec<spec::Named> = window.time.iter().chain(&window.key).filter(unknown).cloned().collect();
         wrong.iter().for_each(|named| self.unknown(named));
-        let calls = self.planner.aggregates(&self.scope, &window.select).map_err(|wrong| self.mistakes.extend(wrong));
+        let calls = self
+            .planner
+            .aggregates(&self.scope, &window.select)
+            .map_err(|wrong| wrong.into_iter().for_each(|mistake| self.tell(mistake)));
         let (Ok(calls), true) = (calls, wrong.is_empty()) else { return };
         let time = window.time.as_ref().map_or(TIME, |time| time.name.as_str()).to_owned();
         match self.scope.kind(&time) {
@@ -169,7 +172,7 @@ impl Draft<'_> {
             wrong.push(self.planner.mistake(&window.select, message));
         }
         let is_right = wrong.is_empty();
-        self.mistakes.extend(wrong);
+        wrong.into_iter().for_each(|mistake| self.tell(mistake));
         is_right.then_some(fields)
     }
 
