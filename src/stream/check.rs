@@ -439,6 +439,19 @@ mod tests {
             told.len() == all.len() && all.iter().all(|one| told.iter().any(|told| told.contains(one))),
             "{told:#?}"
         );
+        // Of a column that is declared in a wrong way nothing else is wrong, of others it is; a step that cannot be read may make any.
+        let told = of(&format!(
+            "from = \"topic:c\"\nselect = \"gone, idd, n as m\"\nto = {{ topic = \"t\", key = \"x\" }}\n{columns}gone = \"decimal\"\n"
+        ));
+        let all = ["no column idd", "\"x\" is no column", "columns.gone"];
+        assert!(
+            told.len() == all.len() && all.iter().all(|one| told.iter().any(|told| told.contains(one))),
+            "{told:#?}"
+        );
+        let told = of(&format!(
+            "from = \"topic:c\"\nselect = \"n as x, ${{INRUSH_NONE}}\"\nto = {{ topic = \"t\", key = \"x\" }}\n{columns}"
+        ));
+        assert!(told.len() == 1 && told[0].contains("INRUSH_NONE"), "{told:#?}");
         // What a step makes that is wrong may be any column; what it is made of may be of any type.
         let steps = "[[step]]\nenrich = { from = \"none.csv\", key = \"id\" }\n[[step]]\nselect = \"id, price, upper(price) as p, nosuch(n) as m\"\n[[step]]\nwhere = \"m > 1 and length(m) > 2 and idd = 'x'\"\n";
         let told =

@@ -14,6 +14,8 @@ use std::sync::Arc;
 
 /// A pipeline file is not larger.
 const FILE_SIZE_MAX: u64 = 1 << 20;
+/// How it is said of a name in an output that it is none.
+const NO_COLUMN_OF: &str = " is no column of the output";
 /// Records that are taken at a time where steps remember and a web address takes the rows: about so many of its batches, and so many at least.
 const PIECE_BATCHES: usize = 8;
 const PIECE_MIN: usize = 64;
@@ -84,15 +86,20 @@ pub(super) fn text_with(path: &Path, text: &str, change: impl FnMut(&mut Step)) 
     let (spec, mut mistakes) = parse_all(path, text);
     let Some(mut spec) = spec else { return Err(mistakes) };
     spec.steps.iter_mut().for_each(change);
-    // What names a column that is declared in a wrong way is right as far as anybody knows.
-    let broken: Vec<String> = mistakes
-        .iter()
-        .filter_map(|mistake| mistake.field.as_deref()?.strip_prefix("columns"))
-        .map(|name| format!("\"{}\"", name.trim_start_matches('.')))
-        .collect();
+    // What names a column that is declared in a wrong way is right as far as anybody knows; so is what names any, where a step cannot be read.
+    let fields: Vec<&str> = mistakes.iter().filter_map(|mistake| mistake.field.as_deref()).collect();
+    let is_open = fields.iter().any(|field| ["select", "sql", "step"].iter().any(|step| field.starts_with(step)));
+    let declared = |name: &str| spec.columns.iter().any(|column| column.name == name);
+    let broken =
+        fields.iter().filter_map(|field| field.strip_prefix("columns")).map(|name| name.trim_start_matches('.'));
+    let broken: Vec<String> = broken.filter(|name| !declared(name)).map(str::to_owned).collect();
     let follows = |mistake: &Mistake| {
-        let names_none = mistake.message.starts_with(NO_COLUMN) || mistake.message.starts_with(NOTHING_SELECTED);
-        !broken.is_empty() && (names_none || broken.iter().any(|name| mistake.message.starts_with(name)))
+        let told = &mistake.message;
+        let names = |name: &String| {
+            told.starts_with(&format!("{NO_COLUMN}{name}:")) || told.starts_with(&format!("\"{name}\""))
+        };
+        let names_none = told.starts_with(NO_COLUMN) || told.contains(NO_COLUMN_OF);
+        is_open && names_none || broken.iter().any(names) || !broken.is_empty() && told.starts_with(NOTHING_SELECTED)
     };
     match Plan::judged(&spec) {
         Ok(mut plan) => {
@@ -169,7 +176,7 @@ fn unstorable(spec: &Spec, route: &Route, rows: &SchemaRef) -> Option<Mistake> {
     let message = match rows.field_with_name(&wanted.column) {
         Err(_) => {
             let known: Vec<&str> = rows.fields().iter().map(|field| field.name().as_str()).collect();
-            format!("\"{}\" is no column of the output; known: {}", wanted.column, known.join(", "))
+            format!("\"{}\"{NO_COLUMN_OF}; known: {}", wanted.column, known.join(", "))
         }
         Ok(column) if !column.data_type().is_null() && !store::takes(column.data_type()) => {
             format!("\"{}\" is {}; only bytes (binary, or _value) become files", wanted.column, column.data_type())
@@ -219,7 +226,7 @@ fn unfit(schema: &Schema, name: &str, is_bloom: bool) -> Option<String> {
                 }
                 None => format!("known: {}", known.join(", ")),
             };
-            Some(format!("\"{name}\" is no column of the output; {to_do}"))
+            Some(format!("\"{name}\"{NO_COLUMN_OF}; {to_do}"))
         }
         Ok(column) if column.data_type().is_nested() => {
             Some(format!("\"{name}\" is a list or a struct; take a column of one value"))
@@ -246,7 +253,7 @@ fn misfit(spec: &Spec, route: &Route, made: &SchemaRef) -> Option<Mistake> {
     let message = match columns.field_with_name(name) {
         Err(_) => {
             let known: Vec<&str> = columns.fields().iter().map(|field| field.name().as_str()).collect();
-            format!("\"{name}\" is no column of the output; known: {}", known.join(", "))
+            format!("\"{name}\"{NO_COLUMN_OF}; known: {}", known.join(", "))
         }
         Ok(column)
             if field == "time"
