@@ -456,12 +456,38 @@ mod tests {
         let steps = "[[step]]\nenrich = { from = \"none.csv\", key = \"id\" }\n[[step]]\nselect = \"id, price, upper(price) as p, nosuch(n) as m\"\n[[step]]\nwhere = \"m > 1 and length(m) > 2 and idd = 'x'\"\n";
         let told =
             of(&format!("from = \"topic:c\"\n{columns}{steps}[[route]]\nto = {{ topic = \"t\", key = \"price\" }}\n"));
-        assert!(told.len() == 2 && told[0].contains("none.csv") && told[1].contains("nosuch"), "{told:#?}");
+        // Behind a select that names all its columns they are known again.
+        let all = ["none.csv", "nosuch", "no column idd"];
+        assert!(told.len() == 3 && all.iter().zip(&told).all(|(one, told)| told.contains(one)), "{told:#?}");
         let steps = "[[step]]\nselect = \"nosuch(n) as m\"\n[[step]]\nwhere = \"m > 1 and m = 'x' and m\"\n[[step]]\ndedupe = { key = \"mm\", ttl = \"1h\" }\n";
         let told =
             of(&format!("from = \"topic:c\"\n{columns}{steps}[[route]]\nto = {{ topic = \"t\", key = \"m\" }}\n"));
         assert!(
             told.len() == 2 && told[0].contains("nosuch") && told[1].contains("\"mm\" is no column here"),
+            "{told:#?}"
+        );
+        // What is made of a column of an unknown type is of one too; a function that is none is none whatever it is given.
+        let steps = "[[step]]\nselect = \"nosuch(n) as m, id\"\n[[step]]\nselect = \"m as k, m + 1 as l, nosuch2(m) as o, id\"\n[[step]]\nwhere = \"k and l and o and id\"\n[[step]]\nunnest = \"k\"\n[[step]]\nselect = \"*, p\"\n";
+        let told = of(&format!("from = \"topic:c\"\n{columns}{steps}[[route]]\nto = {{ topic = \"t\" }}\n"));
+        assert!(told.len() == 2 && told[0].contains("nosuch") && told[1].contains("nosuch2"), "{told:#?}");
+        // A step that cannot be read stands where it stands; one that makes no column hides none.
+        let steps = "[[step]]\nwhere = \"a\"\n[[step]]\ndedupe = { key = \"id\" }\n[[step]]\nwhere = \"b\"\n[[step]]\nenrich = { key = \"id\" }\n[[step]]\nwhere = \"c\"\n";
+        let told =
+            of(&format!("from = \"topic:c\"\n{columns}{steps}[[route]]\nto = {{ topic = \"t\", key = \"d\" }}\n"));
+        let all = ["no column a:", "step[1].dedupe", "no column b:", "step[3].enrich"];
+        assert!(told.len() == 4 && all.iter().zip(&told).all(|(one, told)| told.contains(one)), "{told:#?}");
+        let told = of(
+            "from = \"topic:c\"\nselect = \"a\"\nto = { topic = \"t\" }\n[columns]\na = { path = \"b\", type = \"string\" }\n",
+        );
+        assert!(told.len() == 1 && told[0].contains("JSON pointer"), "{told:#?}");
+        let told =
+            of("from = \"topic:c\"\nto = { topic = \"t\" }\n[columns]\na = { path = \"b\", type = \"string\" }\n");
+        assert!(told.len() == 1 && told[0].contains("JSON pointer"), "{told:#?}");
+        let told = of(
+            "from = \"topic:c\"\nselect = \"a\"\nto = { topic = \"t\", key = \"k\" }\n[columns]\nfrom-schema = \"none.json\"\n",
+        );
+        assert!(
+            told.len() == 2 && told[0].contains("\"k\" is no column") && told[1].contains("none.json"),
             "{told:#?}"
         );
     }

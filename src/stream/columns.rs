@@ -25,10 +25,21 @@ pub(super) const KIND_NAMES: [&str; 13] = [
     "json",
 ];
 
-/// Reads all columns but the keys that belong elsewhere; mistakes are noted.
-pub(super) fn read(section: &Section<'_>, elsewhere: &[&str]) -> Vec<Column> {
-    let entries = section.entries().into_iter().filter(|(name, _)| *name != "from-schema" && !elsewhere.contains(name));
-    entries.filter_map(|(name, item)| column(section, name, item)).collect()
+/// Reads all columns but the keys that belong elsewhere; mistakes are noted, and which columns are wrong.
+pub(super) fn read(section: &Section<'_>, elsewhere: &[&str]) -> (Vec<Column>, Vec<String>) {
+    let (mut columns, mut wrong) = (Vec::new(), Vec::new());
+    for (name, item) in section.entries() {
+        if name == "from-schema" || elsewhere.contains(&name) {
+            continue;
+        }
+        match column(section, name, item) {
+            Some(column) => columns.push(column),
+            // What is called like a record's own field means that.
+            None if RECORD_FIELDS.contains(&name) => {}
+            None => wrong.push(name.to_owned()),
+        }
+    }
+    (columns, wrong)
 }
 
 fn column(section: &Section<'_>, name: &str, item: &Item) -> Option<Column> {

@@ -1,11 +1,10 @@
 //! From a pipeline file to what a thread runs: read, parsed, planned, and judged as a whole.
 
 use super::parse::parse_all;
-use super::plan::{NOTHING_SELECTED, Plan};
+use super::plan::Plan;
 use super::rows::ROWS_MAX;
 use super::sink::{source, store};
 use super::spec::{Named, Output, ParquetOutput, Route, Rule, Spec, Step};
-use super::sql::NO_COLUMN;
 use crate::config::{Mistake, nearest};
 use arrow::datatypes::{DataType, Schema, SchemaRef};
 use std::io;
@@ -14,8 +13,6 @@ use std::sync::Arc;
 
 /// A pipeline file is not larger.
 const FILE_SIZE_MAX: u64 = 1 << 20;
-/// How it is said of a name in an output that it is none.
-const NO_COLUMN_OF: &str = " is no column of the output";
 /// Records that are taken at a time where steps remember and a web address takes the rows: about so many of its batches, and so many at least.
 const PIECE_BATCHES: usize = 8;
 const PIECE_MIN: usize = 64;
@@ -86,25 +83,10 @@ pub(super) fn text_with(path: &Path, text: &str, change: impl FnMut(&mut Step)) 
     let (spec, mut mistakes) = parse_all(path, text);
     let Some(mut spec) = spec else { return Err(mistakes) };
     spec.steps.iter_mut().for_each(change);
-    // What names a column that is declared in a wrong way is right as far as anybody knows; so is what names any, where a step cannot be read.
-    let fields: Vec<&str> = mistakes.iter().filter_map(|mistake| mistake.field.as_deref()).collect();
-    let is_open = fields.iter().any(|field| ["select", "sql", "step"].iter().any(|step| field.starts_with(step)));
-    let declared = |name: &str| spec.columns.iter().any(|column| column.name == name);
-    let broken =
-        fields.iter().filter_map(|field| field.strip_prefix("columns")).map(|name| name.trim_start_matches('.'));
-    let broken: Vec<String> = broken.filter(|name| !declared(name)).map(str::to_owned).collect();
-    let follows = |mistake: &Mistake| {
-        let told = &mistake.message;
-        let names = |name: &String| {
-            told.starts_with(&format!("{NO_COLUMN}{name}:")) || told.starts_with(&format!("\"{name}\""))
-        };
-        let names_none = told.starts_with(NO_COLUMN) || told.contains(NO_COLUMN_OF);
-        is_open && names_none || broken.iter().any(names) || !broken.is_empty() && told.starts_with(NOTHING_SELECTED)
-    };
-    match Plan::judged(&spec) {
+    match Plan::of(&spec) {
         Ok(mut plan) => {
-            let found = misfits(&spec, plan.output()).into_iter().chain(unshareable(&spec, &plan));
-            mistakes.extend(found.filter(|mistake| !follows(mistake)));
+            mistakes.extend(misfits(&spec, plan.output()));
+            mistakes.extend(unshareable(&spec, &plan));
             let warnings: Vec<String> = spec.routes.iter().filter_map(|route| hidden(route, &plan)).collect();
             warnings.into_iter().for_each(|warning| plan.warn(warning));
             if mistakes.is_empty() {
@@ -114,8 +96,8 @@ pub(super) fn text_with(path: &Path, text: &str, change: impl FnMut(&mut Step)) 
             }
         }
         Err(wrong) => {
-            let found = wrong.output.iter().flat_map(|made| misfits(&spec, made));
-            mistakes.extend(found.chain(wrong.mistakes).filter(|mistake| !follows(mistake)));
+            mistakes.extend(wrong.output.iter().flat_map(|made| misfits(&spec, made)));
+            mistakes.extend(wrong.mistakes);
         }
     }
     mistakes.sort_by_key(|mistake| (mistake.line, mistake.column));
@@ -176,7 +158,7 @@ fn unstorable(spec: &Spec, route: &Route, rows: &SchemaRef) -> Option<Mistake> {
     let message = match rows.field_with_name(&wanted.column) {
         Err(_) => {
             let known: Vec<&str> = rows.fields().iter().map(|field| field.name().as_str()).collect();
-            format!("\"{}\"{NO_COLUMN_OF}; known: {}", wanted.column, known.join(", "))
+            format!("\"{}\" is no column of the output; known: {}", wanted.column, known.join(", "))
         }
         Ok(column) if !column.data_type().is_null() && !store::takes(column.data_type()) => {
             format!("\"{}\" is {}; only bytes (binary, or _value) become files", wanted.column, column.data_type())
@@ -226,7 +208,7 @@ fn unfit(schema: &Schema, name: &str, is_bloom: bool) -> Option<String> {
                 }
                 None => format!("known: {}", known.join(", ")),
             };
-            Some(format!("\"{name}\"{NO_COLUMN_OF}; {to_do}"))
+            Some(format!("\"{name}\" is no column of the output; {to_do}"))
         }
         Ok(column) if column.data_type().is_nested() => {
             Some(format!("\"{name}\" is a list or a struct; take a column of one value"))
@@ -253,7 +235,7 @@ fn misfit(spec: &Spec, route: &Route, made: &SchemaRef) -> Option<Mistake> {
     let message = match columns.field_with_name(name) {
         Err(_) => {
             let known: Vec<&str> = columns.fields().iter().map(|field| field.name().as_str()).collect();
-            format!("\"{name}\"{NO_COLUMN_OF}; known: {}", known.join(", "))
+            format!("\"{name}\" is no column of the output; known: {}", known.join(", "))
         }
         Ok(column)
             if field == "time"

@@ -8,7 +8,7 @@ use super::fault::Reason;
 use super::format;
 use super::schema_columns::with_schema;
 use super::spec::{
-    Breaker, Enrich, Expect, Given, OnError, Output, Route, Rule, Spec, Sql, Step, TableFrom, Test, TopicOutput,
+    Breaker, Enrich, Expect, Given, OnError, Output, Route, Rule, Spec, Sql, Step, TableFrom, Test, TopicOutput, Unread,
 };
 use super::{parse_kafka, parse_route as routes, parse_step as steps, parse_window as windows};
 use crate::config::{Document, Mistake, Mistakes, Section, Value};
@@ -63,13 +63,18 @@ fn read(root: &Section<'_>, file: &Path, text: &str) -> Option<Spec> {
     }
     let (mut moved, mut schema_columns) = (Vec::new(), Vec::new());
     let format = format::read(root);
+    let mut unread = Unread::default();
     let columns = root.table("columns").map(|section| {
         moved = misplaced(&section, "[columns]", is_top_value);
-        let columns;
-        (columns, schema_columns) = with_schema(&section, columns::read(&section, &moved));
+        let own;
+        (own, unread.columns) = columns::read(&section, &moved);
+        let (columns, of_schema) = with_schema(&section, own);
+        unread.is_open = of_schema.is_none();
+        schema_columns = of_schema.unwrap_or_default();
         format::misfits(&format, &section, &columns);
         columns
     });
+    unread.is_open |= columns.is_none() && root.has("columns");
     let elsewhere = parse_kafka::source(root);
     let from = if elsewhere.is_some() { None } else { root.string("from") };
     let own_topic = from.as_ref().and_then(|from| topic(root, "from", &from.value));
@@ -78,7 +83,8 @@ fn read(root: &Section<'_>, file: &Path, text: &str) -> Option<Spec> {
         root.wrong("from", "say what to read: from = \"topic:clicks\"");
     }
     let is_long = root.has("step") || root.has("route");
-    let steps = if is_long { steps::read(root) } else { short_steps(root) };
+    let steps;
+    (steps, unread.steps) = if is_long { steps::read(root) } else { short_steps(root) };
     let is_moved = moved.contains(&"to");
     let mut routes = match is_long {
         true => routes::read(root),
@@ -116,6 +122,7 @@ fn read(root: &Section<'_>, file: &Path, text: &str) -> Option<Spec> {
         on_error: on_error.unwrap_or_else(|| default_on_error(stand_in)),
         cpu,
         tests,
+        unread,
     })
 }
 
@@ -140,11 +147,12 @@ pub(super) fn misplaced(
     found
 }
 
-/// `where` and `select` of the short form.
-fn short_steps(root: &Section<'_>) -> Vec<Step> {
+/// `where` and `select` of the short form, and where a `select` would stand that cannot be read.
+fn short_steps(root: &Section<'_>) -> (Vec<Step>, Vec<usize>) {
     let filter = root.string("where").map(|sql| Step::Where(sql_of(root, "where", sql)));
     let select = root.string("select").map(|sql| Step::Select(sql_of(root, "select", sql)));
-    filter.into_iter().chain(select).collect()
+    let unread = (root.has("select") && select.is_none()).then_some(usize::from(filter.is_some()));
+    (filter.into_iter().chain(select).collect(), unread.into_iter().collect())
 }
 
 /// In the long form each of the short one's keys has a table of its own.

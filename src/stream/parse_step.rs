@@ -11,21 +11,34 @@ use toml_edit::Item;
 /// What a step can do; each is the key of its table.
 pub(super) const KINDS: [&str; 11] =
     ["where", "select", "sql", "unnest", "sample", "enrich", "dedupe", "debounce", "sessionize", "last", "window"];
+/// Those that make no columns.
+const MAKE_NONE: [&str; 5] = ["where", "sample", "dedupe", "debounce", "last"];
 /// What a step remembers of one partition, unless it says otherwise.
 pub(super) const STATE_SIZE_MAX: u64 = 64 << 20;
 /// Steps of one pipeline.
 const STEPS_MAX: usize = 64;
 
-/// All `[[step]]`s in their order.
-pub(super) fn read(root: &Section<'_>) -> Vec<Step> {
+/// All `[[step]]`s in their order; and of those that cannot be read and may make columns, how many others stand before each.
+pub(super) fn read(root: &Section<'_>) -> (Vec<Step>, Vec<usize>) {
+    let (mut steps, mut unread) = (Vec::new(), Vec::new());
     if !root.has("step") {
-        return Vec::new();
+        return (steps, unread);
     }
     let sections = root.tables("step");
+    if sections.is_empty() {
+        unread.push(0);
+    }
     if sections.len() > STEPS_MAX {
         root.wrong("step", format!("{} steps; a pipeline has at most {STEPS_MAX}", sections.len()));
     }
-    sections.iter().filter_map(step).collect()
+    for section in &sections {
+        match step(section) {
+            Some(step) => steps.push(step),
+            None if section.entries().iter().all(|(key, _)| MAKE_NONE.contains(key)) => {}
+            None => unread.push(steps.len()),
+        }
+    }
+    (steps, unread)
 }
 
 fn step(section: &Section<'_>) -> Option<Step> {

@@ -13,7 +13,7 @@ use super::kinds;
 use super::rows::ROWS_MAX;
 use super::secrets::Hidden;
 use super::spec::{self, Column, From, Kind, Named, RecordField, Rule, Spec};
-use super::sql::{Missed, NO_COLUMN, Scope, Selected, SqlPlanner, readable};
+use super::sql::{Missed, Scope, Selected, SqlPlanner, readable};
 use super::step::{
     Course, Filtered, Found, Keyed, Keys, RowShape, Rows, Sample, Sieve, Stage, Table, Transform, Unnest, What,
     output_type, session_fields, truths,
@@ -59,11 +59,6 @@ pub struct Plan {
     /// What of its SQL is right and perhaps not meant.
     warnings: Vec<String>,
 }
-
-/// How a mistake begins that follows where all columns are wrong.
-pub(super) const NOTHING_SELECTED: &str = "nothing is selected";
-/// How it is said of a name outside of SQL that it is none.
-const NO_COLUMN_HERE: &str = " is no column here";
 
 /// Where a step of the file ends among the stages: a `where` shares its stage with the `select` behind it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -126,24 +121,15 @@ impl Plan {
     /// Plans a pipeline file.
     ///
     /// # Errors
-    /// All mistakes of its SQL, with file, line and column.
-    #[cfg(test)]
-    pub(super) fn of(spec: &Spec) -> Result<Plan, Vec<Mistake>> {
-        Plan::told(spec).map(|(plan, _)| plan)
-    }
-
-    /// As [`Plan::of`], which also says what comes out of SQL that is wrong.
-    ///
-    /// # Errors
-    /// As [`Plan::of`].
-    pub(super) fn judged(spec: &Spec) -> Result<Plan, Wrong> {
+    /// All mistakes of its SQL, with file, line and column, and what comes out all the same.
+    pub(super) fn of(spec: &Spec) -> Result<Plan, Wrong> {
         Plan::drafted(spec).0
     }
 
     /// As [`Plan::of`], with what stands before the first step and leaves each.
     ///
     /// # Errors
-    /// As [`Plan::of`].
+    /// All mistakes of its SQL.
     pub(super) fn told(spec: &Spec) -> Result<(Plan, Vec<Leaving>), Vec<Mistake>> {
         let (plan, leaving) = Plan::drafted(spec);
         plan.map(|plan| (plan, leaving)).map_err(|wrong| wrong.mistakes)
@@ -152,11 +138,13 @@ impl Plan {
     fn drafted(spec: &Spec) -> (Result<Plan, Wrong>, Vec<Leaving>) {
         let mut draft = Draft::new(spec);
         let mut leaving = vec![draft.leaving()];
-        for step in &spec.steps {
+        for (at, step) in spec.steps.iter().enumerate() {
+            draft.opens(at);
             draft.step(step);
             draft.ends.push(draft.steps.len());
             leaving.push(draft.leaving());
         }
+        draft.opens(spec.steps.len());
         draft.end();
         spec.routes.iter().for_each(|route| draft.route(&route.rule));
         (draft.plan(), leaving)
@@ -350,15 +338,16 @@ struct Draft<'a> {
     ends: Vec<usize>,
     routes: Vec<Rule<Expr>>,
     mistakes: Vec<Mistake>,
-    /// Columns of SQL that is wrong: of a type that nobody knows.
-    unknown: HashSet<String>,
-    /// Other columns may be there than those that are known: a step is wrong that makes them.
-    is_open: bool,
+    /// All is known that there is to know.
+    is_whole: bool,
 }
 
-/// What is wrong with a file's SQL, and what comes out all the same, as far as anybody knows: columns of an unknown type are null.
+/// What is wrong with a file's SQL.
+#[derive(Debug)]
 pub(super) struct Wrong {
+    /// None, where all that is wrong follows of what is wrong with the rest of the file.
     pub(super) mistakes: Vec<Mistake>,
+    /// What comes out all the same, columns of a type that nobody knows as null; `None` = there may be others.
     pub(super) output: Option<SchemaRef>,
 }
 
@@ -391,11 +380,16 @@ impl<'a> Draft<'a> {
     fn new(spec: &'a Spec) -> Draft<'a> {
         let mut all = spec.columns.clone();
         all.extend(record_columns());
-        let fields: Vec<Field> = all.iter().map(kinds::field).collect();
+        let vague = spec.unread.columns.iter().map(|name| Field::new(name, DataType::Null, true));
+        let fields: Vec<Field> = all.iter().map(kinds::field).chain(vague).collect();
+        let mut scope = Scope::new(&fields);
+        if spec.unread.is_open {
+            scope.open();
+        }
         Draft {
             spec,
             planner: SqlPlanner::new(&spec.file),
-            scope: Scope::new(&fields),
+            scope,
             origins: all.iter().map(|column| (column.name.clone(), column.from.clone())).collect(),
             key_sources: Vec::new(),
             all,
@@ -405,14 +399,19 @@ impl<'a> Draft<'a> {
             ends: Vec::new(),
             routes: Vec::new(),
             mistakes: Vec::new(),
-            unknown: HashSet::new(),
-            is_open: false,
+            is_whole: spec.unread.is_nothing(),
+        }
+    }
+
+    /// What cannot be read there may have made any column.
+    fn opens(&mut self, step: usize) {
+        if self.spec.unread.steps.contains(&step) {
+            self.scope.open();
         }
     }
 
     fn leaving(&self) -> Leaving {
-        let fields = self.scope.schema().fields().iter().map(|field| field.as_ref().clone()).collect();
-        Leaving { fields, is_source: self.is_source }
+        Leaving { fields: self.scope.fields(), is_source: self.is_source }
     }
 
     /// Notes that a column is read.
@@ -428,23 +427,32 @@ impl<'a> Draft<'a> {
     }
 
     fn step(&mut self, step: &spec::Step) {
-        if self.is_behind_window(step) {
-            return;
+        let before = self.steps.len();
+        if !self.is_behind_window(step) {
+            self.take(step);
         }
-        let before = self.mistakes.len();
+        if self.steps.len() == before {
+            self.is_whole = false;
+            if step.makes_columns() {
+                self.scope.open();
+            }
+        }
+    }
+
+    fn take(&mut self, step: &spec::Step) {
         match step {
             spec::Step::Where(sql) => match self.planner.filter(&self.scope, sql) {
                 Ok(expr) => self.filter(expr),
-                Err(mistake) => self.tell(mistake),
+                Err(mistakes) => self.mistakes.extend(mistakes),
             },
             spec::Step::Select(sql) => match self.planner.select(&self.scope, sql) {
-                Ok(selected) => self.select(selected),
+                Ok(selected) => self.select(selected, &[]),
                 Err(missed) => self.missed(missed),
             },
             spec::Step::Sql(sql) => match self.planner.query(&self.scope, sql) {
                 Ok((filter, selected)) => {
                     filter.into_iter().for_each(|expr| self.filter(expr));
-                    self.select(selected);
+                    self.select(selected, &[]);
                 }
                 Err(missed) => self.missed(missed),
             },
@@ -454,29 +462,15 @@ impl<'a> Draft<'a> {
             spec::Step::Keyed(keyed) => self.keyed(keyed),
             spec::Step::Window(window) => self.window(window),
         }
-        // It may have made columns.
-        let is_known = matches!(step, spec::Step::Where(_) | spec::Step::Select(_) | spec::Step::Sql(_));
-        self.is_open |= !is_known && self.mistakes.len() > before;
     }
 
     /// SQL that is wrong: what comes behind it is judged by what is known of its columns.
     fn missed(&mut self, missed: Missed) {
-        missed.mistakes.into_iter().for_each(|mistake| self.tell(mistake));
-        match missed.rest {
-            Some(rest) => {
-                self.unknown.extend(missed.unknown);
-                self.select(rest);
-            }
-            None => self.is_open = true,
-        }
-    }
-
-    /// Notes a mistake, unless another one may be its cause.
-    fn tell(&mut self, mistake: Mistake) {
-        let names_no_column = mistake.message.starts_with(NO_COLUMN) || mistake.message.contains(NO_COLUMN_HERE);
-        let is_of_unknown = !self.unknown.is_empty() && mistake.message.contains("Null");
-        if !(self.is_open && names_no_column || is_of_unknown) {
-            self.mistakes.push(mistake);
+        self.is_whole = false;
+        self.mistakes.extend(missed.mistakes);
+        self.select(missed.rest, &missed.wrong);
+        if missed.is_open {
+            self.scope.open();
         }
     }
 
@@ -491,8 +485,7 @@ impl<'a> Draft<'a> {
             spec::Memory::Dedupe => Memory::Gate(Sieve::Duplicate),
             spec::Memory::Debounce => Memory::Gate(Sieve::CoolDown),
             spec::Memory::Sessionize => {
-                let fields: Vec<Field> =
-                    self.scope.schema().fields().iter().map(|field| field.as_ref().clone()).collect();
+                let fields = self.scope.fields();
                 if let Some(taken) = session_fields().iter().find(|field| self.scope.kind(field.name()).is_some()) {
                     let message = format!(
                         "there is a column {} already, which sessionize makes: select it under another name",
@@ -500,7 +493,7 @@ impl<'a> Draft<'a> {
                     );
                     return self.wrong(&step.at, message);
                 }
-                self.scope = Scope::new(&fields.into_iter().chain(session_fields()).collect::<Vec<_>>());
+                self.scope = self.scope.with(&fields.into_iter().chain(session_fields()).collect::<Vec<_>>());
                 Memory::Session
             }
             spec::Memory::Last { until } => {
@@ -509,7 +502,7 @@ impl<'a> Draft<'a> {
                         until.iter().for_each(|expr| self.reads_of(expr));
                         Memory::Last { until }
                     }
-                    Err(mistake) => return self.tell(mistake),
+                    Err(mistakes) => return self.mistakes.extend(mistakes),
                 }
             }
         };
@@ -522,12 +515,14 @@ impl<'a> Draft<'a> {
         self.steps.push(Logical::Filter(expr));
     }
 
-    fn select(&mut self, selected: Selected) {
+    /// Takes what a `select` makes; of `wrong` nobody knows the type, nor of what is made of a column of which nobody does.
+    fn select(&mut self, selected: Selected, wrong: &[String]) {
         selected.iter().for_each(|(_, expr)| self.reads_of(expr));
         let field = |(name, expr): &(String, Expr)| {
             use datafusion_expr::ExprSchemable;
             let kind = expr.get_type(self.scope.schema()).unwrap_or(DataType::Null);
-            let kind = if self.unknown.contains(name) { DataType::Null } else { output_type(&kind) };
+            let is_vague = wrong.contains(name) || self.scope.makes_vague(expr);
+            let kind = if is_vague { DataType::Null } else { output_type(&kind) };
             Field::new(name, kind, true)
         };
         let origin = |(name, expr): &(String, Expr)| match expr {
@@ -548,6 +543,7 @@ impl<'a> Draft<'a> {
         let list = &unnest.list.name;
         let element = match self.scope.kind(list) {
             Some(DataType::List(element)) => element.clone(),
+            Some(DataType::Null) => return,
             Some(other) => {
                 let message =
                     format!("{list} is {other}; a row for each element needs a list, a column of type [\"TYPE\"]");
@@ -567,13 +563,13 @@ impl<'a> Draft<'a> {
         let field = Arc::new(Field::new(name, element.data_type().clone(), true));
         let fields = self.scope.schema().fields().iter();
         let fields = fields.map(|old| if old.name() == list { field.as_ref().clone() } else { old.as_ref().clone() });
-        self.scope = Scope::new(&fields.collect::<Vec<_>>());
+        self.scope = self.scope.with(&fields.collect::<Vec<_>>());
         self.steps.push(Logical::Unnest { list: list.clone(), field, keep_empty: unnest.keep_empty });
     }
 
     fn sample(&mut self, sample: &spec::Sample) {
         if let Some(unknown) = sample.key.iter().find(|named| self.scope.kind(&named.name).is_none()) {
-            return self.unknown(&unknown.clone());
+            return self.unknown(unknown);
         }
         let mut key: Vec<String> = sample.key.iter().map(|named| named.name.clone()).collect();
         if key.is_empty() && !self.is_source {
@@ -593,8 +589,11 @@ impl<'a> Draft<'a> {
     fn end(&mut self) {
         if self.is_source {
             let shown = self.scope.shown().iter().map(|name| (name.clone(), Scope::column(name)));
-            let shown: Selected = shown.collect();
-            self.select(shown);
+            let (shown, is_open): (Selected, bool) = (shown.collect(), self.scope.is_open());
+            self.select(shown, &[]);
+            if is_open {
+                self.scope.open();
+            }
         }
     }
 
@@ -602,7 +601,10 @@ impl<'a> Draft<'a> {
         let rule = match rule {
             Rule::Where(sql) => match self.planner.filter(&self.scope, sql) {
                 Ok(expr) => Rule::Where(expr),
-                Err(mistake) => return self.tell(mistake),
+                Err(mistakes) => {
+                    self.is_whole = false;
+                    return self.mistakes.extend(mistakes);
+                }
             },
             Rule::Always => Rule::Always,
             Rule::Otherwise => Rule::Otherwise,
@@ -613,14 +615,18 @@ impl<'a> Draft<'a> {
 
     fn wrong(&mut self, at: &Named, message: String) {
         let (line, column, field) = (at.line, at.column, Some(at.field.clone()));
-        self.tell(Mistake { file: self.spec.file.clone(), line, column, field, message });
+        self.mistakes.push(Mistake { file: self.spec.file.clone(), line, column, field, message });
     }
 
+    /// A name that is none, as far as anybody can know.
     fn unknown(&mut self, at: &Named) {
+        if self.scope.is_open() {
+            return;
+        }
         let message = {
             let known = self.scope.names();
             let meant = nearest(&at.name, &known).map_or(String::new(), |meant| format!("did you mean {meant}? "));
-            format!("\"{}\"{NO_COLUMN_HERE}; {meant}known: {}", at.name, known.join(", "))
+            format!("\"{}\" is no column here; {meant}known: {}", at.name, known.join(", "))
         };
         self.wrong(at, message);
     }
@@ -631,12 +637,12 @@ impl<'a> Draft<'a> {
             let mistake = Mistake { file: self.spec.file.clone(), line: 0, column: 0, field: None, message };
             Wrong { mistakes: vec![mistake], output: None }
         };
-        if !self.mistakes.is_empty() {
-            let output = (!self.is_open).then(|| Arc::new(self.scope.schema().as_arrow().clone()));
+        if !self.is_whole || !self.mistakes.is_empty() {
+            let output = (!self.scope.is_open()).then(|| Arc::new(self.scope.schema().as_arrow().clone()));
             return Err(Wrong { mistakes: self.mistakes, output });
         }
         if self.scope.names().is_empty() {
-            return Err(whole(format!("{NOTHING_SELECTED}: declare [columns], or write select")));
+            return Err(whole("nothing is selected: declare [columns], or write select".to_owned()));
         }
         self.physical().map_err(|error| whole(readable(&error)))
     }

@@ -17,18 +17,18 @@ const REFERENCES_MAX: usize = 16;
 
 /// The columns of the schema that the section names, then those that it declares itself, which go before: one of the same name takes the
 /// schema's place, one of the same path too. With the names of those that come of the schema.
-pub(super) fn with_schema(section: &Section<'_>, own: Vec<Column>) -> (Vec<Column>, Vec<String>) {
+pub(super) fn with_schema(section: &Section<'_>, own: Vec<Column>) -> (Vec<Column>, Option<Vec<String>>) {
     if !section.has("from-schema") {
-        return (own, Vec::new());
+        return (own, Some(Vec::new()));
     }
-    let Some(file) = section.string("from-schema").map(|file| file.value) else { return (own, Vec::new()) };
+    let Some(file) = section.string("from-schema").map(|file| file.value) else { return (own, None) };
     let folder = section.mistakes().file.parent().unwrap_or(Path::new("."));
     let read = read(&folder.join(&file)).and_then(|schema| Reading::of(&schema));
     let mut columns = match read {
         Ok(columns) => columns,
         Err(reason) => {
             section.wrong("from-schema", format!("{file}: {reason}"));
-            return (own, Vec::new());
+            return (own, None);
         }
     };
     columns.retain(|column| !own.iter().any(|own| own.name == column.name || own.from == column.from));
@@ -48,7 +48,7 @@ pub(super) fn with_schema(section: &Section<'_>, own: Vec<Column>) -> (Vec<Colum
     }
     let names = columns.iter().map(|column| column.name.clone()).collect();
     columns.extend(own);
-    (columns, names)
+    (columns, Some(names))
 }
 
 fn read(file: &Path) -> Result<Value, String> {

@@ -28,6 +28,24 @@ pub struct Spec {
     /// What it may take of the cores; `None` = no limit.
     pub cpu: Option<super::cpu::CpuShare>,
     pub tests: Vec<Test>,
+    pub(super) unread: Unread,
+}
+
+/// What of a file is wrong and has no stand-in in its [`Spec`]. What names it is not judged.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Unread {
+    /// Columns that are declared in a wrong way.
+    pub(super) columns: Vec<String>,
+    /// Any column may be declared.
+    pub(super) is_open: bool,
+    /// Steps that may make columns: how many of those in the spec stand before each.
+    pub(super) steps: Vec<usize>,
+}
+
+impl Unread {
+    pub(super) fn is_nothing(&self) -> bool {
+        self.columns.is_empty() && !self.is_open && self.steps.is_empty()
+    }
 }
 
 /// A Kafka cluster that is read from.
@@ -91,6 +109,17 @@ pub enum Step {
     Keyed(Keyed),
     /// Makes one row of the many of a window.
     Window(Box<Window>),
+}
+
+impl Step {
+    /// Whether there are other columns behind it than before.
+    pub(super) fn makes_columns(&self) -> bool {
+        match self {
+            Step::Where(_) | Step::Sample(_) => false,
+            Step::Keyed(keyed) => matches!(keyed.what, Memory::Sessionize),
+            Step::Select(_) | Step::Sql(_) | Step::Unnest(_) | Step::Enrich(_) | Step::Window(_) => true,
+        }
+    }
 }
 
 /// Rows of a stretch of time and a key become one, when the time of all partitions is past it.

@@ -8,20 +8,21 @@ mod beside;
 mod constants;
 mod depth;
 mod otherwise;
+mod scope;
 mod times;
 
 pub(super) use aggregates::{Call, Fold};
+pub(super) use scope::Scope;
 
 use super::caught::caught;
-use super::columns::RECORD_FIELDS;
 use super::functions::{self, GeoFile};
 use super::secrets::{self, Hidden};
 use super::spec::Sql;
 use crate::config::{Mistake, nearest};
-use arrow::datatypes::{DataType, Field, Schema};
+use arrow::datatypes::DataType;
 use datafusion_common::config::ConfigOptions;
 use datafusion_common::tree_node::{TreeNode, TreeNodeRecursion};
-use datafusion_common::{DFSchema, DataFusionError, Result as SqlResult, ScalarValue, TableReference, plan_err};
+use datafusion_common::{DataFusionError, Result as SqlResult, ScalarValue, TableReference, plan_err};
 use datafusion_expr::planner::{ContextProvider, ExprPlanner};
 use datafusion_expr::simplify::SimplifyContext;
 use datafusion_expr::{AggregateUDF, Expr, ExprSchemable, HigherOrderUDF, ScalarUDF, TableSource, WindowUDF};
@@ -35,74 +36,36 @@ use datafusion_sql::sqlparser::dialect::GenericDialect;
 use datafusion_sql::sqlparser::keywords::ALL_KEYWORDS;
 use datafusion_sql::sqlparser::parser::{Parser, ParserError};
 use datafusion_sql::sqlparser::tokenizer::{Token, Tokenizer};
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
 
-/// What SQL may name at one place of a pipeline.
-pub(super) struct Scope {
-    schema: Arc<DFSchema>,
-    /// What `*` stands for.
-    shown: Vec<String>,
-}
-
 /// Names and expressions of a `select`.
 pub(super) type Selected = Vec<(String, Expr)>;
 
-/// SQL that is wrong, and what is known of its columns all the same.
+/// SQL that is wrong, or names what nobody knows, and what is known of its columns all the same.
 pub(super) struct Missed {
+    /// None, where all that is wrong follows of what is wrong before.
     pub(super) mistakes: Vec<Mistake>,
-    /// Its columns, those that are wrong as null; `None` = nobody knows which there are.
-    pub(super) rest: Option<Selected>,
+    /// Its columns, those that are wrong as null.
+    pub(super) rest: Selected,
     /// Those that are wrong.
-    pub(super) unknown: Vec<String>,
+    pub(super) wrong: Vec<String>,
+    /// It may have others.
+    pub(super) is_open: bool,
 }
 
 impl Missed {
     fn whole(mistakes: Vec<Mistake>) -> Missed {
-        Missed { mistakes, rest: None, unknown: Vec::new() }
+        Missed { mistakes, rest: Vec::new(), wrong: Vec::new(), is_open: true }
     }
 }
 
 impl From<Missed> for Vec<Mistake> {
     fn from(missed: Missed) -> Vec<Mistake> {
         missed.mistakes
-    }
-}
-
-impl Scope {
-    /// Of these fields; all but a record's own are what `*` stands for.
-    pub(super) fn new(fields: &[Field]) -> Scope {
-        let names = fields.iter().map(|field| field.name().clone());
-        let shown = names.filter(|name| !RECORD_FIELDS.contains(&name.as_str())).collect();
-        // Names are unique: a file cannot say one twice, and steps that add columns see to it.
-        let schema = DFSchema::try_from(Schema::new(fields.to_vec())).unwrap_or_else(|_| DFSchema::empty());
-        Scope { schema: Arc::new(schema), shown }
-    }
-
-    pub(super) fn schema(&self) -> &DFSchema {
-        &self.schema
-    }
-
-    /// The type of a column.
-    pub(super) fn kind(&self, name: &str) -> Option<&DataType> {
-        self.schema.field_with_unqualified_name(name).ok().map(|field| field.data_type())
-    }
-
-    /// Names of columns, those of the record's own fields last.
-    pub(super) fn names(&self) -> Vec<&str> {
-        self.schema.fields().iter().map(|field| field.name().as_str()).collect()
-    }
-
-    pub(super) fn shown(&self) -> &[String] {
-        &self.shown
-    }
-
-    /// The expression that is a column.
-    pub(super) fn column(name: &str) -> Expr {
-        Expr::Column(datafusion_common::Column::from_name(name))
     }
 }
 
@@ -148,19 +111,20 @@ impl<'a> SqlPlanner<'a> {
     /// A truth.
     ///
     /// # Errors
-    /// What is wrong, and where.
-    pub(super) fn filter(&self, scope: &Scope, sql: &Sql) -> Result<Expr, Mistake> {
-        let ast = self.parse(sql, |parser| parser.parse_expr())?;
+    /// What is wrong, and where; nothing, if that follows of what is wrong before.
+    pub(super) fn filter(&self, scope: &Scope, sql: &Sql) -> Result<Expr, Vec<Mistake>> {
+        let ast = self.parse(sql, |parser| parser.parse_expr()).map_err(|wrong| vec![wrong])?;
         self.truth(scope, sql, ast)
     }
 
-    fn truth(&self, scope: &Scope, sql: &Sql, ast: Ast) -> Result<Expr, Mistake> {
+    fn truth(&self, scope: &Scope, sql: &Sql, ast: Ast) -> Result<Expr, Vec<Mistake>> {
         let expr = self.plan(scope, sql, ast)?;
-        let kind = expr.get_type(scope.schema()).map_err(|error| self.mistake(sql, readable(&error)))?;
-        if kind != DataType::Boolean {
-            return Err(self.mistake(sql, format!("it must be true or false, this is {kind}")));
+        match expr.get_type(scope.schema()) {
+            Ok(DataType::Boolean) => Ok(expr),
+            Ok(_) if scope.makes_vague(&expr) => Err(Vec::new()),
+            Ok(kind) => Err(vec![self.mistake(sql, format!("it must be true or false, this is {kind}"))]),
+            Err(error) => Err(vec![self.mistake(sql, readable(&error))]),
         }
-        Ok(expr)
     }
 
     /// Named expressions, comma separated.
@@ -206,27 +170,26 @@ impl<'a> SqlPlanner<'a> {
         match (filter, self.selected(scope, sql, projection)) {
             (Ok(filter), Ok(selected)) => Ok((filter, selected)),
             (Ok(_), Err(missed)) => Err(missed),
-            (Err(wrong), Ok(rest)) => Err(Missed { mistakes: vec![wrong], rest: Some(rest), unknown: Vec::new() }),
-            (Err(wrong), Err(mut missed)) => {
-                missed.mistakes.insert(0, wrong);
-                Err(missed)
+            (Err(mistakes), Ok(rest)) => Err(Missed { mistakes, rest, wrong: Vec::new(), is_open: false }),
+            (Err(mut mistakes), Err(missed)) => {
+                mistakes.extend(missed.mistakes);
+                Err(Missed { mistakes, ..missed })
             }
         }
     }
 
     fn selected(&self, scope: &Scope, sql: &Sql, items: Vec<SelectItem>) -> Result<Selected, Missed> {
         let mut out: Selected = Vec::new();
-        let (mut wrong, mut unknown) = (Vec::new(), Vec::new());
-        // Whether it is known which columns there are.
-        let mut is_known = true;
+        let (mut mistakes, mut wrong, mut is_open) = (Vec::new(), Vec::new(), false);
         for item in items {
             let (name, ast) = match item {
                 SelectItem::Wildcard(but) => {
+                    is_open |= scope.is_open();
                     match self.all_but(scope, sql, but) {
                         Ok(columns) => out.extend(columns),
-                        Err(mistakes) => {
-                            is_known = false;
-                            wrong.extend(mistakes);
+                        Err(told) => {
+                            is_open = true;
+                            mistakes.extend(told);
                         }
                     }
                     continue;
@@ -235,23 +198,23 @@ impl<'a> SqlPlanner<'a> {
                 SelectItem::UnnamedExpr(expr) => match with_columns(scope, expr) {
                     Ast::Identifier(name) => (name.value.clone(), Ast::Identifier(name)),
                     expr => {
-                        is_known = false;
-                        wrong.push(self.mistake(sql, format!("give this a name: {expr} as NAME")));
+                        is_open = true;
+                        mistakes.push(self.mistake(sql, format!("give this a name: {expr} as NAME")));
                         continue;
                     }
                 },
                 other => {
                     let message = format!("{other} is not a column; write an expression as NAME");
-                    is_known = false;
-                    wrong.push(self.mistake(sql, message));
+                    is_open = true;
+                    mistakes.push(self.mistake(sql, message));
                     continue;
                 }
             };
             if matches!(&ast, Ast::Identifier(word) if word.value.eq_ignore_ascii_case("distinct") && scope.kind(&word.value).is_none())
             {
                 let message = "distinct needs many rows, and a pipeline's SQL sees one record at a time: dedupe is a step of its own, dedupe = { key = [\"…\"], ttl = \"1h\" }";
-                is_known = false;
-                wrong.push(self.mistake(sql, message.to_owned()));
+                is_open = true;
+                mistakes.push(self.mistake(sql, message.to_owned()));
                 continue;
             }
             match self.plan(scope, sql, ast) {
@@ -260,27 +223,27 @@ impl<'a> SqlPlanner<'a> {
                         let message = format!(
                             "{name} is an interval, which is not written: cast({name} as string), or what is between two times as microseconds, cast(b - a as bigint)"
                         );
-                        wrong.push(self.mistake(sql, message));
+                        mistakes.push(self.mistake(sql, message));
                         out.push((name.clone(), Expr::Literal(ScalarValue::Null, None)));
-                        unknown.push(name);
+                        wrong.push(name);
                     }
                     _ => out.push((name, expr)),
                 },
-                Err(mistake) => {
-                    unknown.push(name.clone());
-                    out.push((name, Expr::Literal(ScalarValue::Null, None)));
-                    wrong.push(mistake);
+                Err(told) => {
+                    mistakes.extend(told);
+                    out.push((name.clone(), Expr::Literal(ScalarValue::Null, None)));
+                    wrong.push(name);
                 }
             }
         }
         let mut names: Vec<&String> = out.iter().map(|(name, _)| name).collect();
         names.sort();
         if let Some(twice) = names.windows(2).find(|pair| pair[0] == pair[1]) {
-            wrong.push(self.mistake(sql, format!("two columns are named {}", twice[0])));
+            mistakes.push(self.mistake(sql, format!("two columns are named {}", twice[0])));
         }
-        match wrong.is_empty() {
+        match mistakes.is_empty() && wrong.is_empty() && !is_open {
             true => Ok(out),
-            false => Err(Missed { mistakes: wrong, rest: is_known.then_some(out), unknown }),
+            false => Err(Missed { mistakes, rest: out, wrong, is_open }),
         }
     }
 
@@ -325,18 +288,19 @@ impl<'a> SqlPlanner<'a> {
             opt_replace.into_iter().flat_map(|list| list.items).map(|item| (item.column_name.value, item.expr));
         let mut made = BTreeMap::new();
         for (name, ast) in replaced {
-            made.insert(name, self.plan(scope, sql, ast).map_err(|mistake| vec![mistake])?);
+            made.insert(name, self.plan(scope, sql, ast)?);
         }
         let renamed: BTreeMap<String, String> =
             renamed.into_iter().map(|IdentWithAlias { ident, alias }| (ident.value, alias.value)).collect();
         let named = gone.iter().chain(made.keys()).chain(renamed.keys());
-        let known: Vec<&str> = scope.shown.iter().map(String::as_str).collect();
-        if let Some(unknown) = named.into_iter().find(|name| !known.contains(&name.as_str())) {
+        let known: Vec<&str> = scope.shown().iter().map(String::as_str).collect();
+        let is_none = |name: &&String| !scope.is_open() && !known.contains(&name.as_str());
+        if let Some(unknown) = named.into_iter().find(is_none) {
             let meant = nearest(unknown, &known)
                 .map_or_else(|| format!("known: {}", known.join(", ")), |meant| format!("did you mean {meant}?"));
             return Err(wrong(format!("* has no column {unknown}; {meant}")));
         }
-        let shown = scope.shown.iter().filter(|name| !gone.contains(name));
+        let shown = scope.shown().iter().filter(|name| !gone.contains(name));
         Ok(shown
             .map(|name| {
                 let expr = made.remove(name).unwrap_or_else(|| Scope::column(name));
@@ -376,7 +340,10 @@ impl<'a> SqlPlanner<'a> {
     }
 
     /// Types an expression, coerces and simplifies it.
-    fn plan(&self, scope: &Scope, sql: &Sql, ast: Ast) -> Result<Expr, Mistake> {
+    ///
+    /// # Errors
+    /// What is wrong, and where; nothing, if that follows of what is wrong before.
+    fn plan(&self, scope: &Scope, sql: &Sql, ast: Ast) -> Result<Expr, Vec<Mistake>> {
         let options = ParserOptions {
             enable_ident_normalization: false,
             map_string_types_to_utf8view: false,
@@ -385,32 +352,51 @@ impl<'a> SqlPlanner<'a> {
         let ast = with_columns(scope, ast);
         let shown = ast.to_string();
         if let Some(message) = unheard(&ast) {
-            return Err(self.mistake(sql, message));
+            return Err(vec![self.mistake(sql, message)]);
         }
+        let is_vague = visit_expressions(&ast, |expr| match expr {
+            Ast::Identifier(name) if scope.is_vague(&name.value) => ControlFlow::Break(()),
+            Ast::CompoundIdentifier(names) if scope.is_vague(&names[0].value) => ControlFlow::Break(()),
+            _ => ControlFlow::Continue(()),
+        });
+        let is_vague = is_vague.is_break();
+        // Names are judged first, whatever types columns have.
+        let is_typing = Cell::new(false);
         self.context.hint.replace(None);
         let planner = SqlToRel::new_with_options(&self.context, options);
         let plan = || {
-            let expr = planner.sql_to_expr(ast, &scope.schema, &mut PlannerContext::new())?;
+            let expr = planner.sql_to_expr(ast, scope.schema(), &mut PlannerContext::new())?;
             row_wise(&expr)?;
-            let info = SimplifyContext::builder().with_schema(scope.schema.clone()).build();
+            let info = SimplifyContext::builder().with_schema(scope.schema().clone()).build();
             let simplifier = ExprSimplifier::new(info);
             let expr = (self.secrets)(expr, self.file, &mut self.filled.borrow_mut())?;
             let expr = functions::bind(expr, self.file, &mut self.geo.borrow_mut())?;
-            let expr = times::in_micros(expr, &scope.schema, &self.context, &simplifier)?;
-            let coerced = simplifier.coerce(expr.clone(), &scope.schema)?;
+            is_typing.set(true);
+            let expr = times::in_micros(expr, scope.schema(), &self.context, &simplifier)?;
+            let coerced = simplifier.coerce(expr.clone(), scope.schema())?;
             self.note_texts_as_numbers(scope, &expr, &coerced);
             constants::fit(&coerced, &simplifier)?;
-            constants::say_something(&expr, &scope.schema, &simplifier)?;
+            constants::say_something(&expr, scope.schema(), &simplifier)?;
             let expr = simplifier.simplify(coerced)?;
             // A function judges its arguments when it is asked for its type; here the place in the SQL is still known.
             expr.get_type(scope.schema()).map(|_| expr)
         };
         caught(plan).map_err(|error| {
             // What is made of constants is made now, and fails with them.
-            let hint = self.context.hint.take().or_else(|| unknown_column(scope, &error));
-            let reason = hint.unwrap_or_else(|| self.filled().masked(&readable(&error)));
+            let hint = self.context.hint.take();
+            let told = readable(&error);
+            let name = no_column(&told).filter(|_| hint.is_none());
+            let follows = match name {
+                Some(name) => scope.is_open() || is_vague && name.contains('.'),
+                None => is_vague && is_typing.get() && hint.is_none(),
+            };
+            if follows {
+                return Vec::new();
+            }
+            let hint = hint.or_else(|| name.map(|name| what_is_meant(scope, name)));
+            let reason = hint.unwrap_or_else(|| self.filled().masked(&told));
             let place = sql.text.find(&shown).filter(|at| !sql.text[..*at].contains('\n')).unwrap_or(0);
-            Mistake { column: sql.column + sql.text[..place].chars().count(), ..self.mistake(sql, reason) }
+            vec![Mistake { column: sql.column + sql.text[..place].chars().count(), ..self.mistake(sql, reason) }]
         })
     }
 
@@ -492,21 +478,22 @@ fn heard(call: &Function) -> String {
     }
 }
 
-/// How a mistake begins that another one may be the cause of: a column that is declared in a wrong way.
-pub(super) const NO_COLUMN: &str = "there is no column ";
+/// The name that is none, of what DataFusion says then.
+fn no_column(told: &str) -> Option<&str> {
+    let name = told.strip_prefix("No field named ")?;
+    let name = name.split(". ").next().unwrap_or(name);
+    Some(name.trim_end_matches('.').trim_matches('"'))
+}
 
 /// What is said of a name that is none.
-fn unknown_column(scope: &Scope, error: &DataFusionError) -> Option<String> {
-    let told = readable(error);
-    let name = told.strip_prefix("No field named ")?;
-    let name = name.split(". ").next().unwrap_or(name).trim_end_matches('.').trim_matches('"');
+fn what_is_meant(scope: &Scope, name: &str) -> String {
     let known = scope.names();
     let to_do = match nearest(name, &known) {
         Some(meant) => format!("did you mean {meant}?"),
-        None if scope.shown.is_empty() => format!("[columns] declares what is read of a record: {name} = \"string\""),
+        None if scope.shown().is_empty() => format!("[columns] declares what is read of a record: {name} = \"string\""),
         None => format!("known: {}; a text stands in single quotes, '{name}'", known.join(", ")),
     };
-    Some(format!("{NO_COLUMN}{name}: {to_do}"))
+    format!("there is no column {name}: {to_do}")
 }
 
 /// The text of a query with what it selects, from where and what it keeps, and nothing else.

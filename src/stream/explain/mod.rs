@@ -179,7 +179,7 @@ impl Show<'_> {
                 Rule::Late => ("rows that come too late for their window".to_owned(), None),
                 Rule::Otherwise => ("rows that no other route's where takes".to_owned(), None),
                 Rule::Where(sql) => {
-                    let shown = steps::shown(&self.planner.filter(&scope, sql).map_err(|wrong| vec![wrong])?);
+                    let shown = steps::shown(&self.planner.filter(&scope, sql)?);
                     (format!("rows where {shown}"), Some(shown))
                 }
             };

@@ -67,7 +67,7 @@ fn words(show: &Show<'_>, step: &Step, scope: &Scope) -> Result<Words, Vec<Mista
     let plain = |kind, does: String| Words { kind, does, sql: Vec::new(), remembers: None };
     Ok(match step {
         Step::Where(sql) => {
-            let filter = show.planner.filter(scope, sql).map_err(|mistake| vec![mistake])?;
+            let filter = show.planner.filter(scope, sql)?;
             Words { sql: vec![shown(&filter)], ..plain("where", "keeps the rows of which this is true".to_owned()) }
         }
         Step::Select(sql) => {
@@ -127,7 +127,7 @@ fn keyed(show: &Show<'_>, keyed: &Keyed, scope: &Scope) -> Result<Words, Vec<Mis
         ),
         Memory::Last { until } => {
             let until = until.as_ref().map(|sql| show.planner.filter(scope, sql)).transpose();
-            let until = until.map_err(|mistake| vec![mistake])?.map(|until| shown(&until));
+            let until = until?.map(|until| shown(&until));
             let end = until.as_ref().map_or(String::new(), |_| "its until is true, or when ".to_owned());
             (
                 "last",

@@ -2,11 +2,10 @@
 
 use super::super::enrich::{LookUp, Origin};
 use super::super::spec;
-use super::super::sql::Scope;
 use super::super::step::{Enrich, Stage};
 use super::{Draft, Logical, Plan};
 use crate::record::Record;
-use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef};
+use arrow::datatypes::{DataType, FieldRef, Schema, SchemaRef};
 use arrow::error::ArrowError;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -43,12 +42,15 @@ impl Draft<'_> {
         if let Some(unknown) = step.on.iter().find(|named| self.scope.kind(&named.name).is_none()) {
             return self.unknown(unknown);
         }
+        if step.on.iter().any(|named| self.scope.is_vague(&named.name)) {
+            return;
+        }
         let kinds: Vec<DataType> = step.on.iter().filter_map(|named| self.scope.kind(&named.name)).cloned().collect();
         let table = match LookUp::new(step, &kinds, &self.spec.file) {
             Ok(table) => Arc::new(table),
             Err((at, message)) => return self.wrong(&at, message),
         };
-        let fields: Vec<Field> = self.scope.schema().fields().iter().map(|field| field.as_ref().clone()).collect();
+        let fields = self.scope.fields();
         for (at, field) in table.fields().iter().enumerate() {
             let is_double = table.fields()[..at].iter().any(|other| other.name() == field.name());
             if is_double || self.scope.kind(field.name()).is_some() {
@@ -60,7 +62,7 @@ impl Draft<'_> {
             }
         }
         step.on.iter().for_each(|named| self.reads(&named.name));
-        self.scope = Scope::new(&fields.into_iter().chain(table.fields().iter().cloned()).collect::<Vec<_>>());
+        self.scope = self.scope.with(&fields.into_iter().chain(table.fields().iter().cloned()).collect::<Vec<_>>());
         let on = step.on.iter().map(|named| named.name.clone()).collect();
         self.steps.push(Logical::Enrich { on, table });
     }

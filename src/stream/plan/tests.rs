@@ -14,14 +14,14 @@ const COLUMNS: &str =
 fn plan(sql: &str) -> Result<Plan, Vec<String>> {
     let text = format!("from = \"topic:t\"\nto = {{ parquet = \"t\" }}\n{sql}\n{COLUMNS}");
     let spec = parse(Path::new("p.toml"), &text).unwrap_or_else(|m| panic!("{m:#?}"));
-    Plan::of(&spec).map_err(|mistakes| mistakes.iter().map(ToString::to_string).collect())
+    Plan::of(&spec).map_err(|wrong| wrong.mistakes.iter().map(ToString::to_string).collect())
 }
 
 /// Of a file in the long form.
 fn plan_of_steps(steps: &str) -> Result<Plan, Vec<String>> {
     let text = format!("from = \"topic:t\"\n{COLUMNS}\n{steps}\n[[route]]\nto = {{ parquet = \"t\" }}\n");
     let spec = parse(Path::new("p.toml"), &text).unwrap_or_else(|m| panic!("{m:#?}"));
-    Plan::of(&spec).map_err(|mistakes| mistakes.iter().map(ToString::to_string).collect())
+    Plan::of(&spec).map_err(|wrong| wrong.mistakes.iter().map(ToString::to_string).collect())
 }
 
 fn rows(plan: &Plan, users: Vec<Option<&str>>, n: Vec<Option<i64>>) -> Rows {
@@ -387,7 +387,7 @@ fn made(steps_and_routes: &str, values: &[&str]) -> Result<(Vec<Vec<serde_json::
     };
     let first = |mistakes: Vec<Mistake>| mistakes[0].to_string();
     let spec = parse(Path::new("p.toml"), &text).map_err(first)?;
-    let plan = Plan::of(&spec).map_err(first)?;
+    let plan = Plan::of(&spec).map_err(|wrong| first(wrong.mistakes))?;
     let record = |(at, value): (usize, &&str)| crate::record::Record {
         offset: crate::record::Offset(at as i64),
         timestamp: 0,

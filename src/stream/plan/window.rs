@@ -114,14 +114,12 @@ impl Draft<'_> {
         let unknown = |named: &&spec::Named| self.scope.kind(&named.name).is_none();
         let wrong: Vec<spec::Named> = window.time.iter().chain(&window.key).filter(unknown).cloned().collect();
         wrong.iter().for_each(|named| self.unknown(named));
-        let calls = self
-            .planner
-            .aggregates(&self.scope, &window.select)
-            .map_err(|wrong| wrong.into_iter().for_each(|mistake| self.tell(mistake)));
+        let calls = self.planner.aggregates(&self.scope, &window.select).map_err(|wrong| self.mistakes.extend(wrong));
         let (Ok(calls), true) = (calls, wrong.is_empty()) else { return };
         let time = window.time.as_ref().map_or(TIME, |time| time.name.as_str()).to_owned();
         match self.scope.kind(&time) {
             Some(DataType::Timestamp(..)) => {}
+            Some(DataType::Null) => return,
             Some(other) => {
                 let message = format!("{time} is {other}; a window goes by a timestamp");
                 return self.wrong(window.time.as_ref().unwrap_or(&window.at), message);
@@ -158,6 +156,10 @@ impl Draft<'_> {
         let mut of_calls = Vec::new();
         let mut wrong = Vec::new();
         for call in calls {
+            if call.arg.as_ref().is_some_and(|arg| self.scope.makes_vague(arg)) {
+                of_calls.push(Field::new(&call.name, DataType::Null, true));
+                continue;
+            }
             let arg = call.arg.as_ref().and_then(|arg| arg.get_type(self.scope.schema()).ok());
             match output_of(call.fold, arg.as_ref()) {
                 Ok(kind) => of_calls.push(Field::new(&call.name, kind, true)),
@@ -172,7 +174,7 @@ impl Draft<'_> {
             wrong.push(self.planner.mistake(&window.select, message));
         }
         let is_right = wrong.is_empty();
-        wrong.into_iter().for_each(|mistake| self.tell(mistake));
+        self.mistakes.extend(wrong);
         is_right.then_some(fields)
     }
 

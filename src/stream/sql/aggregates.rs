@@ -39,38 +39,41 @@ impl SqlPlanner<'_> {
     /// Named aggregates, comma separated.
     ///
     /// # Errors
-    /// All that is wrong, and where.
+    /// All that is wrong, and where; nothing, if that follows of what is wrong before.
     pub(in crate::stream) fn aggregates(&self, scope: &Scope, sql: &Sql) -> Result<Vec<Call>, Vec<Mistake>> {
         let items = self.parse(sql, |parser| parser.parse_projection()).map_err(|wrong| vec![wrong])?;
-        let (mut calls, mut wrong) = (Vec::new(), Vec::new());
+        let (mut calls, mut wrong, mut is_right) = (Vec::new(), Vec::new(), true);
         for item in items {
             let call = match item {
                 SelectItem::ExprWithAlias { expr: Ast::Function(call), alias } => {
                     self.call(scope, sql, call, alias.value)
                 }
-                SelectItem::UnnamedExpr(expr) => Err(self.mistake(
+                SelectItem::UnnamedExpr(expr) => Err(vec![self.mistake(
                     sql,
                     format!("give this a name: {expr} as NAME; the key's columns are there by themselves"),
-                )),
-                other => Err(self.mistake(
+                )]),
+                other => Err(vec![self.mistake(
                     sql,
                     format!(
                         "{other} is no aggregate: a window makes {}; compute with them in a select step behind it",
                         KNOWN.join(", ")
                     ),
-                )),
+                )]),
             };
             match call {
                 Ok(call) => calls.push(call),
-                Err(mistake) => wrong.push(mistake),
+                Err(mistakes) => {
+                    is_right = false;
+                    wrong.extend(mistakes);
+                }
             }
         }
-        if wrong.is_empty() { Ok(calls) } else { Err(wrong) }
+        if is_right { Ok(calls) } else { Err(wrong) }
     }
 
-    fn call(&self, scope: &Scope, sql: &Sql, call: Function, name: String) -> Result<Call, Mistake> {
+    fn call(&self, scope: &Scope, sql: &Sql, call: Function, name: String) -> Result<Call, Vec<Mistake>> {
         let text = call.to_string();
-        let wrong = |message: &str| self.mistake(sql, format!("{text}: {message}"));
+        let wrong = |message: &str| vec![self.mistake(sql, format!("{text}: {message}"))];
         let function = call.name.to_string().to_ascii_lowercase();
         if !KNOWN.contains(&function.as_str()) {
             let meant = match otherwise::of_aggregate(&function) {

@@ -4,8 +4,10 @@
 use super::super::caught::caught;
 use super::super::sql::readable;
 use super::guard::guarded;
-use arrow::array::{Array, ArrayRef};
-use arrow::compute::concat;
+use arrow::array::{Array, ArrayRef, UInt32Array, new_null_array};
+use arrow::compute::{concat, take};
+use arrow::datatypes::DataType;
+use arrow::error::ArrowError;
 use arrow::record_batch::RecordBatch;
 use datafusion_common::Result as SqlResult;
 use datafusion_physical_expr::PhysicalExpr;
@@ -18,32 +20,49 @@ const PARTS: usize = 8;
 /// What becomes of an evaluated array.
 pub(super) type Finish<'a> = &'a dyn Fn(ArrayRef) -> SqlResult<ArrayRef>;
 
-/// What an expression gives for each row, which is what it gives for the row alone; where it fails, or panics, on some of them, these, ascending,
-/// each with why.
+/// What an expression gives for each row, which is what it gives for the row alone; null where it fails on that, or panics: these rows,
+/// ascending, each with why. `kind` is the type of what is finished.
 pub(super) fn evaluate(
     expression: &Arc<dyn PhysicalExpr>,
     finish: Finish<'_>,
+    kind: &DataType,
     batch: &RecordBatch,
-) -> Result<ArrayRef, Vec<(usize, String)>> {
+) -> (ArrayRef, Vec<(usize, String)>) {
     let of = |expression: &Arc<dyn PhysicalExpr>, batch: &RecordBatch| {
         caught(|| expression.evaluate(batch)?.into_array(batch.num_rows())).and_then(finish)
     };
-    if let Ok(values) = of(expression, batch) {
-        return Ok(values);
+    let mut answer = of(expression, batch);
+    let guarded = if answer.is_err() { guarded(expression) } else { None };
+    if let Some(guarded) = &guarded {
+        answer = of(guarded, batch);
     }
-    let guarded = guarded(expression);
+    let failure = match answer {
+        Ok(values) => return (values, Vec::new()),
+        Err(failure) => readable(&failure),
+    };
+    let all_fail = |why: &str| (0..batch.num_rows()).map(|row| (row, why.to_owned())).collect();
+    if batch.num_rows() <= 1 {
+        return (new_null_array(kind, batch.num_rows()), all_fail(&failure));
+    }
+    let expression = guarded.as_ref().unwrap_or(expression);
     let (mut good, mut bad) = (Vec::new(), Vec::new());
-    match of(&guarded, batch) {
-        Ok(values) => return Ok(values),
-        Err(error) if batch.num_rows() <= 1 => bad.extend((0..batch.num_rows()).map(|row| (row, readable(&error)))),
-        Err(_) => look(&|part| of(&guarded, part), batch, 0, &mut good, &mut bad),
+    look(&|part| of(expression, part), batch, 0, &mut good, &mut bad);
+    if good.is_empty() {
+        return (new_null_array(kind, batch.num_rows()), bad);
     }
+    match placed(&good, &bad, batch.num_rows()) {
+        Ok(values) => (values, bad),
+        Err(error) => (new_null_array(kind, batch.num_rows()), all_fail(&error.to_string())),
+    }
+}
+
+/// Values of good rows where these stand among so many rows, null where the bad ones do.
+fn placed(good: &[ArrayRef], bad: &[(usize, String)], rows: usize) -> Result<ArrayRef, ArrowError> {
     let good: Vec<&dyn Array> = good.iter().map(AsRef::as_ref).collect();
-    match concat(&good) {
-        Ok(values) if bad.is_empty() => Ok(values),
-        Err(error) if bad.is_empty() => Err((0..batch.num_rows()).map(|row| (row, error.to_string())).collect()),
-        _ => Err(bad),
-    }
+    let (mut next, mut bad) = (0.., bad.iter().map(|(row, _)| *row).peekable());
+    let place = |row| if bad.next_if_eq(&row).is_some() { None } else { next.next() };
+    let places: UInt32Array = (0..rows).map(place).collect();
+    take(&concat(&good)?, &places, None)
 }
 
 /// Evaluates parts: what rows give, and which fail, each alone.

@@ -14,8 +14,8 @@ use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
-/// The same expression with all its `and` and `or` so.
-pub(super) fn guarded(expression: &Arc<dyn PhysicalExpr>) -> Arc<dyn PhysicalExpr> {
+/// The same expression with all its `and` and `or` so; `None` if it has none.
+pub(super) fn guarded(expression: &Arc<dyn PhysicalExpr>) -> Option<Arc<dyn PhysicalExpr>> {
     let guard = |expr: Arc<dyn PhysicalExpr>| {
         let Some(binary) = expr.downcast_ref::<BinaryExpr>() else { return Ok(Transformed::no(expr)) };
         let decides = match binary.op() {
@@ -26,7 +26,7 @@ pub(super) fn guarded(expression: &Arc<dyn PhysicalExpr>) -> Arc<dyn PhysicalExp
         let (left, right) = (binary.left().clone(), binary.right().clone());
         Ok(Transformed::yes(Arc::new(Guard { left, right, decides }) as Arc<dyn PhysicalExpr>))
     };
-    expression.clone().transform_up(guard).map_or_else(|_| expression.clone(), |guarded| guarded.data)
+    expression.clone().transform_up(guard).ok().filter(|guarded| guarded.transformed).map(|guarded| guarded.data)
 }
 
 #[derive(Debug, Eq)]

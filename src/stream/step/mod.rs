@@ -24,8 +24,8 @@ pub(super) use window::{
 
 use self::evaluate::{Finish, evaluate};
 use super::fault::{Fault, Reason};
-use arrow::array::{ArrayRef, AsArray, BooleanArray, UInt32Array, new_empty_array};
-use arrow::compute::{filter_record_batch, take, take_record_batch};
+use arrow::array::{ArrayRef, AsArray, BooleanArray, UInt32Array};
+use arrow::compute::{filter_record_batch, take_record_batch};
 use arrow::datatypes::DataType;
 use arrow::error::ArrowError;
 use arrow::record_batch::RecordBatch;
@@ -171,16 +171,6 @@ impl Filtered {
     }
 }
 
-impl Found {
-    pub(super) fn merge(&mut self, other: Found) {
-        self.faults.extend(other.faults);
-        self.filtered.merge(&other.filtered);
-        self.evicted += other.evicted;
-        self.ahead += other.ahead;
-        self.is_too_wide |= other.is_too_wide;
-    }
-}
-
 impl Stage {
     pub(super) fn keyed(&self) -> Option<&Keyed> {
         match self {
@@ -211,33 +201,10 @@ fn values(
     rows: &Rows,
     found: &mut Found,
 ) -> ArrayRef {
-    let bad = match evaluate(expression, finish, &rows.batch) {
-        Ok(values) => return values,
-        Err(bad) => bad,
-    };
-    let mut why: Vec<Option<String>> = vec![None; rows.len()];
-    bad.into_iter().for_each(|(row, told)| why[row] = Some(told));
-    let is_good: BooleanArray = why.iter().map(|why| Some(why.is_none())).collect();
-    let good = filter_record_batch(&rows.batch, &is_good).expect("there is an answer a row");
-    let good = match good.num_rows() {
-        0 => new_empty_array(kind),
-        _ => evaluate(expression, finish, &good).unwrap_or_else(|bad| {
-            // Each of them was good alone: no expression of ours does that, and nothing may be lost by one.
-            let told = bad.into_iter().next().map_or_else(String::new, |(_, told)| told);
-            why.iter_mut().for_each(|why| *why = why.take().or_else(|| Some(told.clone())));
-            new_empty_array(kind)
-        }),
-    };
-    let mut places = 0..good.len() as u32;
-    let mut place = |(row, why): (usize, Option<String>)| match why {
-        None => places.next(),
-        Some(why) => {
-            found.faults.push((rows.sources[row], Fault::of(Reason::Expression, column, why)));
-            None
-        }
-    };
-    let places: UInt32Array = why.into_iter().enumerate().map(&mut place).collect();
-    take(&good, &places, None).expect("places are of values")
+    let (values, bad) = evaluate(expression, finish, kind, &rows.batch);
+    let fault = |(row, why): (usize, String)| (rows.sources[row], Fault::of(Reason::Expression, column, why));
+    found.faults.extend(bad.into_iter().map(fault));
+    values
 }
 
 impl Rows {

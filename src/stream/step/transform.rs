@@ -1,24 +1,18 @@
-//! `where` and `select` over rows: evaluated together, and where that fails without the rows that the expression fails on alone.
+//! `where` and `select` over rows: each expression is asked of all that are left, and those that it fails on go.
 
 use super::super::fault::{Fault, Reason};
 use super::super::rows::{DAYS, MICROS};
 use super::super::sql::readable;
 use super::{Found, Rows, Sieve, evaluate};
 use arrow::array::{Array, ArrayRef, ArrowNumericType, AsArray, BooleanArray, PrimitiveArray};
-use arrow::compute::{CastOptions, cast_with_options, max, min};
-use arrow::datatypes::{DataType, Date32Type, SchemaRef, TimeUnit, TimestampMicrosecondType};
+use arrow::compute::{CastOptions, cast_with_options, filter, max, min};
+use arrow::datatypes::{DataType, Date32Type, Field, SchemaRef, TimeUnit, TimestampMicrosecondType};
 use arrow::record_batch::{RecordBatch, RecordBatchOptions};
 use datafusion_common::Result as SqlResult;
 use datafusion_physical_expr::PhysicalExpr;
 use std::collections::HashSet;
 use std::ops::Range;
 use std::sync::Arc;
-
-/// Rows that an expression was evaluated for, and those of them that it fails on, each with why.
-struct Failed {
-    rows: Rows,
-    bad: Vec<(usize, String)>,
-}
 
 /// A filter, then what each row becomes.
 #[derive(Clone)]
@@ -30,100 +24,98 @@ pub(in crate::stream) struct Transform {
 }
 
 impl Transform {
-    /// Filters and projects; rows that an expression fails on are told, the others go through.
-    pub(in crate::stream) fn run(&self, mut rows: Rows, found: &mut Found) -> Rows {
-        let mut dead = HashSet::new();
-        loop {
-            match self.evaluate(&rows) {
-                Ok((mut made, own)) => {
-                    found.merge(own);
-                    // A record of which a row has failed is a dead letter, whatever its other rows were.
-                    if !dead.is_empty() {
-                        let is_good: BooleanArray =
-                            made.sources.iter().map(|source| Some(!dead.contains(source))).collect();
-                        made = made.filter(&is_good).expect("there is an answer a row");
-                    }
-                    return made;
-                }
-                // Its rows are taken out, and the others evaluated again without them: one pass more for each expression that fails.
-                Err(Failed { rows: passed, mut bad }) => {
-                    if bad.is_empty() {
-                        // No expression of ours fails on none: and nothing may be lost, or be tried for ever, by one.
-                        bad = (0..passed.len()).map(|row| (row, "the expression fails".to_owned())).collect();
-                    }
-                    for (row, why) in bad {
-                        if dead.insert(passed.sources[row]) {
-                            found.faults.push((passed.sources[row], Fault::of(Reason::Expression, None, why)));
-                        }
-                    }
-                    let keep: BooleanArray = rows.sources.iter().map(|source| Some(!dead.contains(source))).collect();
-                    rows = rows.filter(&keep).expect("there is an answer a row");
-                }
-            }
-        }
-    }
-
-    /// Evaluates all rows, or says on which an expression failed: on one at least.
-    fn evaluate(&self, all: &Rows) -> Result<(Rows, Found), Failed> {
-        let mut found = Found::default();
-        let mut rows = all.clone();
-        // A constant that cannot be evaluated fails without any row, too; it is no row's fault.
-        let none = || Rows { batch: RecordBatch::new_empty(self.output.clone()), sources: Vec::new() };
-        if all.len() == 0 {
-            return Ok((if self.projections.is_some() { none() } else { rows }, found));
-        }
+    /// Filters and projects; records that an expression fails on for one of their rows are told, the others go through.
+    pub(in crate::stream) fn run(&self, rows: Rows, found: &mut Found) -> Rows {
+        let mut way = Way { rows, made: Vec::new(), found };
         if let Some(filter) = &self.filter {
-            let answers = match evaluate(filter, &Ok, &rows.batch) {
-                Ok(answers) => answers,
-                Err(bad) => return Err(Failed { rows, bad }),
-            };
-            let answers: &BooleanArray = answers.as_boolean();
-            let passed = rows.filter(answers).expect("there is an answer a row");
-            found.filtered.add(Sieve::Null, answers.null_count());
-            found.filtered.add(Sieve::False, rows.len() - passed.len() - answers.null_count());
-            rows = passed;
+            way.pass(filter);
         }
-        let Some(projections) = &self.projections else { return Ok((rows, found)) };
-        if rows.len() == 0 {
-            return Ok((none(), found));
-        }
-        let mut arrays = Vec::with_capacity(projections.len());
-        let mut faults = Vec::new();
+        let Some(projections) = &self.projections else { return way.rows };
         for (expression, field) in projections.iter().zip(self.output.fields()) {
-            let array = match evaluate(expression, &Ok, &rows.batch) {
-                Ok(array) => settled(array, field.data_type(), field.name(), &mut faults),
-                Err(bad) => return Err(Failed { rows, bad }),
-            };
-            match array {
-                Ok(array) => arrays.push(array),
-                Err(error) => {
-                    let bad = (0..rows.len()).map(|row| (row, readable(&error))).collect();
-                    return Err(Failed { rows, bad });
-                }
-            }
+            way.make(expression, field);
+        }
+        let Way { rows, made, .. } = way;
+        if rows.len() == 0 {
+            return Rows { batch: RecordBatch::new_empty(self.output.clone()), sources: Vec::new() };
         }
         let options = RecordBatchOptions::new().with_row_count(Some(rows.len()));
-        let made = RecordBatch::try_new_with_options(self.output.clone(), arrays, &options);
-        rows.batch = made.expect("each array was brought to its column's type");
-        if !faults.is_empty() {
-            faults.sort_by_key(|(at, _): &(usize, Fault)| *at);
-            faults.dedup_by_key(|(at, _)| *at);
-            let is_good = |at: &u32| faults.binary_search_by_key(&(*at as usize), |(bad, _)| *bad).is_err();
-            let good: Vec<u32> = (0..rows.len() as u32).filter(is_good).collect();
-            let good = rows.take(good).expect("places are of rows");
-            found.faults.extend(faults.into_iter().map(|(at, fault)| (rows.sources[at], fault)));
-            rows = good;
-        }
-        Ok((rows, found))
+        let made = RecordBatch::try_new_with_options(self.output.clone(), made, &options);
+        Rows { batch: made.expect("each array was brought to its column's type"), sources: rows.sources }
     }
 }
 
-/// Brings an evaluated array to its output type; a time that cannot be written is a fault of its row.
-fn settled(array: ArrayRef, kind: &DataType, name: &str, faults: &mut Vec<(usize, Fault)>) -> SqlResult<ArrayRef> {
+/// Rows on their way through expressions, and what these have made of them so far. None asks an expression where no rows are left: a constant
+/// that cannot be evaluated fails without any row, too, and that is no row's fault.
+struct Way<'a> {
+    rows: Rows,
+    made: Vec<ArrayRef>,
+    found: &'a mut Found,
+}
+
+impl Way<'_> {
+    /// Keeps the rows of which it is true.
+    fn pass(&mut self, filter: &Arc<dyn PhysicalExpr>) {
+        let Some(answers) = self.ask(filter, &DataType::Boolean) else { return };
+        let answers: &BooleanArray = answers.as_boolean();
+        let passed = self.rows.filter(answers).expect("there is an answer a row");
+        self.found.filtered.add(Sieve::Null, answers.null_count());
+        self.found.filtered.add(Sieve::False, self.rows.len() - passed.len() - answers.null_count());
+        self.rows = passed;
+    }
+
+    /// Makes a column.
+    fn make(&mut self, expression: &Arc<dyn PhysicalExpr>, field: &Field) {
+        let Some(values) = self.ask(expression, field.data_type()) else { return };
+        match settled(&values, field.data_type()) {
+            Ok((settled, unwritten)) => {
+                let message = "the time is out of the range that can be written";
+                let fault = |row| (row, Fault::of(Reason::TimeOutOfRange, Some(field.name()), message.to_owned()));
+                self.made.push(settled);
+                self.lose(unwritten.into_iter().map(fault).collect());
+            }
+            Err(error) => {
+                let why = readable(&error);
+                let fault = |row| (row, Fault::of(Reason::Expression, None, why.clone()));
+                self.lose((0..self.rows.len()).map(fault).collect());
+            }
+        }
+    }
+
+    /// What an expression gives for the rows that are left then: those that it fails on go. `None` = no rows are left.
+    fn ask(&mut self, expression: &Arc<dyn PhysicalExpr>, kind: &DataType) -> Option<ArrayRef> {
+        if self.rows.len() == 0 {
+            return None;
+        }
+        let (values, bad) = evaluate(expression, &Ok, kind, &self.rows.batch);
+        self.made.push(values);
+        self.lose(bad.into_iter().map(|(row, why)| (row, Fault::of(Reason::Expression, None, why))).collect());
+        self.made.pop().filter(|_| self.rows.len() > 0)
+    }
+
+    /// Bad rows go, with all others of their records: these are dead letters.
+    fn lose(&mut self, bad: Vec<(usize, Fault)>) {
+        if bad.is_empty() {
+            return;
+        }
+        let mut dead = HashSet::new();
+        for (row, fault) in bad {
+            let source = self.rows.sources[row];
+            if dead.insert(source) {
+                self.found.faults.push((source, fault));
+            }
+        }
+        let keep: BooleanArray = self.rows.sources.iter().map(|source| Some(!dead.contains(source))).collect();
+        self.rows = self.rows.filter(&keep).expect("there is an answer a row");
+        self.made.iter_mut().for_each(|made| *made = filter(made, &keep).expect("there is an answer a row"));
+    }
+}
+
+/// An evaluated array as its output type, and the places of times that cannot be written.
+fn settled(array: &ArrayRef, kind: &DataType) -> SqlResult<(ArrayRef, Vec<usize>)> {
     let mut settled = array.clone();
     let mut unwritten = Vec::new();
     if array.data_type() != kind {
-        settled = cast_with_options(&array, kind, &CastOptions { safe: true, ..CastOptions::default() })?;
+        settled = cast_with_options(array, kind, &CastOptions { safe: true, ..CastOptions::default() })?;
         let nulls = array.logical_nulls();
         let was_null = |at: usize| nulls.as_ref().is_some_and(|nulls| nulls.is_null(at));
         unwritten.extend((0..array.len()).filter(|at| settled.is_null(*at) && !was_null(*at)));
@@ -135,10 +127,7 @@ fn settled(array: ArrayRef, kind: &DataType, name: &str, faults: &mut Vec<(usize
         DataType::Date32 => outside(settled.as_primitive::<Date32Type>(), DAYS, &mut unwritten),
         _ => {}
     }
-    let message = "the time is out of the range that can be written";
-    let fault = |at| (at, Fault::of(Reason::TimeOutOfRange, Some(name), message.to_owned()));
-    faults.extend(unwritten.into_iter().map(fault));
-    Ok(settled)
+    Ok((settled, unwritten))
 }
 
 /// Places of values that are not within a range.

@@ -157,5 +157,5 @@ fn filter(job: &Job, fields: Vec<Field>, asked: &Tap) -> Result<Option<Expr>, St
     let Some(text) = &asked.filter else { return Ok(None) };
     let sql = Sql { field: "--where".to_owned(), text: text.clone(), line: 1, column: 1 };
     let planned = SqlPlanner::new(&job.spec.file).filter(&Scope::new(&fields), &sql);
-    planned.map(Some).map_err(|mistake| format!("--where: {}", mistake.message))
+    planned.map(Some).map_err(|wrong| wrong.iter().map(|mistake| format!("--where: {}", mistake.message)).collect())
 }
