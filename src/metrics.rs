@@ -240,13 +240,13 @@ pub const STREAM_LAG_RECORDS: Metric = metric(
     "inrush_stream_lag_records",
     Kind::Gauge,
     "pipeline",
-    "records between the pipeline and the end of its topic",
+    "records between the pipeline and the end of its topic; as it told last, while it is silent",
 );
 pub const STREAM_LAG_SECONDS: Metric = metric(
     "inrush_stream_lag_seconds",
     Kind::Gauge,
     "pipeline",
-    "age of the oldest record that was not read; 0 at the end",
+    "age of the oldest record that was not read; 0 at the end; as it told last, while it is silent",
 );
 pub const STREAM_RETENTION_USED: Metric = metric(
     "inrush_stream_retention_used_ratio",

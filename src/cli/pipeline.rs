@@ -107,6 +107,7 @@ enum Action {
         /// How long ago (`7d`), RFC 3339, a day, or milliseconds since 1970: of the records' own times.
         #[arg(long, value_name = "AGO|TIME", value_parser = super::dlt::moment)]
         from: i64,
+        /// Until then, without it.
         #[arg(long, value_name = "AGO|TIME", value_parser = super::dlt::moment)]
         until: i64,
         /// Another folder or topic in place of its output; of several `OUTPUT=NAME`, and outputs that are not named get nothing.

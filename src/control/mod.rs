@@ -140,6 +140,8 @@ pub struct PipelineStatus {
     pub windows_wait_for: Vec<WindowWait>,
     /// When the pipeline last gave a sign of life, ms since 1970.
     pub beat_ms: i64,
+    /// When its last cut of this run was, ms since 1970; `None` = none yet.
+    pub cut_ms: Option<i64>,
 }
 
 /// What a pipeline takes of the cores.

@@ -9,7 +9,7 @@ mod tree;
 
 pub(crate) use exact::{Exact, with_point};
 pub(crate) use scan::{Number, Odd, Scan, Scanner, Text, Word, unescape};
-pub(crate) use tree::{Found, Node, object_json, unusual};
+pub(crate) use tree::{BYTE_ORDER_MARK, Found, Node, object_json, unusual};
 
 /// Whether a text is plainly one JSON value in UTF-8, nested at most `depth_max` (100 or less). A no is a doubt, not a verdict: serde_json
 /// is asked then, which also says why.

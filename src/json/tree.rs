@@ -5,6 +5,8 @@ use super::scan::{Odd, Scan, Scanner, Text, unescape_lossy};
 use serde::de::IgnoredAny;
 use std::borrow::Cow;
 
+/// What some programs write before a text in UTF-8.
+pub(crate) const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 /// Lists and objects that stand in each other at most.
 const LEVELS_MAX: usize = 128;
 
@@ -39,10 +41,18 @@ impl<'a> Node<'a> {
     /// What is wrong, for people.
     pub(crate) fn parse(text: &'a [u8]) -> Result<Node<'a>, String> {
         std::str::from_utf8(text).map_err(|error| format!("it is no UTF-8: {error}"))?;
-        let text = text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(text);
+        let text = text.strip_prefix(BYTE_ORDER_MARK).unwrap_or(text);
         serde_json::from_slice::<IgnoredAny>(text).map_err(|error| error.to_string())?;
         let node = read(&mut Scanner::new(text), LEVELS_MAX);
         node.map_err(|_| format!("lists and objects stand more than {LEVELS_MAX} deep in each other"))
+    }
+
+    /// A field of an object, if it has one of that name, and only one.
+    pub(crate) fn field(&self, name: &str) -> Option<&Node<'a>> {
+        match self.find(&[name.to_owned()]) {
+            Found::Node(node) => Some(node),
+            Found::Missing | Found::Twice => None,
+        }
     }
 
     /// Follows the unescaped segments of a JSON pointer.

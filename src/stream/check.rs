@@ -13,7 +13,7 @@ use super::spec::{Column, Expect, Given, Output, Route, Rule, Step, TableFrom, T
 use super::state::States;
 use super::step::{JsonLines, Rows};
 use crate::config::Mistake;
-use crate::json::{Found, Node};
+use crate::json::Node;
 use crate::record::{Offset, Record};
 use arrow::record_batch::RecordBatch;
 use bytes::Bytes;
@@ -209,7 +209,7 @@ fn run(job: &Job, test: &Test) -> Tested {
 fn holds(row: &str, wanted: &str) -> bool {
     match (Node::parse(row.as_bytes()), Node::parse(wanted.as_bytes())) {
         (Ok(row), Ok(Node::Object(wanted))) => {
-            wanted.iter().all(|(name, value)| is_same_field(field(&row, name), Some(value)))
+            wanted.iter().all(|(name, value)| is_same_field(row.field(name), Some(value)))
         }
         _ => false,
     }
@@ -236,16 +236,9 @@ fn same(row: &Node<'_>, wanted: &Node<'_>) -> bool {
         }
         (Node::Object(fields), Node::Object(others)) => {
             let mut names = fields.iter().chain(others).map(|(name, _)| name);
-            names.all(|name| is_same_field(field(row, name), field(wanted, name)))
+            names.all(|name| is_same_field(row.field(name), wanted.field(name)))
         }
         _ => row == wanted || is_same_number(&row.to_json(), &wanted.to_json()),
-    }
-}
-
-fn field<'n, 'a>(object: &'n Node<'a>, name: &str) -> Option<&'n Node<'a>> {
-    match object.find(&[name.to_owned()]) {
-        Found::Node(node) => Some(node),
-        Found::Missing | Found::Twice => None,
     }
 }
 
@@ -490,6 +483,39 @@ mod tests {
             told.len() == 2 && told[0].contains("\"k\" is no column") && told[1].contains("none.json"),
             "{told:#?}"
         );
+    }
+
+    #[test]
+    fn a_mistake_is_told_once_and_where_it_is() {
+        let columns = "[columns]\na = \"int64\"\n";
+        let route = "[[route]]\nto = { topic = \"x\" }\n";
+        for (text, wanted) in [
+            ("[[step]]\nselect = \"a as q, a + 1 as q, a as b\"\n[[step]]\nwhere = \"q > 1 and b > 1\"\n", "named q"),
+            ("[[step]]\nwher = \"a > 1\"\n[[step]]\n", "step[0].wher: this key is not known"),
+            ("[[step]]\nselect = \"a, a + 1\"\n[[step]]\nwhere = \"aa > 1\"\n", "give this a name"),
+            ("[[step]]\nsql = \"select a from rows limit 5\"\n[[step]]\nwhere = \"aa > 1\"\n", "no DISTINCT"),
+            ("[[step]]\ndebounce = { key = \"a\", cool-down = \"30\" }\n[[step]]\nwhere = \"aa > 1\"\n", "no duration"),
+        ] {
+            let told = load::text(Path::new("p.toml"), &format!("from = \"topic:t\"\n{columns}{text}{route}"));
+            let told: Vec<String> = told.err().unwrap().iter().map(ToString::to_string).collect();
+            let follows = usize::from(text.contains("aa")) + usize::from(text.contains("wher ="));
+            assert!(told.len() == 1 + follows && (told[0].contains(wanted) || wanted == "no duration"), "{told:#?}");
+        }
+        for (to, wanted) in [
+            ("{ topik = \"big\", key = \"id\" }", "topik is none; did you mean topic?"),
+            ("{ files = \"x\", format = \"csv\" }", "the format \"ndjson\""),
+            ("{ topic = \"t\" }", "7:16: route[1].to.topic: t: this is the topic that is read"),
+        ] {
+            let text = format!("from = \"topic:t\"\n{columns}{route}[[route]]\nwhere = \"a > 1\"\nto = {to}\n");
+            let text = text.replace("where = \"a > 1\"\nto = { topic = \"t\" }", "to = { topic = \"t\" }");
+            let told = load::text(Path::new("p.toml"), &text).err().unwrap();
+            assert!(told.len() == 1 && told[0].to_string().contains(wanted), "{told:#?}");
+        }
+        let text = format!(
+            "from = \"topic:t\"\nto = {{ topic = \"x\" }}\n{columns}h = {{ header = \"\", type = \"string\" }}\n"
+        );
+        let told = load::text(Path::new("p.toml"), &text).err().unwrap();
+        assert!(told.len() == 1 && told[0].message.contains("a header has a name"), "{told:#?}");
     }
 
     #[test]

@@ -93,6 +93,10 @@ fn column(section: &Section<'_>, name: &str, item: &Item) -> Option<Column> {
     };
     let from = match (table.get("path").and_then(Item::as_str), table.get("header").and_then(Item::as_str)) {
         (Some(path), None) => pointer(section, name, &section.expanded(name, path)?)?,
+        (None, Some("")) => {
+            section.wrong(name, "a header has a name: header = \"user-agent\"");
+            return None;
+        }
         (None, Some(header)) => From::Header(section.expanded(name, header)?),
         (None, None) if !table.contains_key("path") && !table.contains_key("header") => {
             From::Path(vec![name.to_owned()])

@@ -132,18 +132,9 @@ impl BufRead for Rows {
     }
 }
 
-/// The partition that `inrush consume` printed with a record; `None` for what is no such line.
-pub(super) fn partition_of(line: &[u8]) -> Option<i32> {
-    #[derive(Deserialize)]
-    struct Placed {
-        partition: i32,
-    }
-    serde_json::from_slice::<Printed<'_>>(line).ok()?;
-    serde_json::from_slice::<Placed>(line).ok().map(|placed| placed.partition)
-}
-
-/// A line as `inrush consume` prints it (an object with `offset`, `timestamp`, `key`, `value`, `headers`), or else the value itself.
-pub fn record_of(line: &[u8], number: i64, clock: &Clock) -> Record {
+/// A line as `inrush consume` prints it (an object with `offset`, `timestamp`, `key`, `value`, `headers`), with its `partition` if that stands
+/// there; or else the value itself.
+pub(super) fn placed_of(line: &[u8], number: i64, clock: &Clock) -> (Option<i32>, Record) {
     let plain = || Record {
         offset: Offset(number),
         timestamp: clock.now_ms(),
@@ -151,7 +142,7 @@ pub fn record_of(line: &[u8], number: i64, clock: &Clock) -> Record {
         value: Some(Bytes::copy_from_slice(line)),
         headers: Vec::new(),
     };
-    let Ok(printed) = serde_json::from_slice::<Printed<'_>>(line) else { return plain() };
+    let Ok(printed) = serde_json::from_slice::<Printed<'_>>(line) else { return (None, plain()) };
     let decoded = |text: &str| STANDARD.decode(text).ok().map(Bytes::from);
     let bytes = |text: Option<&RawValue>, base64: Option<Cow<'_, str>>| match text {
         None => base64.and_then(|base64| decoded(&base64)),
@@ -163,18 +154,25 @@ pub fn record_of(line: &[u8], number: i64, clock: &Clock) -> Record {
         (None, Value::String(text)) => (Bytes::from(name.clone()), Some(Bytes::from(text.clone()))),
         (None, other) => (Bytes::from(name.clone()), Some(Bytes::from(other.to_string()))),
     };
-    Record {
+    let record = Record {
         offset: Offset(printed.offset),
         timestamp: printed.timestamp,
         key: bytes(printed.key, printed.key_base64),
         value: bytes(printed.value, printed.value_base64),
         headers: printed.headers.iter().map(header).collect(),
-    }
+    };
+    (printed.partition, record)
+}
+
+/// The record of such a line.
+pub fn record_of(line: &[u8], number: i64, clock: &Clock) -> Record {
+    placed_of(line, number, clock).1
 }
 
 /// A record as it is printed. Its value stays the text that it is.
 #[derive(Deserialize)]
 struct Printed<'l> {
+    partition: Option<i32>,
     offset: i64,
     timestamp: i64,
     #[serde(borrow)]

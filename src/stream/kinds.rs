@@ -1,6 +1,7 @@
 //! What each column type is in Arrow.
 
-use super::spec::{Column, Kind, Unit};
+use super::columns::RECORD_FIELDS;
+use super::spec::{Column, From, Kind, RecordField, Unit};
 use arrow::datatypes::{DataType, Field, Fields, TimeUnit};
 use std::sync::Arc;
 
@@ -59,4 +60,23 @@ pub(super) fn word(kind: &Kind) -> String {
             format!("{{ {} }}", fields.collect::<Vec<_>>().join(", "))
         }
     }
+}
+
+/// `_key _value _offset _partition _timestamp _headers`: what every record has.
+pub(super) fn of_record() -> impl Iterator<Item = Column> {
+    let fields = [
+        (RecordField::Key, Kind::Binary),
+        (RecordField::Value, Kind::Binary),
+        (RecordField::Offset, Kind::Int64),
+        (RecordField::Partition, Kind::Int32),
+        (RecordField::Timestamp, Kind::EpochTimestamp(Unit::Millis)),
+        (RecordField::Headers, headers()),
+    ];
+    RECORD_FIELDS.iter().zip(fields).map(|(name, (field, kind))| Column {
+        name: (*name).to_owned(),
+        from: From::Record(field),
+        kind,
+        required: false,
+        coerce: false,
+    })
 }

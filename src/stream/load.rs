@@ -202,6 +202,7 @@ fn unfit(schema: &Schema, name: &str, is_bloom: bool) -> Option<String> {
         Err(_) => {
             let known: Vec<&str> = schema.fields().iter().map(|field| field.name().as_str()).collect();
             let to_do = match nearest(name, &known) {
+                None if !is_bloom && name.contains(char::is_whitespace) => "write \"ts\" or \"ts desc\"".to_owned(),
                 Some(meant) => format!("did you mean {meant}?"),
                 None if source::SourceColumn::ALL.iter().any(|column| column.name() == name) => {
                     "source-columns = true adds it".to_owned()

@@ -1,7 +1,7 @@
 //! `inrush pipeline run`: a pipeline file on recorded events, without a daemon and without positions. The same decoder, plan and Parquet
 //! writer as the real one; rows go to a writer as JSON lines, or into a folder.
 
-use super::events::{LINE_SIZE_MAX, partition_of, record_of};
+use super::events::{LINE_SIZE_MAX, placed_of, record_of};
 use super::fault::{Fault, Reason};
 use super::format::Format;
 use super::load::{self, Job};
@@ -136,9 +136,7 @@ pub fn run<'a>(
             if !event.is_empty()
                 && let Some(event) = heading.above(event)
             {
-                let record = record_of(&event, line as i64 - 1, clock);
-                // Whoever remembers nothing has no use for it.
-                let partition = if run.job.plan.is_stateful() { partition_of(&event) } else { None };
+                let (partition, record) = placed_of(&event, line as i64 - 1, clock);
                 run.is_of_many |= partition.is_some();
                 size += run.decoder.weight(&record.by_ref());
                 records.push(Event { line, partition: partition.unwrap_or(0), record });

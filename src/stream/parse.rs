@@ -182,8 +182,13 @@ fn circles(root: &Section<'_>, from: Option<&TopicName>, to: &Output, on_error: 
     };
     let key = if root.has("to") { "to" } else { "route" };
     let then = on_error.map(|on_error| &on_error.then);
-    if from.is_some() && out == from {
-        root.wrong(key, CIRCLE);
+    if let Some(topic) = out.filter(|_| out == from) {
+        let routes = root.tables("route").into_iter().filter_map(|route| route.table("to"));
+        let writes = |to: &Section<'_>| to.string("topic").is_some_and(|name| name.value == topic.as_str());
+        match routes.into_iter().find(writes) {
+            Some(to) => to.wrong("topic", format!("{topic}: {CIRCLE}")),
+            None => root.wrong(key, format!("{topic}: {CIRCLE}")),
+        }
     }
     if from.is_some() && then == from {
         root.wrong("on-error", "this is the topic that is read: what fails would come back for ever");
@@ -337,6 +342,7 @@ fn test(section: &Section<'_>, steps: &[Step]) -> Option<Test> {
                 None
             }
         },
+        (None, None) if section.has("expect") || section.has("expect-error") => None,
         _ => {
             section.wrong("", NO_EXPECT);
             None

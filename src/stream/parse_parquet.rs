@@ -159,20 +159,16 @@ fn clean(text: &str) -> Option<PathBuf> {
     Some(path).filter(|path| is_clean && !path.as_os_str().is_empty())
 }
 
-/// `["ts", "user_id desc"]`, or the same in one text with commas.
+/// `["ts", "user_id desc"]`, or the same in one text with commas. A name may have blanks.
 fn sort(to: &Section<'_>) -> Vec<SortKey> {
     let columns = list(to, "sort", SORT_MAX);
     let key = |mut column: Named| {
-        let words: Vec<String> = column.name.split_whitespace().map(str::to_owned).collect();
-        let is_descending = match words.get(1).map(|word| word.to_ascii_lowercase()).as_deref() {
-            None | Some("asc") => false,
-            Some("desc") => true,
-            Some(_) => {
-                to.wrong("sort", format!("\"{}\" is no column to sort by; write \"ts\" or \"ts desc\"", column.name));
-                false
-            }
+        let (name, order) = match column.name.trim().rsplit_once(char::is_whitespace) {
+            Some((name, order)) if ["asc", "desc"].contains(&order.to_ascii_lowercase().as_str()) => (name, order),
+            _ => (column.name.trim(), "asc"),
         };
-        column.name = words.into_iter().next().unwrap_or_default();
+        let is_descending = order.eq_ignore_ascii_case("desc");
+        column.name = name.trim_end().to_owned();
         SortKey { column, is_descending }
     };
     columns.into_iter().map(key).collect()
@@ -309,7 +305,8 @@ mod tests {
         assert_eq!(read("parquet = \"x\", sort = \"_offset\", source-columns = [\"_offset\"]").source.len(), 1);
         for (to, told) in [
             ("parquet = \"x\", sort = [\"tss\"]", "did you mean ts"),
-            ("parquet = \"x\", sort = [\"ts down\"]", "ts desc"),
+            ("parquet = \"x\", sort = [\"ts  down\"]", "\"ts  down\" is no column"),
+            ("parquet = \"x\", sort = \"n n DESC, ts\"", "\"n n\" is no column of the output; did you mean n?"),
             ("parquet = \"x\", sort = []", "at least one column"),
             ("parquet = \"x\", sort = \"l\"", "a list"),
             ("parquet = \"x\", bloom = [\"aa\"]", "no column of the output"),

@@ -4,7 +4,7 @@ use super::parse::{misplaced, sql_of};
 use super::parse_kafka;
 use super::parse_parquet;
 use super::spec::{Compression, HttpOutput, Output, ParquetOutput, Route, Rule, StoreColumn, TopicOutput};
-use crate::config::Section;
+use crate::config::{Section, nearest};
 use crate::record::TopicName;
 
 /// Outputs of one pipeline.
@@ -89,7 +89,9 @@ fn output(section: &Section<'_>) -> Option<To> {
         return None;
     }
     let to = section.table("to")?;
-    misplaced(&to, "[to]", |_, _| true);
+    if section.item("to").is_some_and(toml_edit::Item::is_table) {
+        misplaced(&to, "[to]", |_, _| true);
+    }
     let kinds = to.which(&KINDS);
     let named = match ["topic", "kafka", "parquet", "files"].into_iter().find(|kind| kinds.contains(kind)) {
         Some("topic" | "kafka") => to.string("key"),
@@ -106,7 +108,14 @@ fn output(section: &Section<'_>) -> Option<To> {
         ["http"] => HttpOutput::read(&to).map(|out| Output::Http(Box::new(out))),
         ["stdout"] => stdout(&to),
         [] => {
-            to.wrong("", format!("say which: {KNOWN}"));
+            let keys: Vec<&str> = to.entries().into_iter().map(|(key, _)| key).collect();
+            let meant = keys.iter().find_map(|key| Some((*key, nearest(key, &KINDS)?)));
+            let meant = meant.map_or(String::new(), |(key, meant)| format!("{key} is none; did you mean {meant}? "));
+            to.wrong("", format!("{meant}say which: {KNOWN}"));
+            // Which keys it may have is not known then.
+            for key in keys {
+                let _ = to.item(key);
+            }
             None
         }
         [.., other] => {

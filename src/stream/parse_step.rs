@@ -49,6 +49,8 @@ fn step(section: &Section<'_>) -> Option<Step> {
         ["select"] => section.string("select").map(|sql| Step::Select(sql_of(section, "select", sql))),
         ["sql"] => section.string("sql").map(|sql| Step::Sql(sql_of(section, "sql", sql))),
         ["unnest"] => unnest(section).map(Step::Unnest),
+        // What is not known is told as that.
+        [] if !section.entries().is_empty() => None,
         [] => {
             section.wrong("", format!("a step does one thing: {}", KINDS.join(", ")));
             None

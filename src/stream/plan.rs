@@ -5,14 +5,13 @@ mod checked;
 mod enrich;
 mod window;
 
-use super::columns::RECORD_FIELDS;
 use super::enrich::LookUp;
 use super::fault::Fault;
 use super::functions::GeoFile;
 use super::kinds;
 use super::rows::ROWS_MAX;
 use super::secrets::Hidden;
-use super::spec::{self, Column, From, Kind, Named, RecordField, Rule, Spec};
+use super::spec::{self, Column, From, Named, Rule, Spec};
 use super::sql::{Missed, Scope, Selected, SqlPlanner, readable};
 use super::step::{
     Course, Filtered, Found, Keyed, Keys, RowShape, Rows, Sample, Sieve, Stage, Table, Transform, Unnest, What,
@@ -169,12 +168,12 @@ impl Plan {
         self.head < self.stages.len()
     }
 
-    /// What of its SQL is right and perhaps not meant.
     /// Whether databases that it names are others by now than those that it holds.
     pub(super) fn has_newer_files(&self) -> bool {
         self.geo.iter().any(|file| file.has_newer())
     }
 
+    /// What of its SQL is right and perhaps not meant.
     pub(super) fn warnings(&self) -> &[String] {
         &self.warnings
     }
@@ -379,7 +378,7 @@ enum Memory {
 impl<'a> Draft<'a> {
     fn new(spec: &'a Spec) -> Draft<'a> {
         let mut all = spec.columns.clone();
-        all.extend(record_columns());
+        all.extend(kinds::of_record());
         let vague = spec.unread.columns.iter().map(|name| Field::new(name, DataType::Null, true));
         let fields: Vec<Field> = all.iter().map(kinds::field).chain(vague).collect();
         let mut scope = Scope::new(&fields);
@@ -776,25 +775,6 @@ pub(super) fn physical(expr: &Expr, schema: &SchemaRef) -> SqlResult<Arc<dyn Phy
     let schema = DFSchema::try_from(schema.as_ref().clone())?;
     let made = create_physical_expr(expr, &schema, &ExecutionProps::new(), &PhysicalPlanningContext::default())?;
     checked::checked(made, schema.as_arrow())
-}
-
-/// `_key _value _offset _partition _timestamp _headers`: what every record has.
-fn record_columns() -> impl Iterator<Item = Column> {
-    let fields = [
-        (RecordField::Key, Kind::Binary),
-        (RecordField::Value, Kind::Binary),
-        (RecordField::Offset, Kind::Int64),
-        (RecordField::Partition, Kind::Int32),
-        (RecordField::Timestamp, Kind::EpochTimestamp(spec::Unit::Millis)),
-        (RecordField::Headers, kinds::headers()),
-    ];
-    RECORD_FIELDS.iter().zip(fields).map(|(name, (field, kind))| Column {
-        name: (*name).to_owned(),
-        from: From::Record(field),
-        kind,
-        required: false,
-        coerce: false,
-    })
 }
 
 #[cfg(test)]

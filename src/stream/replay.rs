@@ -595,6 +595,7 @@ impl Runner {
             cpu: self.pace.told(),
             windows_wait_for: Vec::new(),
             beat_ms: self.options.clock.now_ms(),
+            cut_ms: None,
         });
     }
 }

@@ -626,5 +626,6 @@ fn line(replay: &Replay, state: State, reason: Option<String>, now_ms: i64) -> P
         cpu: CpuStatus::default(),
         windows_wait_for: Vec::new(),
         beat_ms: now_ms,
+        cut_ms: None,
     }
 }

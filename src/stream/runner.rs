@@ -334,8 +334,12 @@ impl Runner {
 
     /// What changes only where it gets on: where the last cut is, and how many schemas are known.
     fn got_on(&self) -> (BTreeMap<i32, i64>, u64) {
-        let answered = self.job.spec.format.registry().map_or(0, Registry::answered);
-        (self.checkpoint.positions.clone(), answered)
+        (self.checkpoint.positions.clone(), self.answered())
+    }
+
+    /// How many schemas its registry has answered.
+    pub(super) fn answered(&self) -> u64 {
+        self.job.spec.format.registry().map_or(0, Registry::answered)
     }
 
     /// Back to the last cut.
@@ -353,11 +357,13 @@ impl Runner {
     /// Waits out a pause, beating.
     pub(super) fn rest(&mut self, pause: Duration, why: &str) {
         let pause = pause.max(std::mem::take(&mut self.asked_to_wait));
+        self.note_fall(why);
         let began = Instant::now();
         while began.elapsed() < pause && !self.life.is_stopping() {
             self.publish(State::Stalled, Some(why.to_owned()));
             std::thread::park_timeout(NAP);
         }
+        self.note_try();
     }
 
     /// Reads and writes until the stop, the topic's end of life, or an error.
@@ -581,8 +587,15 @@ impl Runner {
         let lost = (to.0 - from.0).max(0);
         metrics::counter!(names::STREAM_LOST_RECORDS.name, "pipeline" => self.job.spec.name.clone())
             .increment(lost as u64);
+        // Others may have them.
+        let names: Vec<&str> = crowd.iter().map(|at| open.outlets[*at].name.as_str()).collect();
+        let whom = match names.len() < open.outlets.len() {
+            true => format!("output {} had read them", names.join(", ")),
+            false => "they were read".to_owned(),
+        };
         self.status.warn(format!(
-            "{lost} records ({from} to {to}) of {topic}/{id} left the log before they were read: raise retention.ms or make the output faster"
+            "{lost} records ({from} to {}) of {topic}/{id} left the log before {whom}: raise retention.ms or make the output faster",
+            to.0 - 1
         ));
         self.advance(open, crowd, id, to.0);
     }

@@ -148,10 +148,10 @@ impl<'a> SqlPlanner<'a> {
         let SetExpr::Select(select) = *query.body else {
             return Err(wrong("it is one SELECT, without UNION and the like"));
         };
+        let mut mistakes = Vec::new();
         if whole != plain(&select) {
-            return Err(wrong(
-                "a pipeline's SQL sees one record at a time: SELECT … [FROM rows] [WHERE …], and no DISTINCT (a dedupe step), GROUP BY (a window step), ORDER BY, LIMIT or WITH",
-            ));
+            let message = "a pipeline's SQL sees one record at a time: SELECT … [FROM rows] [WHERE …], and no DISTINCT (a dedupe step), GROUP BY (a window step), ORDER BY, LIMIT or WITH";
+            mistakes.push(self.mistake(sql, message.to_owned()));
         }
         let is_rows = match select.from.as_slice() {
             [] => true,
@@ -167,11 +167,15 @@ impl<'a> SqlPlanner<'a> {
         }
         let Select { projection, selection, .. } = *select;
         let filter = selection.map(|ast| self.truth(scope, sql, ast)).transpose();
-        match (filter, self.selected(scope, sql, projection)) {
-            (Ok(filter), Ok(selected)) => Ok((filter, selected)),
-            (Ok(_), Err(missed)) => Err(missed),
-            (Err(mistakes), Ok(rest)) => Err(Missed { mistakes, rest, wrong: Vec::new(), is_open: false }),
-            (Err(mut mistakes), Err(missed)) => {
+        let is_right = filter.is_ok() && mistakes.is_empty();
+        let filter = filter.unwrap_or_else(|told| {
+            mistakes.extend(told);
+            None
+        });
+        match self.selected(scope, sql, projection) {
+            Ok(selected) if is_right => Ok((filter, selected)),
+            Ok(rest) => Err(Missed { mistakes, rest, wrong: Vec::new(), is_open: false }),
+            Err(missed) => {
                 mistakes.extend(missed.mistakes);
                 Err(Missed { mistakes, ..missed })
             }
@@ -198,7 +202,7 @@ impl<'a> SqlPlanner<'a> {
                 SelectItem::UnnamedExpr(expr) => match with_columns(scope, expr) {
                     Ast::Identifier(name) => (name.value.clone(), Ast::Identifier(name)),
                     expr => {
-                        is_open = true;
+                        // Nothing can name it.
                         mistakes.push(self.mistake(sql, format!("give this a name: {expr} as NAME")));
                         continue;
                     }
@@ -236,11 +240,13 @@ impl<'a> SqlPlanner<'a> {
                 }
             }
         }
-        let mut names: Vec<&String> = out.iter().map(|(name, _)| name).collect();
-        names.sort();
-        if let Some(twice) = names.windows(2).find(|pair| pair[0] == pair[1]) {
-            mistakes.push(self.mistake(sql, format!("two columns are named {}", twice[0])));
+        let mut names = BTreeSet::new();
+        let mut is_twice = |(name, _): &(String, Expr)| !names.insert(name.clone());
+        let twice: BTreeSet<String> = out.extract_if(.., |one| is_twice(one)).map(|(name, _)| name).collect();
+        if let Some(name) = twice.first() {
+            mistakes.push(self.mistake(sql, format!("two columns are named {name}")));
         }
+        wrong.extend(twice);
         match mistakes.is_empty() && wrong.is_empty() && !is_open {
             true => Ok(out),
             false => Err(Missed { mistakes, rest: out, wrong, is_open }),

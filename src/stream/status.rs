@@ -31,8 +31,27 @@ pub(super) struct Board {
     /// When a time was last not believed.
     pub(super) ahead_at: Option<Instant>,
     pub(super) crowded: Crowded,
+    /// When the last rest ended: what is done since is another attempt.
+    tried_at: Option<Instant>,
+    fall: Option<Fall>,
     /// As the outputs were when they were last looked at; `None` = as in the checkpoint.
     progress: Option<Progress>,
+}
+
+/// An attempt that failed. While the next one lasts no longer, and has got no further, nobody knows that it will not fail too.
+#[derive(Clone, Debug)]
+struct Fall {
+    why: String,
+    /// How long it had been tried.
+    lasted: Duration,
+    answered: u64,
+}
+
+impl Fall {
+    /// Whether it still says how the pipeline is, in an attempt that lasts for so long and has so many answers.
+    fn holds(&self, lasts: Duration, answered: u64) -> bool {
+        answered == self.answered && lasts < self.lasted * 2
+    }
 }
 
 /// What came of a want of room for what steps remember.
@@ -127,6 +146,10 @@ impl Runner {
     /// Gives a sign of life, and says how it is.
     pub(super) fn publish(&mut self, state: State, reason: Option<String>) {
         self.life.beat();
+        let (state, reason) = match self.fallen(state) {
+            Some(why) => (State::Stalled, Some(why)),
+            None => (state, reason),
+        };
         if !self.is_news(state) {
             return;
         }
@@ -135,6 +158,23 @@ impl Runner {
         let chore = self.pace.begin();
         self.tell(state, reason);
         self.pace.end(chore);
+    }
+
+    /// Notes that an attempt has failed, and that what comes is another one.
+    pub(super) fn note_fall(&mut self, why: &str) {
+        let lasted = self.status.tried_at.map_or(Duration::ZERO, |since| since.elapsed());
+        self.status.fall = Some(Fall { why: why.to_owned(), lasted, answered: self.answered() });
+    }
+
+    pub(super) fn note_try(&mut self) {
+        self.status.tried_at = Some(Instant::now());
+    }
+
+    /// Why it is as stalled as before, though it tries again.
+    fn fallen(&self, state: State) -> Option<String> {
+        let fall = self.status.fall.as_ref().filter(|_| state == State::Running)?;
+        let lasts = self.status.tried_at.map_or(Duration::ZERO, |since| since.elapsed());
+        fall.holds(lasts, self.answered()).then(|| format!("{}; it is tried again now", fall.why))
     }
 
     fn tell(&mut self, state: State, reason: Option<String>) {
@@ -150,8 +190,6 @@ impl Runner {
         gauge(names::STREAM_LAG_SECONDS, lag_seconds);
         let retention_ms = self.known_source().and_then(|topic| topic.retention_ms());
         gauge(names::STREAM_RETENTION_USED, retention_ms.map_or(0.0, |ms| lag_seconds * 1e3 / ms.max(1) as f64));
-        gauge(names::STREAM_STALLED, f64::from(u8::from(state == State::Stalled)));
-        gauge(names::STREAM_LAST_CUT_AGE, self.status.cut_at.map_or(0.0, |at| at.elapsed().as_secs_f64()));
         let output = |route: &Route| match &route.to {
             Output::Parquet(out) if out.store.is_some() => route.to.to_string(),
             Output::Parquet(out) => format!("{} {}", out.kind(), self.options.out.join(&out.folder).display()),
@@ -175,6 +213,7 @@ impl Runner {
                 .chain(self.crowded_warning())
                 .chain(self.table_warnings())
                 .chain(self.known_source().and_then(|source| source.withheld_warning()))
+                .chain(self.unread_warning().filter(|_| state == State::Paused))
                 .collect(),
             source: self.job.spec.source(),
             outputs: outputs.chain([format!("dead letters {}", self.job.spec.on_error.then)]).collect(),
@@ -191,7 +230,22 @@ impl Runner {
             cpu: self.pace.told(),
             windows_wait_for: self.status.windows_wait_for.clone(),
             beat_ms: self.options.clock.now_ms(),
+            cut_ms: self.status.cut_at.map(|at| self.options.clock.now_ms() - at.elapsed().as_millis() as i64),
         });
+    }
+
+    /// What left the log while nobody read it: the lag does not count it any more.
+    fn unread_warning(&self) -> Option<String> {
+        let source = self.known_source()?;
+        let positions = self.progress().positions;
+        let gone = |partition: &Stretch| {
+            let next = positions.get(&partition.id().0)?;
+            Some((partition.start().0 - next).max(0))
+        };
+        let gone: i64 = source.partitions().iter().filter_map(gone).sum();
+        (gone > 0).then(|| {
+            format!("{gone} records left the log while the pipeline was paused, unread, and count as no lag: inrush pipeline resume goes on behind them; raise retention.ms")
+        })
     }
 
     /// How far all outputs are.
@@ -239,4 +293,18 @@ fn waiting(open: &Open) -> Option<String> {
     let mut waits =
         open.outlets.iter().filter_map(|outlet| Some((&outlet.name, outlet.line.as_ref()?.sink.trouble()?)));
     waits.next().map(|(name, why)| format!("output {name}: {why}; it is tried again in its place"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_has_fallen_is_up_again_when_it_gets_on_or_lasts_longer_than_before() {
+        let s = Duration::from_secs;
+        let fall = Fall { why: "no answer".to_owned(), lasted: s(10), answered: 3 };
+        assert!(fall.holds(s(0), 3) && fall.holds(s(12), 3), "a registry that hangs does so for 10 s each time");
+        assert!(!fall.holds(s(20), 3) && !fall.holds(s(0), 4));
+        assert!(!Fall { lasted: s(0), ..fall }.holds(s(0), 3), "who falls at once shows nothing else");
+    }
 }

@@ -692,5 +692,6 @@ fn broken(name: &str, path: &Path, reason: &str, now_ms: i64, cpu: CpuStatus) ->
         cpu,
         windows_wait_for: Vec::new(),
         beat_ms: now_ms,
+        cut_ms: None,
     }
 }

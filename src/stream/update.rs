@@ -7,7 +7,7 @@ use super::load::{self, Job};
 use super::parse::NO_EXPECT;
 use super::spec::{Expect, Test};
 use crate::config::{Mistake, unexpanded};
-use crate::json::{Found, Node};
+use crate::json::Node;
 use serde_json::Value as Json;
 use std::collections::BTreeSet;
 use std::io::{self, Write};
@@ -154,10 +154,7 @@ fn rows(table: &mut Table, job: &Job, test: &Test, came: &Came, is_fresh: bool) 
 fn row_text(row: &str, before: Option<&String>, names: &[&str]) -> String {
     let row = Node::parse(row.as_bytes()).unwrap_or(Node::Null);
     let known = before.and_then(|before| Node::parse(before.as_bytes()).ok());
-    let find = |of: &Node<'_>, name: &str| match of.find(&[name.to_owned()]) {
-        Found::Node(node) => Some(node.to_json()),
-        Found::Missing | Found::Twice => None,
-    };
+    let find = |of: &Node<'_>, name: &str| of.field(name).map(Node::to_json);
     let is_wanted = |name: &&&str| known.as_ref().is_none_or(|known| find(known, name).is_some());
     let mut wanted: Vec<&&str> = names.iter().filter(is_wanted).collect();
     if wanted.is_empty() {

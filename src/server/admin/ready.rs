@@ -109,6 +109,7 @@ mod tests {
             cpu: CpuStatus::default(),
             windows_wait_for: Vec::new(),
             beat_ms,
+            cut_ms: None,
         }
     }
 

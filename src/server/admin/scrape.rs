@@ -6,7 +6,8 @@ use super::Admin;
 use crate::control::{PipelineStatus, State};
 use crate::metrics::{
     DAEMON_OPEN_FILES, DAEMON_RESIDENT_BYTES, INGEST_MEMORY_BYTES, INGEST_MEMORY_LIMIT_BYTES, Kind, Metric, READY,
-    STORE_TOPICS, STREAM_CPU_HELD_SECONDS, STREAM_CPU_SECONDS, STREAM_SILENCE_SECONDS, STREAM_UP,
+    STORE_TOPICS, STREAM_CPU_HELD_SECONDS, STREAM_CPU_SECONDS, STREAM_LAST_CUT_AGE, STREAM_SILENCE_SECONDS,
+    STREAM_STALLED, STREAM_UP,
 };
 use std::fmt::Write;
 
@@ -30,6 +31,10 @@ pub(super) fn text(admin: &Admin, is_ready: bool) -> String {
     let now_ms = admin.clock.now_ms();
     by_pipeline(&mut out, STREAM_UP, &statuses, |status| {
         f64::from(u8::from(!matches!(status.state, State::Stalled | State::Failed)))
+    });
+    by_pipeline(&mut out, STREAM_STALLED, &statuses, |status| f64::from(u8::from(status.state == State::Stalled)));
+    by_pipeline(&mut out, STREAM_LAST_CUT_AGE, &statuses, |status| {
+        status.cut_ms.map_or(0.0, |cut_ms| now_ms.saturating_sub(cut_ms).max(0) as f64 / 1e3)
     });
     by_pipeline(&mut out, STREAM_SILENCE_SECONDS, &statuses, |status| {
         now_ms.saturating_sub(status.beat_ms).max(0) as f64 / 1e3

@@ -3,7 +3,7 @@
 use super::json::{Fault, Judge, Said, is_too_deep};
 use super::sniff::BodyError;
 use crate::ingest::{Event, Events};
-use crate::json::{Odd, Scan, Scanner};
+use crate::json::{BYTE_ORDER_MARK, Odd, Scan, Scanner};
 use crate::store::HttpCheck;
 use bytes::Bytes;
 use serde::de::{Error, SeqAccess, Visitor};
@@ -107,8 +107,6 @@ impl Found {
         Ok(())
     }
 }
-
-const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
 /// Finds the events: one value, the elements of an array, or the lines of NDJSON if the first line is a whole value and more follows.
 ///

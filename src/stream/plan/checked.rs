@@ -19,13 +19,12 @@ use std::sync::Arc;
 pub(super) fn checked(expr: Arc<dyn PhysicalExpr>, schema: &Schema) -> Result<Arc<dyn PhysicalExpr>> {
     let (fits, options) = (Arc::new(ScalarUDF::new_from_impl(Fits::default())), Arc::new(ConfigOptions::default()));
     let one = |expr: Arc<dyn PhysicalExpr>| {
+        if let Some(literal) = expr.downcast_ref::<Literal>() {
+            fit(&literal.value().to_array()?)?;
+            return Ok(Changed::no(expr));
+        }
         let expr = match in_range(&expr, schema)? {
             Some(changed) => changed,
-            None if expr.downcast_ref::<Literal>().is_some() => {
-                let literal = expr.downcast_ref::<Literal>().map(|literal| literal.value().to_array()).transpose()?;
-                literal.map_or(Ok(()), |value| fit(&value))?;
-                return Ok(Changed::no(expr));
-            }
             None if makes_others(&expr) => expr,
             None => return Ok(Changed::no(expr)),
         };

@@ -469,7 +469,7 @@ fn steps_that_cannot_be_meant_say_what_to_write() {
     assert!(wrong("sql = \"select id from rows r join rows s on true\"").contains("no joins"));
     assert!(wrong("sql = \"select idd from rows\"").starts_with("p.toml:7:"));
     assert!(wrong("where = \"true\"\nselect = \"id\"").contains("does one thing"));
-    assert!(wrong("wear = \"true\"").contains("a step does one thing"));
+    assert!(wrong("wear = \"true\"").contains("this key is not known"));
 }
 
 #[test]

@@ -113,6 +113,7 @@ struct Values {
     dates: usize,
     lists: Vec<Kind>,
     is_mixed_list: bool,
+    has_empty_list: bool,
 }
 
 /// The fields of objects, in the order in which they were first seen.
@@ -237,7 +238,8 @@ impl Values {
                 match is_flat && inner.words().len() <= 1 {
                     true => {
                         let kind = match inner.kind("") {
-                            _ if !inner.is_any() => return self.lists.push(Kind::List(Box::new(Kind::String))),
+                            // It says nothing of its elements.
+                            _ if !inner.is_any() => return self.has_empty_list = true,
                             kind @ (Kind::Bool | Kind::Int64 | Kind::Uint64 | Kind::Float64) => kind,
                             _ => Kind::String,
                         };
@@ -251,6 +253,10 @@ impl Values {
         }
     }
 
+    fn has_lists(&self) -> bool {
+        !self.lists.is_empty() || self.has_empty_list || self.is_mixed_list
+    }
+
     fn is_any(&self) -> bool {
         !self.words().is_empty()
     }
@@ -260,7 +266,7 @@ impl Values {
             (self.bools > 0, "true and false"),
             (self.ints.is_some() || self.floats.is_some(), "numbers"),
             (self.texts > 0, "text"),
-            (!self.lists.is_empty() || self.is_mixed_list, "lists"),
+            (self.has_lists(), "lists"),
         ];
         all.into_iter().filter(|(is_there, _)| *is_there).map(|(_, word)| word).collect()
     }
@@ -268,7 +274,7 @@ impl Values {
     /// The type of a column that takes all of these values.
     fn kind(&self, name: &str) -> Kind {
         let numbers = self.ints.is_some() || self.floats.is_some();
-        let lists = !self.lists.is_empty() || self.is_mixed_list;
+        let lists = self.has_lists();
         match (self.bools > 0, numbers, self.texts > 0, lists) {
             (false, false, false, false) => Kind::Json,
             (true, false, false, false) => Kind::Bool,
@@ -287,9 +293,9 @@ impl Values {
         let kinds: Vec<Kind> = self.lists.iter().map(item).collect();
         let is_number = |kind: &Kind| matches!(kind, Kind::Int64 | Kind::Uint64 | Kind::Float64);
         let common = match kinds.as_slice() {
+            [] => Kind::String,
             [first, rest @ ..] if rest.iter().all(|kind| kind == first) => first.clone(),
             all if all.iter().all(is_number) => Kind::Float64,
-            // Empty lists among others say nothing; where that is wrong, the samples tell.
             _ => Kind::String,
         };
         Kind::List(Box::new(common))

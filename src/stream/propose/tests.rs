@@ -143,6 +143,21 @@ fn a_dead_letter_topic_and_a_topic_of_the_pipeline_s_name_can_be_read() {
     assert!(matches!(propose(&wish, &[]), Err(ProposeError::Empty)));
 }
 
+#[test]
+fn an_empty_list_says_nothing_of_its_elements() {
+    for (values, kind) in [
+        (["{\"l\":[1,2.5]}", "{\"l\":[]}"], "[\"float64\"]"),
+        (["{\"l\":[]}", "{\"l\":[true]}"], "[\"bool\"]"),
+        (["{\"l\":[]}", "{\"l\":[null]}"], "[\"string\"]"),
+        (["{\"l\":[]}", "{\"l\":[[1]]}"], "json"),
+    ] {
+        let proposal = proposed(&values, To::Topic);
+        let line = proposal.text.lines().find(|line| line.starts_with("l ")).unwrap();
+        assert!(line.contains(kind), "{values:?}: {line}");
+        holds(&proposal.text);
+    }
+}
+
 /// Names that mean something somewhere, and any others.
 fn name() -> impl Strategy<Value = String> {
     let odd = [

@@ -205,7 +205,7 @@ fn decimal(text: &str, precision: u8, scale: i8) -> Result<i128, Reason> {
         None => (1, text.strip_prefix('+').unwrap_or(text)),
     };
     let (mantissa, exponent) = match number.split_once(['e', 'E']) {
-        Some((mantissa, exponent)) => (mantissa, exponent.parse::<i32>().map_err(|_| Reason::WrongType)?),
+        Some((mantissa, exponent)) => (mantissa, exponent_of(exponent).ok_or(Reason::WrongType)?),
         None => (number, 0),
     };
     let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
@@ -226,6 +226,19 @@ fn decimal(text: &str, precision: u8, scale: i8) -> Result<i128, Reason> {
     let value = digits.parse::<i128>().ok().zip(factor).and_then(|(value, factor)| value.checked_mul(factor));
     let value = value.filter(|value| 10i128.checked_pow(precision.into()).is_some_and(|end| *value < end));
     value.map(|value| sign * value).ok_or(Reason::Overflow)
+}
+
+/// An exponent; what is beyond all numbers is as far as that goes. `None` if it is none.
+fn exponent_of(text: &str) -> Option<i32> {
+    let (is_negative, digits) = match text.strip_prefix('-') {
+        Some(digits) => (true, digits),
+        None => (false, text.strip_prefix('+').unwrap_or(text)),
+    };
+    if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
+        return None;
+    }
+    let value = digits.parse().unwrap_or(i32::MAX);
+    Some(if is_negative { -value } else { value })
 }
 
 /// What a cell of CSV or a header says. Those who write CSV leave out of times where they are from: it is UTC then.

@@ -95,6 +95,15 @@ fn a_bad_record_names_its_column_and_spares_its_neighbours() {
 #[test]
 fn each_reason_has_its_case() {
     assert_eq!(reason("n = \"int32\"", r#"{"n":3000000000}"#), Reason::Overflow);
+    for (text, told) in [
+        ("2e2147483648", Reason::Overflow),
+        ("-2e+99999999999", Reason::Overflow),
+        ("2e", Reason::WrongType),
+        ("2e+-1", Reason::WrongType),
+    ] {
+        let value = format!("{{\"n\":\"{text}\"}}");
+        assert_eq!(reason("n = { type = \"decimal(10,2)\", coerce = true }", &value), told, "{text}");
+    }
     assert_eq!(reason("n = \"int32\"", r#"{"n":1,"n":2}"#), Reason::DuplicateField);
     assert_eq!(reason("n = \"int32\"", r#"{"m":1}"#), Reason::NoColumns);
     assert_eq!(reason("n = { type = \"int32\", required = true }", r#"{"n":null}"#), Reason::MissingRequired);

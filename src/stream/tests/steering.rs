@@ -34,6 +34,23 @@ fn a_paused_pipeline_stands_still_through_a_restart_and_tells_how_far_behind_it_
 }
 
 #[test]
+fn what_leaves_the_log_while_a_pipeline_is_paused_is_told_then() {
+    let bench = Bench::new();
+    let (source, daemon) = bench.begun(TEXT, &[(1, 10)]);
+    daemon.settle(9);
+    assert!(daemon.ask(Command::Pause { pipeline: named() }).unwrap().starts_with("paused"));
+    bench.send(&source, 0, 11..20);
+    bench.runtime.block_on(source.partition(PartitionId(0)).unwrap().delete_below(Offset(12))).unwrap();
+    let warns = |of: &str| daemon.line("p").is_some_and(|line| line.warnings.iter().any(|told| told.contains(of)));
+    wait_for("the warning", || warns("3 records left the log while the pipeline was paused"));
+    assert_eq!(daemon.line("p").unwrap().lag_records, 6);
+    assert_eq!(daemon.ask(Command::Resume { pipeline: named() }).unwrap(), "goes on");
+    daemon.settle(18);
+    assert!(warns("3 records (9 to 11) of in/0 left the log before they were read") && !warns("was paused"));
+    assert_eq!(bench.numbers("out"), good(1..10).into_iter().chain(good(14..20)).collect::<Vec<_>>());
+}
+
+#[test]
 fn a_folder_that_is_away_stops_nothing_and_hidden_files_are_no_pipelines() {
     let bench = Bench::new();
     let (source, daemon) = bench.begun(TEXT, &[(1, 10)]);

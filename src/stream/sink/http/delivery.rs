@@ -66,16 +66,16 @@ pub(super) struct Down {
     pub(super) wait: Duration,
 }
 
-/// What waits in its place of all partitions of an output.
+/// Batches that are held up in their place, of all partitions of an output.
 #[derive(Default)]
-pub(super) struct Waits {
+pub(super) struct Held {
     /// By partition, since when its batch waits, and why. It is told of once it has waited for a while.
     all: Mutex<BTreeMap<i32, (Instant, String)>>,
     /// Somebody has taken something: whoever is down from the beginning is told of at once.
     has_sent: AtomicBool,
 }
 
-impl Waits {
+impl Held {
     fn begin(&self, partition: i32, why: String) {
         let mut all = self.all.lock().unwrap_or_else(PoisonError::into_inner);
         all.entry(partition).or_insert_with(|| (Instant::now(), String::new())).1 = why;
@@ -101,7 +101,7 @@ pub(super) struct Sender {
     pub(super) connection: Connection,
     /// Who falls goes back to the last cut, and all behind it is sent once more: so a batch is tried again in its place.
     pub(super) is_patient: bool,
-    pub(super) waits: Arc<Waits>,
+    pub(super) held: Arc<Held>,
 }
 
 /// A request without its time and its signature.
@@ -154,7 +154,7 @@ impl Sender {
     /// One request, again while it is told to come later, and for a while where it fails; within, why some row of it is not taken.
     async fn send(&mut self, units: &[Arc<Unit>], retries: &mut u64) -> Result<Result<(), String>, Down> {
         let sent = self.send_patiently(units, retries).await;
-        self.waits.end(self.origin.partition);
+        self.held.end(self.origin.partition);
         sent
     }
 
@@ -164,33 +164,28 @@ impl Sender {
         let (mut waited, mut redirects) = (Duration::ZERO, 0);
         let (mut fails_since, mut pause): (Option<Instant>, _) = (None, AGAIN_MIN);
         loop {
-            let verdict = match self.ask(&request, &target).await {
-                Ok(Verdict::Down(reason)) => Err(down(&reason, Duration::ZERO)),
-                asked => asked,
-            };
-            match verdict {
-                Err(Down { reason, .. }) if self.may_wait(&mut fails_since, pause) => {
-                    self.waits.begin(self.origin.partition, reason);
+            match self.ask(&request, &target).await {
+                Verdict::Down(reason) if self.may_wait(&mut fails_since, pause) => {
+                    self.held.begin(self.origin.partition, reason);
                     tokio::time::sleep(pause).await;
                     pause = (pause * 2).min(AGAIN_MAX);
                     *retries += 1;
                 }
-                Err(down) => return Err(down),
-                Ok(Verdict::Done) => {
-                    self.waits.has_sent.store(true, Ordering::Relaxed);
+                Verdict::Down(reason) => return Err(down(&reason, Duration::ZERO)),
+                Verdict::Done => {
+                    self.held.has_sent.store(true, Ordering::Relaxed);
                     return Ok(Ok(()));
                 }
-                Ok(Verdict::Refused(message)) => return Ok(Err(message)),
-                Ok(Verdict::Down(reason)) => return Err(down(&reason, Duration::ZERO)),
-                Ok(Verdict::Later { wait, why }) if waited + wait > LATER_MAX => return Err(down(&why, wait)),
-                Ok(Verdict::Later { wait, why }) => {
-                    self.waits.begin(self.origin.partition, why);
+                Verdict::Refused(message) => return Ok(Err(message)),
+                Verdict::Later { wait, why } if waited + wait > LATER_MAX => return Err(down(&why, wait)),
+                Verdict::Later { wait, why } => {
+                    self.held.begin(self.origin.partition, why);
                     // A word of "now" is none: whoever is busy is not asked in a circle.
                     let wait = wait.max(Duration::from_secs(1));
                     waited += wait;
                     tokio::time::sleep(wait).await;
                 }
-                Ok(Verdict::Elsewhere(location)) => {
+                Verdict::Elsewhere(location) => {
                     redirects += 1;
                     target = match self.settings.address.redirected(&location) {
                         Some(target) if redirects <= REDIRECTS_MAX => target,
@@ -210,10 +205,10 @@ impl Sender {
     /// Whether a batch that fails, since then, is tried once more after this pause.
     fn may_wait(&self, since: &mut Option<Instant>, pause: Duration) -> bool {
         let waited = since.get_or_insert_with(Instant::now).elapsed();
-        self.is_patient && self.waits.has_sent.load(Ordering::Relaxed) && waited + pause < LATER_MAX
+        self.is_patient && self.held.has_sent.load(Ordering::Relaxed) && waited + pause < LATER_MAX
     }
 
-    async fn ask(&mut self, request: &Request, target: &str) -> Result<Verdict, Down> {
+    async fn ask(&mut self, request: &Request, target: &str) -> Verdict {
         let headers = self.headers(request);
         let asked = Asked {
             method: Method::POST,
@@ -229,17 +224,16 @@ impl Sender {
         match answered {
             Ok(Ok(answer)) => {
                 let body = self.settings.filled.mask(answer.body);
-                Ok(Verdict::of(&Answer { body, ..answer }, self.clock.now_ms() / 1_000))
+                Verdict::of(&Answer { body, ..answer }, self.clock.now_ms() / 1_000)
             }
-            Ok(Err(reason)) => Err(down(&reason, Duration::ZERO)),
+            Ok(Err(reason)) => Verdict::Down(reason),
             Err(_) => {
                 self.connection.close();
                 // The status decides.
                 if let Some(answer) = self.connection.heard() {
-                    return Ok(Verdict::of(&answer, self.clock.now_ms() / 1_000));
+                    return Verdict::of(&answer, self.clock.now_ms() / 1_000);
                 }
-                let reason = format!("no answer within {} ms", self.settings.timeout.as_millis());
-                Err(down(&reason, Duration::ZERO))
+                Verdict::Down(format!("no answer within {} ms", self.settings.timeout.as_millis()))
             }
         }
     }

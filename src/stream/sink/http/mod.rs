@@ -24,7 +24,7 @@ use super::{Downed, Refused, Settled, Shaped, Sink, WriteError};
 use crate::clock::Clock;
 use crate::record::Record;
 use begun::{Batches, Begun};
-use delivery::{Delivered, Down, Origin, Sender, Waits, unnoted};
+use delivery::{Delivered, Down, Held, Origin, Sender, unnoted};
 use lane::{Lane, Unit};
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
@@ -50,7 +50,7 @@ pub(in crate::stream) struct HttpSink {
     lanes: BTreeMap<i32, Course>,
     permits: Arc<Semaphore>,
     news: Arc<News>,
-    waits: Arc<Waits>,
+    held: Arc<Held>,
 }
 
 /// What an output is opened with.
@@ -128,7 +128,7 @@ impl HttpSink {
             known,
             lanes: BTreeMap::new(),
             news: Arc::default(),
-            waits: Arc::default(),
+            held: Arc::default(),
         })
     }
 
@@ -148,7 +148,7 @@ impl HttpSink {
             permits: self.permits.clone(),
             connection: Connection::new(self.settings.address.clone(), self.settings.trust.clone()),
             is_patient: stands_together,
-            waits: self.waits.clone(),
+            held: self.held.clone(),
         };
         let task = runtime()?.spawn(run(partition, lane.clone(), sender, self.begun.clone(), self.news.clone()));
         let course =
@@ -206,7 +206,7 @@ impl Sink for HttpSink {
     }
 
     fn trouble(&self) -> Option<String> {
-        self.waits.told()
+        self.held.told()
     }
 
     fn stirred(&self) -> Option<Pin<Box<dyn Future<Output = ()> + Send>>> {

@@ -145,7 +145,7 @@ impl Aggregate {
             Fold::ApproxPercentile(_) => (Keeps::Percentile, DataType::Float64),
             Fold::Sum | Fold::Avg => match &kind {
                 DataType::UInt64 => (Keeps::Whole, DataType::UInt64),
-                DataType::Decimal128(..) if call.fold == Fold::Sum => (Keeps::Whole, kind),
+                DataType::Decimal128(..) => (Keeps::Whole, kind),
                 kind if kind.is_integer() => (Keeps::Whole, DataType::Int64),
                 _ => (Keeps::Float, DataType::Float64),
             },
@@ -156,7 +156,11 @@ impl Aggregate {
 
     /// As SQL writes it, with its type.
     pub(super) fn identity(&self) -> String {
-        format!("{} {} as {}", self.text, self.output, self.name)
+        let of = match self.kind {
+            DataType::Decimal128(..) if self.fold == Fold::Avg => format!(" of {}", self.kind),
+            _ => String::new(),
+        };
+        format!("{} {}{of} as {}", self.text, self.output, self.name)
     }
 
     pub(super) fn field(&self) -> Field {
@@ -326,9 +330,19 @@ impl Aggregate {
                 (Partial::Percentile(percentile), Fold::ApproxPercentile(share)) => percentile.at(share),
                 _ => None,
             }),
-            (Keeps::Whole | Keeps::Float, DataType::Float64) => floats(&|partial| match *partial {
-                Partial::Whole { count: 0, .. } | Partial::Float { count: 0, .. } => None,
-                Partial::Whole { sum, count, .. } => Some(sum as f64 / count as f64),
+            (Keeps::Whole, DataType::Float64) => {
+                let unit = match self.kind {
+                    DataType::Decimal128(_, scale) => 10_f64.powi(scale.into()),
+                    _ => 1.0,
+                };
+                let of = |at: usize| match (sum(at, &|_| true), partials[at]) {
+                    (Some(sum), Partial::Whole { count, .. }) => Some(sum as f64 / (*count as f64 * unit)),
+                    _ => None,
+                };
+                Arc::new(all.map(of).collect::<Float64Array>())
+            }
+            (Keeps::Float, DataType::Float64) => floats(&|partial| match *partial {
+                Partial::Float { count: 0, .. } => None,
                 Partial::Float { sum, count } if self.fold == Fold::Avg => Some(sum / count as f64),
                 Partial::Float { sum, .. } => Some(sum),
                 _ => None,
@@ -523,6 +537,35 @@ fn hashes(array: &ArrayRef) -> Vec<Option<u64>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_average_of_decimals_is_that_of_their_exact_sum_in_any_order() {
+        use datafusion_physical_expr::expressions::Column;
+        let kind = DataType::Decimal128(38, 2);
+        let call = |fold| Call { name: "a".to_owned(), fold, arg: None, filter: None, text: "avg(d)".to_owned() };
+        let avg = Aggregate::new(&call(Fold::Avg), Some((Arc::new(Column::new("d", 0)), kind.clone())), None).unwrap();
+        let mean = |values: &[i128], faults: &mut Vec<(u32, Fault)>| {
+            let mut partial = avg.begin();
+            let values = Values::Whole(values.iter().copied().map(Some).collect());
+            let Values::Whole(all) = &values else { unreachable!() };
+            (0..all.len()).for_each(|row| avg.add(&mut partial, &values, row));
+            let column = avg.column(&[&partial], faults);
+            column.is_valid(0).then(|| column.as_primitive::<Float64Type>().value(0))
+        };
+        let mut faults = Vec::new();
+        let large = 10_i128.pow(22);
+        assert_eq!(mean(&[110, 220], &mut faults), Some(1.65));
+        assert_eq!(mean(&[large, 100, -large], &mut faults), mean(&[large, -large, 100], &mut faults));
+        assert_eq!(mean(&[large, 100, -large], &mut faults), Some(1.0 / 3.0));
+        assert_eq!((mean(&[], &mut faults), faults.len()), (None, 0));
+        assert_eq!((mean(&[i128::MAX, 1], &mut faults), faults.len()), (None, 1));
+        assert_ne!(
+            avg.identity(),
+            Aggregate::new(&call(Fold::Avg), Some((Arc::new(Column::new("d", 0)), DataType::Float64)), None)
+                .unwrap()
+                .identity()
+        );
+    }
 
     #[test]
     fn there_is_one_nan_and_one_zero() {
