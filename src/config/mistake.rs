@@ -57,6 +57,15 @@ impl<'a> Mistakes<'a> {
         });
     }
 
+    pub fn count(&self) -> usize {
+        self.found.borrow().len()
+    }
+
+    /// Whether one is about a field as a whole.
+    pub fn is_about(&self, field: &str) -> bool {
+        self.found.borrow().iter().any(|mistake| mistake.field.as_deref() == Some(field))
+    }
+
     pub fn is_empty(&self) -> bool {
         self.found.borrow().is_empty()
     }

@@ -490,21 +490,53 @@ mod tests {
         let columns = "[columns]\na = \"int64\"\n";
         let route = "[[route]]\nto = { topic = \"x\" }\n";
         for (text, wanted) in [
-            ("[[step]]\nselect = \"a as q, a + 1 as q, a as b\"\n[[step]]\nwhere = \"q > 1 and b > 1\"\n", "named q"),
-            ("[[step]]\nwher = \"a > 1\"\n[[step]]\n", "step[0].wher: this key is not known"),
-            ("[[step]]\nselect = \"a, a + 1\"\n[[step]]\nwhere = \"aa > 1\"\n", "give this a name"),
-            ("[[step]]\nsql = \"select a from rows limit 5\"\n[[step]]\nwhere = \"aa > 1\"\n", "no DISTINCT"),
-            ("[[step]]\ndebounce = { key = \"a\", cool-down = \"30\" }\n[[step]]\nwhere = \"aa > 1\"\n", "no duration"),
+            (
+                "[[step]]\nselect = \"a as q, a + 1 as q, a as b, a as b\"\n[[step]]\nwhere = \"q > 1 and b > 1\"\n",
+                &["named b", "named q"][..],
+            ),
+            ("[[step]]\nwher = \"a > 1\"\n", &["step[0].wher: this key is not known"]),
+            ("[[step]]\nselect = \"a, a + 1\"\n[[step]]\nwhere = \"total > 1\"\n", &["give this a name"]),
+            (
+                "[[step]]\nsql = \"select a from rows limit 5\"\n[[step]]\nwhere = \"aa > 1\"\n",
+                &["no DISTINCT", "no column aa"],
+            ),
+            ("[[step]]\nsql = \"select a, count(*) as n from rows group by a\"\n", &["no DISTINCT"]),
+            ("[[step]]\nsql = \"with t as (select a from rows) select a from t\"\n", &["no DISTINCT", "no joins"]),
+            (
+                "[[step]]\ndebounce = { key = \"a\", cool-down = \"30\" }\n[[step]]\nwhere = \"aa > 1\"\n",
+                &["cool-down", "no column aa"],
+            ),
+            (
+                "[[step]]\nunnest = { list = \"l\", ass = \"item\" }\n[[step]]\nselect = \"item, b as c\"\n[[step]]\nwhere = \"d > 1\"\n",
+                &["unnest.ass", "no column d"],
+            ),
+            (
+                "[[step]]\nselect = \"a, upper(b\"\n[[step]]\nwindow = { tumbling = \"1m\", key = \"a\", select = \"count(*) as n\" }\n[[step]]\nwhere = \"user = 1\"\n",
+                &["Expected"],
+            ),
+            ("[[step]]\nselect = \"[] as e\"\n[[step]]\nunnest = \"e\"\n[[step]]\nwhere = \"e\"\n", &["true or false"]),
         ] {
-            let told = load::text(Path::new("p.toml"), &format!("from = \"topic:t\"\n{columns}{text}{route}"));
-            let told: Vec<String> = told.err().unwrap().iter().map(ToString::to_string).collect();
-            let follows = usize::from(text.contains("aa")) + usize::from(text.contains("wher ="));
-            assert!(told.len() == 1 + follows && (told[0].contains(wanted) || wanted == "no duration"), "{told:#?}");
+            let text = format!("from = \"topic:t\"\n{columns}l = [\"int64\"]\n{text}{route}");
+            let told: Vec<String> =
+                load::text(Path::new("p.toml"), &text).err().unwrap().iter().map(ToString::to_string).collect();
+            let is_so = told.len() == wanted.len() && wanted.iter().zip(&told).all(|(one, told)| told.contains(one));
+            assert!(is_so, "{text}{told:#?}");
         }
+        let none = format!("from = \"topic:t\"\nstep = []\n{columns}{route}");
+        assert!(load::text(Path::new("p.toml"), &none).is_ok());
+        let moved = "from = \"topic:t\"\nto = { topic = \"x\", key = \"b\" }\n[columns]\na = \"string\"\nselect = \"a, upper(a) as b\"\n";
+        let told = load::text(Path::new("p.toml"), moved).err().unwrap();
+        assert!(told.len() == 1 && told[0].message.contains("move this line above"), "{told:#?}");
+        let folder = tempfile::tempdir().unwrap();
+        let schema = r#"{"type":"object","properties":{"a":{"type":"string"}}}"#;
+        std::fs::write(folder.path().join("s.json"), schema).unwrap();
+        let own = "from = \"topic:t\"\nselect = \"*, a as b\"\nto = { topic = \"x\" }\n[columns]\nfrom-schema = \"s.json\"\na = { path = \"x\", type = \"string\" }\n";
+        let told = load::text(&folder.path().join("p.toml"), own).err().unwrap();
+        assert!(told.len() == 1 && told[0].message.contains("JSON pointer"), "{told:#?}");
         for (to, wanted) in [
             ("{ topik = \"big\", key = \"id\" }", "topik is none; did you mean topic?"),
             ("{ files = \"x\", format = \"csv\" }", "the format \"ndjson\""),
-            ("{ topic = \"t\" }", "7:16: route[1].to.topic: t: this is the topic that is read"),
+            ("{ topic = \"t\" }", "7:6: route[1].to: this is the topic that is read"),
         ] {
             let text = format!("from = \"topic:t\"\n{columns}{route}[[route]]\nwhere = \"a > 1\"\nto = {to}\n");
             let text = text.replace("where = \"a > 1\"\nto = { topic = \"t\" }", "to = { topic = \"t\" }");

@@ -161,7 +161,7 @@ pub(super) fn placed_of(line: &[u8], number: i64, clock: &Clock) -> (Option<i32>
         value: bytes(printed.value, printed.value_base64),
         headers: printed.headers.iter().map(header).collect(),
     };
-    (printed.partition, record)
+    (printed.partition.and_then(|partition| partition.get().parse().ok()), record)
 }
 
 /// The record of such a line.
@@ -172,7 +172,8 @@ pub fn record_of(line: &[u8], number: i64, clock: &Clock) -> Record {
 /// A record as it is printed. Its value stays the text that it is.
 #[derive(Deserialize)]
 struct Printed<'l> {
-    partition: Option<i32>,
+    #[serde(borrow)]
+    partition: Option<&'l RawValue>,
     offset: i64,
     timestamp: i64,
     #[serde(borrow)]

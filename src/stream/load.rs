@@ -100,6 +100,10 @@ pub(super) fn text_with(path: &Path, text: &str, change: impl FnMut(&mut Step)) 
             mistakes.extend(wrong.mistakes);
         }
     }
+    if mistakes.is_empty() {
+        let message = "it cannot be planned, and nobody says why: please report this file".to_owned();
+        mistakes.push(Mistake { file: path.to_owned(), line: 0, column: 0, field: None, message });
+    }
     mistakes.sort_by_key(|mistake| (mistake.line, mistake.column));
     Err(mistakes)
 }

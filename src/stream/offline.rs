@@ -137,6 +137,8 @@ pub fn run<'a>(
                 && let Some(event) = heading.above(event)
             {
                 let (partition, record) = placed_of(&event, line as i64 - 1, clock);
+                // Whoever remembers nothing has the rows in the order of the file.
+                let partition = partition.filter(|_| run.job.plan.is_stateful());
                 run.is_of_many |= partition.is_some();
                 size += run.decoder.weight(&record.by_ref());
                 records.push(Event { line, partition: partition.unwrap_or(0), record });

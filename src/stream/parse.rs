@@ -85,9 +85,12 @@ fn read(root: &Section<'_>, file: &Path, text: &str) -> Option<Spec> {
     let is_long = root.has("step") || root.has("route");
     let steps;
     (steps, unread.steps) = if is_long { steps::read(root) } else { short_steps(root) };
+    if moved.contains(&"select") {
+        unread.steps.push(steps.len());
+    }
     let is_moved = moved.contains(&"to");
     let mut routes = match is_long {
-        true => routes::read(root),
+        true => routes::read(root, own_topic.as_ref()),
         false if is_moved => Vec::new(),
         false => routes::short(root).into_iter().collect(),
     };
@@ -96,7 +99,7 @@ fn read(root: &Section<'_>, file: &Path, text: &str) -> Option<Spec> {
         short_keys(root);
     }
     let on_error = on_error(root, from_topic.as_ref());
-    routes.iter().for_each(|route| circles(root, own_topic.as_ref(), &route.to, on_error.as_ref()));
+    routes.iter().for_each(|route| circles(root, own_topic.as_ref(), route, on_error.as_ref()));
     if let Some(source) = &elsewhere {
         routes.iter().filter(|route| source.is_written_by(&route.to)).for_each(|_| root.wrong("from", CIRCLE));
     }
@@ -172,23 +175,19 @@ fn unknown_route(stand_in: &TopicName) -> Route {
     Route { rule: Rule::Always, to, store: None, named_at: (0, 0) }
 }
 
-const CIRCLE: &str = "this is the topic that is read: the pipeline would read what it writes";
+pub(super) const CIRCLE: &str = "this is the topic that is read: the pipeline would read what it writes";
 
 /// A pipeline that reads what it writes never ends.
-fn circles(root: &Section<'_>, from: Option<&TopicName>, to: &Output, on_error: Option<&OnError>) {
-    let out = match to {
+fn circles(root: &Section<'_>, from: Option<&TopicName>, route: &Route, on_error: Option<&OnError>) {
+    let out = match &route.to {
         Output::Topic(out) => Some(&out.topic),
         Output::Parquet(_) | Output::Kafka(_) | Output::Http(_) | Output::Stdout => None,
     };
     let key = if root.has("to") { "to" } else { "route" };
     let then = on_error.map(|on_error| &on_error.then);
-    if let Some(topic) = out.filter(|_| out == from) {
-        let routes = root.tables("route").into_iter().filter_map(|route| route.table("to"));
-        let writes = |to: &Section<'_>| to.string("topic").is_some_and(|name| name.value == topic.as_str());
-        match routes.into_iter().find(writes) {
-            Some(to) => to.wrong("topic", format!("{topic}: {CIRCLE}")),
-            None => root.wrong(key, format!("{topic}: {CIRCLE}")),
-        }
+    // Another route's is told where it stands.
+    if from.is_some() && out == from && (root.has("to") || matches!(route.rule, Rule::Late)) {
+        root.wrong(key, CIRCLE);
     }
     if from.is_some() && then == from {
         root.wrong("on-error", "this is the topic that is read: what fails would come back for ever");

@@ -1,6 +1,6 @@
 //! `[[route]]` and `to`: which rows go to which output.
 
-use super::parse::{misplaced, sql_of};
+use super::parse::{CIRCLE, misplaced, sql_of};
 use super::parse_kafka;
 use super::parse_parquet;
 use super::spec::{Compression, HttpOutput, Output, ParquetOutput, Route, Rule, StoreColumn, TopicOutput};
@@ -19,8 +19,8 @@ pub(super) fn short(root: &Section<'_>) -> Option<Route> {
     Some(Route { rule: Rule::Always, to: output?, store, named_at })
 }
 
-/// All `[[route]]`s.
-pub(super) fn read(root: &Section<'_>) -> Vec<Route> {
+/// All `[[route]]`s of what reads a topic here, or elsewhere.
+pub(super) fn read(root: &Section<'_>, source: Option<&TopicName>) -> Vec<Route> {
     if !root.has("route") {
         root.wrong("", format!("say where rows go: [[route]] with {KNOWN}"));
         return Vec::new();
@@ -42,6 +42,11 @@ pub(super) fn read(root: &Section<'_>) -> Vec<Route> {
             let told =
                 format!("another route writes to {}: who reads one folder would read both, name another", other.to);
             section.wrong("to", told);
+        }
+        if let Output::Topic(out) = &to
+            && source == Some(&out.topic)
+        {
+            section.wrong("to", CIRCLE);
         }
         if matches!(rule, Rule::Otherwise) && routes.iter().any(|route| matches!(route.rule, Rule::Otherwise)) {
             section.wrong("otherwise", "another route takes the rest already");

@@ -18,24 +18,25 @@ pub(super) const STATE_SIZE_MAX: u64 = 64 << 20;
 /// Steps of one pipeline.
 const STEPS_MAX: usize = 64;
 
-/// All `[[step]]`s in their order; and of those that cannot be read and may make columns, how many others stand before each.
+/// All `[[step]]`s in their order; and of those with mistakes that may make columns, how many of them stand before what comes behind each.
 pub(super) fn read(root: &Section<'_>) -> (Vec<Step>, Vec<usize>) {
     let (mut steps, mut unread) = (Vec::new(), Vec::new());
     if !root.has("step") {
         return (steps, unread);
     }
     let sections = root.tables("step");
-    if sections.is_empty() {
+    if root.mistakes().is_about("step") {
         unread.push(0);
     }
     if sections.len() > STEPS_MAX {
         root.wrong("step", format!("{} steps; a pipeline has at most {STEPS_MAX}", sections.len()));
     }
     for section in &sections {
-        match step(section) {
-            Some(step) => steps.push(step),
-            None if section.entries().iter().all(|(key, _)| MAKE_NONE.contains(key)) => {}
-            None => unread.push(steps.len()),
+        let before = root.mistakes().count();
+        steps.extend(step(section));
+        let is_wrong = root.mistakes().count() > before;
+        if is_wrong && !section.entries().iter().all(|(key, _)| MAKE_NONE.contains(key)) {
+            unread.push(steps.len());
         }
     }
     (steps, unread)

@@ -379,9 +379,12 @@ impl<'a> Draft<'a> {
     fn new(spec: &'a Spec) -> Draft<'a> {
         let mut all = spec.columns.clone();
         all.extend(kinds::of_record());
+        // Of a schema it may be right, and is not what is meant.
+        all.retain(|column| !spec.unread.columns.contains(&column.name));
         let vague = spec.unread.columns.iter().map(|name| Field::new(name, DataType::Null, true));
         let fields: Vec<Field> = all.iter().map(kinds::field).chain(vague).collect();
         let mut scope = Scope::new(&fields);
+        scope.blur(spec.unread.columns.iter().cloned());
         if spec.unread.is_open {
             scope.open();
         }
@@ -517,11 +520,12 @@ impl<'a> Draft<'a> {
     /// Takes what a `select` makes; of `wrong` nobody knows the type, nor of what is made of a column of which nobody does.
     fn select(&mut self, selected: Selected, wrong: &[String]) {
         selected.iter().for_each(|(_, expr)| self.reads_of(expr));
+        let is_vague = |(name, expr): &&(String, Expr)| wrong.contains(name) || self.scope.makes_vague(expr);
+        let vague: Vec<String> = selected.iter().filter(is_vague).map(|(name, _)| name.clone()).collect();
         let field = |(name, expr): &(String, Expr)| {
             use datafusion_expr::ExprSchemable;
             let kind = expr.get_type(self.scope.schema()).unwrap_or(DataType::Null);
-            let is_vague = wrong.contains(name) || self.scope.makes_vague(expr);
-            let kind = if is_vague { DataType::Null } else { output_type(&kind) };
+            let kind = if vague.contains(name) { DataType::Null } else { output_type(&kind) };
             Field::new(name, kind, true)
         };
         let origin = |(name, expr): &(String, Expr)| match expr {
@@ -530,6 +534,7 @@ impl<'a> Draft<'a> {
         };
         self.origins = selected.iter().filter_map(origin).collect();
         self.scope = Scope::new(&selected.iter().map(field).collect::<Vec<_>>());
+        self.scope.blur(vague);
         self.is_source = false;
         self.steps.push(Logical::Select(selected));
     }
@@ -541,8 +546,8 @@ impl<'a> Draft<'a> {
         }
         let list = &unnest.list.name;
         let element = match self.scope.kind(list) {
+            Some(_) if self.scope.is_vague(list) => return,
             Some(DataType::List(element)) => element.clone(),
-            Some(DataType::Null) => return,
             Some(other) => {
                 let message =
                     format!("{list} is {other}; a row for each element needs a list, a column of type [\"TYPE\"]");

@@ -311,6 +311,7 @@ impl Runner {
                     self.count_stall();
                     self.rewind();
                     self.rest(pause, &reason);
+                    self.note_fall(reason, began.elapsed().saturating_sub(pause));
                     pause = (pause * 2).min(BACKOFF_MAX);
                 }
             }
@@ -357,13 +358,11 @@ impl Runner {
     /// Waits out a pause, beating.
     pub(super) fn rest(&mut self, pause: Duration, why: &str) {
         let pause = pause.max(std::mem::take(&mut self.asked_to_wait));
-        self.note_fall(why);
         let began = Instant::now();
         while began.elapsed() < pause && !self.life.is_stopping() {
             self.publish(State::Stalled, Some(why.to_owned()));
             std::thread::park_timeout(NAP);
         }
-        self.note_try();
     }
 
     /// Reads and writes until the stop, the topic's end of life, or an error.

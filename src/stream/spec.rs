@@ -38,7 +38,7 @@ pub(super) struct Unread {
     pub(super) columns: Vec<String>,
     /// Any column may be declared.
     pub(super) is_open: bool,
-    /// Steps that may make columns: how many of those in the spec stand before each.
+    /// Behind how many of the steps any column may have been made.
     pub(super) steps: Vec<usize>,
 }
 

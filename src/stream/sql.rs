@@ -29,8 +29,9 @@ use datafusion_expr::{AggregateUDF, Expr, ExprSchemable, HigherOrderUDF, ScalarU
 use datafusion_optimizer::simplify_expressions::ExprSimplifier;
 use datafusion_sql::planner::{ParserOptions, PlannerContext, SqlToRel};
 use datafusion_sql::sqlparser::ast::{
-    ExcludeSelectItem, Expr as Ast, Function, FunctionArguments, Ident, IdentWithAlias, ObjectName, RenameSelectItem,
-    Select, SelectItem, SetExpr, TableFactor, WildcardAdditionalOptions, visit_expressions, visit_expressions_mut,
+    ExcludeSelectItem, Expr as Ast, Function, FunctionArguments, GroupByExpr, Ident, IdentWithAlias, ObjectName,
+    RenameSelectItem, Select, SelectItem, SetExpr, TableFactor, WildcardAdditionalOptions, visit_expressions,
+    visit_expressions_mut,
 };
 use datafusion_sql::sqlparser::dialect::GenericDialect;
 use datafusion_sql::sqlparser::keywords::ALL_KEYWORDS;
@@ -149,8 +150,12 @@ impl<'a> SqlPlanner<'a> {
             return Err(wrong("it is one SELECT, without UNION and the like"));
         };
         let mut mistakes = Vec::new();
+        let has_groups = !matches!(&select.group_by, GroupByExpr::Expressions(by, _) if by.is_empty());
         if whole != plain(&select) {
             let message = "a pipeline's SQL sees one record at a time: SELECT … [FROM rows] [WHERE …], and no DISTINCT (a dedupe step), GROUP BY (a window step), ORDER BY, LIMIT or WITH";
+            if has_groups {
+                return Err(wrong(message));
+            }
             mistakes.push(self.mistake(sql, message.to_owned()));
         }
         let is_rows = match select.from.as_slice() {
@@ -163,7 +168,9 @@ impl<'a> SqlPlanner<'a> {
             _ => false,
         };
         if !is_rows {
-            return Err(wrong("a pipeline's SQL sees one record at a time: FROM is left out, or FROM rows; no joins"));
+            let message = "a pipeline's SQL sees one record at a time: FROM is left out, or FROM rows; no joins";
+            // What it selects is of something else.
+            return Err(Missed::whole([mistakes, vec![self.mistake(sql, message.to_owned())]].concat()));
         }
         let Select { projection, selection, .. } = *select;
         let filter = selection.map(|ast| self.truth(scope, sql, ast)).transpose();
@@ -202,7 +209,8 @@ impl<'a> SqlPlanner<'a> {
                 SelectItem::UnnamedExpr(expr) => match with_columns(scope, expr) {
                     Ast::Identifier(name) => (name.value.clone(), Ast::Identifier(name)),
                     expr => {
-                        // Nothing can name it.
+                        // What names it by its alias-to-be is right.
+                        is_open = true;
                         mistakes.push(self.mistake(sql, format!("give this a name: {expr} as NAME")));
                         continue;
                     }
@@ -243,9 +251,7 @@ impl<'a> SqlPlanner<'a> {
         let mut names = BTreeSet::new();
         let mut is_twice = |(name, _): &(String, Expr)| !names.insert(name.clone());
         let twice: BTreeSet<String> = out.extract_if(.., |one| is_twice(one)).map(|(name, _)| name).collect();
-        if let Some(name) = twice.first() {
-            mistakes.push(self.mistake(sql, format!("two columns are named {name}")));
-        }
+        mistakes.extend(twice.iter().map(|name| self.mistake(sql, format!("two columns are named {name}"))));
         wrong.extend(twice);
         match mistakes.is_empty() && wrong.is_empty() && !is_open {
             true => Ok(out),
@@ -451,7 +457,7 @@ fn with_columns(scope: &Scope, mut ast: Ast) -> Ast {
             Ast::Function(call) if matches!(call.args, FunctionArguments::None) => call.name.to_string(),
             _ => return ControlFlow::Continue(()),
         };
-        if scope.kind(&name).is_some() {
+        if scope.kind(&name).is_some() || scope.is_open() {
             *expr = Ast::Identifier(Ident::new(name));
         }
         ControlFlow::<()>::Continue(())

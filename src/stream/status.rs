@@ -31,26 +31,37 @@ pub(super) struct Board {
     /// When a time was last not believed.
     pub(super) ahead_at: Option<Instant>,
     pub(super) crowded: Crowded,
-    /// When the last rest ended: what is done since is another attempt.
-    tried_at: Option<Instant>,
     fall: Option<Fall>,
     /// As the outputs were when they were last looked at; `None` = as in the checkpoint.
     progress: Option<Progress>,
 }
 
-/// An attempt that failed. While the next one lasts no longer, and has got no further, nobody knows that it will not fail too.
+/// An attempt that failed. While the next one lasts no longer than it, and has got no further, nobody knows that it will not fail too.
 #[derive(Clone, Debug)]
 struct Fall {
     why: String,
-    /// How long it had been tried.
-    lasted: Duration,
+    /// For how long it is not known.
+    patience: Duration,
+    /// When it is tried again.
+    at: Instant,
+    /// Schemas that were there then.
     answered: u64,
 }
 
+/// What hangs is given up before: an attempt that was longer was none of those.
+const FALL_MAX: Duration = Duration::from_secs(15);
+
 impl Fall {
-    /// Whether it still says how the pipeline is, in an attempt that lasts for so long and has so many answers.
-    fn holds(&self, lasts: Duration, answered: u64) -> bool {
-        answered == self.answered && lasts < self.lasted * 2
+    /// Of an attempt that lasted for so long, and is over now.
+    fn new(why: String, lasted: Duration, answered: u64) -> Fall {
+        let patience = if lasted < FALL_MAX { lasted * 2 } else { Duration::ZERO };
+        Fall { why, patience, at: Instant::now(), answered }
+    }
+
+    /// Whether it still says how the pipeline is, which has so many schemas and made its last cut then.
+    fn holds(&self, answered: u64, cut_at: Option<Instant>) -> bool {
+        let is_further = answered != self.answered || cut_at.is_some_and(|at| at > self.at);
+        !is_further && self.at.elapsed() < self.patience
     }
 }
 
@@ -107,7 +118,8 @@ impl Runner {
         let waits = waiting(open);
         let down: Vec<&str> = down.chain(trouble.as_deref()).chain(waits.as_deref()).collect();
         let state = if down.is_empty() { State::Running } else { State::Stalled };
-        if !self.is_news(state) {
+        let shown = if self.fallen(state).is_some() { State::Stalled } else { state };
+        if !self.is_news(shown) {
             return self.life.beat();
         }
         let mut lowest = self.positions.clone();
@@ -160,21 +172,15 @@ impl Runner {
         self.pace.end(chore);
     }
 
-    /// Notes that an attempt has failed, and that what comes is another one.
-    pub(super) fn note_fall(&mut self, why: &str) {
-        let lasted = self.status.tried_at.map_or(Duration::ZERO, |since| since.elapsed());
-        self.status.fall = Some(Fall { why: why.to_owned(), lasted, answered: self.answered() });
-    }
-
-    pub(super) fn note_try(&mut self) {
-        self.status.tried_at = Some(Instant::now());
+    /// Notes that an attempt has failed that lasted for so long; what comes is another one.
+    pub(super) fn note_fall(&mut self, why: String, lasted: Duration) {
+        self.status.fall = Some(Fall::new(why, lasted, self.answered()));
     }
 
     /// Why it is as stalled as before, though it tries again.
     fn fallen(&self, state: State) -> Option<String> {
         let fall = self.status.fall.as_ref().filter(|_| state == State::Running)?;
-        let lasts = self.status.tried_at.map_or(Duration::ZERO, |since| since.elapsed());
-        fall.holds(lasts, self.answered()).then(|| format!("{}; it is tried again now", fall.why))
+        fall.holds(self.answered(), self.status.cut_at).then(|| format!("{}; it is tried again now", fall.why))
     }
 
     fn tell(&mut self, state: State, reason: Option<String>) {
@@ -302,9 +308,15 @@ mod tests {
     #[test]
     fn who_has_fallen_is_up_again_when_it_gets_on_or_lasts_longer_than_before() {
         let s = Duration::from_secs;
-        let fall = Fall { why: "no answer".to_owned(), lasted: s(10), answered: 3 };
-        assert!(fall.holds(s(0), 3) && fall.holds(s(12), 3), "a registry that hangs does so for 10 s each time");
-        assert!(!fall.holds(s(20), 3) && !fall.holds(s(0), 4));
-        assert!(!Fall { lasted: s(0), ..fall }.holds(s(0), 3), "who falls at once shows nothing else");
+        let fall = |lasted, ago| {
+            let fall = Fall::new("no answer".to_owned(), lasted, 3);
+            Fall { at: fall.at.checked_sub(ago).unwrap(), ..fall }
+        };
+        assert!(fall(s(10), s(0)).holds(3, None) && fall(s(10), s(12)).holds(3, None), "it hangs for 10 s each time");
+        assert!(!fall(s(10), s(21)).holds(3, None), "it lasts longer");
+        assert!(!fall(s(10), s(1)).holds(4, None) && !fall(s(10), s(1)).holds(3, Some(Instant::now())), "it gets on");
+        assert!(fall(s(10), s(1)).holds(3, Instant::now().checked_sub(s(2))), "a cut of before is none");
+        assert!(!fall(s(0), s(0)).holds(3, None), "who falls at once shows nothing else");
+        assert!(!fall(s(8 * 3_600), s(0)).holds(3, None), "a good day says nothing of the next hour");
     }
 }

@@ -33,7 +33,8 @@ pub(super) fn text(admin: &Admin, is_ready: bool) -> String {
         f64::from(u8::from(!matches!(status.state, State::Stalled | State::Failed)))
     });
     by_pipeline(&mut out, STREAM_STALLED, &statuses, |status| f64::from(u8::from(status.state == State::Stalled)));
-    by_pipeline(&mut out, STREAM_LAST_CUT_AGE, &statuses, |status| {
+    let live: Vec<PipelineStatus> = statuses.iter().filter(|status| !status.is_replay()).cloned().collect();
+    by_pipeline(&mut out, STREAM_LAST_CUT_AGE, &live, |status| {
         status.cut_ms.map_or(0.0, |cut_ms| now_ms.saturating_sub(cut_ms).max(0) as f64 / 1e3)
     });
     by_pipeline(&mut out, STREAM_SILENCE_SECONDS, &statuses, |status| {

@@ -118,8 +118,9 @@ impl Draft<'_> {
         let (Ok(calls), true) = (calls, wrong.is_empty()) else { return };
         let time = window.time.as_ref().map_or(TIME, |time| time.name.as_str()).to_owned();
         match self.scope.kind(&time) {
+            _ if self.scope.is_vague(&time) => return,
+            None if self.scope.is_open() => return,
             Some(DataType::Timestamp(..)) => {}
-            Some(DataType::Null) => return,
             Some(other) => {
                 let message = format!("{time} is {other}; a window goes by a timestamp");
                 return self.wrong(window.time.as_ref().unwrap_or(&window.at), message);
@@ -142,9 +143,17 @@ impl Draft<'_> {
             spec::Frame::Hopping { size, every } => Frame::Hop(Hop { size: ms(size), every: ms(every) }),
             spec::Frame::Session { gap } => Frame::Session { gap: ms(gap) },
         };
+        let of_calls = calls.iter().filter(|call| call.arg.as_ref().is_some_and(|arg| self.scope.makes_vague(arg)));
+        let vague: Vec<String> = key
+            .iter()
+            .filter(|name| self.scope.is_vague(name))
+            .chain(of_calls.map(|call| &call.name))
+            .cloned()
+            .collect();
         let (late_ms, size_max) = (ms(window.late), window.size_max as usize);
         self.steps.push(Logical::Window(Typed { frame, late_ms, time, key, calls, size_max, late }));
         self.scope = Scope::new(&fields);
+        self.scope.blur(vague);
         self.origins.clear();
         self.is_source = false;
     }

@@ -4,14 +4,17 @@ use super::super::columns::RECORD_FIELDS;
 use arrow::datatypes::{DataType, Field, Schema};
 use datafusion_common::{Column, DFSchema};
 use datafusion_expr::Expr;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
-/// Columns by name. Those of a type that nobody knows are null.
+/// Columns by name.
 pub(in crate::stream) struct Scope {
     schema: Arc<DFSchema>,
     /// What `*` stands for.
     shown: Vec<String>,
     is_open: bool,
+    /// Columns of a type that nobody knows, which stand in the schema as null.
+    vague: BTreeSet<String>,
 }
 
 impl Scope {
@@ -19,14 +22,14 @@ impl Scope {
     pub(in crate::stream) fn new(fields: &[Field]) -> Scope {
         let names = fields.iter().map(|field| field.name().clone());
         let shown = names.filter(|name| !RECORD_FIELDS.contains(&name.as_str())).collect();
-        // Names are unique: a file cannot say one twice, and steps that add columns see to it.
+        // Names are unique: whoever makes columns sees to it.
         let schema = DFSchema::try_from(Schema::new(fields.to_vec())).unwrap_or_else(|_| DFSchema::empty());
-        Scope { schema: Arc::new(schema), shown, is_open: false }
+        Scope { schema: Arc::new(schema), shown, is_open: false, vague: BTreeSet::new() }
     }
 
     /// What a step makes of it that keeps all columns but for what it does to these.
     pub(in crate::stream) fn with(&self, fields: &[Field]) -> Scope {
-        Scope { is_open: self.is_open, ..Scope::new(fields) }
+        Scope { is_open: self.is_open, vague: self.vague.clone(), ..Scope::new(fields) }
     }
 
     /// Columns may be there that are not in it: what would make them is wrong.
@@ -38,9 +41,14 @@ impl Scope {
         self.is_open
     }
 
+    /// Nobody knows the type of these.
+    pub(in crate::stream) fn blur(&mut self, names: impl IntoIterator<Item = String>) {
+        self.vague.extend(names);
+    }
+
     /// Whether there is such a column, and nobody knows its type.
     pub(in crate::stream) fn is_vague(&self, name: &str) -> bool {
-        self.kind(name) == Some(&DataType::Null)
+        self.vague.contains(name)
     }
 
     /// Whether an expression names a column of which nobody knows the type.

@@ -310,7 +310,11 @@ impl Aggregate {
     /// The column that partials become; those that do not fit into it are told, by their place.
     pub(super) fn column(&self, partials: &[&Partial], faults: &mut Vec<(u32, Fault)>) -> ArrayRef {
         let mut is_over = |at: usize| {
-            let message = format!("the sum of {} does not fit into {}", self.name, self.output).into();
+            let room = match self.fold {
+                Fold::Avg => "38 digits".to_owned(),
+                _ => self.output.to_string(),
+            };
+            let message = format!("the sum of {} does not fit into {room}", self.name).into();
             faults.push((at as u32, Fault { reason: Reason::Overflow, column: Some(self.name.clone()), message }));
         };
         let mut sum = |at: usize, fits: &dyn Fn(i128) -> bool| match partials[at] {
