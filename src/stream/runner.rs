@@ -303,15 +303,15 @@ impl Runner {
                 Err(Fail::Broken(reason)) => return Err(reason),
                 Err(Fail::Anew) => self.rewind(),
                 Err(Fail::Down(reason)) => {
-                    let now = self.got_on();
-                    if began.elapsed() > BACKOFF_MAX || now != progress {
+                    let (now, lasted) = (self.got_on(), began.elapsed());
+                    if lasted > BACKOFF_MAX || now != progress {
                         (pause, progress) = (BACKOFF_MIN, now);
                     }
                     warn!(pipeline = self.job.spec.name, %reason, again_in_s = pause.as_secs(), "the pipeline is stalled");
                     self.count_stall();
                     self.rewind();
                     self.rest(pause, &reason);
-                    self.note_fall(reason, began.elapsed().saturating_sub(pause));
+                    self.note_fall(reason, lasted);
                     pause = (pause * 2).min(BACKOFF_MAX);
                 }
             }

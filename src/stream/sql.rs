@@ -7,6 +7,7 @@ mod aggregates;
 mod beside;
 mod constants;
 mod depth;
+mod dialect;
 mod otherwise;
 mod scope;
 mod times;
@@ -33,7 +34,6 @@ use datafusion_sql::sqlparser::ast::{
     RenameSelectItem, Select, SelectItem, SetExpr, TableFactor, WildcardAdditionalOptions, visit_expressions,
     visit_expressions_mut,
 };
-use datafusion_sql::sqlparser::dialect::GenericDialect;
 use datafusion_sql::sqlparser::keywords::ALL_KEYWORDS;
 use datafusion_sql::sqlparser::parser::{Parser, ParserError};
 use datafusion_sql::sqlparser::tokenizer::{Token, Tokenizer};
@@ -42,6 +42,9 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
+
+const ONE_RECORD: &str =
+    "a pipeline's SQL sees one record at a time: FROM is left out, or FROM rows; no joins, no subqueries";
 
 /// Names and expressions of a `select`.
 pub(super) type Selected = Vec<(String, Expr)>;
@@ -168,9 +171,8 @@ impl<'a> SqlPlanner<'a> {
             _ => false,
         };
         if !is_rows {
-            let message = "a pipeline's SQL sees one record at a time: FROM is left out, or FROM rows; no joins";
             // What it selects is of something else.
-            return Err(Missed::whole([mistakes, vec![self.mistake(sql, message.to_owned())]].concat()));
+            return Err(Missed::whole([mistakes, vec![self.mistake(sql, ONE_RECORD.to_owned())]].concat()));
         }
         let Select { projection, selection, .. } = *select;
         let filter = selection.map(|ast| self.truth(scope, sql, ast)).transpose();
@@ -322,7 +324,7 @@ impl<'a> SqlPlanner<'a> {
     }
 
     fn parse<T>(&self, sql: &Sql, read: impl FnOnce(&mut Parser<'_>) -> Result<T, ParserError>) -> Result<T, Mistake> {
-        let dialect = GenericDialect {};
+        let dialect = dialect::Patient::new(&sql.text);
         let tokens = Tokenizer::new(&dialect, &sql.text).tokenize_with_location().map_err(ParserError::from);
         let parsed = tokens.and_then(|tokens| {
             if let Some(token) = depth::too_deep(&tokens) {
@@ -332,13 +334,26 @@ impl<'a> SqlPlanner<'a> {
                     token.span.start
                 )));
             }
+            if let Some(token) = depth::inner_query(&tokens) {
+                return Err(ParserError::ParserError(format!("{ONE_RECORD}{}", token.span.start)));
+            }
             let mut parser = Parser::new(&dialect).with_tokens_with_locations(tokens);
             let read = read(&mut parser)?;
             let rest = parser.peek_token();
             if rest.token == Token::EOF { Ok(read) } else { parser.expected("end of expression", rest) }
         });
         parsed.map_err(|error| {
-            let text = error.to_string();
+            let text = match error {
+                ParserError::RecursionLimitExceeded if dialect.is_lost() => format!(
+                    "there is a mistake here or before, behind so much that stands within each other that it cannot be told better: take it apart{}",
+                    dialect.farthest()
+                ),
+                ParserError::RecursionLimitExceeded => format!(
+                    "too much stands within each other here: what is within goes into a select step of its own, before this{}",
+                    dialect.farthest()
+                ),
+                other => other.to_string(),
+            };
             let place = place_in(&text);
             let message = text.trim_start_matches("sql parser error: ");
             let message = message.rsplit_once(" at Line: ").map_or(message, |(message, _)| message);
@@ -522,7 +537,7 @@ fn plain(select: &Select) -> String {
 fn row_wise(expr: &Expr) -> SqlResult<()> {
     expr.apply(|expr| match expr {
         Expr::Exists(_) | Expr::InSubquery(_) | Expr::ScalarSubquery(_) | Expr::SetComparison(_) => {
-            plan_err!("a pipeline's SQL sees one record at a time: no FROM, no joins, no subqueries")
+            plan_err!("{ONE_RECORD}")
         }
         Expr::Placeholder(placeholder) => plan_err!("{} is a placeholder, and nothing fills it", placeholder.id),
         _ => Ok(TreeNodeRecursion::Continue),
@@ -621,8 +636,7 @@ impl Context {
 
 impl ContextProvider for Context {
     fn get_table_source(&self, name: TableReference) -> SqlResult<Arc<dyn TableSource>> {
-        self.hint
-            .replace(Some("a pipeline's SQL sees one record at a time: no FROM, no joins, no subqueries".to_owned()));
+        self.hint.replace(Some(ONE_RECORD.to_owned()));
         plan_err!("there is no table {name}")
     }
 

@@ -70,6 +70,28 @@ pub(super) fn too_deep(tokens: &[TokenWithSpan]) -> Option<&TokenWithSpan> {
     None
 }
 
+/// The token at which a query begins within this one: each would be tried in several ways before it is refused.
+pub(super) fn inner_query(tokens: &[TokenWithSpan]) -> Option<&TokenWithSpan> {
+    let (mut before, mut level, mut is_in_from) = (&Token::EOF, 0_usize, false);
+    for token in tokens.iter().filter(|token| !matches!(token.token, Token::Whitespace(_))) {
+        let is_behind = |keyword: Keyword| matches!(before, Token::Word(word) if word.keyword == keyword);
+        match &token.token {
+            Token::LParen if is_in_from => return Some(token),
+            Token::LParen => level += 1,
+            Token::RParen => level = level.saturating_sub(1),
+            Token::Word(word) => match word.keyword {
+                Keyword::SELECT | Keyword::WITH | Keyword::FROM if *before == Token::LParen => return Some(token),
+                Keyword::FROM if level == 0 && !is_behind(Keyword::DISTINCT) => is_in_from = true,
+                Keyword::WHERE if level == 0 => is_in_from = false,
+                _ => {}
+            },
+            _ => {}
+        }
+        before = &token.token;
+    }
+    None
+}
+
 fn count(level: &mut Level, token: &Token) {
     match token {
         Token::Comma => level.part(),
@@ -90,6 +112,8 @@ fn count(level: &mut Level, token: &Token) {
             | Keyword::AT
             | Keyword::COLLATE
             | Keyword::DIV => level.operators += 1,
+            // The parser goes down twice for each, and does not count.
+            Keyword::INTERVAL => level.operators += 10,
             _ => {}
         },
         Token::Number(..) | Token::SingleQuotedString(_) | Token::DoubleQuotedString(_) | Token::Whitespace(_) => {}
@@ -122,6 +146,26 @@ mod tests {
         assert!(!is_deep(&format!("select {}", chain("a || b as c", ", ", 1_000))));
         assert!(!is_deep(&format!("case {} end", chain("when a = 1 and b then c + 1", " ", 1_000))));
         assert!(!is_deep(&format!("{} and f({})", chain("n > 1", " and ", 200), chain("1", ",", 1_000))));
+    }
+
+    #[test]
+    fn queries_within_are_found() {
+        let at = |sql: &str| {
+            let tokens = Tokenizer::new(&GenericDialect {}, sql).tokenize_with_location().unwrap();
+            inner_query(&tokens).map(|token| token.span.start.column)
+        };
+        assert_eq!(at("select a from ((((x"), Some(15));
+        assert_eq!(at("select a from rows, (x)"), Some(21));
+        assert_eq!(at("a in ( select b from c)"), Some(8));
+        for right in [
+            "select a from rows where (a > 1)",
+            "extract(year from (ts)) > 1",
+            "a is distinct from (b)",
+            "select trim(both ' ' from a) as a, (b) as b",
+            "a in ((1), (2))",
+        ] {
+            assert_eq!(at(right), None, "{right}");
+        }
     }
 
     #[test]
