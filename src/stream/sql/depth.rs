@@ -112,8 +112,16 @@ fn count(level: &mut Level, token: &Token) {
             | Keyword::AT
             | Keyword::COLLATE
             | Keyword::DIV => level.operators += 1,
-            // The parser goes down twice for each, and does not count.
-            Keyword::INTERVAL => level.operators += 10,
+            // Intervals, and types of types: the parser does not count how deep it is in them, and a level takes more of the stack.
+            Keyword::INTERVAL
+            | Keyword::LOWCARDINALITY
+            | Keyword::MAP
+            | Keyword::NESTED
+            | Keyword::NULLABLE
+            | Keyword::STRUCT
+            | Keyword::TABLE
+            | Keyword::TUPLE
+            | Keyword::UNION => level.operators += 10,
             _ => {}
         },
         Token::Number(..) | Token::SingleQuotedString(_) | Token::DoubleQuotedString(_) | Token::Whitespace(_) => {}
@@ -178,5 +186,6 @@ mod tests {
         let cases = |count: usize| format!("{}1{}", "case when a then ".repeat(count), " + 1 end".repeat(count));
         assert!(is_deep(&cases(200)) && !is_deep(&cases(50)));
         assert!(!is_deep("))) n > 1"));
+        assert!(is_deep(&"interval ".repeat(40)) && is_deep(&"map(".repeat(40)) && !is_deep(&"map(".repeat(20)));
     }
 }
