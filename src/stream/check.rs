@@ -501,7 +501,7 @@ mod tests {
                 &["no DISTINCT", "no column aa"],
             ),
             ("[[step]]\nsql = \"select a, count(*) as n from rows group by a\"\n", &["no DISTINCT"]),
-            ("[[step]]\nsql = \"with t as (select a from rows) select a from t\"\n", &["no DISTINCT", "no joins"]),
+            ("[[step]]\nsql = \"with t as (select a from rows) select a from t\"\n", &["no subqueries"]),
             (
                 "[[step]]\ndebounce = { key = \"a\", cool-down = \"30\" }\n[[step]]\nwhere = \"aa > 1\"\n",
                 &["cool-down", "no column aa"],
@@ -543,6 +543,10 @@ mod tests {
             let told = load::text(Path::new("p.toml"), &text).err().unwrap();
             assert!(told.len() == 1 && told[0].to_string().contains(wanted), "{told:#?}");
         }
+        let text =
+            format!("from = \"topic:t\"\n{columns}{route}[[route]]\nwhere = \"aa > 1\"\nto = {{ topik = \"big\" }}\n");
+        let told = load::text(Path::new("p.toml"), &text).err().unwrap();
+        assert!(told.len() == 2 && told[0].message.contains("no column aa"), "{told:#?}");
         let text = format!(
             "from = \"topic:t\"\nto = {{ topic = \"x\" }}\n{columns}h = {{ header = \"\", type = \"string\" }}\n"
         );

@@ -89,10 +89,11 @@ fn read(root: &Section<'_>, file: &Path, text: &str) -> Option<Spec> {
         unread.steps.push(steps.len());
     }
     let is_moved = moved.contains(&"to");
-    let mut routes = match is_long {
+    let mut routes;
+    (routes, unread.rules) = match is_long {
         true => routes::read(root, own_topic.as_ref()),
-        false if is_moved => Vec::new(),
-        false => routes::short(root).into_iter().collect(),
+        false if is_moved => Default::default(),
+        false => (routes::short(root).into_iter().collect(), Vec::new()),
     };
     windows::late_routes(root, &steps, &mut routes);
     if is_long {

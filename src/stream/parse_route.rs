@@ -19,23 +19,26 @@ pub(super) fn short(root: &Section<'_>) -> Option<Route> {
     Some(Route { rule: Rule::Always, to: output?, store, named_at })
 }
 
-/// All `[[route]]`s of what reads a topic here, or elsewhere.
-pub(super) fn read(root: &Section<'_>, source: Option<&TopicName>) -> Vec<Route> {
+/// All `[[route]]`s of what reads a topic here, or elsewhere, and the rules of those whose output is wrong.
+pub(super) fn read(root: &Section<'_>, source: Option<&TopicName>) -> (Vec<Route>, Vec<Rule>) {
     if !root.has("route") {
         root.wrong("", format!("say where rows go: [[route]] with {KNOWN}"));
-        return Vec::new();
+        return (Vec::new(), Vec::new());
     }
     let sections = root.tables("route");
     if sections.len() > ROUTES_MAX {
         root.wrong("route", format!("{} routes; a pipeline has at most {ROUTES_MAX}", sections.len()));
     }
-    let mut routes: Vec<Route> = Vec::new();
+    let (mut routes, mut rules): (Vec<Route>, Vec<Rule>) = (Vec::new(), Vec::new());
     for section in &sections {
         misplaced(section, "[[route]]", |key, _| key != "where" && key != "to");
         let rule = rule(section);
         let output = output(section);
         section.finish();
-        let Some(To { output: Some(to), store, named_at }) = output else { continue };
+        let Some(To { output: Some(to), store, named_at }) = output else {
+            rules.push(rule);
+            continue;
+        };
         if routes.iter().any(|route| route.to.is_where(&to)) {
             section.wrong("to", format!("another route writes to {to} too: make one of them, joined by or"));
         } else if let Some(other) = routes.iter().find(|route| shares_folder(&route.to, &to)) {
@@ -53,7 +56,7 @@ pub(super) fn read(root: &Section<'_>, source: Option<&TopicName>) -> Vec<Route>
         }
         routes.push(Route { rule, to, store, named_at });
     }
-    routes
+    (routes, rules)
 }
 
 /// Whether the files of both are in one folder, or in folders of which one is in the other.

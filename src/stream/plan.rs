@@ -145,7 +145,8 @@ impl Plan {
         }
         draft.opens(spec.steps.len());
         draft.end();
-        spec.routes.iter().for_each(|route| draft.route(&route.rule));
+        let rules = spec.routes.iter().map(|route| &route.rule);
+        rules.chain(&spec.unread.rules).for_each(|rule| draft.route(rule));
         (draft.plan(), leaving)
     }
 

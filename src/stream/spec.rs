@@ -40,6 +40,8 @@ pub(super) struct Unread {
     pub(super) is_open: bool,
     /// Behind how many of the steps any column may have been made.
     pub(super) steps: Vec<usize>,
+    /// Which rows go to outputs that are wrong.
+    pub(super) rules: Vec<Rule>,
 }
 
 impl Unread {
