@@ -58,7 +58,7 @@ impl Dialect for Patient {
         self.farthest.set(self.farthest.get().max(Some(here)));
         self.left.set(self.left.get().saturating_sub(1));
         // Another error would be taken for a reason to try once more.
-        (self.left.get() == 0).then(|| Err(ParserError::RecursionLimitExceeded))
+        self.is_lost().then_some(Err(ParserError::RecursionLimitExceeded))
     }
 
     fn is_delimited_identifier_start(&self, letter: char) -> bool {
