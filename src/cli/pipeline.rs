@@ -237,6 +237,10 @@ fn check(files: &[PathBuf], out: Option<&Path>, events: Option<&[Record]>, json:
             Err(mistakes) => is_right = tell(&mistakes, json),
         }
     }
+    let shared = stream::neighbours(files);
+    if !shared.is_empty() {
+        is_right = tell(&shared, json);
+    }
     Ok(if is_right { Outcome::Done } else { Outcome::Wrong })
 }
 

@@ -115,6 +115,9 @@ fn check(options: &Options) -> Result<Outcome> {
             }
         }
     }
+    let shared = stream::neighbours(&files);
+    shared.iter().for_each(|mistake| eprintln!("{mistake}"));
+    is_right &= shared.is_empty();
     if !options.pipelines.is_dir() {
         println!("no folder {}: no pipeline runs", options.pipelines.display());
     }

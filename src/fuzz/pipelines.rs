@@ -121,7 +121,9 @@ pub(super) fn formats(bytes: &[u8]) {
 /// A record's value. What comes out is held against serde_json's reading of it.
 pub(super) fn json(bytes: &[u8]) {
     let Some(row) = JSON.run(&record(bytes)) else { return };
-    let fields = match serde_json::from_slice(bytes) {
+    // What is before the text is passed over.
+    let text = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
+    let fields = match serde_json::from_slice(text) {
         Ok(Value::Object(fields)) => fields,
         // JSON has no largest number, and takes half a surrogate pair; serde_json does not.
         Err(error) if ["number out of range", "hex escape"].iter().any(|why| error.to_string().contains(why)) => return,

@@ -313,7 +313,7 @@ fn transform(job: &Job, records: &[(i32, Record)], quiet: Duration) -> Became {
         }
         came.note(job, &done.routes);
     }
-    for done in states.let_go(plan, Some(quiet)) {
+    for done in states.let_go(plan, Some(quiet), None) {
         if let Some((_, fault)) = done.bad.first() {
             return Became::Dead(fault.reason, fault.message.to_string());
         }
@@ -513,6 +513,10 @@ mod tests {
             (
                 "[[step]]\nselect = \"a, upper(b\"\n[[step]]\nwindow = { tumbling = \"1m\", key = \"a\", select = \"count(*) as n\" }\n[[step]]\nwhere = \"user = 1\"\n",
                 &["Expected"],
+            ),
+            (
+                "[[step]]\nwindow = { tumbling = \"1m\", time = \"a\", key = \"nope\", select = \"count(*) as c, sum(a) as c\" }\n",
+                &["a window goes by a timestamp", "no column here", "two columns of the window"],
             ),
             ("[[step]]\nselect = \"[] as e\"\n[[step]]\nunnest = \"e\"\n[[step]]\nwhere = \"e\"\n", &["true or false"]),
         ] {

@@ -55,6 +55,9 @@ pub(super) struct Checkpoint {
     /// The pipeline file's text that all of this was made with.
     pub(super) text: String,
     pub(super) counts: Counts,
+    /// A person has said where it goes on: folders of an earlier pipeline of its name, whose checkpoint is gone, are its own.
+    #[serde(default)]
+    pub(super) was_reset: bool,
 }
 
 /// A file with what steps remember, beside the checkpoint.
@@ -172,6 +175,7 @@ impl Checkpoint {
             positions: BTreeMap::new(),
             letters: None,
             outputs: BTreeMap::new(),
+            was_reset: false,
             state: None,
             marks: BTreeMap::new(),
             window_marks: BTreeMap::new(),

@@ -39,7 +39,7 @@ impl Runner {
                 line.sink.look_around();
                 line.sink.is_full() || line.sink.has_news()
             });
-            if is_full || outlet.since.is_some_and(|since| since.elapsed() >= self.roll_age(at)) {
+            if is_full || outlet.since.is_some_and(|since| since.elapsed() >= self.roll_age(open, at)) {
                 due.push(at);
             }
         }
@@ -68,14 +68,17 @@ impl Runner {
     fn is_overdue(&self, open: &Open) -> bool {
         let is_late = |(at, route): (usize, &Route)| {
             let since = open.outlets[at].since;
-            matches!(route.to, Output::Http(_)) && since.is_some_and(|since| since.elapsed() >= self.roll_age(at))
+            matches!(route.to, Output::Http(_)) && since.is_some_and(|since| since.elapsed() >= self.roll_age(open, at))
         };
         self.job.spec.routes.iter().enumerate().any(is_late)
     }
 
-    fn roll_age(&self, at: usize) -> Duration {
+    fn roll_age(&self, open: &Open, at: usize) -> Duration {
+        // After a fall the first cut says whether it is well again.
+        let is_unproven = open.outlets[at].down.is_unproven || self.status.is_unproven();
         let age = match &self.job.spec.routes[at].to {
-            Output::Parquet(out) => out.roll_age,
+            Output::Parquet(out) if !is_unproven => out.roll_age,
+            Output::Parquet(out) => out.roll_age.min(TOPIC_ROLL_AGE),
             Output::Topic(_) | Output::Kafka(_) | Output::Http(_) | Output::Stdout => TOPIC_ROLL_AGE,
         };
         // What the steps remember is written whole each time.
@@ -192,6 +195,7 @@ impl Runner {
                 line.letters.cut(letters, &open.states.floor(&state.positions));
             }
             outlet.rest();
+            outlet.is_proven();
             names.push(outlet.name.clone());
         }
         if let Some(letters) = &self.checkpoint.letters {

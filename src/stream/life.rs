@@ -19,6 +19,8 @@ pub(super) struct Seat {
     number: AtomicU64,
     /// Who looks at its rows; they stay when another thread takes the seat.
     pub(super) taps: Arc<Taps>,
+    /// Why the last run was given up, if it hung.
+    hung: Mutex<Option<String>>,
     /// CPU time, over all runs.
     pub(super) taken: Arc<Taken>,
     /// Held while a checkpoint is written.
@@ -143,13 +145,25 @@ impl Life {
         OWN.set(Arc::downgrade(self));
     }
 
+    /// It is given up for hanging; who takes its seat is told why.
+    pub(super) fn give_up(&self, why: String) {
+        *self.seat.hung.lock().unwrap_or_else(PoisonError::into_inner) = Some(why);
+        self.stop();
+    }
+
+    /// Why the run before hung, if it did; asked once.
+    pub(super) fn hung_before(&self) -> Option<String> {
+        self.seat.hung.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
     /// For whom its thread waits, and since when.
     pub(super) fn waits_for(&self) -> Option<(String, Instant)> {
         self.waits_for.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    fn wait_for(&self, whom: Option<(String, Instant)>) {
-        *self.waits_for.lock().unwrap_or_else(PoisonError::into_inner) = whom;
+    /// Returns for whom it waited before.
+    fn wait_for(&self, whom: Option<(String, Instant)>) -> Option<(String, Instant)> {
+        std::mem::replace(&mut *self.waits_for.lock().unwrap_or_else(PoisonError::into_inner), whom)
     }
 
     /// Does something that no other thread may do meanwhile; `None` if another has the seat.
@@ -192,9 +206,9 @@ thread_local! {
 /// Does something that waits for somebody else; on a pipeline's own thread it can be told for whom, as long as that takes.
 pub(super) fn waiting_for<T>(whom: impl FnOnce() -> String, act: impl FnOnce() -> T) -> T {
     let Some(life) = OWN.with_borrow(Weak::upgrade) else { return act() };
-    life.wait_for(Some((whom(), Instant::now())));
+    let before = life.wait_for(Some((whom(), Instant::now())));
     let done = act();
-    life.wait_for(None);
+    life.wait_for(before);
     done
 }
 
@@ -203,13 +217,31 @@ mod tests {
     use super::*;
 
     #[test]
+    fn who_takes_the_seat_of_one_that_hung_is_told_why_once() {
+        let seat = Arc::default();
+        let first = Life::begin(&seat).unwrap();
+        first.give_up("output stdout hung for 60 s".to_owned());
+        let second = Life::begin(&seat).unwrap();
+        assert!(first.is_stopping() && !second.is_stopping());
+        assert_eq!(second.hung_before().as_deref(), Some("output stdout hung for 60 s"));
+        assert_eq!(second.hung_before(), None);
+    }
+
+    #[test]
     fn for_whom_a_thread_waits_is_known_as_long_as_it_does() {
         let life = Life::begin(&Arc::default()).unwrap();
         assert_eq!(waiting_for(|| panic!("this is no pipeline's thread"), || 7), 7);
         let own = life.clone();
         let whom = move || {
             own.is_of_this_thread();
-            let told = waiting_for(|| "s3://lake".to_owned(), || own.waits_for().map(|(whom, _)| whom));
+            let told = waiting_for(
+                || "output p".to_owned(),
+                || {
+                    let inner = waiting_for(|| "s3://lake".to_owned(), || own.waits_for().map(|(whom, _)| whom));
+                    assert_eq!(own.waits_for().map(|(whom, _)| whom).as_deref(), Some("output p"));
+                    inner
+                },
+            );
             (told, own.waits_for().is_none())
         };
         assert_eq!(std::thread::spawn(whom).join().unwrap(), (Some("s3://lake".to_owned()), true));

@@ -88,6 +88,7 @@ impl Supervisor {
             Some(_) => checkpoint.renew_some(&to.positions),
         }
         checkpoint.topic = Some(to.topic);
+        checkpoint.was_reset = true;
         if let Err(error) = life.save(&checkpoint, &runner::checkpoint_path(&self.options, &job.spec.name)) {
             return self.not_moved(job, error.to_string());
         }

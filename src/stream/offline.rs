@@ -330,7 +330,7 @@ impl Run<'_> {
     /// Lets go what waits for its time: nothing comes any more.
     fn end(&mut self, dead: &mut dyn FnMut(Dead)) -> Result<(), RunError> {
         let plan = self.job.plan.clone();
-        for done in self.states.let_go(&plan, None) {
+        for done in self.states.let_go(&plan, None, None) {
             self.finish(done, &|_| 0, dead)?;
         }
         Ok(())

@@ -5,6 +5,7 @@ use super::checkpoint::{Checkpoint, ONLY_OUTPUT, OutputState};
 use super::closing::{WINDOWS, Waits};
 use super::dead_letters::{self, DeadLetters, Sender, Start};
 use super::lanes::{self, Lanes};
+use super::life::waiting_for;
 use super::load::{self, Job};
 use super::output::{Line, Outlet, kind_of};
 use super::runner::{Fail, Open, Runner, checkpoint_path};
@@ -116,7 +117,8 @@ impl Runner {
     /// Opens one output, or it is down.
     pub(super) fn open_outlet(&mut self, open: &mut Open, at: usize) -> Result<(), Fail> {
         self.life.beat();
-        match self.line(open, at) {
+        let name = format!("output {}", open.outlets[at].name);
+        match waiting_for(|| name, || self.line(open, at)) {
             Ok(line) => {
                 let outlet = &mut open.outlets[at];
                 outlet.rise(line, &self.checkpoint);
@@ -356,11 +358,12 @@ impl Runner {
         let failed = |error: std::io::Error| Fail::Down(error.to_string());
         let place = Place::of(out, &self.options.out).map_err(failed)?;
         let schema = route.schema(self.job.plan.output());
+        let claim = self.claim_of(&place, state.generation, out).map_err(failed)?;
         match self.replay {
             None => lake::check_schema(&place, &schema).map_err(failed)?,
             Some(_) => lake::check_replayed(&place, &schema).map_err(failed)?,
         }
-        match lake::whose(&place, &self.owner(state.generation), out.adopt.as_deref()).map_err(failed)? {
+        match claim {
             // An output that was taken out of the pipeline and comes back, or a checkpoint that is older than its folder.
             Claim::Ours(generation) => state.generation = state.generation.max(generation),
             Claim::Nobodys => {
@@ -374,6 +377,12 @@ impl Runner {
             }
         }
         Ok(())
+    }
+
+    /// Whose the folder is; after a reset that of an earlier pipeline of this name is its own.
+    fn claim_of(&self, place: &Place, generation: u64, out: &ParquetOutput) -> std::io::Result<Claim> {
+        let own = self.checkpoint.was_reset.then_some(self.job.spec.name.as_str());
+        lake::whose(place, &self.owner(generation), out.adopt.as_deref().or(own))
     }
 
     /// A sign of life, for who waits for others.

@@ -127,6 +127,8 @@ pub(super) struct Down {
     pub(super) reason: Option<String>,
     until: Option<Instant>,
     pause: Duration,
+    /// It fell with rows that no cut has made durable; until one does, nobody knows that it will not fall again.
+    pub(super) is_unproven: bool,
 }
 
 impl Outlet {
@@ -160,12 +162,12 @@ impl Outlet {
     /// It is open, and stands where its last cut was.
     pub(super) fn rise(&mut self, line: Line, checkpoint: &Checkpoint) {
         let state = checkpoint.outputs.get(&self.name).cloned().unwrap_or_default();
-        let (pause, reason) = (self.down.pause, self.down.reason.take());
+        let mut down = std::mem::take(&mut self.down);
         // Whoever has not answered yet is not known to be well.
-        let reason = reason.filter(|_| line.sink.stirred().is_some());
-        *self = Outlet { line: Some(line), ..Outlet::at_cut(&self.name, &state) };
-        // It grows on if it falls again soon.
-        self.down = Down { reason, until: None, pause };
+        down.reason = down.reason.filter(|_| down.is_unproven || line.sink.stirred().is_some());
+        down.until = None;
+        // The pause grows on if it falls again soon.
+        *self = Outlet { line: Some(line), down, ..Outlet::at_cut(&self.name, &state) };
     }
 
     /// It is closed for a while, and goes on from its last cut then.
@@ -176,15 +178,26 @@ impl Outlet {
         });
         let state = checkpoint.outputs.get(&self.name).cloned().unwrap_or_default();
         let pause = if was_well { BACKOFF_MIN } else { self.down.pause.max(BACKOFF_MIN) };
-        *self = Outlet::at_cut(&self.name, &state);
-        self.down =
-            Down { reason: Some(reason), until: Some(Instant::now() + pause), pause: (pause * 2).min(BACKOFF_MAX) };
+        let down = Down {
+            reason: Some(reason),
+            until: Some(Instant::now() + pause),
+            pause: (pause * 2).min(BACKOFF_MAX),
+            is_unproven: self.down.is_unproven || self.positions != state.positions,
+        };
+        *self = Outlet { down, ..Outlet::at_cut(&self.name, &state) };
     }
 
     /// Somebody took rows of it: should it fall again, the pause begins small.
     pub(super) fn is_well(&mut self) {
         self.down.pause = Duration::ZERO;
         self.down.reason = None;
+    }
+
+    /// A cut has made durable what it took.
+    pub(super) fn is_proven(&mut self) {
+        if std::mem::take(&mut self.down.is_unproven) {
+            self.is_well();
+        }
     }
 
     /// Is not opened for so long at least, if it is down.
@@ -228,5 +241,24 @@ impl Outlet {
     pub(super) fn is_ahead(&self, checkpoint: &Checkpoint) -> bool {
         let is_empty = self.line.as_ref().is_none_or(|line| line.sink.is_empty() && !line.sink.has_news());
         !is_empty || checkpoint.outputs.get(&self.name).is_none_or(|state| state.positions != self.settled())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_fell_with_rows_of_no_cut_is_well_again_with_a_cut_and_not_before() {
+        let checkpoint = Checkpoint::new("");
+        let mut outlet = Outlet::at_cut("parquet p", &OutputState::default());
+        outlet.fall("no folder".to_owned(), &checkpoint);
+        assert!(!outlet.down.is_unproven, "there was nothing that a cut would have made durable");
+        outlet.positions.insert(0, 5);
+        outlet.fall("the disk is full".to_owned(), &checkpoint);
+        outlet.fall("it cannot be opened".to_owned(), &checkpoint);
+        assert!(outlet.down.is_unproven && outlet.down.reason.as_deref() == Some("it cannot be opened"));
+        outlet.is_proven();
+        assert!(!outlet.down.is_unproven && outlet.down.reason.is_none());
     }
 }

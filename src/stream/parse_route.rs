@@ -1,5 +1,6 @@
 //! `[[route]]` and `to`: which rows go to which output.
 
+use super::neighbours;
 use super::parse::{CIRCLE, misplaced, sql_of};
 use super::parse_kafka;
 use super::parse_parquet;
@@ -59,11 +60,9 @@ pub(super) fn read(root: &Section<'_>, source: Option<&TopicName>) -> (Vec<Route
     (routes, rules)
 }
 
-/// Whether the files of both are in one folder, or in folders of which one is in the other.
 fn shares_folder(one: &Output, other: &Output) -> bool {
     let (Output::Parquet(one), Output::Parquet(other)) = (one, other) else { return false };
-    let is_within = one.folder.starts_with(&other.folder) || other.folder.starts_with(&one.folder);
-    one.store == other.store && is_within
+    neighbours::shares(one, other)
 }
 
 fn rule(section: &Section<'_>) -> Rule {

@@ -168,6 +168,9 @@ pub(super) fn run(
     if drop_state {
         runner.drop_state()?;
     }
+    if let Some(why) = life.hung_before() {
+        runner.note_fall(why, Duration::ZERO, true);
+    }
     runner.run()
 }
 
@@ -309,9 +312,10 @@ impl Runner {
                     }
                     warn!(pipeline = self.job.spec.name, %reason, again_in_s = pause.as_secs(), "the pipeline is stalled");
                     self.count_stall();
+                    let is_unproven = self.positions != self.checkpoint.positions || self.status.is_unproven();
                     self.rewind();
                     self.rest(pause, &reason);
-                    self.note_fall(reason, lasted);
+                    self.note_fall(reason, lasted, is_unproven);
                     pause = (pause * 2).min(BACKOFF_MAX);
                 }
             }

@@ -175,19 +175,30 @@ impl States {
     }
 
     /// What leaves when no record comes for so long (`None` = ever again), by partition; then all windows close.
-    pub(super) fn let_go(&mut self, plan: &Plan, quiet: Option<Duration>) -> Vec<Remembered<'static>> {
-        let go = |(partition, state): (&i32, &mut State)| {
+    pub(super) fn let_go(
+        &mut self,
+        plan: &Plan,
+        quiet: Option<Duration>,
+        mut watch: Option<&mut (dyn Watch + '_)>,
+    ) -> Vec<Remembered<'static>> {
+        let mut gone: Vec<Remembered<'static>> = Vec::new();
+        for (partition, state) in &mut self.partitions {
             let last_due = || state.tables.iter().filter_map(Table::last_due).max().unwrap_or(state.time);
             let timestamp = match quiet {
                 Some(quiet) => state.time.saturating_add(quiet.as_millis().min(i64::MAX as u128) as i64),
                 None => last_due(),
             };
             let nothing = Record { offset: Offset(i64::MAX), timestamp, key: None, value: None, headers: Vec::new() };
-            let done = state.run(plan, *partition, std::slice::from_ref(&nothing), plan.no_rows(), Vec::new());
-            Remembered { records: done.records.into_owned().into(), ..done }
-        };
-        let mut gone: Vec<Remembered<'static>> = self.partitions.iter_mut().map(go).collect();
-        gone.extend(self.close(plan, i64::MAX).into_iter().flatten().map(|made| closed(plan, made, None)));
+            let nothing = std::slice::from_ref(&nothing);
+            let watch = watch.as_deref_mut().map(|watch| watch as &mut dyn Watch);
+            let (rows, none) = (plan.no_rows(), Vec::new());
+            let done = state.run_watched(plan, *partition, nothing, rows, none, &Horizon::NONE, watch);
+            gone.push(Remembered { records: done.records.into_owned().into(), ..done });
+        }
+        for made in self.close(plan, i64::MAX).into_iter().flatten() {
+            let watch = watch.as_deref_mut().map(|watch| watch as &mut dyn Watch);
+            gone.push(closed(plan, made, watch));
+        }
         gone
     }
 

@@ -40,8 +40,8 @@ pub(super) struct Board {
 #[derive(Clone, Debug)]
 struct Fall {
     why: String,
-    /// For how long it is not known.
-    patience: Duration,
+    /// For how long it is not known; `None` = until a cut, as long as there is something to cut.
+    patience: Option<Duration>,
     /// When it is tried again.
     at: Instant,
     /// Schemas that were there then.
@@ -54,14 +54,19 @@ const FALL_MAX: Duration = Duration::from_secs(15);
 impl Fall {
     /// Of an attempt that lasted for so long, and is over now.
     fn new(why: String, lasted: Duration, answered: u64) -> Fall {
-        let patience = if lasted < FALL_MAX { lasted * 2 } else { Duration::ZERO };
+        let patience = Some(if lasted < FALL_MAX { lasted * 2 } else { Duration::ZERO });
         Fall { why, patience, at: Instant::now(), answered }
+    }
+
+    /// Whether no cut came since, which is made at that time.
+    fn is_unproven(&self, cut_at: Option<Instant>) -> bool {
+        self.patience.is_none() && cut_at.is_none_or(|at| at <= self.at)
     }
 
     /// Whether it still says how the pipeline is, which has so many schemas and made its last cut then.
     fn holds(&self, answered: u64, cut_at: Option<Instant>) -> bool {
         let is_further = answered != self.answered || cut_at.is_some_and(|at| at > self.at);
-        !is_further && self.at.elapsed() < self.patience
+        !is_further && self.patience.is_none_or(|patience| self.at.elapsed() < patience)
     }
 }
 
@@ -90,6 +95,11 @@ impl Board {
     /// Notes how far in time a partition was read.
     pub(super) fn read_to(&mut self, partition: i32, timestamp: i64) {
         self.read_to_ms.insert(partition, timestamp);
+    }
+
+    /// Whether the last attempt failed with rows that no cut has made durable since.
+    pub(super) fn is_unproven(&self) -> bool {
+        self.fall.as_ref().is_some_and(|fall| fall.is_unproven(self.cut_at))
     }
 
     /// Outputs are closed: they stand where the checkpoint says.
@@ -172,15 +182,20 @@ impl Runner {
         self.pace.end(chore);
     }
 
-    /// Notes that an attempt has failed that lasted for so long; what comes is another one.
-    pub(super) fn note_fall(&mut self, why: String, lasted: Duration) {
-        self.status.fall = Some(Fall::new(why, lasted, self.answered()));
+    /// Notes that an attempt has failed that lasted for so long; what comes is another one. `is_unproven`: with rows that no cut has made
+    /// durable.
+    pub(super) fn note_fall(&mut self, why: String, lasted: Duration, is_unproven: bool) {
+        let fall = Fall::new(why, lasted, self.answered());
+        let patience = fall.patience.filter(|_| !is_unproven);
+        self.status.fall = Some(Fall { patience, ..fall });
     }
 
     /// Why it is as stalled as before, though it tries again.
-    fn fallen(&self, state: State) -> Option<String> {
-        let fall = self.status.fall.as_ref().filter(|_| state == State::Running)?;
-        fall.holds(self.answered(), self.status.cut_at).then(|| format!("{}; it is tried again now", fall.why))
+    fn fallen(&mut self, state: State) -> Option<String> {
+        let fall = self.status.fall.clone().filter(|_| state == State::Running)?;
+        let cut_at = self.status.cut_at;
+        let has_more = !fall.is_unproven(cut_at) || self.positions != self.checkpoint.positions || self.lag().0 > 0;
+        (has_more && fall.holds(self.answered(), cut_at)).then(|| format!("{}; it is tried again now", fall.why))
     }
 
     fn tell(&mut self, state: State, reason: Option<String>) {
@@ -317,6 +332,9 @@ mod tests {
         assert!(!fall(s(10), s(1)).holds(4, None) && !fall(s(10), s(1)).holds(3, Some(Instant::now())), "it gets on");
         assert!(fall(s(10), s(1)).holds(3, Instant::now().checked_sub(s(2))), "a cut of before is none");
         assert!(!fall(s(0), s(0)).holds(3, None), "who falls at once shows nothing else");
+        let unproven = |ago| Fall { patience: None, ..fall(s(8 * 3_600), ago) };
+        assert!(unproven(s(3_600)).holds(3, None) && unproven(s(1)).is_unproven(None), "rows wait for a cut");
+        assert!(!unproven(s(1)).is_unproven(Some(Instant::now())) && !fall(s(1), s(1)).is_unproven(None));
         assert!(!fall(s(8 * 3_600), s(0)).holds(3, None), "a good day says nothing of the next hour");
     }
 }

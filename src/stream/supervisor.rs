@@ -5,6 +5,7 @@ use super::errands::{Errands, Step};
 use super::hooks::Hooks;
 use super::life::{Heard, Life, Seat};
 use super::load::{self, Job};
+use super::neighbours;
 use super::opening::{keyed_by, state_mismatch};
 use super::replays::Replays;
 use super::sink::lake;
@@ -341,6 +342,13 @@ impl Supervisor {
         if drop_state && runner::paused_path(&self.options, name).exists() {
             return Err(format!("it is paused: inrush pipeline resume {name} first"));
         }
+        let others =
+            self.pipelines.values().filter(|other| other.job.spec.name != name && !is_gone(&other.job.spec.file));
+        for other in others {
+            if let Some((own, theirs)) = neighbours::nested(&job.spec, &other.job.spec) {
+                return Err(neighbours::told(own, theirs, &other.job.spec.name));
+            }
+        }
         match self.mismatch(job) {
             Some(reason) if !drop_state => Err(reason),
             _ => Ok(true),
@@ -504,7 +512,9 @@ impl Supervisor {
             }
             let is_silent = pipeline.thread.is_some() && silence > self.silence_max;
             if is_silent {
-                pipeline.life.stop();
+                let whom =
+                    pipeline.life.waits_for().map_or("an output, its source or a disk".to_owned(), |(whom, _)| whom);
+                pipeline.life.give_up(format!("{whom} hung for {} s", self.silence_max.as_secs()));
                 pipeline.heard = Heard::now();
                 pipeline.restart_at = Some(Instant::now());
                 error!(pipeline = %name, seconds = self.silence_max.as_secs(), "the pipeline gave no sign of life: it is started again from its last cut");

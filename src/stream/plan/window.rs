@@ -115,29 +115,17 @@ impl Draft<'_> {
         let wrong: Vec<spec::Named> = window.time.iter().chain(&window.key).filter(unknown).cloned().collect();
         wrong.iter().for_each(|named| self.unknown(named));
         let calls = self.planner.aggregates(&self.scope, &window.select).map_err(|wrong| self.mistakes.extend(wrong));
-        let (Ok(calls), true) = (calls, wrong.is_empty()) else { return };
         let time = window.time.as_ref().map_or(TIME, |time| time.name.as_str()).to_owned();
-        match self.scope.kind(&time) {
-            _ if self.scope.is_vague(&time) => return,
-            None if self.scope.is_open() => return,
-            Some(DataType::Timestamp(..)) => {}
-            Some(other) => {
-                let message = format!("{time} is {other}; a window goes by a timestamp");
-                return self.wrong(window.time.as_ref().unwrap_or(&window.at), message);
-            }
-            None => {
-                let message =
-                    "behind a select a window needs to be told which column says when a row was: time = \"ts\"";
-                return self.wrong(&window.at, message.to_owned());
-            }
-        }
+        let has_time = self.has_time(window, &time);
         let key: Vec<String> = window.key.iter().map(|named| named.name.clone()).collect();
-        let Some(fields) = self.fields_of(window, &key, &calls) else { return };
+        self.late_key(window);
+        let Ok(calls) = calls else { return };
+        let fields = self.fields_of(window, &key, &calls);
+        let (Some(fields), true, true) = (fields, has_time, wrong.is_empty()) else { return };
         [&time].into_iter().chain(&key).for_each(|name| self.reads(name));
         calls.iter().flat_map(|call| call.arg.iter().chain(&call.filter)).for_each(|expr| self.reads_of(expr));
         let late = window.late_to.as_ref().map(|_| self.scope.shown().to_vec());
         late.iter().flatten().for_each(|name| self.reads(name));
-        self.late_key(window);
         let ms = |time: std::time::Duration| time.as_millis() as i64;
         let frame = match window.frame {
             spec::Frame::Hopping { size, every } => Frame::Hop(Hop { size: ms(size), every: ms(every) }),
@@ -156,6 +144,28 @@ impl Draft<'_> {
         self.scope.blur(vague);
         self.origins.clear();
         self.is_source = false;
+    }
+
+    /// Whether it is known to go by a timestamp; what is wrong is told.
+    fn has_time(&mut self, window: &spec::Window, time: &str) -> bool {
+        match self.scope.kind(time) {
+            _ if self.scope.is_vague(time) => false,
+            None if self.scope.is_open() => false,
+            Some(DataType::Timestamp(..)) => true,
+            Some(other) => {
+                let message = format!("{time} is {other}; a window goes by a timestamp");
+                self.wrong(window.time.as_ref().unwrap_or(&window.at), message);
+                false
+            }
+            // It is told as a name that is none.
+            None if window.time.is_some() => false,
+            None => {
+                let message =
+                    "behind a select a window needs to be told which column says when a row was: time = \"ts\"";
+                self.wrong(&window.at, message.to_owned());
+                false
+            }
+        }
     }
 
     /// What comes out of it; `None` if that cannot be, which is told.

@@ -167,7 +167,11 @@ pub(super) fn epoch_micros(int: Option<i128>, float: f64, unit: Unit) -> Option<
     };
     let micros = match int {
         Some(int) => int.checked_mul(factor)?,
-        None => (float * factor as f64).round() as i128,
+        // Apart: a product of all digits would be rounded before it is rounded.
+        None => {
+            let part = (float.fract() * factor as f64).round() as i128;
+            (float.trunc() as i128).checked_mul(factor)?.checked_add(part)?
+        }
     };
     (i128::from(MICROS.start)..i128::from(MICROS.end)).contains(&micros).then_some(micros)
 }

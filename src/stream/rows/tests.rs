@@ -17,7 +17,7 @@ use arrow::array::{
 };
 use arrow::buffer::{NullBuffer, OffsetBuffer};
 use arrow::datatypes::Field;
-use arrow::datatypes::Float64Type;
+use arrow::datatypes::{Float64Type, TimestampMicrosecondType};
 use arrow::json::ArrayWriter;
 use bytes::Bytes;
 use proptest::prelude::*;
@@ -109,6 +109,9 @@ fn each_reason_has_its_case() {
     assert_eq!(reason("n = { type = \"int32\", required = true }", r#"{"n":null}"#), Reason::MissingRequired);
     assert_eq!(reason("n = \"timestamp(s)\"", r#"{"n":1e300}"#), Reason::TimeOutOfRange);
     assert_eq!(reason("n = \"timestamp\"", r#"{"n":"yesterday"}"#), Reason::WrongType);
+    let seconds = decode("n = \"timestamp(s)\"", &[r#"{"n":1726910696.0365574}"#, r#"{"n":-0.5}"#]);
+    let micros = seconds.rows.column(0).as_primitive::<TimestampMicrosecondType>();
+    assert_eq!(micros.values().to_vec(), [1_726_910_696_036_557, -500_000], "to the nearest microsecond");
     assert_eq!(reason("n = \"int64\"", "[1]"), Reason::NotJson);
     assert_eq!(reason("n = \"int64\"", r#"{"n":"5"}"#), Reason::WrongType);
     assert_eq!(reason("n = \"string\"", r#"{"n":{"a":1}}"#), Reason::WrongType);

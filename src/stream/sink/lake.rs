@@ -72,6 +72,12 @@ pub(in crate::stream) fn whose(place: &Place, own: &Owner, adopt: Option<&str>) 
         return Ok(Claim::Adopted(owner.generation));
     }
     let (name, pipeline) = (owner.name, owner.pipeline);
+    if (owner.cluster, name.as_str()) == (own.cluster, own.name.as_str()) {
+        let message = format!(
+            "{place} belongs to an earlier pipeline of this name, whose checkpoint is gone: put the checkpoint back, or say where to begin with inrush pipeline reset {name} --to … (what is read again is there twice); or choose another folder, or take this one over with adopt = \"{name}\""
+        );
+        return Err(io::Error::new(io::ErrorKind::AlreadyExists, message));
+    }
     let message = format!(
         "{place} belongs to pipeline \"{name}\" ({pipeline} of cluster {}); choose another folder, or take it over with adopt = \"{name}\" (then what is read again is there twice: first inrush pipeline reset this one to where \"{name}\" stood)",
         owner.cluster

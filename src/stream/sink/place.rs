@@ -119,7 +119,10 @@ impl Place {
     /// The system's.
     pub(super) fn make(&self, pipeline: &str) -> io::Result<()> {
         match self {
-            Place::Folder(folder) => create_folder(&folder.join("_inrush").join(pipeline)),
+            Place::Folder(folder) => {
+                let own = folder.join("_inrush").join(pipeline);
+                create_folder(&own).map_err(|error| named(&own, error))
+            }
             Place::Bucket(_) => Ok(()),
         }
     }
@@ -140,7 +143,8 @@ impl Place {
         match self {
             Place::Folder(folder) => {
                 let staged = folder.join("_inrush").join(pipeline).join(format!("{name}.{tag:08x}.open"));
-                let (file, finished) = (StagedFile::create(&staged)?, folder.join(partition).join(name));
+                let file = StagedFile::create(&staged).map_err(|error| named(&staged, error))?;
+                let finished = folder.join(partition).join(name);
                 Ok(Unfinished::File { file, staged, finished })
             }
             Place::Bucket(bucket) => {
@@ -239,4 +243,8 @@ impl Write for Unfinished {
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
     }
+}
+/// The system's error with the path that it is of.
+fn named(path: &Path, error: io::Error) -> io::Error {
+    io::Error::new(error.kind(), format!("{}: {error}", path.display()))
 }

@@ -16,8 +16,11 @@ impl Sink for Stdout {
     /// Writes all lines in one piece, so that those of two pipelines do not mix.
     fn write(&mut self, _: i32, shaped: &Shaped, _: &[u32], _: &[Record], _: &CutName) -> Result<(), WriteError> {
         let lines = JsonLines::of(&shaped.rows).map_err(|error| WriteError::Down(error.to_string()))?;
-        let mut out = std::io::stdout().lock();
-        let write = || out.write_all(&lines.text).and_then(|()| out.flush());
+        // Another run of a pipeline that hangs there has the lock.
+        let write = || {
+            let mut out = std::io::stdout().lock();
+            out.write_all(&lines.text).and_then(|()| out.flush())
+        };
         let written = waiting_for(|| "output stdout, which nobody reads".to_owned(), write);
         written.map_err(|error| WriteError::Down(format!("cannot write to the standard output: {error}")))
     }

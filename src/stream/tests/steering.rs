@@ -88,6 +88,44 @@ fn a_checkpoint_that_is_gone_is_told_where_something_remembers_that_it_was_there
 }
 
 #[test]
+fn a_reset_brings_a_pipeline_back_to_its_own_folder_when_its_checkpoint_is_gone_or_damaged() {
+    let bench = Bench::new();
+    let text = TEXT.replace("{ topic = \"out\" }", "{ parquet = \"out\", roll = \"100ms\" }");
+    let (source, mut daemon) = bench.begun(&text, &[(1, 10)]);
+    let path = runner::checkpoint_path(&bench.options, "p");
+    for (damage, next) in [(None, 11), (Some("damaged"), 21)] {
+        drop(daemon);
+        std::fs::remove_file(&path).unwrap();
+        damage.iter().for_each(|bytes| std::fs::write(&path, bytes).unwrap());
+        daemon = bench.steered();
+        wait_for("what to do", || {
+            let told = daemon.line("p").and_then(|line| line.reason);
+            told.is_some_and(|told| told.contains("reset"))
+        });
+        daemon.ask(Command::Reset { pipeline: named(), partition: None, to: ResetTo::End }).unwrap();
+        bench.send(&source, 0, next..next + 9);
+        wait_for("its rows", || bench.rows(TO_PARQUET).contains(&(next + 8)));
+    }
+    let all = [good(1..10), good(11..20), good(21..30)].concat();
+    assert_eq!(bench.rows(TO_PARQUET), all);
+}
+
+#[test]
+fn a_pipeline_that_writes_within_anothers_folder_is_refused() {
+    let bench = Bench::new();
+    let text = TEXT.replace("{ topic = \"out\" }", "{ parquet = \"lake\", roll = \"100ms\" }");
+    let (_, daemon) = bench.begun(&text, &[(1, 10)]);
+    std::fs::write(bench.options.folder.join("q.toml"), text.replace("lake", "lake/within")).unwrap();
+    let told: BTreeMap<_, _> = bench.reload(&daemon.control).into_iter().collect();
+    let refused = told["q"].as_ref().unwrap_err();
+    assert!(refused.contains("it writes to lake/within, and pipeline p to lake"), "{refused}");
+    // Not by one whose file is gone.
+    std::fs::remove_file(bench.options.folder.join("p.toml")).unwrap();
+    bench.reload(&daemon.control);
+    wait_for("the other one", || daemon.line("q").is_some_and(|line| line.state == State::Running));
+}
+
+#[test]
 fn what_was_remembered_of_a_topic_that_is_made_anew_is_told_to_be_gone() {
     let bench = Bench::new();
     let (_, daemon) = bench.begun(REMEMBERS, &[(1, 10)]);
