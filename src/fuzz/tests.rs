@@ -59,9 +59,15 @@ fn doors_stand_their_corpus() {
 
 #[test]
 fn decoders_of_pipelines_stand_their_corpus() {
-    for name in ["json_columns", "formats", "functions", "pipeline_file", "sql", "config_file", "pipeline_checkpoint"] {
-        replay(name, MUTATIONS);
-    }
+    // As pipeline files are read: with room on the stack.
+    let thread = crate::work::planning_thread("corpus".to_owned()).spawn(|| {
+        for name in
+            ["json_columns", "formats", "functions", "pipeline_file", "sql", "config_file", "pipeline_checkpoint"]
+        {
+            replay(name, MUTATIONS);
+        }
+    });
+    thread.unwrap().join().unwrap();
 }
 
 #[test]
