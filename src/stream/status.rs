@@ -194,7 +194,8 @@ impl Runner {
     fn fallen(&mut self, state: State) -> Option<String> {
         let fall = self.status.fall.clone().filter(|_| state == State::Running)?;
         let cut_at = self.status.cut_at;
-        let has_more = !fall.is_unproven(cut_at) || self.positions != self.checkpoint.positions || self.lag().0 > 0;
+        let has_more =
+            !fall.is_unproven(cut_at) || self.positions != self.checkpoint.positions || self.lag().records > 0;
         (has_more && fall.holds(self.answered(), cut_at)).then(|| format!("{}; it is tried again now", fall.why))
     }
 
@@ -202,15 +203,15 @@ impl Runner {
         if let Some(replay) = self.replay.clone() {
             return self.publish_replay(&replay, state, reason);
         }
-        let (lag_records, lag_seconds) = self.lag();
+        let lag = self.lag();
         let pipeline = &self.job.spec.name;
         let gauge = |metric: names::Metric, value: f64| {
             metrics::gauge!(metric.name, "pipeline" => pipeline.clone()).set(value);
         };
-        gauge(names::STREAM_LAG_RECORDS, lag_records as f64);
-        gauge(names::STREAM_LAG_SECONDS, lag_seconds);
+        gauge(names::STREAM_LAG_RECORDS, lag.records as f64);
+        gauge(names::STREAM_LAG_SECONDS, lag.seconds);
         let retention_ms = self.known_source().and_then(|topic| topic.retention_ms());
-        gauge(names::STREAM_RETENTION_USED, retention_ms.map_or(0.0, |ms| lag_seconds * 1e3 / ms.max(1) as f64));
+        gauge(names::STREAM_RETENTION_USED, retention_ms.map_or(0.0, |ms| lag.seconds * 1e3 / ms.max(1) as f64));
         let output = |route: &Route| match &route.to {
             Output::Parquet(out) if out.store.is_some() => route.to.to_string(),
             Output::Parquet(out) => format!("{} {}", out.kind(), self.options.out.join(&out.folder).display()),
@@ -234,14 +235,14 @@ impl Runner {
                 .chain(self.crowded_warning())
                 .chain(self.table_warnings())
                 .chain(self.known_source().and_then(|source| source.withheld_warning()))
-                .chain(self.unread_warning().filter(|_| state == State::Paused))
+                .chain(lag.warning().filter(|_| state == State::Paused))
                 .collect(),
             source: self.job.spec.source(),
             outputs: outputs.chain([format!("dead letters {}", self.job.spec.on_error.then)]).collect(),
             positions: progress.positions,
             committed: self.checkpoint.committed(),
-            lag_records,
-            lag_seconds,
+            lag_records: lag.records,
+            lag_seconds: lag.seconds,
             records_read: self.counts.read,
             rows_written: progress.written,
             filtered: self.counts.filtered,
@@ -255,20 +256,6 @@ impl Runner {
         });
     }
 
-    /// What left the log while nobody read it: the lag does not count it any more.
-    fn unread_warning(&self) -> Option<String> {
-        let source = self.known_source()?;
-        let positions = self.progress().positions;
-        let gone = |partition: &Stretch| {
-            let next = positions.get(&partition.id().0)?;
-            Some((partition.start().0 - next).max(0))
-        };
-        let gone: i64 = source.partitions().iter().filter_map(gone).sum();
-        (gone > 0).then(|| {
-            format!("{gone} records left the log while the pipeline was paused, unread, and count as no lag: inrush pipeline resume goes on behind them; raise retention.ms")
-        })
-    }
-
     /// How far all outputs are.
     fn progress(&self) -> Progress {
         self.status.progress.clone().unwrap_or_else(|| Progress {
@@ -278,20 +265,25 @@ impl Runner {
         })
     }
 
-    /// Records between the pipeline and the end of its topic, and how old the oldest of them is, in seconds.
-    fn lag(&mut self) -> (i64, f64) {
+    /// Each partition's start is read once: retention moves it meanwhile, and what is told must agree.
+    fn lag(&mut self) -> Lag {
         let partitions = self.known_source().map(|topic| topic.partitions()).unwrap_or_default();
         let positions = self.progress().positions;
         let now_ms = self.options.clock.now_ms();
-        let (mut records, mut oldest_ms) = (0, now_ms);
+        let (mut lag, mut oldest_ms) = (Lag::default(), now_ms);
         for partition in partitions.iter() {
-            let next = positions.get(&partition.id().0).map_or(partition.start(), |next| Offset(*next));
-            if partition.tail() > next {
-                records += partition.tail().0 - next.0.max(partition.start().0);
+            let start = partition.start();
+            let next = positions.get(&partition.id().0).map_or(start, |next| Offset(*next));
+            let readable = next.max(start);
+            lag.gone += readable.0 - next.0;
+            let tail = partition.tail();
+            if tail > readable {
+                lag.records += tail.0 - readable.0;
                 oldest_ms = oldest_ms.min(self.read_to_ms(partition, next).unwrap_or(now_ms));
             }
         }
-        (records, (now_ms - oldest_ms) as f64 / 1000.0)
+        lag.seconds = (now_ms - oldest_ms) as f64 / 1000.0;
+        lag
     }
 
     /// The time up to which a partition was read; of one that was not read yet, that of its next batch.
@@ -306,6 +298,25 @@ impl Runner {
         };
         // Clients may set no time at all.
         (known >= 0).then_some(known)
+    }
+}
+
+/// How far a pipeline is behind the end of its topic.
+#[derive(Default)]
+struct Lag {
+    /// Records that are still to be read.
+    records: i64,
+    /// The age of the oldest of them.
+    seconds: f64,
+    /// Records that left the log unread.
+    gone: i64,
+}
+
+impl Lag {
+    fn warning(&self) -> Option<String> {
+        (self.gone > 0).then(|| {
+            format!("{} records left the log while the pipeline was paused, unread, and count as no lag: inrush pipeline resume goes on behind them; raise retention.ms", self.gone)
+        })
     }
 }
 
