@@ -18,7 +18,7 @@ pub use buffer::{ALIGNMENT, Buffer};
 pub use open_files::{Handle, OpenFiles, connections_max};
 pub use probe::{Probe, open, open_tuned, plain, probe};
 pub use stretch::Stretch;
-pub use whole::{checked, create_folder, replace, sync_folder, with_checksum};
+pub use whole::{checked, create_folder, create_within, replace, sync_folder, with_checksum};
 
 use bytes::{Bytes, BytesMut};
 use std::any::Any;

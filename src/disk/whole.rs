@@ -41,6 +41,14 @@ pub fn create_folder(folder: &Path) -> io::Result<()> {
     if folder.parent().is_some() {
         create_folder(parent(folder))?;
     }
+    create_within(folder)
+}
+
+/// Makes a folder in one that is there, durably.
+///
+/// # Errors
+/// The system's; `NotFound` if its parent is gone.
+pub fn create_within(folder: &Path) -> io::Result<()> {
     match fs::create_dir(folder) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
         made => made.and_then(|()| sync_folder(parent(folder))),

@@ -395,6 +395,7 @@ impl<'a> Course<'a> {
                 let out = ParquetOutput { store: None, ..(**out).clone() };
                 let place = Place::Folder(self.folder.path.join(&out.folder));
                 let schema = source::schema(&out, schema);
+                place.found()?;
                 Parquet::open(out, schema, place, &owner, &owner.name, &[], Arc::new(|| {})).map(Some)
             }
             Output::Topic(_) | Output::Kafka(_) | Output::Http(_) | Output::Stdout => Ok(None),

@@ -10,7 +10,7 @@ use super::sink::Sink;
 use super::sink::journal::Last;
 use super::sink::lake::{self, Claim, Owner};
 use super::sink::parquet::{CutName, Parquet};
-use super::sink::place::Place;
+use super::sink::place::{Place, found};
 use super::sink::staged::finish;
 use super::sink::store::Store;
 use super::spec::{Output, ParquetOutput, Route};
@@ -420,8 +420,12 @@ impl Folder {
         }
         let schema = route.schema(job.plan.output());
         let name = owner.name.clone();
+        place.found().map_err(failed)?;
         let sink = Parquet::open(spec, schema, place, &owner, &name, &[], Arc::new(|| {})).map_err(failed)?;
-        let store = route.store.as_ref().map(|store| Store::open(store, out, "run", &route.to.to_string()));
+        let store = route.store.as_ref().map(|store| {
+            found(&out.join(&store.folder))?;
+            Store::open(store, out, "run", &route.to.to_string())
+        });
         let store = store.transpose().map_err(failed)?;
         Ok(Folder { sink: Box::new(sink), store, generation: owner.generation, cut: 0 })
     }

@@ -16,7 +16,7 @@ use super::sink::journal::{self, Journal, SourceTopic};
 use super::sink::kafka::{self, KafkaSink};
 use super::sink::lake::{self, Claim, Owner};
 use super::sink::parquet::Parquet;
-use super::sink::place::Place;
+use super::sink::place::{Place, found};
 use super::sink::staged::{Finished, finish_all, sync_names};
 use super::sink::stdout::Stdout;
 use super::sink::store::Store;
@@ -24,6 +24,7 @@ use super::sink::topic::TopicSink;
 use super::source::Source;
 use super::spec::{From, HttpOutput, Output, ParquetOutput, RecordField, Route, TopicOutput};
 use super::state::States;
+use crate::disk::create_within;
 use crate::metrics as names;
 use crate::store::Topic;
 use std::collections::BTreeMap;
@@ -427,6 +428,9 @@ impl Runner {
                 let owner = self.owner(state.generation);
                 let name = self.replay.as_ref().map_or_else(|| owner.name.clone(), |replay| replay.file_name());
                 let place = Place::of(out, &self.options.out).map_err(|error| error.to_string())?;
+                if !self.has_written(state, &out.folder)? {
+                    place.found().map_err(|error| error.to_string())?;
+                }
                 let sink = Parquet::open((**out).clone(), schema, place, &owner, &name, &state.files, self.beat());
                 Ok(Box::new(sink.map_err(|error| error.to_string())?))
             }
@@ -471,14 +475,17 @@ impl Runner {
 
     fn file_store(&self, route: &Route, state: &OutputState) -> Result<Option<Store>, Fail> {
         let Some(spec) = &route.store else { return Ok(None) };
-        if self.has_written(state, &spec.folder)? {
-            is_mounted(&self.options.out.join(&spec.folder))?;
+        let failed = |error: std::io::Error| format!("cannot store files: {error}");
+        let folder = self.options.out.join(&spec.folder);
+        match self.has_written(state, &spec.folder)? {
+            true => is_mounted(&folder)?,
+            false => found(&folder).map_err(failed)?,
         }
         let pipeline = &self.job.spec.name;
         // A replay beside the live run leaves its staged files alone.
         let name = self.replay.as_ref().map_or_else(|| pipeline.clone(), |replay| replay.file_name());
         let store = Store::open(spec, &self.options.out, &name, &route.to.to_string());
-        Ok(Some(store.map_err(|error| format!("cannot store files: {error}"))?))
+        Ok(Some(store.map_err(failed)?))
     }
 
     /// Makes a checkpoint durable, if it says anything new.
@@ -495,17 +502,19 @@ impl Runner {
 }
 
 /// Whether the folder of an output that has rows is there, and not empty as a place where no disk is mounted. Who makes it anew then writes
-/// what nobody sees once the disk is back, and what was on its way there is lost.
+/// what nobody sees once the disk is back, and what was on its way there is lost. What somebody took out of it besides its rows is made again
+/// at once; behind that nobody makes more than a last folder, for the disk may go away meanwhile.
 fn is_mounted(folder: &Path) -> Result<(), Fail> {
+    let notes = folder.join("_inrush");
     match std::fs::read_dir(folder).map(|mut entries| entries.next().is_some()) {
-        Ok(true) => Ok(()),
+        Ok(true) => create_within(&notes).map_err(|error| Fail::Down(format!("{}: {error}", notes.display()))),
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
             Err(Fail::Down(format!("cannot read {}: {error}", folder.display())))
         }
         _ => Err(Fail::Down(format!(
             "{} is gone or empty, though this output has written there: mount the disk; or, if what it had is to be given up, mkdir -p {}",
             folder.display(),
-            folder.join("_inrush").display()
+            notes.display()
         ))),
     }
 }

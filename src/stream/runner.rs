@@ -162,6 +162,7 @@ pub(super) fn run(
     let mut runner = begin(options, job, checkpoint_path(options, &job.spec.name), life, hooks)?;
     runner.wait_while_paused();
     if life.is_stopping() {
+        runner.publish(State::Stopped, None);
         return Ok(());
     }
     runner.replay_text();

@@ -84,7 +84,7 @@ pub(in crate::stream) struct CutName {
 }
 
 impl Parquet {
-    /// Makes the folders, claims the output for `owner`, and removes what was staged under `name` but for `files`, which the checkpoint names. `beat` is
+    /// Claims the output for `owner`, whose folder is there ([`Place::found`]), and removes what was staged under `name` but for `files`, which the checkpoint names. `beat` is
     /// called while it waits for others.
     ///
     /// # Errors
@@ -316,7 +316,20 @@ mod tests {
         let owner = Owner { cluster: Uuid::nil(), pipeline: Uuid::nil(), name: "p".to_owned(), generation: 0 };
         let place = Place::of(&spec, folder).unwrap();
         let schema = job.plan.output().clone();
+        place.found().unwrap();
         Parquet::open(*spec, schema, place, &owner, "p", &[], Arc::new(|| {})).unwrap()
+    }
+
+    #[test]
+    fn where_the_disk_is_away_no_folder_is_made() {
+        let folder = tempfile::tempdir().unwrap();
+        let owner = Owner { cluster: Uuid::nil(), pipeline: Uuid::nil(), name: "p".to_owned(), generation: 0 };
+        let Parquet { spec, schema, .. } = output(folder.path(), "");
+        std::fs::remove_dir_all(folder.path().join("x")).unwrap();
+        let place = Place::of(&spec, folder.path()).unwrap();
+        let opened = Parquet::open(spec, schema, place, &owner, "p", &[], Arc::new(|| {}));
+        assert_eq!(opened.err().map(|error| error.kind()), Some(io::ErrorKind::NotFound));
+        assert!(!folder.path().join("x").exists());
     }
 
     /// Rows numbered from `from`; row n lies on day `day(n)` of the years after 2001.

@@ -6,7 +6,7 @@ use super::super::life::waiting_for;
 use super::super::spec::ParquetOutput;
 use super::bucket::{self, Address, Beat, Job, Note, ObjectFile, Objects};
 use super::staged::{StagedFile, create};
-use crate::disk::{create_folder, replace, sync_folder};
+use crate::disk::{create_folder, create_within, replace, sync_folder};
 use bytes::Bytes;
 use std::fmt;
 use std::fs;
@@ -113,7 +113,19 @@ impl Place {
         }
     }
 
-    /// Makes the folders that notes and staged files are in, where there are folders.
+    /// Makes the folder of an output that has nothing there so far, where it is one.
+    ///
+    /// # Errors
+    /// The system's.
+    pub(in crate::stream) fn found(&self) -> io::Result<()> {
+        match self {
+            Place::Folder(folder) => found(folder),
+            Place::Bucket(_) => Ok(()),
+        }
+    }
+
+    /// Makes the folder that a pipeline's staged files are in, where there are folders. Nothing above it: a disk may have gone away since
+    /// somebody looked.
     ///
     /// # Errors
     /// The system's.
@@ -121,7 +133,7 @@ impl Place {
         match self {
             Place::Folder(folder) => {
                 let own = folder.join("_inrush").join(pipeline);
-                create_folder(&own).map_err(|error| named(&own, error))
+                create_within(&own).map_err(|error| named(&own, error))
             }
             Place::Bucket(_) => Ok(()),
         }
@@ -244,6 +256,16 @@ impl Write for Unfinished {
         Ok(())
     }
 }
+
+/// Makes a folder for files, and within it the one for notes and for files that are not finished.
+///
+/// # Errors
+/// The system's.
+pub(in crate::stream) fn found(folder: &Path) -> io::Result<()> {
+    let notes = folder.join("_inrush");
+    create_folder(&notes).map_err(|error| named(&notes, error))
+}
+
 /// The system's error with the path that it is of.
 fn named(path: &Path, error: io::Error) -> io::Error {
     io::Error::new(error.kind(), format!("{}: {error}", path.display()))

@@ -6,7 +6,7 @@
 
 use super::super::functions::picture_kind;
 use super::super::spec::StoreColumn;
-use crate::disk::{create_folder, sync_folder};
+use crate::disk::{create_folder, create_within, sync_folder};
 use arrow::array::{Array, ArrayRef, AsArray, StringBuilder};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use arrow::record_batch::RecordBatch;
@@ -53,14 +53,14 @@ pub(in crate::stream) fn takes(kind: &DataType) -> bool {
 }
 
 impl Store {
-    /// Makes the folder, and removes what this output (by its name) of this pipeline left half done.
+    /// Removes what this output (by its name) of this pipeline left half done in a folder that is there ([`found`]).
     ///
     /// # Errors
     /// The system's.
     pub(in crate::stream) fn open(spec: &StoreColumn, out: &Path, pipeline: &str, output: &str) -> io::Result<Store> {
         let name = format!("{pipeline}-{:08x}", crc32c::crc32c(output.as_bytes()));
         let staging = out.join(&spec.folder).join("_inrush").join(name);
-        create_folder(&staging)?;
+        create_within(&staging)?;
         for entry in fs::read_dir(&staging)? {
             let path = entry?.path();
             if path.extension().is_some_and(|extension| extension == "open") {
@@ -156,6 +156,7 @@ fn value(bytes: &ArrayRef, row: usize) -> Option<&[u8]> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::place::found;
     use super::*;
     use arrow::array::BinaryArray;
 
@@ -173,6 +174,7 @@ mod tests {
     #[test]
     fn bytes_become_files_named_by_their_content_once() {
         let out = tempfile::tempdir().unwrap();
+        found(&out.path().join("pictures")).unwrap();
         let mut store = Store::open(&spec(), out.path(), "p", "parquet x").unwrap();
         let kept = store.keep(&rows(vec![Some(GIF), None, Some(b"abc"), Some(GIF)])).unwrap();
         let paths: Vec<Option<&str>> = kept.column_by_name("path").unwrap().as_string::<i32>().iter().collect();
@@ -194,16 +196,20 @@ mod tests {
     #[test]
     fn where_the_disk_is_away_no_folder_is_made() {
         let out = tempfile::tempdir().unwrap();
+        found(&out.path().join("pictures")).unwrap();
         let mut store = Store::open(&spec(), out.path(), "p", "parquet x").unwrap();
         store.file(b"abc").unwrap();
         fs::rename(out.path().join("pictures"), out.path().join("away")).unwrap();
         assert_eq!(store.settle().unwrap_err().kind(), io::ErrorKind::NotFound);
+        let opened = Store::open(&spec(), out.path(), "p", "parquet x");
+        assert_eq!(opened.err().map(|error| error.kind()), Some(io::ErrorKind::NotFound));
         assert!(!out.path().join("pictures").exists());
     }
 
     #[test]
     fn what_a_crash_left_half_done_is_removed_and_what_is_cut_off_is_written_again() {
         let out = tempfile::tempdir().unwrap();
+        found(&out.path().join("pictures")).unwrap();
         let mut store = Store::open(&spec(), out.path(), "p", "parquet x").unwrap();
         let path = store.file(b"abc").unwrap();
         drop(store);
