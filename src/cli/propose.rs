@@ -87,9 +87,12 @@ pub(super) fn run(arguments: &Arguments, json: bool) -> Result<Outcome> {
 }
 
 fn tell(proposal: &Proposal, path: &Path, is_shown: bool) {
-    let Proposal { samples, format, strangers, fields, dead, dead_reason, .. } = proposal;
+    let Proposal { samples, format, headings, strangers, fields, dead, dead_reason, .. } = proposal;
     if !is_shown {
         eprintln!("wrote {}: {} columns by {samples} records ({format})", path.display(), fields.len());
+    }
+    if *headings > 0 {
+        eprintln!("{headings} more records only say what the columns are called: they would be dead letters");
     }
     if *strangers > 0 {
         eprintln!("{strangers} records are not {format}");

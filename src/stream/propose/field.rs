@@ -45,10 +45,11 @@ fn as_word<S: serde::Serializer>(kind: &Kind, out: S) -> Result<S::Ok, S::Error>
 }
 
 impl Field {
-    /// Reads it as JSON text, which every value is; whether that is something new.
-    pub(super) fn make_json(&mut self) -> bool {
-        let was = std::mem::replace(&mut self.kind, Kind::Json);
-        was != Kind::Json
+    /// Reads it as another type; whether that is something new.
+    pub(super) fn make(&mut self, kind: Kind) -> bool {
+        let is_new = self.kind != kind;
+        self.kind = kind;
+        is_new
     }
 
     pub(super) fn is_rare(&self) -> bool {

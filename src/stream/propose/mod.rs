@@ -3,6 +3,7 @@
 //! Knows where samples come from as little as what becomes of the file: commands bring the one and write the other. A proposal is run
 //! through the real decoder and planner before it is given away; what they do not take of it is read as JSON text.
 
+mod csv;
 mod field;
 mod name;
 mod record;
@@ -14,7 +15,7 @@ pub use field::Field;
 
 use super::load::{self, Job};
 use super::rows::Decoder;
-use super::spec::From;
+use super::spec::{From, Kind};
 use crate::record::{Record, TopicName};
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -51,7 +52,9 @@ pub struct Proposal {
     pub samples: usize,
     /// As the file says it.
     pub format: &'static str,
-    /// Samples that it does not fit.
+    /// Samples of CSV that only say what the columns are called.
+    pub headings: usize,
+    /// Other samples that the format does not fit.
     pub strangers: usize,
     pub fields: Vec<Field>,
     /// Names of headers and how often each was seen.
@@ -85,25 +88,33 @@ pub fn propose(wish: &Wish, samples: &[Record]) -> Result<Proposal, ProposeError
         return Err(ProposeError::Empty);
     }
     let kind = record::Kind::of(samples);
+    let all = samples.len();
+    let samples: Vec<Record> = samples.iter().filter(|sample| !kind.is_heading(sample)).cloned().collect();
+    let samples = samples.as_slice();
     let mut fields = field::of(&kind.objects(samples).iter().collect::<Vec<_>>());
     field::limit(&mut fields, COLUMNS_MAX);
     name::give(&mut fields);
-    let headers = record::headers(samples);
-    let mut draft = write::Draft { wish, kind, samples: samples.len(), fields, headers, test: None };
+    if kind.catch_all() != Kind::Json {
+        fields.iter_mut().filter(|field| field.kind == Kind::Json).for_each(|field| field.kind = kind.catch_all());
+    }
+    let (headers, headings) = (record::headers(samples), all - samples.len());
+    let is_framed = record::are_framed(samples);
+    let mut draft =
+        write::Draft { wish, kind, samples: samples.len(), headings, is_framed, fields, headers, test: None };
     for _ in 0..MENDINGS_MAX {
-        let (dead, mended) = judge(&draft.job()?, samples, &mut draft.fields);
+        let (dead, mended) = judge(&draft.job()?, samples, &mut draft.fields, &draft.kind);
         if !mended {
             draft.test = record::test(&draft.job()?, samples, &draft);
             return finish(draft, samples, dead);
         }
     }
-    let (dead, _) = judge(&draft.job()?, samples, &mut draft.fields.clone());
+    let (dead, _) = judge(&draft.job()?, samples, &mut draft.fields.clone(), &draft.kind);
     draft.test = record::test(&draft.job()?, samples, &draft);
     finish(draft, samples, dead)
 }
 
 /// How many samples become dead letters, why the first one does, and whether a column was changed so that fewer will.
-fn judge(job: &Job, samples: &[Record], fields: &mut [Field]) -> ((usize, Option<String>), bool) {
+fn judge(job: &Job, samples: &[Record], fields: &mut [Field], kind: &record::Kind) -> ((usize, Option<String>), bool) {
     let decoder = Decoder::new(&job.spec.format, job.plan.columns().to_vec(), job.plan.input().clone());
     let decoded = decoder.decode(0, samples);
     let mut is_mended = false;
@@ -112,7 +123,7 @@ fn judge(job: &Job, samples: &[Record], fields: &mut [Field]) -> ((usize, Option
         if let Some(field) = of
             && fault.reason != super::fault::Reason::DuplicateField
         {
-            is_mended |= field.make_json();
+            is_mended |= field.make(kind.catch_all());
         }
     }
     let reason = decoded.faults.first().map(|(_, fault)| format!("{}: {}", fault.reason.as_str(), fault.message));
@@ -130,6 +141,7 @@ fn finish(
         text,
         samples: samples.len(),
         format: draft.kind.word(),
+        headings: draft.headings,
         strangers: draft.kind.strangers(samples),
         fields: draft.fields,
         headers: draft.headers,

@@ -319,3 +319,66 @@ proptest! {
         holds(&proposal.text);
     }
 }
+
+fn kinds_by_name(proposal: &Proposal) -> Vec<String> {
+    kinds_of(proposal).into_iter().map(|(column, kind)| format!("{column} {kind}")).collect()
+}
+
+#[test]
+fn csv_is_told_by_its_lines_and_names_come_of_its_header() {
+    let proposal = proposed(
+        &[
+            "id;created_at;amount;zip;ok;note\n1;2026-01-02 03:04:05;1.50;00501;true;\"a;b\"\n2;2026-01-02 03:04:06;2;10115;FALSE;\n",
+            "id;created_at;amount;zip;ok;note\n3;2026-01-02 03:04:07;-7.25;00501;true;say \"\"\n",
+        ],
+        To::Parquet,
+    );
+    assert!(proposal.text.contains("format = { csv = { header = true, delimiter = \";\" } }\n"), "{}", proposal.text);
+    let wanted = ["id int64", "created_at timestamp", "amount float64", "zip string", "ok bool", "note string"];
+    assert_eq!(kinds_by_name(&proposal), wanted);
+    assert!(proposal.text.contains("time = \"created_at\""), "{}", proposal.text);
+    assert_eq!((proposal.format, proposal.headings, proposal.strangers, proposal.dead), ("csv", 0, 0, 0));
+}
+
+#[test]
+fn one_record_that_names_the_columns_of_csv_is_no_row() {
+    let proposal = proposed(&["sku,price,token", "a-1,2.5,t1", "a-2,,t2", "b,3,t3"], To::Topic);
+    let format = "format = { csv = { columns = [\"sku\", \"price\", \"token\"] } }\n# 1 more of its records only say";
+    assert!(proposal.text.contains(format), "{}", proposal.text);
+    assert_eq!(kinds_by_name(&proposal), ["sku string", "price float64", "token string"]);
+    assert!(proposal.text.contains("value = \"a-1,2.5,hidden\"") && !proposal.text.contains("t1"), "{}", proposal.text);
+    assert_eq!((proposal.headings, proposal.dead), (1, 0));
+}
+
+#[test]
+fn lines_of_csv_without_names_are_read_by_their_places() {
+    let proposal =
+        proposed(&["1\tx, y\t\t2026-01-02", "2\tz\t\t2026-01-03", "3\t\"q\"\"r\"\t\t2026-01-03"], To::Parquet);
+    assert!(proposal.text.contains("format = { csv = { delimiter = \"\\t\" } }\n"), "{}", proposal.text);
+    assert_eq!(kinds_by_name(&proposal), ["f_0 int64", "f_1 string", "f_2 string", "f_3 date"]);
+    assert!(proposal.text.contains("f_0 = { path = \"/0\", type = \"int64\" }"), "{}", proposal.text);
+    let comma = proposed(&["1,2", "3,4", "5,6"], To::Parquet);
+    assert!(comma.text.contains("format = { csv = {} }\n"), "{}", comma.text);
+}
+
+#[test]
+fn a_cell_of_csv_that_no_type_takes_is_text() {
+    let many = ["12345678901234567890123", "1e400", "007", "+5", "0x1f", "1_000", "-", "1e5", "-0", "0.10", "NaN"];
+    for cell in many {
+        let proposal = proposed(&[&format!("a,b,{cell}"), "a,b,x"], To::Topic);
+        assert_eq!((proposal.dead, proposal.format), (0, "csv"), "{cell}\n{}", proposal.text);
+        let proposal = proposed(&[&format!("{cell},1,x"), &format!("{cell},2,y")], To::Topic);
+        assert_eq!((proposal.dead, proposal.format), (0, "csv"), "{cell}\n{}", proposal.text);
+    }
+}
+
+#[test]
+fn text_is_not_taken_for_csv_and_a_schema_id_is_seen() {
+    for texts in [&["hello, world", "well"][..], &["hello, world"], &["one", "two"], &["a,b,c", "a,b", "c"]] {
+        assert_eq!(proposed(texts, To::Parquet).format, "raw", "{texts:?}");
+    }
+    let framed = |id: u8| String::from_utf8(vec![0, 0, 0, 0, id, 2, 3]).unwrap();
+    let proposal = proposed(&[&framed(7), &framed(8)], To::Parquet);
+    assert!(proposal.text.contains("# format = { avro = { registry"), "{}", proposal.text);
+    assert!(!proposed(&["plain text", "of no form"], To::Parquet).text.contains("registry"));
+}

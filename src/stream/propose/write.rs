@@ -3,6 +3,7 @@
 use super::record::{Expect, Given, Kind, Test};
 use super::{Field, ProposeError, To, Wish, load, path_of, wrong};
 use crate::record::TopicName;
+use crate::stream::format::Csv;
 use crate::stream::kinds;
 use crate::stream::load::Job;
 use crate::stream::spec;
@@ -16,6 +17,10 @@ pub(super) struct Draft<'a> {
     pub(super) wish: &'a Wish,
     pub(super) kind: Kind,
     pub(super) samples: usize,
+    /// Records that only say what the columns of the others are called.
+    pub(super) headings: usize,
+    /// A schema's id stands before each value.
+    pub(super) is_framed: bool,
     pub(super) fields: Vec<Field>,
     pub(super) headers: BTreeMap<String, usize>,
     pub(super) test: Option<Test>,
@@ -38,10 +43,24 @@ impl Draft<'_> {
             self.samples,
             quoted(&format!("topic:{from}"))
         );
-        if self.kind != Kind::Json {
-            let _ = writeln!(out, "format = {}", quoted(self.kind.word()));
+        match &self.kind {
+            Kind::Json => {}
+            Kind::Csv(how) => {
+                let _ = writeln!(out, "format = {}", csv_text(how));
+            }
+            other => {
+                let _ = writeln!(out, "format = {}", quoted(other.word()));
+            }
+        }
+        if self.headings > 0 {
+            let _ = writeln!(
+                out,
+                "# {} more of its records only say what the columns are called: they become dead letters.",
+                self.headings
+            );
         }
         match self.kind {
+            Kind::Raw if self.is_framed => out.push_str("# A zero byte and a schema's id stand before each value, as clients of a schema registry write it. With the registry's address its fields\n# can be columns, instead of the two lines around this:\n# format = { avro = { registry = \"http://HOST:8081\" } }   # or protobuf = { … }\nselect = \"_value, _key, _timestamp\"\n"),
             Kind::Raw => out.push_str("select = \"_value, _key, _timestamp\"\n"),
             _ => out.push_str("# where  = \"…\"          # SQL that is true of the rows to keep; without it, all\n# select = \"a, b as c\"   # columns and SQL over them; without it, all columns as they are\n"),
         }
@@ -87,7 +106,11 @@ impl Draft<'_> {
         if self.fields.is_empty() {
             return;
         }
-        out.push_str("\n# How often each field was there, and what was in it. A value of another type makes its record a dead letter that names the column;\n# \"json\" takes everything, as text.\n[columns]\n");
+        let catch_all = kinds::word(&self.kind.catch_all());
+        let _ = write!(
+            out,
+            "\n# How often each field was there, and what was in it. A value of another type makes its record a dead letter that names the column;\n# \"{catch_all}\" takes everything, as text.\n[columns]\n"
+        );
         let lines: Vec<(String, String)> = self
             .fields
             .iter()
@@ -114,6 +137,21 @@ impl Draft<'_> {
             let _ = writeln!(out, "# NAME = {}   # {}%", plain(&line), seen * 100 / self.samples.max(1));
         }
     }
+}
+
+fn csv_text(how: &Csv) -> String {
+    let mut keys = Vec::new();
+    if how.header {
+        keys.push("header = true".to_owned());
+    }
+    if how.delimiter != b',' {
+        keys.push(format!("delimiter = {}", quoted(&char::from(how.delimiter).to_string())));
+    }
+    if !how.columns.is_empty() {
+        let names: Vec<String> = how.columns.iter().map(|name| quoted(name)).collect();
+        keys.push(format!("columns = [{}]", names.join(", ")));
+    }
+    if keys.is_empty() { "{ csv = {} }".to_owned() } else { format!("{{ csv = {{ {} }} }}", keys.join(", ")) }
 }
 
 /// `"int64"`, or the long form where name and path differ.
