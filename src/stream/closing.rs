@@ -264,7 +264,9 @@ impl Runner {
     pub(super) fn windows_wait_for(&self, open: &Open) -> Vec<WindowWait> {
         let Some(window) = self.job.plan.window() else { return Vec::new() };
         let waiting = open.states.panes().filter(|(_, pane)| pane.waiting() > 0);
-        let due = waiting.filter_map(|(_, pane)| window.last_moment(pane, window.time_of(pane))).max();
+        // Rows may be minutes ahead: what ends then waits for the clock.
+        let now = self.latest_ms();
+        let due = waiting.filter_map(|(_, pane)| window.last_moment(pane, window.time_of(pane).min(now))).max();
         let Some(due) = due else { return Vec::new() };
         let behind = open.states.panes().filter(|(_, pane)| window.time_of(pane) < due);
         let told = behind.filter_map(|(id, pane)| {

@@ -189,6 +189,28 @@ fn status_names_the_partition_whose_time_holds_windows_open() {
     runs.stop();
 }
 
+#[test]
+fn windows_that_end_ahead_of_the_clock_wait_for_it_and_for_no_partition() {
+    let text = "from = \"topic:in\"\n[columns]\nn = \"int64\"\nts = \"timestamp(ms)\"\n[[step]]\nwindow = { tumbling = \"1s\", time = \"ts\", select = \"count(*) as views\" }\n[[route]]\nto = { topic = \"out\" }\n";
+    let bench = Bench::new();
+    bench.hooks.set_quiet_after(Duration::from_secs(1 << 40));
+    let source = bench.topic("in", 2, &[]);
+    let now = bench.options.clock.now_ms();
+    let send = |ms: i64| {
+        let value = format!("{{\"n\":1,\"ts\":{ms}}}");
+        bench.send_events(&source, 0, &[(now, "k".to_owned(), value)]);
+    };
+    let runs = bench.run(&bench.job(text));
+    send(now + 200_000);
+    send(now + 210_000);
+    let read = || bench.status().filter(|status| status.records_read == 2);
+    wait_for("both", || read().is_some());
+    let later = read().unwrap().beat_ms + 3_000;
+    wait_for("a later status", || read().is_some_and(|status| status.beat_ms > later));
+    assert!(read().unwrap().windows_wait_for.is_empty(), "{:?}", read());
+    runs.stop();
+}
+
 /// A pipeline whose last cut waits until the file that this gives is opened to be read.
 fn hang_the_next_cut(bench: &Bench, name: &str) -> std::path::PathBuf {
     let path = runner::checkpoint_path(&bench.options, name).with_extension("new");
