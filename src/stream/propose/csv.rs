@@ -90,8 +90,11 @@ fn texts(csv: &Csv, sample: &Record) -> Vec<Vec<(String, String)>> {
     if read.is_ok() { lines } else { Vec::new() }
 }
 
-/// The cells of a text's lines.
+/// The cells of a text's lines; none of a list of JSON, or of what was cut off of JSON or XML.
 fn lines(csv: &Csv, sample: &Record) -> Option<Vec<Cells>> {
+    if let Some([b'{' | b'[' | b'<', ..]) = sample.value.as_deref().map(<[u8]>::trim_ascii_start) {
+        return None;
+    }
     let is_text = |cell: &String| !cell.contains(|letter: char| letter.is_control() && !letter.is_whitespace());
     let lines: Vec<Cells> =
         texts(csv, sample).into_iter().map(|line| line.into_iter().map(|(_, cell)| cell).collect()).collect();

@@ -374,7 +374,13 @@ fn a_cell_of_csv_that_no_type_takes_is_text() {
 
 #[test]
 fn text_is_not_taken_for_csv_and_a_schema_id_is_seen() {
-    for texts in [&["hello, world", "well"][..], &["hello, world"], &["one", "two"], &["a,b,c", "a,b", "c"]] {
+    for texts in [
+        &["hello, world", "well"][..],
+        &["hello, world"],
+        &["one", "two"],
+        &["a,b,c", "a,b", "c"],
+        &["[1,2,3]", "[4,5,6]"],
+    ] {
         assert_eq!(proposed(texts, To::Parquet).format, "raw", "{texts:?}");
     }
     let framed = |id: u8| String::from_utf8(vec![0, 0, 0, 0, id, 2, 3]).unwrap();
