@@ -399,7 +399,8 @@ impl<'a> Post<'a> {
         let Read { body, lease, found, .. } = read;
         let Found { events, lines, bad, times_off } = found;
         if events.is_empty() {
-            let error = Some("no line of the body is an event".to_owned());
+            let error = "no line of the body is an event: a topic takes JSON, or with inrush.http.check=utf8 any text by the line";
+            let error = Some(error.to_owned());
             return Err(Taken { bad: listed(&bad), quarantined, error, ..Taken::default() }
                 .answer_for(StatusCode::BAD_REQUEST, "no-event"));
         }
