@@ -3,6 +3,7 @@
 
 use datafusion_sql::sqlparser::keywords::Keyword;
 use datafusion_sql::sqlparser::tokenizer::{Token, TokenWithSpan};
+use std::collections::HashSet;
 
 /// As deep as an expression may be. A level takes some 4 KiB of the stack to plan, and 20 KiB in a build without optimisation.
 pub(super) const DEPTH_MAX: usize = 300;
@@ -19,6 +20,8 @@ struct Level {
     /// Other operators since the last of them, and the deepest brackets.
     operators: usize,
     inner: usize,
+    /// The brackets are `case` and `end`.
+    is_case: bool,
 }
 
 impl Level {
@@ -33,14 +36,15 @@ impl Level {
     }
 
     fn part(&mut self) {
-        *self = Level { deepest: self.depth(), ..Level::default() };
+        *self = Level { deepest: self.depth(), is_case: self.is_case, ..Level::default() };
     }
 }
 
 /// The token at which an expression is too deep. It may be less deep than it is counted here: each operator of a chain is a level.
 pub(super) fn too_deep(tokens: &[TokenWithSpan]) -> Option<&TokenWithSpan> {
     let mut levels = vec![Level::default()];
-    for token in tokens {
+    let (mut before, mut clauses) = (None, HashSet::new());
+    for token in tokens.iter().filter(|token| !matches!(token.token, Token::Whitespace(_))) {
         let (is_open, is_closed) = match &token.token {
             Token::LParen | Token::LBracket | Token::LBrace => (true, false),
             Token::RParen | Token::RBracket | Token::RBrace => (false, true),
@@ -48,7 +52,7 @@ pub(super) fn too_deep(tokens: &[TokenWithSpan]) -> Option<&TokenWithSpan> {
             _ => (false, false),
         };
         if is_open {
-            levels.push(Level::default());
+            levels.push(Level { is_case: matches!(token.token, Token::Word(_)), ..Level::default() });
         } else if is_closed {
             let inner = levels.pop().map_or(0, |level| level.depth() + 1);
             // One bracket too many is the parser's to tell.
@@ -60,14 +64,65 @@ pub(super) fn too_deep(tokens: &[TokenWithSpan]) -> Option<&TokenWithSpan> {
                 level.operators += 1;
                 level.inner = level.inner.max(inner);
             }
-        } else if let Some(level) = levels.last_mut() {
-            count(level, &token.token);
+        } else {
+            let is_outside = levels.len() == 1;
+            if let Some(level) = levels.last_mut() {
+                match begins_part(&token.token, before, level.is_case, is_outside.then_some(&mut clauses)) {
+                    true => level.part(),
+                    false => count(level, &token.token),
+                }
+            }
         }
+        before = Some(&token.token);
         if levels.iter().map(Level::depth).sum::<usize>() > DEPTH_MAX {
             return Some(token);
         }
     }
     None
+}
+
+/// Whether a word stands where it begins a part of its own, and is no name as in `a + when`. Of what a query has once the first does: `clauses`
+/// are those that it had, where this is no bracket.
+fn begins_part(token: &Token, before: Option<&Token>, is_case: bool, clauses: Option<&mut HashSet<Keyword>>) -> bool {
+    let Token::Word(word) = token else { return false };
+    match word.keyword {
+        Keyword::WHEN | Keyword::THEN | Keyword::ELSE => is_case && before.is_none_or(ends_operand),
+        Keyword::SELECT | Keyword::FROM | Keyword::WHERE => {
+            before.is_none_or(ends_operand) && clauses.is_some_and(|clauses| clauses.insert(word.keyword))
+        }
+        _ => false,
+    }
+}
+
+/// Whether no operand follows: what stands there is one, or the end of one.
+fn ends_operand(token: &Token) -> bool {
+    match token {
+        Token::Word(word) => !matches!(
+            word.keyword,
+            Keyword::AND
+                | Keyword::OR
+                | Keyword::XOR
+                | Keyword::NOT
+                | Keyword::IS
+                | Keyword::IN
+                | Keyword::LIKE
+                | Keyword::ILIKE
+                | Keyword::SIMILAR
+                | Keyword::TO
+                | Keyword::RLIKE
+                | Keyword::REGEXP
+                | Keyword::BETWEEN
+                | Keyword::ZONE
+                | Keyword::COLLATE
+                | Keyword::DIV
+                | Keyword::INTERVAL
+                | Keyword::DISTINCT
+                | Keyword::FROM
+        ),
+        Token::Number(..) | Token::SingleQuotedString(_) | Token::DoubleQuotedString(_) => true,
+        Token::RParen | Token::RBracket | Token::RBrace => true,
+        _ => false,
+    }
 }
 
 /// The token at which a query begins within this one: each would be tried in several ways before it is refused.
@@ -97,9 +152,6 @@ fn count(level: &mut Level, token: &Token) {
         Token::Comma => level.part(),
         Token::Word(word) => match word.keyword {
             Keyword::AND | Keyword::OR | Keyword::XOR => level.link(),
-            Keyword::SELECT | Keyword::FROM | Keyword::WHERE | Keyword::WHEN | Keyword::THEN | Keyword::ELSE => {
-                level.part();
-            }
             Keyword::NOT
             | Keyword::IS
             | Keyword::IN
@@ -154,6 +206,21 @@ mod tests {
         assert!(!is_deep(&format!("select {}", chain("a || b as c", ", ", 1_000))));
         assert!(!is_deep(&format!("case {} end", chain("when a = 1 and b then c + 1", " ", 1_000))));
         assert!(!is_deep(&format!("{} and f({})", chain("n > 1", " and ", 200), chain("1", ",", 1_000))));
+    }
+
+    #[test]
+    fn words_of_clauses_are_names_where_an_operand_is_due() {
+        for word in ["select", "from", "where", "when", "then", "else"] {
+            for part in
+                ["(x) -> W ", "x or W ", "x at time zone W ", "x is distinct from W ", "not W ", "x collate W ", "W + "]
+            {
+                let chain = part.replace('W', word).repeat(700);
+                assert!(is_deep(&chain) && is_deep(&format!("case when {chain} then 1 end")), "{part}{word}");
+            }
+        }
+        let chain = vec!["a"; 250].join(" + ");
+        assert!(!is_deep(&format!("select {chain} as b from rows where {chain} > 1")));
+        assert!(!is_deep(&format!("case {chain} when {chain} then {chain} else {chain} end")));
     }
 
     #[test]
